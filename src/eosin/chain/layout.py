@@ -1,0 +1,61 @@
+"""Where things stand in a run's folder. docs/formats.md shows it whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folder of one run."""
+
+    out: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.out / "recipe.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        return self.out / "provenance.json"
+
+    @property
+    def samples(self) -> Path:
+        return self.out / "samples"
+
+    @property
+    def base(self) -> Path:
+        return self.out / "base"
+
+    @property
+    def baselines(self) -> Path:
+        return self.out / "baselines.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.out / "summary.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.out / "metrics.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.out / "rollouts.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        return self.out / "run.lock"
+
+    def stage(self, name: str) -> Path:
+        return self.out / "stages" / name
+
+    def stage_record(self, name: str) -> Path:
+        return self.stage(name) / "stage.json"
+
+    def checkpoint(self, stage: str) -> Path:
+        return self.base if stage == "base" else self.stage(stage) / "checkpoint"
+
+    def exam(self, stage: str, exam: str) -> Path:
+        return self.out / "evals" / stage / exam

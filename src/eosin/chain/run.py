@@ -1,0 +1,229 @@
+"""`eosin run`: a recipe from data to report. Every step is a whole artifact on disk; finished steps are not done again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from eosin.chain import data as chain_data
+from eosin.chain.layout import Layout
+from eosin.chain.lock import locked
+from eosin.core import store
+from eosin.core.errors import EosinError, disk_errors
+from eosin.core.recipe import Resolved
+from eosin.core.record import make_record
+from eosin.core.sample import Sample
+
+console = Console(stderr=True, highlight=False)
+
+
+def run_recipe(resolved: Resolved, out: Path, *, must_resume: bool = False) -> dict[str, Any]:
+    """Run what is not yet done of a recipe in folder `out`; return summary.json.
+
+    Args:
+        must_resume: refuse to start a new run.
+
+    Raises:
+        EosinError: the folder holds something else, or a run of another recipe, or no run where one must be.
+    """
+    layout = Layout(out)
+    _claim(layout, resolved, must_resume)
+    if _state(layout) == "complete":
+        console.print(f"This run is complete: {out}. Nothing to do.")
+        summary: dict[str, Any] = store.read_json(layout.summary)
+        return summary
+    with locked(layout.lock):
+        return Run(resolved, layout).go()
+
+
+def _state(layout: Layout) -> str:
+    return str(store.read_json(layout.summary)["state"]) if layout.summary.exists() else "new"
+
+
+def _claim(layout: Layout, resolved: Resolved, must_resume: bool) -> None:
+    """Make the run's folder, or see that the one that stands there is of this very recipe."""
+    new = yaml.safe_load(resolved.to_yaml())
+    if layout.recipe.exists():
+        old = yaml.safe_load(layout.recipe.read_text("utf-8"))
+        if old != new:
+            raise EosinError(
+                "This folder holds a run of another recipe.",
+                expected="the same settings",
+                found="; ".join(_differences(old, new)[:6]),
+                where=layout.out,
+                next_step="choose another --out (nothing is overwritten)",
+            )
+        return
+    if must_resume:
+        raise EosinError("There is no run to resume.", where=layout.out, next_step="leave out --resume")
+    if layout.out.exists() and any(layout.out.iterdir()):
+        raise EosinError(
+            "This folder is not empty and holds no run.", where=layout.out, next_step="choose another --out"
+        )
+    with disk_errors(layout.out):
+        layout.out.mkdir(parents=True, exist_ok=True)
+    store.write_json(layout.provenance, list(resolved.provenance))
+    store.write_text_atomic(layout.recipe, resolved.to_yaml())
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{where}.{k}" if where else str(k))]
+    return [] if old == new else [f"{where}: there {old!r}, here {new!r}"]
+
+
+class Run:
+    """One run in progress."""
+
+    def __init__(self, resolved: Resolved, layout: Layout) -> None:
+        self.recipe = resolved.recipe
+        self.resolved = resolved
+        self.at = layout
+        self.splits: dict[str, list[Sample]] = {}
+        self.started = time.perf_counter()
+
+    def go(self) -> dict[str, Any]:
+        console.print(f"[bold]{self.recipe.name}[/bold]  ->  {self.at.out}   (research use only, not for diagnosis)")
+        self.print_settings()
+        try:
+            self.splits = chain_data.prepare(self.recipe, self.at)
+            self.baselines()
+            self.base_model()
+            if self.recipe.base_exam:
+                self.exams("base")
+            for name in self.recipe.stages:
+                self.stage(name)
+        finally:
+            summary = self.write_summary()
+        return summary
+
+    def print_settings(self) -> None:
+        """What every stage was given: settings that differ from the defaults, and where they come from."""
+        table = Table("stage", "setting", "value", "from", box=None, padding=(0, 2, 0, 0), show_header=False)
+        for row in self.resolved.provenance:
+            path = row["field"].split(".")
+            if path[0] == "stages" and row["from"] != "default" and path[-1] != "kind":
+                table.add_row(path[1], ".".join(path[2:]), str(row["value"]), f"[dim]{row['from']}")
+        if table.row_count:
+            console.print(table)
+
+    def baselines(self) -> None:
+        """Majority class and colour histogram, fitted on the train split, on the items of every exam."""
+        if self.at.baselines.exists():
+            return
+        from eosin.evaluate.baselines import run_baselines
+
+        found = {}
+        for name, settings in self.recipe.exams.items():
+            found[name] = run_baselines(self.splits["train"], self.splits[settings.split], settings)
+        store.write_json(self.at.baselines, found)
+
+    def base_model(self) -> None:
+        """Build the small model where the recipe asks for it. A hub model is loaded by its name when needed."""
+        from eosin.core.stages import TinyModel
+
+        settings = self.recipe.model
+        if not isinstance(settings, TinyModel) or store.exists(self.at.base):
+            return
+        from eosin.models import checkpoint
+        from eosin.models.tiny import build_tiny
+        from eosin.train.data import corpus_of
+
+        grammar = self.recipe.reply_grammar
+        corpus = corpus_of(self.splits["train"], grammar, self.recipe.prompt)
+        model, processor = build_tiny(corpus, settings, self.recipe.seed)
+        facts = {
+            "stage": "base",
+            "step": 0,
+            "grammar": {"tags": grammar.name, "numbered_steps": grammar.numbered_steps},
+            "instruction": self.recipe.prompt.instruction,
+        }
+        checkpoint.save(model, processor, self.at.base, parents=(self.samples_artifact(),), facts=facts)
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        console.print(f"base: Qwen2.5-VL with {millions:.1f} M parameters, random weights")
+
+    def samples_artifact(self) -> store.Artifact:
+        return store.open_artifact(self.at.samples, "samples")
+
+    def load(self, stage: str) -> Any:
+        """The model that a stage left, with its processor."""
+        from eosin.core.stages import HubModel
+        from eosin.models.load import load
+
+        settings = self.recipe.model
+        if stage == "base" and isinstance(settings, HubModel):
+            return load(settings.name, revision=settings.revision, max_pixels=settings.max_pixels)
+        return load(self.at.checkpoint(stage))
+
+    def parents(self, stage: str) -> tuple[store.Artifact, ...]:
+        folder = self.at.checkpoint(stage)
+        own = (store.open_artifact(folder, "checkpoint"),) if store.exists(folder) else ()
+        return (*own, self.samples_artifact())
+
+    def stage(self, name: str) -> None:
+        """Train one stage from the checkpoint it starts from, unless it is done; then examine it."""
+        settings = self.recipe.stages[name]
+        if not self.at.stage_record(name).exists():
+            from eosin.chain.stages import run_stage
+
+            run_stage(self, name)
+        if settings.exam:
+            self.exams(name)
+
+    def exams(self, stage: str) -> None:
+        """Run every exam of the recipe on a stage's checkpoint. Finished exams are not run again."""
+        todo = {n: s for n, s in self.recipe.exams.items() if not store.exists(self.at.exam(stage, n))}
+        if not todo:
+            return
+        from eosin.engines.transformers_engine import TransformersEngine
+        from eosin.evaluate.exam import run_exam
+
+        engine = TransformersEngine(self.load(stage))
+        for exam, settings in todo.items():
+            result = run_exam(
+                engine,
+                self.splits[settings.split],
+                self.recipe.reply_grammar,
+                settings,
+                self.at.exam(stage, exam),
+                record={"recipe": self.recipe.name, "stage": stage, "seed": settings.seed},
+                parents=self.parents(stage),
+                instruction=self.recipe.prompt.instruction,
+            )
+            low, high = result["balanced_ci95"] or (float("nan"), float("nan"))
+            console.print(
+                f"{stage}: balanced accuracy {result['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}], "
+                f"n {result['n']}, unparsed {result['unparsed_rate']:.3f}"
+            )
+
+    def write_summary(self) -> dict[str, Any]:
+        """summary.json, the joined metrics and rollouts, and the report, also of a run that was cut off."""
+        from eosin.chain.summary import build_summary
+        from eosin.report import build
+
+        summary = build_summary(self.recipe, self.at, time.perf_counter() - self.started)
+        store.write_json(self.at.summary, summary)
+        for name, target in (("metrics.jsonl", self.at.metrics), ("rollouts.jsonl", self.at.rollouts)):
+            files = [self.at.stage(s) / name for s in self.recipe.stages]
+            store.write_text_atomic(target, "".join(f.read_text("utf-8") for f in files if f.exists()))
+        build(self.at.out)
+        return summary
+
+
+def record_of(run: Run) -> dict[str, Any]:
+    return make_record(recipe=run.recipe.name, seed=run.recipe.seed)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that come with Eosin, by name."""
+    here = Path(__file__).resolve()
+    folders: Sequence[Path] = (here.parents[1] / "_recipes", here.parents[3] / "recipes")
+    folder = next((f for f in folders if f.is_dir()), None)
+    return {p.stem: p for p in sorted(folder.glob("*.yaml"))} if folder else {}

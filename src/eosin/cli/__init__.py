@@ -1,0 +1,1 @@
+"""One small file a verb. Heavy imports happen inside the functions."""

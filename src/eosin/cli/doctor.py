@@ -1,0 +1,85 @@
+"""`eosin doctor`: what this machine can run, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+# What a user wants to do -> (the extra that brings it, its packages).
+ABILITIES: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "data, scoring, reports": (None, ("pydantic", "numpy", "PIL", "pyarrow", "sklearn", "matplotlib", "jinja2")),
+    "training and exams": (
+        "train",
+        ("torch", "torchvision", "transformers", "trl", "peft", "accelerate", "datasets", "safetensors"),
+    ),
+    "whole-slide images": ("slides", ("openslide", "openslide_bin", "tifffile", "imagecodecs")),
+}
+_NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "openslide": "openslide-python", "openslide_bin": "openslide-bin"}
+
+
+def doctor(
+    out: Annotated[Path, typer.Option(help="Folder whose disk is looked at.")] = Path("."),
+) -> None:
+    """Say what this machine can run, what is missing, and the command that mends it.
+
+    Example: eosin doctor
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("to do this", "state", "how", box=None, padding=(0, 2, 0, 0))
+    for ability, (extra, packages) in ABILITIES.items():
+        missing = [_NAMES.get(p, p) for p in packages if importlib.util.find_spec(p) is None]
+        versions = ", ".join(_version(p) for p in packages[:3] if p not in missing)
+        if missing:
+            mend = f"pip install 'eosin\\[{extra}]'" if extra else "pip install --force-reinstall eosin"
+            table.add_row(ability, f"[red]missing: {', '.join(missing)}", mend)
+        else:
+            table.add_row(ability, "[green]ready", versions)
+    console.print(table)
+    for line in _machine(out):
+        console.print(line)
+
+
+def _version(package: str) -> str:
+    try:
+        name = _NAMES.get(package, package)
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return package
+
+
+def _machine(out: Path) -> list[str]:
+    memory = psutil.virtual_memory()
+    free_gib = shutil.disk_usage(out if out.exists() else Path(".")).free / 2**30
+    lines = [
+        f"python {sys.version.split()[0]}, {psutil.cpu_count()} cores, "
+        f"{memory.total / 2**30:.0f} GiB memory ({memory.available / 2**30:.0f} free), {free_gib:.0f} GiB disk free"
+    ]
+    if memory.available < 6 * 2**30:
+        lines.append("[yellow]the demo wants 6 GiB of free memory; close other programs")
+    if free_gib < 3:
+        lines.append("[yellow]a run wants about 1 GiB of disk, an installation of \\[train] about 6")
+    return [*lines, *_accelerator()]
+
+
+def _accelerator() -> list[str]:
+    if importlib.util.find_spec("torch") is None:
+        return []
+    import torch
+
+    if not torch.cuda.is_available():
+        return ["no GPU: the small model trains here; a 7B model does not (LoRA wants about 24 GiB of GPU memory)"]
+    lines = []
+    for i in range(torch.cuda.device_count()):
+        gib = torch.cuda.get_device_properties(i).total_memory / 2**30
+        fits = "7B with LoRA" if gib >= 23 else "3B with LoRA" if gib >= 11 else "the small model"
+        lines.append(f"GPU {i}: {torch.cuda.get_device_name(i)}, {gib:.0f} GiB: {fits}")
+    return lines

@@ -1,0 +1,58 @@
+"""The command line: `eosin VERB ...`. A user's mistake prints a message, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import typer
+from rich.console import Console
+
+from eosin import __version__
+from eosin.cli import ask, demo, doctor, evaluate, phantom
+from eosin.cli import run as run_verb
+from eosin.core.errors import EosinError
+
+app = typer.Typer(
+    name="eosin",
+    help="Vision-language models that reason about tissue. Research use only, not for diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("demo")(demo.demo)
+app.command("run")(run_verb.run)
+app.command("evaluate")(evaluate.evaluate)
+app.command("ask")(ask.ask)
+app.command("doctor")(doctor.doctor)
+app.add_typer(phantom.app, name="phantom")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        print(f"eosin {__version__}")
+        raise typer.Exit
+
+
+def run() -> None:
+    """Entry point of the `eosin` command."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    console = Console(stderr=True, highlight=False)
+    try:
+        app()
+    except EosinError as exc:
+        console.print(f"[bold red]error:[/bold red] {str(exc).replace('[', chr(92) + '[')}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("stopped. Give the same command again to go on where it stopped.")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,285 @@
+"""TRL conversational rows: `prompt`, `completion`, `images`.
+
+`prompt` and `completion` are lists of {"role", "content"}, content is a list of {"type": "image"} and
+{"type": "text", "text"}. As plain dicts, as parquet that `datasets` opens, or as a `datasets.Dataset`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from PIL import Image
+
+from eosin.core.errors import EosinError, ImageError, MissingExtraError, disk_errors
+from eosin.core.formats.dialogue import (
+    DEFAULT_GRAMMAR,
+    OUR_KEY,
+    BadRowError,
+    Turn,
+    foreign_sample,
+    seal,
+    shown_indices,
+    turns_of,
+    unseal,
+)
+from eosin.core.formats.parquet import (
+    IMAGES_TYPE,
+    hugging_face_metadata,
+    image_cell,
+    open_parquet,
+    write_rows,
+)
+from eosin.core.formats.rows import STEP, Outcome
+from eosin.core.images import decode, encode_png, read_bytes
+from eosin.core.outcome import Dropped
+from eosin.core.reply import Grammar
+from eosin.core.sample import ImageFile, Message, Sample, TextPart
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_ROLES = ("system", "user", "assistant")
+_KNOWN = ("prompt", "completion", "messages", "image", "images", OUR_KEY)
+_CONTENT = pa.list_(pa.struct([("type", pa.string()), ("text", pa.string())]))
+_DIALOGUE = pa.list_(pa.struct([("role", pa.string()), ("content", _CONTENT)]))
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt", _DIALOGUE),
+        ("completion", _DIALOGUE),
+        ("images", IMAGES_TYPE),
+        (OUR_KEY, pa.string()),
+    ]
+)
+
+
+def to_trl(sample: Sample, *, grammar: Grammar = DEFAULT_GRAMMAR, instruction: bool = True) -> dict[str, Any]:
+    """One row. `images` holds {"bytes", "path"} in the order shown; None for a slide region.
+
+    `completion` is empty where no answer is known. The key `eosin` is the sample itself, as JSON text.
+    """
+    prompt, reply = turns_of(sample, grammar, instruction=instruction)
+    prompt_rows = [_message(m) for m in prompt]
+    completion = [] if reply is None else [{"role": "assistant", "content": [_text(reply)]}]
+    shown = shown_indices(prompt)
+    hidden = [i for i in range(len(sample.images)) if i not in shown]
+    sealed = {**seal(sample, _turns(prompt_rows + completion)), "order": shown}
+    if hidden:  # images that no message shows have no place in the row
+        sealed["hidden"] = {
+            str(i): _base64(cell["bytes"])
+            for i in hidden
+            if (cell := image_cell(sample.images[i])) and cell["bytes"] is not None
+        }
+    return {
+        "id": sample.id,
+        "prompt": prompt_rows,
+        "completion": completion,
+        "images": [image_cell(sample.images[i]) for i in shown],
+        OUR_KEY: json.dumps(sealed, ensure_ascii=False),
+    }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _text(text: str | None, kind: str = "text") -> dict[str, str | None]:
+    return {"type": kind, "text": text}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    content = [_text(p.text) if isinstance(p, TextPart) else _text(None, "image") for p in message.parts]
+    return {"role": message.role, "content": content}
+
+
+def write_trl(
+    samples: Iterable[Sample], path: Path, *, grammar: Grammar = DEFAULT_GRAMMAR, instruction: bool = True
+) -> int:
+    """Write rows as parquet; `datasets.load_dataset("parquet", ...)` opens it. Returns how many."""
+    features = json.loads(hugging_face_metadata(("id", OUR_KEY))[b"huggingface"])
+    part = {"type": {"dtype": "string", "_type": "Value"}, "text": {"dtype": "string", "_type": "Value"}}
+    message = {
+        "role": {"dtype": "string", "_type": "Value"},
+        "content": {"feature": part, "_type": "List"},
+    }
+    columns = features["info"]["features"]
+    columns["prompt"] = columns["completion"] = {"feature": message, "_type": "List"}
+    features["info"]["features"] = {name: columns[name] for name in _SCHEMA.names}
+    schema = _SCHEMA.with_metadata({b"huggingface": json.dumps(features).encode()})
+    return write_rows((to_trl(s, grammar=grammar, instruction=instruction) for s in samples), path, schema)
+
+
+def iter_trl_parquet(path: Path, *, source: str | None = None) -> Iterator[Outcome]:
+    """Read TRL rows from parquet, one row group at a time."""
+    with open_parquet(path) as file:
+        number = 0
+        for group in range(file.num_row_groups):
+            for row in file.read_row_group(group).to_pylist():
+                number += 1
+                yield from_trl(row, place=f"{path.name}:{number}", source=source or path.stem)
+
+
+def from_trl(row: Mapping[str, Any], *, place: str, source: str = "trl") -> Outcome:
+    """The sample of one row, of ours or of another program (prompt and completion, or messages)."""
+    try:
+        turns = _turns([*_as_messages(row.get("prompt") or row.get("messages"), "user"),
+                        *_as_messages(row.get("completion"), "assistant")])  # fmt: skip
+        cells = row.get("images")
+        if cells is None:
+            cells = [row["image"]] if row.get("image") is not None else []
+        if row.get(OUR_KEY):
+            return _read_ours(row[OUR_KEY], turns, cells, place)
+        images = [_reference(cell) for cell in cells]
+        return foreign_sample(row, turns, images, place=place, source=source, known_keys=_KNOWN)
+    except BadRowError as exc:
+        return Dropped(str(row.get("id") or place), exc.reason, exc.detail, STEP)
+
+
+def _read_ours(text: Any, turns: Sequence[Turn], cells: Sequence[Any], place: str) -> Outcome:
+    try:
+        sealed = json.loads(text)
+        refs = list(sealed["sample"]["images"])
+        blobs: list[bytes | None] = [None] * len(refs)
+        for index, data in sealed.get("hidden", {}).items():
+            blobs[int(index)] = base64.b64decode(data)
+        for index, cell in zip(sealed["order"], cells, strict=True):
+            data = cell.get("bytes") if isinstance(cell, Mapping) else None
+            if refs[index]["kind"] == "bytes":
+                blobs[index] = data
+            elif refs[index]["kind"] == "file" and data and not os.path.exists(refs[index]["path"]):
+                refs[index], blobs[index] = {"kind": "bytes"}, data  # the data set travelled without the file
+        sealed = {**sealed, "sample": {**sealed["sample"], "images": refs}}
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as exc:
+        return Dropped(place, "row damaged", f"{type(exc).__name__}: {exc}"[:200], STEP)
+    return unseal(sealed, turns, blobs, place)
+
+
+def _as_messages(value: Any, role: str) -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    if isinstance(value, list):
+        return value
+    raise BadRowError("turn is not an object", repr(value)[:80])
+
+
+def _turns(messages: Sequence[Any]) -> list[Turn]:
+    turns: list[Turn] = []
+    for message in messages:
+        if not isinstance(message, Mapping):
+            raise BadRowError("turn is not an object", repr(message)[:80])
+        if message.get("role") not in _ROLES:
+            raise BadRowError("unknown role", f"{message.get('role')!r}; known: {', '.join(_ROLES)}")
+        content = message.get("content")
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(parts, list):
+            raise BadRowError("turn without text", repr(content)[:80])
+        turns.append((message["role"], tuple(_part(p) for p in parts)))
+    return turns
+
+
+def _part(part: Any) -> str | None:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "image":
+        return None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    raise BadRowError("unknown content part", repr(part)[:80])
+
+
+def _reference(cell: Any) -> dict[str, Any]:
+    if isinstance(cell, Image.Image):
+        return {"kind": "bytes", "data": encode_png(cell)}
+    if isinstance(cell, bytes):
+        return {"kind": "bytes", "data": cell}
+    if isinstance(cell, str) and cell:
+        return {"kind": "file", "path": cell}
+    if isinstance(cell, Mapping) and cell.get("bytes"):
+        return {"kind": "bytes", "data": cell["bytes"]}
+    if isinstance(cell, Mapping) and cell.get("path"):
+        return {"kind": "file", "path": str(cell["path"])}
+    raise BadRowError("image without bytes or path", repr(cell)[:80])
+
+
+def decoded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `to_trl` with its images as Pillow images, as a trainer without `datasets` takes them.
+
+    Raises:
+        ImageError: an image cannot be decoded, or is a slide region.
+    """
+    images = []
+    for cell in row["images"]:
+        if cell is None:
+            raise ImageError("slide regions need a slide reader")
+        images.append(decode(cell["bytes"] if cell["bytes"] else read_bytes(ImageFile(path=cell["path"]))))
+    return {**row, "images": images}
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError("datasets", "train") from None
+    return datasets
+
+
+def to_dataset(
+    samples: Iterable[Sample], *, grammar: Grammar = DEFAULT_GRAMMAR, instruction: bool = True
+) -> Dataset:
+    """A `datasets.Dataset` of TRL rows whose images decode on access. Needs the package `datasets`."""
+    datasets = _datasets()
+    text = datasets.Value("string")
+    dialogue = datasets.List({"role": text, "content": datasets.List({"type": text, "text": text})})
+    features = datasets.Features(
+        {"id": text, "prompt": dialogue, "completion": dialogue, "images": datasets.List(datasets.Image()),
+         OUR_KEY: text}
+    )  # fmt: skip
+    rows = [to_trl(s, grammar=grammar, instruction=instruction) for s in samples]
+    return datasets.Dataset.from_list(rows, features=features)
+
+
+def from_dataset(dataset: Dataset, *, source: str = "datasets") -> Iterator[Outcome]:
+    """Samples of a `datasets.Dataset` with TRL columns; encoded image bytes are taken as they stand."""
+    datasets = _datasets()
+    for name, feature in dataset.features.items():
+        if isinstance(feature, datasets.Image):
+            dataset = dataset.cast_column(name, datasets.Image(decode=False))
+        elif isinstance(getattr(feature, "feature", None), datasets.Image):
+            dataset = dataset.cast_column(name, datasets.List(datasets.Image(decode=False)))
+    for i in range(len(dataset)):
+        yield from_trl(dataset[i], place=f"{source}:{i + 1}", source=source)
+
+
+def write_dataset(
+    samples: Iterable[Sample], path: Path, *, grammar: Grammar = DEFAULT_GRAMMAR, instruction: bool = True
+) -> int:
+    """Write a folder with `Dataset.save_to_disk`; image files are embedded. Returns how many rows.
+
+    Raises:
+        EosinError: an image file is missing (the folder would not be whole without it).
+    """
+    listed = list(samples)
+    for sample in listed:
+        for ref in sample.images:
+            if ref.kind == "file" and not os.path.exists(ref.path):
+                raise EosinError("An image file is missing.", found=ref.path, where=sample.id)
+    with disk_errors(path):
+        to_dataset(listed, grammar=grammar, instruction=instruction).save_to_disk(str(path))
+    return len(listed)
+
+
+def iter_dataset_folder(path: Path, *, source: str | None = None) -> Iterator[Outcome]:
+    """Read a folder written by `save_to_disk`: a Dataset, or a DatasetDict whose keys name the splits."""
+    loaded = _datasets().load_from_disk(str(path))
+    if isinstance(loaded, dict):
+        for name, part in loaded.items():
+            yield from from_dataset(part, source=source or f"{path.name}/{name}")
+    else:
+        yield from from_dataset(loaded, source=source or path.name)

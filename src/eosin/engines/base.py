@@ -1,0 +1,70 @@
+"""The protocol of every generation engine, and a mock that needs no model. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from eosin.core.sample import Message
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt. `images[i]` stands where the messages hold ImagePart(index=i)."""
+
+    id: str
+    messages: tuple[Message, ...]
+    images: tuple[Image.Image, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One reply.
+
+    Attributes:
+        text: the reply without special tokens.
+        num_tokens: tokens generated, the end token included.
+        truncated: the length cap was reached before the end token.
+    """
+
+    id: str
+    text: str
+    num_tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How replies are drawn. temperature 0 is greedy decoding."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    batch_size: int = 32
+    seed: int = 0
+
+
+class Engine(Protocol):
+    """Anything that answers requests. Results come in the order of the requests."""
+
+    name: str
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Generation]: ...
+
+
+class MockEngine:
+    """An engine whose replies a function writes: for tests of exams, serving and the command line."""
+
+    name = "mock"
+
+    def __init__(self, reply: Callable[[Request], str]) -> None:
+        self._reply = reply
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Generation]:
+        for request in requests:
+            words = self._reply(request).split(" ")
+            kept = words[: decoding.max_new_tokens]
+            yield Generation(request.id, " ".join(kept), len(kept), len(kept) < len(words))

@@ -1,0 +1,84 @@
+"""Generation with transformers on this machine: batches of equal work, greedy or sampled."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from eosin.engines.base import Decoding, Generation, Request
+from eosin.models.load import Loaded, end_tokens
+from eosin.models.pictures import fit, max_pixels_of
+from eosin.models.template import to_chat
+
+
+class TransformersEngine:
+    """Answers requests with a loaded model. The same template and pictures as in training."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.name = f"transformers:{loaded.source}"
+        self._model = loaded.model
+        self._processor = loaded.processor
+        self._tokenizer = loaded.processor.tokenizer
+        self._ends = end_tokens(loaded)
+        self._max_pixels = max_pixels_of(loaded.processor)
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Generation]:
+        """Replies in the order of the requests. Sampling is seeded by the batch, so that a resume repeats it."""
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            for start in range(0, len(requests), decoding.batch_size):
+                batch = requests[start : start + decoding.batch_size]
+                yield from self._batch(batch, decoding)
+        finally:
+            self._model.train(was_training)
+
+    def _batch(self, batch: Sequence[Request], decoding: Decoding) -> list[Generation]:
+        inputs = self._encode(batch)
+        if decoding.temperature > 0:
+            torch.manual_seed(_seed_of(batch, decoding.seed))
+        with torch.inference_mode():
+            output = self._model.generate(**inputs, generation_config=self._config(decoding))
+        new = output[:, inputs["input_ids"].shape[1] :]
+        return [self._read(request, ids) for request, ids in zip(batch, new, strict=True)]
+
+    def _encode(self, batch: Sequence[Request]) -> Any:
+        chats = [to_chat(r.messages, [fit(i, self._max_pixels) for i in r.images]) for r in batch]
+        inputs = self._processor.apply_chat_template(
+            chats,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "padding_side": "left"},
+        )
+        return inputs.to(self._model.device)
+
+    def _config(self, decoding: Decoding) -> GenerationConfig:
+        sampled = decoding.temperature > 0
+        base = self._model.generation_config
+        return GenerationConfig(
+            max_new_tokens=decoding.max_new_tokens,
+            do_sample=sampled,
+            temperature=decoding.temperature if sampled else None,
+            top_p=decoding.top_p if sampled else None,
+            top_k=0 if sampled else None,
+            eos_token_id=base.eos_token_id,
+            pad_token_id=self._tokenizer.pad_token_id,
+            bos_token_id=base.bos_token_id,
+        )
+
+    def _read(self, request: Request, ids: torch.Tensor) -> Generation:
+        tokens = ids.tolist()
+        stop = next((i for i, token in enumerate(tokens) if token in self._ends), None)
+        kept = tokens if stop is None else tokens[:stop]
+        text = self._tokenizer.decode(kept, skip_special_tokens=True)
+        return Generation(request.id, text, len(kept) + (stop is not None), truncated=stop is None)
+
+
+def _seed_of(batch: Sequence[Request], seed: int) -> int:
+    return (zlib.crc32("|".join(r.id for r in batch).encode()) ^ seed) & 0x7FFFFFFF

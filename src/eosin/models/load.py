@@ -1,0 +1,149 @@
+"""Load any image-text-to-text model of transformers by name or folder, with its processor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from eosin.core.errors import EosinError
+
+
+@dataclass
+class Loaded:
+    """A model and the processor that goes with it."""
+
+    model: PreTrainedModel
+    processor: ProcessorMixin
+    source: str
+
+
+def device() -> torch.device:
+    """The accelerator if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_dtype(where: torch.device) -> torch.dtype:
+    """bf16 on a GPU that has it, else fp32."""
+    return torch.bfloat16 if where.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def load(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    max_pixels: int | None = None,
+    dtype: torch.dtype | None = None,
+    to: torch.device | None = None,
+) -> Loaded:
+    """Load a model by hub name ("Qwen/Qwen2.5-VL-7B-Instruct") or from a folder, LoRA adapters included.
+
+    Args:
+        revision: commit, tag or branch on the hub.
+        max_pixels: upper bound of the image area in pixels, where the processor knows one.
+        dtype: weights' type; by default bf16 on a GPU, fp32 on a CPU.
+        to: device; by default the GPU if there is one.
+    """
+    target = to or device()
+    kind = dtype or default_dtype(target)
+    source = str(name)
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    try:
+        processor = AutoProcessor.from_pretrained(source, **options)
+        if is_adapter(source):
+            model = _load_with_adapter(Path(source), kind)
+        else:
+            model = AutoModelForImageTextToText.from_pretrained(source, dtype=kind, **options)
+    except OSError as exc:
+        raise EosinError(
+            "The model could not be loaded.",
+            expected="a checkpoint folder, or a name on the Hugging Face hub that this machine can reach",
+            found=str(exc).splitlines()[0][:200],
+            where=source,
+            next_step="check the name; offline, give the folder of a downloaded model",
+        ) from exc
+    if max_pixels is not None:
+        set_max_pixels(processor, max_pixels)
+    return Loaded(model.to(target), processor, source)
+
+
+def is_adapter(source: str | Path) -> bool:
+    """Whether a folder holds a LoRA adapter rather than a whole model."""
+    return (Path(source) / "adapter_config.json").is_file()
+
+
+def _load_with_adapter(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    from peft import PeftConfig, PeftModel
+
+    base = str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
+    if (folder / base).is_dir():
+        base = str((folder / base).resolve())
+    if is_adapter(base):
+        model = _load_with_adapter(Path(base), dtype)
+    else:
+        model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype)
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+
+
+def set_max_pixels(processor: ProcessorMixin, max_pixels: int) -> None:
+    """Bound the image area that a Qwen-style processor keeps."""
+    images = getattr(processor, "image_processor", None)
+    size = dict(getattr(images, "size", None) or {})
+    if images is None or "longest_edge" not in size:
+        raise EosinError(
+            "This model's processor has no bound on image area.",
+            where="model.max_pixels",
+            next_step="take max_pixels out of the recipe",
+        )
+    size["longest_edge"] = max_pixels
+    size["shortest_edge"] = min(size.get("shortest_edge") or max_pixels, max_pixels)
+    images.size = size
+
+
+def parts(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
+    """Parameters by part: vision (tower without projector), projector, language."""
+    tower = vision_tower(model)
+    projector_names = ("merger", "projector", "multi_modal_projector", "connector", "aligner")
+    found: dict[str, list[nn.Parameter]] = {"vision": [], "projector": [], "language": []}
+    vision_ids = {id(p) for p in tower.parameters()} if tower is not None else set()
+    for name, parameter in model.named_parameters():
+        if any(f".{p}" in f".{name}" for p in projector_names):
+            found["projector"].append(parameter)
+        elif id(parameter) in vision_ids:
+            found["vision"].append(parameter)
+        else:
+            found["language"].append(parameter)
+    return found
+
+
+def vision_tower(model: PreTrainedModel) -> nn.Module | None:
+    """The vision tower of the common families, or None."""
+    root = getattr(model, "model", model)
+    for name in ("visual", "vision_tower", "vision_model"):
+        tower = getattr(root, name, None)
+        if isinstance(tower, nn.Module):
+            return tower
+    return None
+
+
+def freeze(model: PreTrainedModel, frozen: set[str]) -> dict[str, int]:
+    """Set which parts train. Returns the number of trainable parameters of each part."""
+    counts = {}
+    for part, parameters in parts(model).items():
+        if part in frozen and not parameters:
+            raise EosinError(f"This model has no part called {part} that could be frozen.", where="freeze")
+        for parameter in parameters:
+            parameter.requires_grad_(part not in frozen)
+        counts[part] = 0 if part in frozen else sum(p.numel() for p in parameters)
+    return counts
+
+
+def end_tokens(loaded: Loaded) -> set[int]:
+    """Token ids that end a reply."""
+    ids = loaded.model.generation_config.eos_token_id
+    ends = set(ids) if isinstance(ids, (list, tuple)) else {ids}
+    return {i for i in (*ends, loaded.processor.tokenizer.eos_token_id) if i is not None}
