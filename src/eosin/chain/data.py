@@ -56,12 +56,12 @@ def _make(recipe: Recipe, at: Layout) -> None:
     cleaned = clean(
         collection.kept,
         workers=min(2, os.cpu_count() or 1),
-        seed=recipe.seed,
+        seed=getattr(recipe.data, "seed", None) or recipe.seed,
         perceptual=not isinstance(recipe.data, PhantomData),
         **fractions,
     )
     dropped = (*collection.dropped, *cleaned.dropped)
-    for warning in (*collection.warnings, *cleaned.warnings):
+    for warning in dict.fromkeys((*collection.warnings, *cleaned.warnings)):
         console.print(f"[yellow]note:[/yellow] {warning}")
     with store.writing(at.samples, "samples", record={"recipe": recipe.name, "seed": recipe.seed}) as writer:
         for split in SPLITS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,6 @@ from eosin.chain.lock import locked
 from eosin.core import store
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.recipe import Resolved
-from eosin.core.record import make_record
 from eosin.core.sample import Sample
 
 console = Console(stderr=True, highlight=False)
@@ -100,9 +100,12 @@ class Run:
                 self.exams("base")
             for name in self.recipe.stages:
                 self.stage(name)
-        finally:
-            summary = self.write_summary()
-        return summary
+        except BaseException:
+            # What stands so far is still summed up, but a second fault must not hide the first.
+            with contextlib.suppress(Exception):
+                self.write_summary()
+            raise
+        return self.write_summary()
 
     def print_settings(self) -> None:
         """What every stage was given: settings that differ from the defaults, and where they come from."""
@@ -197,11 +200,7 @@ class Run:
                 parents=self.parents(stage),
                 instruction=self.recipe.prompt.instruction,
             )
-            low, high = result["balanced_ci95"] or (float("nan"), float("nan"))
-            console.print(
-                f"{stage}: balanced accuracy {result['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}], "
-                f"n {result['n']}, unparsed {result['unparsed_rate']:.3f}"
-            )
+            console.print(f"{stage}: {in_words(result)}")
 
     def write_summary(self) -> dict[str, Any]:
         """summary.json, the joined metrics and rollouts, and the report, also of a run that was cut off."""
@@ -217,8 +216,13 @@ class Run:
         return summary
 
 
-def record_of(run: Run) -> dict[str, Any]:
-    return make_record(recipe=run.recipe.name, seed=run.recipe.seed)
+def in_words(exam: dict[str, Any]) -> str:
+    """One line: balanced accuracy where there are classes, else accuracy; interval, n, unparsed."""
+    balanced = exam.get("balanced_accuracy") is not None
+    name, key = ("balanced accuracy", "balanced_accuracy") if balanced else ("accuracy", "accuracy")
+    interval = exam["balanced_ci95" if balanced else "ci95"]
+    shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else " (no interval)"
+    return f"{name} {exam[key]:.3f}{shown}, n {exam['n']}, unparsed {exam['unparsed_rate']:.3f}"
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -60,9 +60,9 @@ def run_stage(run: Run, name: str) -> None:
 
 def _train(settings: Any, ctx: StageContext) -> StageResult:
     if isinstance(settings, WarmupStage):
-        from eosin.train import warmup_stage
+        from eosin.train import warmup
 
-        return warmup_stage.run(settings, ctx)
+        return warmup.run(settings, ctx)
     if isinstance(settings, PretrainStage):
         from eosin.train import pretrain
 

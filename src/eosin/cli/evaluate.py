@@ -30,6 +30,7 @@ def evaluate(
 
     need("torch")
     from eosin.chain.exam import examine
+    from eosin.chain.run import in_words
     from eosin.core.exam_settings import ExamSettings
     from eosin.core.recipe import check_settings
 
@@ -45,12 +46,11 @@ def evaluate(
     result = examine(checkpoint, samples, settings, place, grammar)
     console = Console()
     exam = result["exam"]
-    low, high = exam["ci95"] or (float("nan"), float("nan"))
-    console.print(f"accuracy           {exam['accuracy']:.3f}  [{low:.3f}, {high:.3f}]  n {exam['n']}")
-    console.print(f"balanced accuracy  {exam['balanced_accuracy']:.3f}")
-    console.print(f"unparsed           {exam['unparsed_rate']:.3f}   tolerant accuracy {exam['tolerant_accuracy']:.3f}")
+    console.print(in_words(exam))
+    console.print(f"accuracy {exam['accuracy']:.3f}, tolerant accuracy {exam['tolerant_accuracy']:.3f}")
     for name, probe in exam["probes"].items():
-        console.print(f"probe {name:<18} {probe['balanced_accuracy']:.3f}  n {probe['n']}")
+        console.print(f"probe {name:<18} accuracy {probe['accuracy']:.3f}  n {probe['n']}")
     for name, baseline in (result["baselines"] or {}).items():
-        console.print(f"baseline {name:<15} {baseline['balanced_accuracy']:.3f}")
+        if baseline["n"]:
+            console.print(f"baseline {name:<15} accuracy {baseline['accuracy']:.3f}  n {baseline['n']}")
     console.print(f"written to {result['path']}", soft_wrap=True)

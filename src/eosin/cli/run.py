@@ -62,6 +62,9 @@ def run_file(
         return
     need("torch", "trl", "datasets")
     from eosin.chain.run import run_recipe
+    from eosin.models.load import quiet
+
+    quiet()
 
     place = out or Path("runs") / resolved.recipe.name
     summary = run_recipe(resolved, place, must_resume=resume)
@@ -87,6 +90,16 @@ def need(*packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "train")
+
+
+def need_slides() -> None:
+    """Refuse early where the packages that write slides are missing."""
+    import importlib.util
+
+    from eosin.core.errors import MissingExtraError
+
+    if importlib.util.find_spec("tifffile") is None:
+        raise MissingExtraError("tifffile", "slides")
 
 
 def _first_comment(path: Path) -> str:

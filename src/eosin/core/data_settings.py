@@ -131,9 +131,7 @@ class FolderData(LabelledData):
         except re.error as exc:
             raise ValueError(f"not a regular expression: {exc}") from None
         if not names or names - set(PATTERN_GROUPS):
-            raise ValueError(
-                f"named groups must be among {', '.join(PATTERN_GROUPS)}, found {sorted(names) or 'none'}"
-            )
+            raise ValueError(f"named groups must be among {', '.join(PATTERN_GROUPS)}, found {sorted(names) or 'none'}")
         return value
 
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from eosin.core.errors import ImageError
@@ -15,6 +16,9 @@ from eosin.core.sample import ImageBytes, ImageFile, ImageRef, SlideRegion
 
 MIN_SIDE_PX = 8
 MAX_SIDE_PX = 20_000
+
+# Sizes are checked below. A filter set once: `warnings.catch_warnings` is not safe between threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 RegionReader = Callable[[SlideRegion], Image.Image]
 
@@ -25,34 +29,51 @@ def read_bytes(ref: ImageFile | ImageBytes) -> bytes:
         return ref.data
     try:
         return Path(ref.path).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ImageError("image file missing", where=ref.path) from None
     except IsADirectoryError:
         raise ImageError("image path is a folder", where=ref.path) from None
-    except PermissionError:
-        raise ImageError("image file not readable", where=ref.path) from None
+    except (OSError, ValueError) as exc:
+        raise ImageError("image file not readable", found=str(exc)[:120], where=ref.path[:200]) from None
 
 
 def decode(data: bytes, where: str | None = None) -> Image.Image:
     """Decode an image to RGB, wholly, so that a truncated file fails here and not in a training step.
 
+    Sixteen-bit grey is scaled to eight bits. What is transparent becomes white, as glass is on a slide.
+
     Raises:
-        ImageError: empty, unreadable, truncated, smaller than 8 px or larger than 20,000 px a side.
+        ImageError: empty, unreadable, truncated, smaller than 8 px or larger than 20,000 px a side or
+            about 179 megapixels, or with pixels that are no 8- or 16-bit numbers.
     """
     if not data:
         raise ImageError("image file empty", where=where)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            check_size(image.width, image.height, where)
-            image.load()
+        image = Image.open(io.BytesIO(data))
+        check_size(image.width, image.height, where)
+        image.load()
+        return _to_rgb(image, where)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError("not an image", where=where) from None
-    except Image.DecompressionBombError:
-        raise ImageError("image too large", expected=f"at most {MAX_SIDE_PX} px a side", where=where) from None
-    except (OSError, ValueError, SyntaxError, EOFError) as exc:
+    except Image.DecompressionBombError as exc:
+        raise ImageError("image too large", found=str(exc)[:120], where=where) from None
+    except Exception as exc:  # decoders meet damaged files with many kinds of error
         raise ImageError("image truncated or damaged", found=str(exc)[:120], where=where) from None
+
+
+def _to_rgb(image: Image.Image, where: str | None) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.convert("RGB")
+    if image.mode == "F":
+        raise ImageError("image depth not supported", found="floating-point pixels", where=where)
+    if image.mode.startswith("I"):  # Pillow's own conversion would cut everything above 255 to white
+        wide = np.asarray(image)
+        return Image.fromarray((np.clip(wide, 0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
     return image.convert("RGB")
 
 

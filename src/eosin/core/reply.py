@@ -50,10 +50,10 @@ class Grammar:
 
     def __post_init__(self) -> None:
         bad = [t for t in self.tags if not re.fullmatch(r"[a-z][a-z0-9_]*", t)]
-        if bad or len(set(self.tags)) != len(self.tags) or "answer" not in self.tags:
+        if bad or len(set(self.tags)) != len(self.tags) or self.tags[-1:] != ("answer",):
             raise EosinError(
                 "This is not a usable tag set.",
-                expected="different lower-case words, one of them `answer`, for example think/answer",
+                expected="different lower-case words, the last one `answer`, for example think/answer",
                 found="/".join(self.tags),
             )
 

@@ -130,7 +130,7 @@ class Origin(_Frozen):
         """The unit that may never stand in two splits, with its kind: "patient:17"."""
         for kind in ("patient", "case", "slide", "article"):
             value = getattr(self, kind)
-            if value is not None:
+            if value:  # an empty text is no identifier: it would put all unknown patients into one group
                 return f"{kind}:{value}"
         return None
 

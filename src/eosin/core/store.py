@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +94,13 @@ def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with disk_errors(path), path.open("ab+") as handle:
         _cut_partial_line(handle)
         handle.write(text.encode("utf-8"))
+
+
+def keep_rows(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
+    """Rewrite a JSON lines file with the rows that a resumed stage will not write again."""
+    if path.exists():
+        rows = [r for r in read_jsonl(path) if keep(r)]
+        write_text_atomic(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
 
 
 def _cut_partial_line(handle: IO[bytes]) -> None:

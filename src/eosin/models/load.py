@@ -22,6 +22,13 @@ class Loaded:
     source: str
 
 
+def quiet() -> None:
+    """Leave progress to Eosin: no bars of transformers for loading and writing a few files."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -98,7 +100,20 @@ def read_samples(path: str | os.PathLike[str], *, source: str | None = None) -> 
     Raises:
         EosinError: the file as a whole cannot be read.
     """
-    return sieve(unique(iter_samples(path, source=source)))
+    with _no_collection():
+        return sieve(unique(iter_samples(path, source=source)))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Samples hold no cycles. Walking through all of them again and again takes half of a bulk reading's time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def write_samples(

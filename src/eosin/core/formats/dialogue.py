@@ -36,9 +36,7 @@ class BadRowError(Exception):
         self.detail = detail
 
 
-def turns_of(
-    sample: Sample, grammar: Grammar, *, instruction: bool = True
-) -> tuple[list[Message], str | None]:
+def turns_of(sample: Sample, grammar: Grammar, *, instruction: bool = True) -> tuple[list[Message], str | None]:
     """The prompt with options as it is put to a model, and the gold reply (None where no answer is known).
 
     Raises:

@@ -72,17 +72,14 @@ def unique(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
             yield Dropped(sample.id, "exact duplicate", "the same sample stands earlier", STEP)
         else:
             differing = [k for k in Sample.model_fields if getattr(first, k) != getattr(sample, k)]
-            yield Dropped(
-                sample.id, "duplicate id", f"differs from the earlier in {', '.join(differing)}", STEP
-            )
+            yield Dropped(sample.id, "duplicate id", f"differs from the earlier in {', '.join(differing)}", STEP)
 
 
 def dump_without_bytes(sample: Sample, exclude: Iterable[str] = ()) -> dict[str, Any]:
     """A sample as JSON values; an image held as bytes leaves only its place: {"kind": "bytes"}."""
     fields = sample.model_dump(mode="json", exclude={"images", *exclude})
     fields["images"] = [
-        {"kind": "bytes"} if isinstance(ref, ImageBytes) else ref.model_dump(mode="json")
-        for ref in sample.images
+        {"kind": "bytes"} if isinstance(ref, ImageBytes) else ref.model_dump(mode="json") for ref in sample.images
     ]
     return fields
 

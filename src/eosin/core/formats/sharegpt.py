@@ -79,9 +79,7 @@ def _row(sample: Sample, path: Path, grammar: Grammar, instruction: bool) -> dic
 
 
 def _value(message: Message) -> str:
-    return "".join(
-        p.text.replace(PLACE, _ESCAPED) if isinstance(p, TextPart) else PLACE for p in message.parts
-    )
+    return "".join(p.text.replace(PLACE, _ESCAPED) if isinstance(p, TextPart) else PLACE for p in message.parts)
 
 
 def _image_path(ref: ImageFile | ImageBytes | SlideRegion, path: Path) -> str:

@@ -230,9 +230,7 @@ def _datasets() -> Any:
     return datasets
 
 
-def to_dataset(
-    samples: Iterable[Sample], *, grammar: Grammar = DEFAULT_GRAMMAR, instruction: bool = True
-) -> Dataset:
+def to_dataset(samples: Iterable[Sample], *, grammar: Grammar = DEFAULT_GRAMMAR, instruction: bool = True) -> Dataset:
     """A `datasets.Dataset` of TRL rows whose images decode on access. Needs the package `datasets`."""
     datasets = _datasets()
     text = datasets.Value("string")

@@ -1,0 +1,160 @@
+"""What an exam can be passed with, without a language model: the most frequent class, and colour alone.
+
+Colour histogram: shares of pixels in 16 equal bins of each of R, G, B, H, S, V (96 figures an image;
+Pillow's 8-bit HSV), square roots taken (Hellinger map), averaged over an item's images, standardised with
+the train split's mean and deviation, and given to multinomial logistic regression with L2 penalty, C =
+1.0, fixed, not tuned. Images over 512 px a side are reduced first. No position, no texture: a model that
+does not beat it may be reading the stain.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from eosin.core.errors import ImageError
+from eosin.core.exam_settings import ExamSettings
+from eosin.core.images import RegionReader, load_image
+from eosin.core.sample import Sample
+from eosin.evaluate.items import Classes, check_samples, choose, group_of, image_key, normalised
+from eosin.evaluate.scores import score_parts
+
+NUM_BINS = 16
+MAX_SIDE_PX = 512
+INVERSE_PENALTY = 1.0
+
+
+def colour_histogram(image: Image.Image) -> NDArray[np.float64]:
+    """Square roots of the pixel shares in 16 bins of R, G, B, H, S, V: shape (96,)."""
+    rgb = image.convert("RGB")
+    if max(rgb.size) > MAX_SIDE_PX:
+        rgb.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.BOX)
+    counts = np.asarray(rgb.histogram() + rgb.convert("HSV").histogram(), dtype=float)
+    shares = counts.reshape(6 * NUM_BINS, 256 // NUM_BINS).sum(axis=1) / (rgb.width * rgb.height)
+    return np.asarray(np.sqrt(shares))
+
+
+def run_baselines(
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    settings: ExamSettings,
+    *,
+    read_region: RegionReader | None = None,
+) -> dict[str, Any]:
+    """Both baselines on the items that the exam with these settings asks.
+
+    Args:
+        train: samples to fit on; those without an answer are left out.
+        test: the exam's samples, as given to `run_exam`.
+
+    Returns:
+        {"majority": figures, "colour_histogram": figures}, figures as in an exam's summary with
+        "num_train" and "num_set_aside" (items whose images cannot be used), or {"n": 0, "reason": why
+        there are none}.
+    """
+    check_samples(test)
+    asked = choose(test, settings.max_samples, settings.seed)
+    fitted = [s for s in train if s.answer is not None and s.answer.strip()]
+    if not fitted:
+        reason = {"n": 0, "reason": "no training samples with an answer"}
+        return {"majority": reason, "colour_histogram": dict(reason)}
+    classes = Classes.of(asked)
+    features = _Features(read_region)
+    kept = [s for s in asked if not s.images or features.of(s) is not None]
+    return {
+        "majority": _majority(fitted, kept, classes, settings, len(asked)),
+        "colour_histogram": _colour(fitted, kept, classes, settings, features, len(asked)),
+    }
+
+
+class _Features:
+    """Histograms of samples; an image asked about many times is read once."""
+
+    def __init__(self, read_region: RegionReader | None) -> None:
+        self._read_region = read_region
+        self._seen: dict[str, NDArray[np.float64] | None] = {}
+
+    def of(self, sample: Sample) -> NDArray[np.float64] | None:
+        """Mean histogram of the sample's images (96,); None without images or with an unusable one."""
+        parts: list[NDArray[np.float64]] = []
+        for ref in sample.images:
+            key = image_key(ref)
+            if key not in self._seen:
+                try:
+                    self._seen[key] = colour_histogram(load_image(ref, self._read_region))
+                except ImageError:
+                    self._seen[key] = None
+            histogram = self._seen[key]
+            if histogram is None:
+                return None
+            parts.append(histogram)
+        return np.mean(parts, axis=0) if parts else None
+
+
+def _majority(
+    train: Sequence[Sample], test: Sequence[Sample], classes: Classes, settings: ExamSettings, num_asked: int
+) -> dict[str, Any]:
+    """The class most frequent in train; among an item's options where it has options."""
+    counts = Counter(normalised(classes.gold(s)) for s in train)
+    names = sorted(counts, key=lambda name: (-counts[name], name))
+    said = [_first_offered(names, s, classes) for s in test]
+    return _figures(said, test, classes, settings, len(train), num_asked)
+
+
+def _colour(
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    classes: Classes,
+    settings: ExamSettings,
+    features: _Features,
+    num_asked: int,
+) -> dict[str, Any]:
+    pairs = [(features.of(s), normalised(classes.gold(s))) for s in train]
+    X = [x for x, _ in pairs if x is not None]
+    y = [name for x, name in pairs if x is not None]
+    pictured = [s for s in test if s.images]
+    if len(set(y)) < 2 or not pictured:
+        return {"n": 0, "reason": "needs images, and two classes in the training samples"}
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=1000))
+    model.fit(np.stack(X), y)
+    seen = np.stack([x for x in map(features.of, pictured) if x is not None])
+    ranked = np.argsort(-model.predict_proba(seen), axis=1)
+    names = [str(name) for name in model.classes_]
+    orders = [[names[k] for k in order] for order in ranked]
+    said = [_first_offered(order, s, classes) for order, s in zip(orders, pictured, strict=True)]
+    return _figures(said, pictured, classes, settings, len(X), num_asked)
+
+
+def _first_offered(names: Sequence[str], sample: Sample, classes: Classes) -> str | None:
+    """The first class that the sample offers; an open question offers every class."""
+    if not sample.choices:
+        return names[0]
+    offered = {normalised(classes.name(c.text)) for c in sample.choices}
+    return next((name for name in names if name in offered), None)
+
+
+def _figures(
+    said: Sequence[str | None],
+    test: Sequence[Sample],
+    classes: Classes,
+    settings: ExamSettings,
+    num_train: int,
+    num_asked: int,
+) -> dict[str, Any]:
+    if not test:
+        return {"n": 0, "reason": "no exam item has a usable image"}
+    gold = [classes.gold(s) for s in test]
+    right = [s == normalised(g) for s, g in zip(said, gold, strict=True)]
+    figures = score_parts(
+        right, [group_of(s) for s in test], gold, settings, has_classes=bool(classes.labels)
+    )
+    return {**figures, "num_train": num_train, "num_set_aside": num_asked - len(test)}

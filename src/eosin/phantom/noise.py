@@ -1,0 +1,182 @@
+"""Noise that depends only on a seed and on the position in micrometres.
+
+Everything a phantom shows is a function of world position, so any window of the same scene agrees with its
+neighbours: tiles of a slide are seamless, and no result depends on the order in which windows are rendered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+_U64 = np.uint64
+_GOLDEN = _U64(0x9E3779B97F4A7C15)
+_MIX_A = _U64(0xBF58476D1CE4E5B9)
+_MIX_B = _U64(0x94D049BB133111EB)
+
+
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): one 64-bit word to another."""
+    z = (z ^ (z >> _U64(30))) * _MIX_A
+    z = (z ^ (z >> _U64(27))) * _MIX_B
+    return z ^ (z >> _U64(31))
+
+
+def uniforms(seed: int, ix: I64, iy: I64, columns: int) -> F64:
+    """Uniform numbers in [0, 1) for lattice sites: shape (n, columns), a pure function of seed and site."""
+    with np.errstate(over="ignore"):
+        base = np.array([seed & 0xFFFFFFFFFFFFFFFF], dtype=_U64)
+        h = _mix(base + _GOLDEN * ix.astype(np.int64).view(_U64))
+        h = _mix(h + _MIX_A * iy.astype(np.int64).view(_U64))
+        steps = _GOLDEN * np.arange(1, columns + 1, dtype=_U64)
+        words = _mix(h[:, None] + steps[None, :])
+    return (words >> _U64(11)).astype(np.float64) * (1.0 / (1 << 53))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of the world: the upper left corner in µm, the size in pixels, and µm per pixel."""
+
+    x0_um: float
+    y0_um: float
+    width_px: int
+    height_px: int
+    mpp: float
+
+    @property
+    def x1_um(self) -> float:
+        return self.x0_um + self.width_px * self.mpp
+
+    @property
+    def y1_um(self) -> float:
+        return self.y0_um + self.height_px * self.mpp
+
+    def xs(self) -> F64:
+        """Pixel centres along x, µm, shape (width,)."""
+        return self.x0_um + (np.arange(self.width_px) + 0.5) * self.mpp
+
+    def ys(self) -> F64:
+        """Pixel centres along y, µm, shape (height,)."""
+        return self.y0_um + (np.arange(self.height_px) + 0.5) * self.mpp
+
+    def columns(self, x: F64) -> I64:
+        """Pixel column of each x in µm, clipped to the window."""
+        return np.clip(np.floor((x - self.x0_um) / self.mpp), 0, self.width_px - 1).astype(np.int64)
+
+    def rows(self, y: F64) -> I64:
+        """Pixel row of each y in µm, clipped to the window."""
+        return np.clip(np.floor((y - self.y0_um) / self.mpp), 0, self.height_px - 1).astype(np.int64)
+
+    def contains(self, x: F64, y: F64, margin_um: float = 0.0) -> NDArray[np.bool_]:
+        """True where a point lies inside the window grown by `margin_um`."""
+        inside_x = (x >= self.x0_um - margin_um) & (x < self.x1_um + margin_um)
+        return inside_x & (y >= self.y0_um - margin_um) & (y < self.y1_um + margin_um)
+
+
+class Waves:
+    """A smooth random field: a sum of plane waves with seeded directions, lengths and phases.
+
+    Unit variance. On a grid it costs one small matrix product, because
+    sin(a x + b y + c) = sin(a x + c) cos(b y) + cos(a x + c) sin(b y).
+    """
+
+    def __init__(self, seed: int, shortest_um: float, longest_um: float, count: int = 16) -> None:
+        u = uniforms(seed, np.arange(count), np.zeros(count, np.int64), 3)
+        length = shortest_um * (longest_um / shortest_um) ** u[:, 0]
+        angle = 2 * np.pi * u[:, 1]
+        self._kx = 2 * np.pi / length * np.cos(angle)
+        self._ky = 2 * np.pi / length * np.sin(angle)
+        self._phase = 2 * np.pi * u[:, 2]
+        self._scale = np.sqrt(2.0 / count)
+
+    def grid(self, xs: F64, ys: F64) -> F32:
+        """The field at every (y, x) of a grid: shape (len(ys), len(xs))."""
+        ax = np.outer(self._kx, xs) + self._phase[:, None]
+        by = np.outer(self._ky, ys)
+        rows = np.concatenate([np.cos(by), np.sin(by)]).astype(np.float32)
+        cols = np.concatenate([np.sin(ax), np.cos(ax)]).astype(np.float32) * np.float32(self._scale)
+        return np.asarray(rows.T @ cols, dtype=np.float32)
+
+    def at(self, x: F64, y: F64) -> F64:
+        """The field at points: shape (n,)."""
+        arg = np.multiply.outer(x, self._kx) + np.multiply.outer(y, self._ky) + self._phase
+        return np.asarray(np.sin(arg).sum(axis=-1) * self._scale)
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Points of a jittered lattice: position in µm, lattice indices, and uniform numbers (n, columns)."""
+
+    x: F64
+    y: F64
+    ix: I64
+    iy: I64
+    u: F64
+
+    def take(self, keep: NDArray[np.bool_]) -> Sites:
+        """The sites where `keep` is True."""
+        return Sites(self.x[keep], self.y[keep], self.ix[keep], self.iy[keep], self.u[keep])
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def lattice(
+    seed: int,
+    window: Window,
+    *,
+    step_um: tuple[float, float],
+    jitter: float,
+    angle: float = 0.0,
+    margin_um: float = 0.0,
+    columns: int = 6,
+) -> Sites:
+    """Sites of a rotated brick lattice, each moved by up to `jitter` of a step, that fall near the window.
+
+    `step_um` is the spacing (along, across) the direction `angle`; every second row is shifted by half a step.
+    """
+    cos, sin = np.cos(angle), np.sin(angle)
+    corners_x = np.array([window.x0_um, window.x1_um, window.x0_um, window.x1_um])
+    corners_y = np.array([window.y0_um, window.y0_um, window.y1_um, window.y1_um])
+    along = cos * corners_x + sin * corners_y
+    across = -sin * corners_x + cos * corners_y
+    a0, a1 = (along.min() - margin_um) / step_um[0], (along.max() + margin_um) / step_um[0]
+    b0, b1 = (across.min() - margin_um) / step_um[1], (across.max() + margin_um) / step_um[1]
+    ia = np.arange(int(np.floor(a0)) - 2, int(np.ceil(a1)) + 2)
+    ib = np.arange(int(np.floor(b0)) - 1, int(np.ceil(b1)) + 2)
+    gx, gy = (grid.ravel().astype(np.int64) for grid in np.meshgrid(ia, ib))
+    u = uniforms(seed, gx, gy, columns + 2)
+    a = (gx + 0.5 * (gy & 1) + jitter * (u[:, 0] - 0.5)) * step_um[0]
+    b = (gy + jitter * (u[:, 1] - 0.5)) * step_um[1]
+    sites = Sites(cos * a - sin * b, sin * a + cos * b, gx, gy, u[:, 2:])
+    return sites.take(window.contains(sites.x, sites.y, margin_um))
+
+
+_BANK_SIZE = 1024
+BANK_UM = 0.5
+
+
+@lru_cache(maxsize=8)
+def fibre_bank(along_um: float, across_um: float, seed: int = 7) -> F32:
+    """A periodic texture of streaks, (1024, 1024) at 0.5 µm, streaks along axis 1; mean 0, variance 1."""
+    rng = np.random.default_rng(seed)
+    freq = np.fft.fftfreq(_BANK_SIZE)
+    long = np.exp(-2 * (np.pi * freq * along_um / BANK_UM) ** 2)
+    short = np.exp(-2 * (np.pi * freq * across_um / BANK_UM) ** 2)
+    white = np.fft.fft2(rng.standard_normal((_BANK_SIZE, _BANK_SIZE)))
+    field = np.fft.ifft2(white * np.outer(short, long)).real
+    return np.asarray((field - field.mean()) / field.std(), dtype=np.float32)
+
+
+def sample_bank(bank: F32, along_um: NDArray[np.floating], across_um: NDArray[np.floating]) -> F32:
+    """Nearest texture value at positions in µm (any shape); the texture repeats every 512 µm."""
+    col = (along_um * (1.0 / BANK_UM)).astype(np.int32) & (_BANK_SIZE - 1)
+    row = (across_um * (1.0 / BANK_UM)).astype(np.int32) & (_BANK_SIZE - 1)
+    return np.asarray(bank.ravel()[row * _BANK_SIZE + col])

@@ -1,0 +1,8 @@
+"""Records of a run become one page and one terminal table. Never imports a model or torch."""
+
+from __future__ import annotations
+
+from eosin.report.page import build
+from eosin.report.tables import summary_table
+
+__all__ = ["build", "summary_table"]

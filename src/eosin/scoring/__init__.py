@@ -1,0 +1,26 @@
+"""Judgement shared by rewards and exams: pure functions on plain data. No torch, and nothing opened by itself."""
+
+from eosin.scoring.answers import parse_answer, parse_answer_set
+from eosin.scoring.compose import Outcome, RewardSet
+from eosin.scoring.item import Reference, ScoreItem, item_from_row, item_from_sample
+from eosin.scoring.sets import load_rewards, set_names
+from eosin.scoring.term import NoGold, Term, Tools, View, register, term_names
+
+__all__ = [
+    "NoGold",
+    "Outcome",
+    "Reference",
+    "RewardSet",
+    "ScoreItem",
+    "Term",
+    "Tools",
+    "View",
+    "item_from_row",
+    "item_from_sample",
+    "load_rewards",
+    "parse_answer",
+    "parse_answer_set",
+    "register",
+    "set_names",
+    "term_names",
+]

@@ -1,0 +1,146 @@
+"""Text as the rules read it: one Unicode form, hidden characters found, words with their places.
+
+Everything here is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+
+MAX_REPLY_CHARS = 2_000_000
+"""A longer reply is not read at all. No model of ours can write one in a single completion."""
+
+MAX_BLOCK_CHARS = 100_000
+"""A longer block (some 25,000 tokens) is no reading, and no names are looked for in it."""
+
+# Format characters, controls, fillers and variation selectors: nothing a reader sees.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U000e0000-\U000e0fff\ud800-\udfff]"
+)
+_DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−﹘﹣－", "-"))
+_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00b4": "'", "`": "'"})
+_WORD = re.compile(r"[^\W_]+")
+
+# British and older spellings that stand for the same word.
+_SPELLINGS = (
+    ("tumour", "tumor"), ("colour", "color"), ("fibre", "fiber"), ("centre", "center"), ("grey", "gray"),
+    ("haem", "hem"), ("anaem", "anem"), ("oedema", "edema"), ("oesoph", "esoph"), ("leucocyt", "leukocyt"),
+    ("leukaem", "leukem"), ("ischaem", "ischem"), ("caecum", "cecum"), ("faec", "fec"), ("coeliac", "celiac"),
+    ("uraem", "urem"), ("orrhoea", "orrhea"), ("isation", "ization"), ("ising", "izing"), ("ised", "ized"),
+)  # fmt: skip
+_PLURALS = {
+    "nuclei": "nucleus", "nucleoli": "nucleolus", "mitoses": "mitosis", "metastases": "metastasis",
+    "diagnoses": "diagnosis", "fibroses": "fibrosis", "necroses": "necrosis", "villi": "villus",
+    "carcinomata": "carcinoma", "adenomata": "adenoma", "lumina": "lumen", "lumens": "lumen", "septa": "septum",
+    "papillae": "papilla", "bronchi": "bronchus", "foci": "focus",
+    "hyperplasias": "hyperplasia", "bacilli": "bacillus", "thrombi": "thrombus", "emboli": "embolus",
+    "fungi": "fungus", "hyphae": "hypha", "lymphomata": "lymphoma", "apoptoses": "apoptosis",
+}  # fmt: skip
+
+
+def has_hidden(text: str) -> bool:
+    """Whether the text holds characters that no reader sees (controls, zero-width, direction marks)."""
+    return _HIDDEN.search(text) is not None
+
+
+def count_hidden(text: str) -> int:
+    """How many characters of the text no reader sees."""
+    return len(_HIDDEN.findall(text))
+
+
+def without_hidden(text: str) -> str:
+    """The text as a reader sees it."""
+    return _HIDDEN.sub("", text)
+
+
+def plain(text: str) -> str:
+    """Compatibility form (full-width letters become plain ones), one dash, one quote, single spaces."""
+    text = unicodedata.normalize("NFKC", text).translate(_DASHES).translate(_QUOTES)
+    return " ".join(text.split())
+
+
+def norm(text: str) -> str:
+    """What two option texts are compared by. Signs such as + - < % are kept: CD20+ is not CD20-."""
+    return plain(without_hidden(text)).casefold().strip(" .;,:*_\"'")
+
+
+@lru_cache(maxsize=65536)
+def fold(word: str) -> str:
+    """One word in lower case, American spelling, singular.
+
+    >>> fold("Tumours"), fold("nuclei"), fold("mitoses"), fold("CD3")
+    ('tumor', 'nucleus', 'mitosis', 'cd3')
+    """
+    if not word.isascii():
+        word = unicodedata.normalize("NFKC", word)
+    word = word.casefold()
+    if len(word) < 4:
+        return word
+    for old, new in _SPELLINGS:
+        if old in word:
+            word = word.replace(old, new)
+    if word in _PLURALS:
+        return _PLURALS[word]
+    return _singular(word)
+
+
+def _singular(word: str) -> str:
+    if not word.endswith("s") or word.endswith(("ss", "us", "is")) or any(c.isdigit() for c in word):
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("ches", "shes", "xes", "sses")):
+        return word[:-2]
+    return word[:-1]
+
+
+def words_of(text: str) -> list[str]:
+    """The folded words of a text, in order."""
+    return [fold(m) for m in _WORD.findall(unicodedata.normalize("NFKC", text))]
+
+
+Placed = Sequence[tuple[str, int, int]]
+
+
+def placed_words(text: str) -> Placed:
+    """Folded words with their places [start, end) in `text`. Short texts are remembered."""
+    return _remembered(text) if len(text) < 20_000 else _placed(text)
+
+
+def _placed(text: str) -> Placed:
+    return [(fold(m.group()), *m.span()) for m in _WORD.finditer(text)]
+
+
+_remembered = lru_cache(maxsize=1024)(_placed)
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences and lines of a text, without empty ones."""
+    return [s.strip() for s in _SENTENCE_END.split(text) if s.strip()]
+
+
+def foreign_share(text: str, scripts: tuple[str, ...] = ("LATIN", "GREEK")) -> float:
+    """Share of the letters that are of none of the scripts, 0..1.
+
+    Greek is in because of alpha, beta, kappa; units and signs are no letters.
+    """
+    letters = foreign = 0
+    for char, n in Counter(text).items():
+        if not char.isalpha():
+            continue
+        letters += n
+        if not char.isascii() and not unicodedata.name(char, "").startswith(scripts + _LETTERLIKE):
+            foreign += n
+    return foreign / letters if letters else 0.0
+
+
+_LETTERLIKE = ("MICRO SIGN", "MATHEMATICAL", "SUPERSCRIPT", "MODIFIER", "FEMININE", "MASCULINE", "FULLWIDTH LATIN")

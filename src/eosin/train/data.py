@@ -1,0 +1,128 @@
+"""Samples as the rows that trainers take. Pictures are decoded once, resized to what the model sees, and kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from PIL import Image
+
+from eosin.core.images import RegionReader, load_image
+from eosin.core.prompt import PromptSettings, caption_messages, gold_reply, prompt_messages
+from eosin.core.reply import Grammar
+from eosin.core.sample import ImageRef, Message, Sample
+from eosin.models.pictures import fit
+from eosin.models.template import escape_special, to_chat
+from eosin.train.augment import AugmentSettings, augment_pil
+
+Row = dict[str, Any]
+
+# A crop could cut off what the text speaks of; flips, quarter turns and colour cannot.
+TEXT_SAFE = AugmentSettings(crop=0.0, rotate=0.0)
+
+
+class PictureStore:
+    """Decoded pictures of samples, kept in memory up to a bound, least recently used first out.
+
+    Args:
+        max_pixels: area that the processor keeps (`max_pixels_of`); larger pictures are shrunk once.
+        limit_gib: bound of the memory that pictures take; 0 keeps none.
+    """
+
+    def __init__(
+        self, max_pixels: int | None, limit_gib: float, read_region: RegionReader | None = None
+    ) -> None:
+        self._max_pixels = max_pixels
+        self._limit_bytes = int(limit_gib * 2**30)
+        self._read_region = read_region
+        self._kept: OrderedDict[tuple[str, int], Image.Image] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, sample: Sample) -> list[Image.Image]:
+        """All pictures of a sample, RGB."""
+        return [self._one(sample.id, i, ref) for i, ref in enumerate(sample.images)]
+
+    def _one(self, sample_id: str, index: int, ref: ImageRef) -> Image.Image:
+        key = (sample_id, index)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        picture = fit(load_image(ref, self._read_region), self._max_pixels)
+        size = picture.width * picture.height * 3
+        self._kept[key] = picture
+        self._bytes += size
+        while self._bytes > self._limit_bytes and self._kept:
+            _, old = self._kept.popitem(last=False)
+            self._bytes -= old.width * old.height * 3
+        return picture
+
+
+def rows_dataset(
+    samples: Sequence[Sample],
+    make_row: Callable[[Sample, list[Image.Image]], Row],
+    pictures: PictureStore,
+    *,
+    augment_seed: int | None = None,
+) -> Dataset:
+    """A `datasets.Dataset` whose rows are made when they are asked for.
+
+    Args:
+        make_row: writes one row from a sample and its pictures.
+        augment_seed: flips, quarter turns and stain jitter, other ones each time; None switches them off.
+    """
+    rng = np.random.default_rng(augment_seed) if augment_seed is not None else None
+
+    def fetch(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        rows = []
+        for number in batch["sample_number"]:
+            shown = pictures.get(samples[number])
+            if rng is not None:
+                shown = [augment_pil(p, rng, TEXT_SAFE) for p in shown]
+            rows.append({"sample_number": number, **make_row(samples[number], shown)})
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    return Dataset.from_dict({"sample_number": list(range(len(samples)))}).with_transform(fetch)
+
+
+def sft_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[Image.Image]], Row]:
+    """Question and gold reply; the loss is on the reply."""
+
+    def make(sample: Sample, pictures: list[Image.Image]) -> Row:
+        messages = prompt_messages(sample, grammar, instruction=prompt.instruction)
+        return _pair(messages, gold_reply(sample, grammar, prompt.answer), pictures)
+
+    return make
+
+
+def caption_row(sample: Sample, pictures: list[Image.Image]) -> Row:
+    """A fixed request and the caption; the loss is on the caption."""
+    return _pair(caption_messages(sample), sample.caption or "", pictures)
+
+
+def rl_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[Image.Image]], Row]:
+    """The prompt alone; rewards find the sample by its id."""
+
+    def make(sample: Sample, pictures: list[Image.Image]) -> Row:
+        messages = prompt_messages(sample, grammar, instruction=prompt.instruction)
+        return {"id": sample.id, "prompt": to_chat(messages), "images": pictures}
+
+    return make
+
+
+def _pair(messages: tuple[Message, ...], reply: str, pictures: list[Image.Image]) -> Row:
+    completion = [{"role": "assistant", "content": [{"type": "text", "text": escape_special(reply)}]}]
+    return {"prompt": to_chat(messages), "completion": completion, "images": pictures}
+
+
+def corpus_of(samples: Sequence[Sample], grammar: Grammar, prompt: PromptSettings) -> list[str]:
+    """Every text that training shows: for the tokenizer of the small model."""
+    texts = []
+    for sample in samples:
+        texts += [m.text for m in prompt_messages(sample, grammar, instruction=prompt.instruction)]
+        texts.append(gold_reply(sample, grammar, prompt.answer))
+        if sample.caption:
+            texts += [caption_messages(sample)[-1].text, sample.caption]
+    return texts

@@ -1,0 +1,130 @@
+"""The laws of the house: who may import whom, how large things may grow, what the light install may load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SRC = ROOT / "src" / "eosin"
+
+MAY_IMPORT = {
+    "core": set(),
+    "phantom": {"core", "slides"},
+    "slides": {"core"},
+    "knowledge": {"core"},
+    "models": {"core"},
+    "sources": {"core", "slides", "phantom"},
+    "scoring": {"core", "knowledge"},
+    "engines": {"core", "models"},
+    "curate": {"core", "slides", "sources", "knowledge", "scoring"},
+    "train": {"core", "scoring", "models", "engines", "curate.mixture"},
+    "evaluate": {"core", "slides", "sources", "knowledge", "scoring", "models", "engines"},
+    "report": {"core"},
+    "serve": {"core", "slides", "knowledge", "models", "engines", "scoring"},
+}
+EVERYTHING = {"chain", "cli"}
+NO_TORCH = {"core", "phantom", "sources", "scoring", "curate", "knowledge", "report", "evaluate", "slides"}
+HEAVY = {"torch", "torchvision", "transformers", "trl", "peft", "accelerate"}
+
+# Functions that may be longer than 60 lines, each with its reason.
+LONG_FUNCTIONS: dict[str, str] = {}
+MAX_FUNCTION_LINES = 60
+MAX_FILE_LINES = 450
+
+
+def _files() -> list[Path]:
+    return sorted(SRC.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    parts = path.relative_to(SRC).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def _imports(tree: ast.AST) -> list[str]:
+    """Every module imported anywhere in a file, also inside functions; not those for type checking only."""
+    skipped = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
+        for node in ast.walk(branch)
+    }
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            names.append("relative import")
+    return names
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda p: str(p.relative_to(SRC)))
+def test_import_direction(path: Path) -> None:
+    room = _room(path)
+    imports = _imports(ast.parse(path.read_text("utf-8")))
+    assert "relative import" not in imports
+    if room in EVERYTHING or room == "":
+        return
+    allowed = MAY_IMPORT[room] | {room}
+    for name in imports:
+        parts = name.split(".")
+        if parts[0] != "eosin" or len(parts) == 1:
+            continue
+        target = parts[1]
+        if target[0].isupper() or target.startswith("__"):
+            continue
+        short = ".".join(parts[1:3])
+        assert target in allowed or short in allowed, f"{path.name} in {room} imports {name}"
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda p: str(p.relative_to(SRC)))
+def test_sizes(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            name = f"{path.relative_to(SRC)}:{node.name}"
+            assert length <= MAX_FUNCTION_LINES or name in LONG_FUNCTIONS, f"{name} has {length} lines"
+
+
+def test_every_room_has_a_law() -> None:
+    rooms = {_room(p) for p in _files()} - {""}
+    assert rooms <= set(MAY_IMPORT) | EVERYTHING
+
+
+def test_light_rooms_load_no_torch() -> None:
+    """In a fresh interpreter, importing every module of the light rooms loads none of the heavy packages."""
+    modules = [
+        ".".join(("eosin", *p.relative_to(SRC).with_suffix("").parts)).removesuffix(".__init__")
+        for p in _files()
+        if _room(p) in NO_TORCH
+    ]
+    code = (
+        f"import sys, importlib\nfor m in {['eosin', *modules]!r}: importlib.import_module(m)\n"
+        f"print(sorted(set(sys.modules) & {HEAVY!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_train_and_evaluate_do_not_know_each_other() -> None:
+    for room, other in (("train", "evaluate"), ("evaluate", "train")):
+        for path in (SRC / room).rglob("*.py"):
+            assert not [n for n in _imports(ast.parse(path.read_text("utf-8"))) if n.startswith(f"eosin.{other}")]
+
+
+def test_no_pickle_of_data() -> None:
+    for path in _files():
+        imports = _imports(ast.parse(path.read_text("utf-8")))
+        assert not {"pickle", "dill", "joblib", "cloudpickle"} & {n.split(".")[0] for n in imports}, path
