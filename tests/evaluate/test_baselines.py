@@ -48,9 +48,7 @@ def test_colour_without_meaning_is_chance(make) -> None:
 
     def mixed(samples: list[Sample]) -> list[Sample]:
         order = rng.permutation(len(samples))
-        return [
-            s.model_copy(update={"images": samples[j].images}) for s, j in zip(samples, order, strict=True)
-        ]
+        return [s.model_copy(update={"images": samples[j].images}) for s, j in zip(samples, order, strict=True)]
 
     found = run_baselines(mixed(make(60, 3, "train")), mixed(make(60, 3, "test")), SETTINGS)
     assert found["colour_histogram"]["balanced_accuracy"] == pytest.approx(1 / 3, abs=0.12)

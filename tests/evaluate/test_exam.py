@@ -76,9 +76,7 @@ def test_every_gold_answer_parses_as_itself(texts: list[str], grammar: Grammar) 
             origin=Origin(source="t"),
         )
         reply = gold_reply(sample, grammar)
-        assert getattr(read_answer(reply, sample, grammar), "value", None) == choice.letter, gold_answer(
-            sample
-        )
+        assert getattr(read_answer(reply, sample, grammar), "value", None) == choice.letter, gold_answer(sample)
 
 
 def test_gold_exam_on_disk(samples, gold, grammar, tmp_path: Path) -> None:
@@ -89,11 +87,7 @@ def test_gold_exam_on_disk(samples, gold, grammar, tmp_path: Path) -> None:
     assert summary["labels"] == ["adenoma", "cancer", "normal"]
     assert summary["confusion"] == [[8, 0, 0, 0], [0, 8, 0, 0], [0, 0, 8, 0]]
     assert summary["recall"] == {"adenoma": 1.0, "cancer": 1.0, "normal": 1.0}
-    assert (
-        summary["ci95"][0] < 1.0
-        and summary["match"] == "option"
-        and summary["chance"] == pytest.approx(1 / 3)
-    )
+    assert summary["ci95"][0] < 1.0 and summary["match"] == "option" and summary["chance"] == pytest.approx(1 / 3)
     artifact = store.open_artifact(out, "eval", verify=True)
     assert artifact.manifest["counts"] == {"scored": 24, "set_aside": 0}
     assert artifact.manifest["record"]["stage"] == "sft" and artifact.manifest["record"]["seed"] == 0
@@ -303,9 +297,7 @@ def test_sampled_by_hand(samples, grammar, tmp_path: Path) -> None:
     assert sampled["pass_at_k"] == pytest.approx(3 / 4)
     assert sampled["majority_accuracy"] == pytest.approx(2 / 4)
     greedy, drawn = engine.decodings[:2], engine.decodings[2:]
-    assert {d.temperature for d in greedy} == {0.0} and {(d.temperature, d.top_p) for d in drawn} == {
-        (0.7, 0.9)
-    }
+    assert {d.temperature for d in greedy} == {0.0} and {(d.temperature, d.top_p) for d in drawn} == {(0.7, 0.9)}
     assert len({d.seed for d in drawn}) == 6, "each sampled batch has its own seed"
     rows = store.read_jsonl(tmp_path / "e" / "sampled.jsonl")
     assert Counter(r["draw"] for r in rows) == {0: 4, 1: 4, 2: 4}
@@ -350,9 +342,7 @@ def test_open_questions_match_exactly(grammar, tmp_path: Path) -> None:
 
 def test_one_case_gives_no_interval(make, look, grammar, tmp_path: Path) -> None:
     summary = run_exam(MockEngine(look), make(1, 4), grammar, PLAIN, tmp_path / "e")
-    assert (
-        summary["accuracy"] == 1.0 and summary["ci95"] is None and "one cluster" in summary["interval_reason"]
-    )
+    assert summary["accuracy"] == 1.0 and summary["ci95"] is None and "one cluster" in summary["interval_reason"]
     json.dumps(summary, allow_nan=False)
     few = run_exam(MockEngine(look), make(5), grammar, PLAIN, tmp_path / "f")
     assert few["ci95"] is not None and "5 clusters" in few["interval_warning"]
@@ -361,9 +351,7 @@ def test_one_case_gives_no_interval(make, look, grammar, tmp_path: Path) -> None
 def test_max_samples_is_seeded(samples, gold, grammar, tmp_path: Path) -> None:
     def ids(seed: int) -> set[str]:
         engine = Counting(gold)
-        run_exam(
-            engine, samples, grammar, ExamSettings(probes=[], max_samples=6, seed=seed), tmp_path / str(seed)
-        )
+        run_exam(engine, samples, grammar, ExamSettings(probes=[], max_samples=6, seed=seed), tmp_path / str(seed))
         return set(engine.asked)
 
     assert len(ids(1)) == 6 and ids(1) | ids(2) != ids(1)
@@ -386,9 +374,7 @@ def test_groups_fall_back_to_the_image(samples) -> None:
 
 def test_item_specific_options_form_no_classes(samples) -> None:
     own = [
-        s.model_copy(
-            update={"choices": tuple(Choice(letter=c, text=f"{c} of {i}") for c in "ABC"), "label": None}
-        )
+        s.model_copy(update={"choices": tuple(Choice(letter=c, text=f"{c} of {i}") for c in "ABC"), "label": None})
         for i, s in enumerate(samples)
     ]
     assert Classes.of(own).labels == ()
@@ -416,6 +402,4 @@ def test_evaluate_samples_for_the_command_line(make, look, grammar, tmp_path: Pa
     assert result["baselines"]["colour_histogram"]["accuracy"] == 1.0
     assert result["baselines"]["majority"]["balanced_accuracy"] == pytest.approx(1 / 3)
     with pytest.raises(EosinError, match="no samples in this split"):
-        evaluate_samples(
-            MockEngine(look), everything, grammar, tmp_path / "x", settings=ExamSettings(split="valid")
-        )
+        evaluate_samples(MockEngine(look), everything, grammar, tmp_path / "x", settings=ExamSettings(split="valid"))

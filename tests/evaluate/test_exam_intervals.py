@@ -131,17 +131,14 @@ def test_paired_is_narrower_than_unpaired() -> None:
 
 
 def test_paired_without_difference() -> None:
-    difference, interval = paired_difference(
-        [True, False] * 8, [True, False] * 8, [str(i) for i in range(16)]
-    )
+    difference, interval = paired_difference([True, False] * 8, [True, False] * 8, [str(i) for i in range(16)])
     assert difference == 0 and interval.pair == [0.0, 0.0] and interval.warning == "no item differs"
 
 
 def test_compare_rows_joins_by_id() -> None:
     def rows(right: list[bool]) -> list[dict]:
         return [
-            {"id": str(i), "group": f"case:{i // 2}", "label": "ab"[i % 2], "correct": r}
-            for i, r in enumerate(right)
+            {"id": str(i), "group": f"case:{i // 2}", "label": "ab"[i % 2], "correct": r} for i, r in enumerate(right)
         ]
 
     a, b = rows([True] * 12), rows([True, False] * 6)

@@ -119,9 +119,7 @@ def test_one_class_cannot_be_swapped(make, look, grammar, tmp_path: Path) -> Non
     assert summary["probes_skipped"]["swapped"] == "no item has a partner of another class and another case"
 
 
-def test_probe_samples_are_balanced_and_compared_on_the_same_items(
-    make, look, grammar, tmp_path: Path
-) -> None:
+def test_probe_samples_are_balanced_and_compared_on_the_same_items(make, look, grammar, tmp_path: Path) -> None:
     samples = make(15, 2)
     kept = [s for s in samples if s.label != "cancer"] + [s for s in samples if s.label == "cancer"][:2]
     summary = run_exam(MockEngine(look), kept, grammar, ExamSettings(probe_samples=8), tmp_path / "e")

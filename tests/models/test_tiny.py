@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.support.toys import toy_image, toy_samples
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
 from eosin.core import store
@@ -21,7 +22,6 @@ from eosin.models.template import to_chat
 from eosin.models.tiny import build_tiny, train_tokenizer
 from eosin.train.data import corpus_of
 from eosin.train.stage import lora_config
-from tests.support.toys import toy_image, toy_samples
 
 SETTINGS = TinyModel(image_px=56, vocab_size=400)
 

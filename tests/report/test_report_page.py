@@ -261,6 +261,7 @@ def _put(value: Any, path: tuple[Any, ...], junk: Any) -> Any:
 def test_junk_in_any_field_never_stops_the_page(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every field in turn holds junk of another type. Curves and pictures do not depend on it and are left out."""
     monkeypatch.setattr("eosin.report.sections.stage_curves", lambda *_: [])
+    monkeypatch.setattr("eosin.report.figures.Chart.svg", lambda self: "")  # drawn, but not written: slow
     monkeypatch.setattr("eosin.report.stats.NUM_RESAMPLES", 10)
     run = write_run(tmp_path / "run", {"base": 0.2, "rl": 0.8}, num_cases=6)
     (run / "recipe.yaml").write_text("name: junk\nreport: {gallery: 0}\n", encoding="utf-8")

@@ -100,7 +100,10 @@ def test_rollout_groups_take_the_widest_of_a_step() -> None:
         for r in rewards
     ]
     groups = rollout_groups(StageRun("rl", {}, "complete", rollouts=rows), limit=2)
-    assert [(g.step, g.sample_id, g.mean, g.std) for g in groups] == [(1, "s1", 0.5, 0.5), (3, "s1", 0.5, 0.5)]
+    assert [(g.step, g.sample_id, g.mean, g.std) for g in groups] == [
+        (1, "s1", 0.5, np.sqrt(0.5)),
+        (3, "s1", 0.5, np.sqrt(0.5)),
+    ]
 
 
 def test_curves_sort_and_count_a_resumed_step_once() -> None:
@@ -179,6 +182,7 @@ def test_a_case_in_two_splits_is_told(tmp_path: Path) -> None:
     moved = [s.model_copy(update={"split": "valid"}) for s in make_samples("test", 2)]
     write_parquet(moved, root / "samples/valid.parquet")
     assert any("2 of the split units stand in both valid and test" in w for w in words.warnings(load(root)))
+    assert "some stand in two of them" in words.split_rule(load(root))
 
 
 def test_probe_sentence_tells_blind_from_seeing(good: Path) -> None:
@@ -187,7 +191,7 @@ def test_probe_sentence_tells_blind_from_seeing(good: Path) -> None:
     assert exam is not None
     assert "its answers come from the image" in words.probe_sentence(run, exam)
     exam.summary.update(accuracy=0.2, ci95=[0.12, 0.28])
-    assert "near blind guessing" in words.probe_sentence(run, exam)
+    assert "not shown that its answers come from the image" in words.probe_sentence(run, exam)
     exam.summary["probes"]["blank"].update(accuracy=0.8, ci95=[0.7, 0.9])
     assert "does not come from the image" in words.probe_sentence(run, exam)
     exam.summary["probes"] = {}
@@ -213,9 +217,9 @@ def test_exam_on_training_samples_is_not_the_main_one(tmp_path: Path) -> None:
     assert any("uses training samples" in w for w in words.warnings(run))
 
 
-def shown(summary: dict[str, Any]) -> str:
+def shown(summary: dict[str, Any], width: int = 80) -> str:
     buffer = io.StringIO()
-    Console(file=buffer, width=160).print(summary_table(summary))
+    Console(file=buffer, width=width).print(summary_table(summary))
     return buffer.getvalue()
 
 
@@ -226,13 +230,18 @@ def test_summary_table_shows_stages_probes_and_baselines(good: Path) -> None:
     line = next(x for x in text.splitlines() if x.strip().startswith("rl"))
     assert f"{100 * last['accuracy']:.1f} [{100 * last['ci95'][0]:.1f}, {100 * last['ci95'][1]:.1f}]" in line
     assert f"{100 * last['probes']['blank']['accuracy']:.1f}" in line and "120" in line
-    assert "colour histogram" in text and "majority class" in text and "question only" in text
+    assert "colours only" in text and "majority" in text and "question" in text and "…" not in text
     assert "not for diagnosis" in text
 
 
 def test_summary_table_of_little_or_odd_content() -> None:
-    assert "not for diagnosis" in shown({})
+    assert "not for diagnosis" in " ".join(shown({}).split())
     odd = {"stages": [{"name": "[bold]x[/nope]", "exams": {"e": {"accuracy": None, "probes": {"blank": 0.25}}}}, 3]}
+    two = {"e": {"accuracy": 0.5}, "f": {"accuracy": 0.25}}
+    assert [x.split()[-1] for x in shown({"stages": [{"name": "s", "exams": two}]}).splitlines() if ".0" in x] == [
+        "50.0",
+        "25.0",
+    ]
     text = shown({**odd, "baselines": {"e": {"majority": {"n": 0, "reason": "none"}, "z": 4}}})
     assert "[bold]x[/nope]" in text and "25.0" in text
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.toys import toy_samples
 
 from eosin.core.prompt import PromptSettings
 from eosin.core.reply import Grammar
@@ -12,8 +13,6 @@ from eosin.models.load import Loaded
 from eosin.models.tiny import build_tiny
 from eosin.train.data import corpus_of
 from eosin.train.stage import StageContext
-
-from tests.support.toys import toy_samples
 
 GRAMMAR = Grammar.of("think/answer")
 PROMPT = PromptSettings(instruction=False, answer="text")

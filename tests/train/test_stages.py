@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.support.toys import toy_samples
+from tests.train.conftest import GRAMMAR, PROMPT, new_model
 
 from eosin.core import store
 from eosin.core.errors import EosinError
@@ -21,8 +23,6 @@ from eosin.train.data import PictureStore, rl_row, rows_dataset, sft_row
 from eosin.train.monitor import WHOLE, last_whole_save
 from eosin.train.rollouts import with_advantage
 from eosin.train.stage import StageContext, warmup_steps
-from tests.support.toys import toy_samples
-from tests.train.conftest import GRAMMAR, PROMPT, new_model
 
 Make = Callable[..., StageContext]
 
@@ -85,7 +85,7 @@ def test_a_killed_stage_goes_on_from_its_last_whole_save(context: Make) -> None:
     whole = context("whole")
     sft.run(settings, whole)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     ctx = context("cut")
@@ -94,11 +94,11 @@ def test_a_killed_stage_goes_on_from_its_last_whole_save(context: Make) -> None:
 
     def stop_instead(*_: object, **__: object) -> None:
         saves.extend(p.name for p in ctx.work.glob("checkpoint-*"))
-        raise Killed
+        raise KilledError
 
     StageContext.save = stop_instead  # type: ignore[method-assign]
     try:
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             sft.run(settings, ctx)
     finally:
         StageContext.save = original  # type: ignore[method-assign]

@@ -57,9 +57,7 @@ def examine(
     return result
 
 
-def ask_one(
-    checkpoint: str, image: Path, question: str, options: list[str], max_new_tokens: int
-) -> dict[str, Any]:
+def ask_one(checkpoint: str, image: Path, question: str, options: list[str], max_new_tokens: int) -> dict[str, Any]:
     """One reply: {"reply", "blocks", "parsed", "answer_text", "unparsed_reason", "num_tokens", "truncated", "note"}."""
     from eosin.engines.base import Decoding, Request
     from eosin.engines.transformers_engine import TransformersEngine

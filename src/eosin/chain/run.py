@@ -1,4 +1,4 @@
-"""`eosin run`: a recipe from data to report. Every step is a whole artifact on disk; finished steps are not done again."""
+"""`eosin run`: a recipe from data to report. Every step is a whole artifact on disk; none is done twice."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def ask(
 ) -> None:
     """Ask a model about an image. Prints its reasoning and its answer. Research use only, not for diagnosis.
 
-    Example: eosin ask runs/demo/stages/rl/checkpoint tile.png "What is the diagnosis?" --choices "normal mucosa|tubular adenoma"
+    Example: eosin ask CHECKPOINT tile.png "What is the diagnosis?" --choices "normal mucosa|tubular adenoma"
     """
     from eosin.cli.run import need
 

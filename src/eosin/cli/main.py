@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from eosin import __version__
-from eosin.cli import ask, demo, doctor, evaluate, phantom, prove, score
+from eosin.cli import ask, demo, doctor, evaluate, phantom, prove, report, score
 from eosin.cli import run as run_verb
 from eosin.core.errors import EosinError
 
@@ -27,6 +27,7 @@ app.command("run")(run_verb.run)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
 app.command("doctor")(doctor.doctor)
+app.command("report")(report.report)
 app.command("score")(score.score)
 app.command("prove")(prove.prove)
 app.add_typer(phantom.app, name="phantom")

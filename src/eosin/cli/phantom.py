@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-app = typer.Typer(help="Make PHANTOM tissue: procedural H&E with known truth. No tissue, no patient.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make PHANTOM tissue: procedural H&E with known truth. No tissue, no patient.", no_args_is_help=True
+)
 
 
 @app.command()

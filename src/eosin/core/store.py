@@ -191,13 +191,9 @@ def _put_in_place(temporary: Path, path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _manifest(
-    writer: Writer, kind: str, parents: Sequence[Artifact], record: Mapping[str, Any]
-) -> dict[str, Any]:
+def _manifest(writer: Writer, kind: str, parents: Sequence[Artifact], record: Mapping[str, Any]) -> dict[str, Any]:
     files = sorted(p for p in writer.dir.rglob("*") if p.is_file())
-    parts = {
-        str(p.relative_to(writer.dir)): {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in files
-    }
+    parts = {str(p.relative_to(writer.dir)): {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in files}
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return {
         "schema_version": SCHEMA_VERSION,

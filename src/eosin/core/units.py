@@ -73,6 +73,4 @@ def to_microns(box: BoxLevel0 | BoxMicrons, mpp_level0: float) -> BoxMicrons:
     """
     if isinstance(box, BoxMicrons):
         return box
-    return BoxMicrons(
-        x0=box.x0 * mpp_level0, y0=box.y0 * mpp_level0, x1=box.x1 * mpp_level0, y1=box.y1 * mpp_level0
-    )
+    return BoxMicrons(x0=box.x0 * mpp_level0, y0=box.y0 * mpp_level0, x1=box.x1 * mpp_level0, y1=box.y1 * mpp_level0)

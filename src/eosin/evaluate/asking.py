@@ -59,9 +59,7 @@ class Asker:
     read_region: RegionReader | None = None
     progress: Progress | None = None
 
-    def ask(
-        self, phase: str, tasks: Sequence[Task], decoding: Decoding | None = None
-    ) -> list[dict[str, Any]]:
+    def ask(self, phase: str, tasks: Sequence[Task], decoding: Decoding | None = None) -> list[dict[str, Any]]:
         """Rows of all tasks, in their order. Finished rows are read from the work folder, not asked again.
 
         A task whose image cannot be used gives a row with `set_aside` (the reason) and no score.

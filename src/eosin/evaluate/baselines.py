@@ -154,7 +154,5 @@ def _figures(
         return {"n": 0, "reason": "no exam item has a usable image"}
     gold = [classes.gold(s) for s in test]
     right = [s == normalised(g) for s, g in zip(said, gold, strict=True)]
-    figures = score_parts(
-        right, [group_of(s) for s in test], gold, settings, has_classes=bool(classes.labels)
-    )
+    figures = score_parts(right, [group_of(s) for s in test], gold, settings, has_classes=bool(classes.labels))
     return {**figures, "num_train": num_train, "num_set_aside": num_asked - len(test)}

@@ -123,9 +123,7 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
     return summary
 
 
-def _examine(
-    asker: Asker, asked: Sequence[Sample], settings: ExamSettings
-) -> tuple[dict[str, Any], dict[str, Rows]]:
+def _examine(asker: Asker, asked: Sequence[Sample], settings: ExamSettings) -> tuple[dict[str, Any], dict[str, Rows]]:
     """All phases of an exam: its summary and the rows of each file."""
     everything = asker.ask("predictions", [Task.plain(s) for s in asked])
     rows = [r for r in everything if "set_aside" not in r]
@@ -163,9 +161,7 @@ def _sampled(asker: Asker, usable: Sequence[Sample], settings: ExamSettings) -> 
     return [[r for r in rows if "set_aside" not in r] for rows in draws]
 
 
-def _summary(
-    asker: Asker, rows: Rows, aside: Rows, usable: Sequence[Sample], settings: ExamSettings
-) -> dict[str, Any]:
+def _summary(asker: Asker, rows: Rows, aside: Rows, usable: Sequence[Sample], settings: ExamSettings) -> dict[str, Any]:
     return {
         **score_rows(rows, asker.classes, settings),
         **class_figures(rows, asker.classes),

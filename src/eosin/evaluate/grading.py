@@ -12,9 +12,7 @@ from eosin.evaluate.items import Classes, group_of, normalised
 from eosin.scoring.answers import parse_answer
 
 
-def read_answer(
-    reply: str, sample: Sample, grammar: Grammar, *, strict: bool = True
-) -> Parsed[str] | Unparsed:
+def read_answer(reply: str, sample: Sample, grammar: Grammar, *, strict: bool = True) -> Parsed[str] | Unparsed:
     """The answer that a reply gives.
 
     Args:

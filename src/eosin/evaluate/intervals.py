@@ -182,9 +182,7 @@ def compare(
     result: dict[str, Any] = {"n": len(a), "num_clusters": len(set(groups)), "mcnemar": mcnemar_exact(a, b)}
     metrics: tuple[Metric, ...] = ("accuracy", "balanced_accuracy")
     for metric in metrics:
-        difference, interval = paired_difference(
-            a, b, groups, gold, metric=metric, resamples=resamples, seed=seed
-        )
+        difference, interval = paired_difference(a, b, groups, gold, metric=metric, resamples=resamples, seed=seed)
         result[metric] = {
             "difference": difference, "ci95": interval.pair, "reason": interval.reason,
             "warning": interval.warning,

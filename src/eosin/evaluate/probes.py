@@ -152,11 +152,7 @@ def _summary(
 
 def _follows(rows: Sequence[Mapping[str, Any]], classes: Classes) -> dict[str, Any]:
     """How often the answer is the class of the image shown, over items that offer this class."""
-    able = [
-        r
-        for r in rows
-        if not r["choices"] or r["image_label"] in {classes.name(t) for t in r["choices"].values()}
-    ]
+    able = [r for r in rows if not r["choices"] or r["image_label"] in {classes.name(t) for t in r["choices"].values()}]
     follows = sum(r["predicted_label"] == r["image_label"] for r in able)
     return {"follows_image": follows / len(able) if able else None, "follows_image_n": len(able)}
 

@@ -48,17 +48,17 @@ class Optics:
             moved = vector * np.exp(rng.normal(0, spread, 3))
             return np.asarray(moved / np.linalg.norm(moved) * np.linalg.norm(vector))
 
-        strength_h, strength_e = np.exp(rng.uniform(-0.55, 0.4)), np.exp(rng.uniform(-0.7, 0.6))
+        strength_h, strength_e = np.exp(rng.uniform(-0.7, 0.45)), np.exp(rng.uniform(-0.85, 0.7))
         vectors = np.stack([
             turned(HAEMATOXYLIN, 0.15) * strength_h,
-            turned(EOSIN, 0.22) * strength_e,
+            turned(EOSIN, 0.28) * strength_e,
             turned(BLOOD, 0.12) * strength_e,
-            _mixed(turned(MUCIN, 0.25), turned(EOSIN, 0.2) * strength_e, rng.uniform(0, 0.6)) * rng.uniform(0.5, 1.3),
+            _mixed(turned(MUCIN, 0.3), turned(EOSIN, 0.2) * strength_e, rng.uniform(0, 0.85)) * rng.uniform(0.4, 1.4),
         ])  # fmt: skip
         return cls(
             vectors=vectors,
             white=np.clip(rng.uniform(0.86, 0.99) * np.exp(rng.normal(0, 0.035, 3)), 0, 1),
-            gamma=np.exp(rng.normal(0, 0.18) + rng.normal(0, 0.16, 3)),
+            gamma=np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.19, 3)),
             blur_px=float(rng.choice([0.0, 0.35, 0.6, 0.9], p=[0.35, 0.3, 0.25, 0.1])),
             noise=float(rng.uniform(0.8, 2.6)),
             sharpen=float(rng.choice([0.0, 0.35], p=[0.6, 0.4])),

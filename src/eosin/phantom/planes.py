@@ -89,15 +89,17 @@ def streaks(window: Window, angle: F32 | float, along_um: float, across_um: floa
     bank, offset = fibre_bank(along_um, across_um), (seed % 509) * 1.7
     total = np.zeros((window.height_px, window.width_px), dtype=np.float32)
     power = np.full_like(total, 1e-6)
+    double = np.float32(2) * np.asarray(angle, dtype=np.float32)
+    cos_2a, sin_2a = np.cos(double), np.sin(double)
     for number in range(_DIRECTIONS):
         turn = number * np.pi / _DIRECTIONS
-        weight = np.maximum(np.cos(2 * (angle - turn)), 0) ** 3
-        if np.max(weight) < 0.01:
+        near = np.maximum(cos_2a * np.float32(np.cos(2 * turn)) + sin_2a * np.float32(np.sin(2 * turn)), 0)
+        if np.max(near) < 0.2:
             continue
+        weight = near * near * near
         cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-        streak = sample_bank(bank, cos * x + sin * y + offset, -sin * x + cos * y - 3 * offset + 97 * number)
-        total += (weight * streak).astype(np.float32)
-        power += (weight**2).astype(np.float32)
+        total += weight * sample_bank(bank, cos * x + sin * y + offset, cos * y - sin * x - 3 * offset + 97 * number)
+        power += weight * weight
     return np.asarray(total / np.sqrt(power), dtype=np.float32)
 
 

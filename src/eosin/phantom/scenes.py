@@ -183,7 +183,7 @@ def _colitis(scene: Scene, rng: Rng) -> None:
 def _leiomyoma(scene: Scene, rng: Rng) -> None:
     planes = scene.planes
     everywhere = np.full(planes.taken.shape, 50.0, dtype=np.float32)
-    tissues.smooth_muscle(planes, rng, everywhere, rng.uniform(62, 92), rng.uniform(7.6, 14.0), rng.uniform(0.4, 0.95))
+    tissues.smooth_muscle(planes, rng, everywhere, rng.uniform(62, 92), rng.uniform(6.8, 14.0), rng.uniform(0.3, 1.0))
     scene.saw("interlacing fascicles", True)
     scene.saw("spindle cells", True)
     scene.saw("glands", False, 0)
@@ -212,7 +212,7 @@ def _extras(scene: Scene, diagnosis: str, rng: Rng) -> None:
         possible.append("muscle strip")
     if diagnosis != MUCINOUS:
         possible.append("mucus")
-    wanted = set(rng.choice(possible, size=int(rng.choice([0, 1, 2], p=[0.2, 0.45, 0.35])), replace=False))
+    wanted = set(rng.choice(possible, size=int(rng.choice([0, 1, 2], p=[0.1, 0.45, 0.45])), replace=False))
     for name in possible:
         shown = name in wanted and _EXTRAS[name](scene.planes, rng)
         if name not in ("cleft", "mucus"):

@@ -252,9 +252,7 @@ class Cells:
 
     def take(self, keep: I64 | np.ndarray) -> Cells:
         """The cells at `keep` (indices or a mask)."""
-        return Cells(
-            self.kind, self.x[keep], self.y[keep], self.angle[keep], self.pick[keep], self.strength[keep]
-        )
+        return Cells(self.kind, self.x[keep], self.y[keep], self.angle[keep], self.pick[keep], self.strength[keep])
 
 
 def cells(kind: str, x: F64, y: F64, angle: F64, pick: F64, strength: float | F64 = 1.0) -> Cells:

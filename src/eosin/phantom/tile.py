@@ -88,7 +88,7 @@ def render_tile(case: PhantomCase, index: int, size_px: int = TILE_PX, mpp: floa
     rng = case_rng(case, 2, index)
     window = Window(1000.0 * (index + 1), 500.0, size_px, size_px, mpp)
     scene = build_scene(case.diagnosis, window, rng)
-    thickness = float(np.exp(rng.normal(0, 0.16)))
+    thickness = float(np.exp(rng.normal(0, 0.24)))
     image = optics_of(case).expose(scene.planes.flatten(), mpp, rng, thickness=thickness)
     return PhantomTile(case, index, image, scene.findings, mpp)
 

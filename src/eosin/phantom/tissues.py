@@ -24,8 +24,10 @@ def stroma(planes: Planes, rng: Rng, *, desmoplastic: bool, cells_um: float, lev
     """
     window = planes.window
     angle = rng.uniform(0, np.pi) + 0.7 * slow(window, _seed(rng), 90, 300)
-    fine = streaks(window, angle, 16.0, 1.8, _seed(rng))
-    broad = streaks(window, angle, 34.0, 4.5 if desmoplastic else 3.0, _seed(rng))
+    seeds = _seed(rng), _seed(rng)
+    # Finer fibres than these cannot be seen at 1 um per pixel.
+    fine = streaks(window, angle, 16.0, 1.8, seeds[0]) if window.mpp < 0.8 else np.float32(0)
+    broad = streaks(window, angle, 34.0, 4.5 if desmoplastic else 3.0, seeds[1])
     weight = 0.46 if desmoplastic else 0.38
     texture = level * np.clip(1 + weight * broad + 0.2 * fine, 0.1, 2.4)
     planes.eosin = np.where(planes.no_cells, planes.eosin, texture)

@@ -98,7 +98,7 @@ def _new_groups_first(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Group:
-    """Rollouts of one prompt at one step, shown together."""
+    """Rollouts of one prompt at one step, shown together. `std` is the sample deviation, as in the advantage."""
 
     stage: str
     step: int
@@ -136,7 +136,7 @@ def _group(stage: str, step: int, sample_id: str, rows: list[dict[str, Any]]) ->
         rows[:MAX_GROUP_SHOWN],
         len(rows),
         float(np.mean(rewards)) if rewards else None,
-        float(np.std(rewards)) if rewards else None,
+        float(np.std(rewards, ddof=1)) if len(rewards) > 1 else None,
     )
 
 

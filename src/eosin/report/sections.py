@@ -381,6 +381,7 @@ def data_card(run: Run) -> dict[str, Any]:
         "name": as_text(card.get("name", "not recorded")),
         "licence": as_text(card.get("licence", "not recorded")),
         "unit": as_text(card.get("split_unit", "not recorded")),
+        "split_rule": words.split_rule(run),
         "counted": words.counted(card, sizes),
         "splits": [{"name": str(k), "samples": count(v), "groups": count(units.get(k))} for k, v in sizes.items()],
         "dropped": count(counts.get("dropped")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from eosin.report.numbers import duration, num, pair
+from eosin.report.numbers import num, pair
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,9 +14,9 @@ _PROBES = {
     "blank": "blank",
     "swapped": "swapped",
     "question_only": "question only",
-    "options_shuffled": "options shuffled",
+    "options_shuffled": "shuffled",
 }
-_BASELINES = {"majority": "majority class", "colour_histogram": "colour histogram"}
+_BASELINES = {"majority": "majority", "colour_histogram": "colours only"}
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
@@ -28,29 +28,34 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     from rich import box
     from rich.table import Table
 
-    rows = list(_exam_rows(summary))
-    probes = [p for p in _PROBES if any(p in _mapping(e.get("probes")) for _, _, e, _ in rows)]
+    rows, baselines = list(_exam_rows(summary)), list(_baseline_rows(summary))
+    probes = [p for p in _PROBES if any(p in _mapping(e.get("probes")) for _, _, e in rows)]
+    has_exams = len({name for _, name, *_ in (*rows, *baselines) if name}) > 1
     table = Table(
         box=box.SIMPLE_HEAD,
+        padding=0,
         title="Accuracy in percent [95 % interval]",
         caption="Research use only, not for diagnosis.",
         title_justify="left",
         caption_justify="left",
     )
-    for name in ("stage", "exam"):
+    for name in ("stage", "exam") if has_exams else ("stage",):
         table.add_column(name, no_wrap=True)
-    for name in ("accuracy", "balanced", *(_PROBES[p] for p in probes), "unparsed", "n", "time"):
-        table.add_column(name, justify="right", no_wrap=name == "accuracy")
-    for stage, name, exam, seconds in rows:
+    for name in ("accuracy", "balanced", *(_PROBES[p] for p in probes), "unparsed", "n"):
+        table.add_column(name, justify="right", no_wrap=name != "question only")
+
+    def add(name: str, exam_name: str, exam: Mapping[str, Any], style: str) -> None:
         found = _mapping(exam.get("probes"))
-        cells = [_accuracy(exam), _share(exam.get("balanced_accuracy"))]
+        cells = [name, exam_name] if has_exams else [name]
+        cells += [_accuracy(exam), _share(exam.get("balanced_accuracy"))]
         cells += [_share(_of_probe(found.get(p))) for p in probes]
-        cells += [_share(exam.get("unparsed_rate")), _whole(exam.get("n"))]
-        table.add_row(*_plain(stage, name, *cells, "" if seconds is None else duration(seconds)))
+        table.add_row(*_plain(*cells, _share(exam.get("unparsed_rate")), _whole(exam.get("n"))), style=style)
+
+    for row in rows:
+        add(*row, "")
     table.add_section()
-    for name, exam_name, baseline in _baseline_rows(summary):
-        cells = [_accuracy(baseline), _share(baseline.get("balanced_accuracy")), *("" for _ in probes)]
-        table.add_row(*_plain(name, exam_name, *cells, "", _whole(baseline.get("n")), ""), style="dim")
+    for row in baselines:
+        add(*row, "dim")
     return table
 
 
@@ -61,19 +66,19 @@ def _plain(*cells: str) -> Iterator[Any]:
     return (Text(c) for c in cells)
 
 
-def _exam_rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any], float | None]]:
+def _exam_rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     stages = summary.get("stages")
     entries = [s for s in stages if isinstance(s, Mapping)] if isinstance(stages, list) else []
     base = summary.get("base")
     if isinstance(base, Mapping):
         entries.insert(0, {**base, "name": "base"})
     for stage in entries:
-        name, seconds = str(stage.get("name", "?")), num(stage.get("seconds"))
+        name = str(stage.get("name", "?"))
         exams = {k: v for k, v in _mapping(stage.get("exams")).items() if isinstance(v, Mapping)}
         for i, (exam_name, exam) in enumerate(exams.items()):
-            yield name if i == 0 else "", str(exam_name), exam, seconds if i == 0 else None
+            yield name if i == 0 else "", str(exam_name), exam
         if not exams:
-            yield name, "none", {}, seconds
+            yield name, "", {}
 
 
 def _baseline_rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

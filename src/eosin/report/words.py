@@ -166,22 +166,23 @@ def probe_sentence(run: Run, exam: ExamRun) -> str:
     ]
     if not told:
         return "Whether the model looks at the image is not known: no probe was run."
-    blind = [k for k in ("blank", "question_only") if k in probes]
-    above = [k for k in blind if is_above(probes[k], level)]
-    unclear = level is None or not blind
-    sees = (not above) and (lower_end(exam.summary) or 0) > (level or 0)
-    if unclear:
-        verdict = "No level of blind guessing is known to compare with."
-    elif above:
-        verdict = f"Part of the accuracy does not come from the image: blind guessing gives {percent(level)}."
-    elif sees:
-        verdict = (
-            f"Without the image the model falls to blind guessing ({percent(level)}): its answers come from the image."
-        )
-    else:
-        verdict = f"With and without the image the model is near blind guessing ({percent(level)})."
+    verdict = _verdict(exam, [probes[k] for k in ("blank", "question_only") if k in probes], level)
     verdict += _paired_verdict(exam)
     return f"Does the model look at the image? Accuracy with {', '.join(told)}. {verdict}"
+
+
+def _verdict(exam: ExamRun, blind: list[dict[str, Any]], level: float | None) -> str:
+    """What the probes without an image say. "Come from the image" needs intervals that do not overlap."""
+    if level is None or not blind:
+        return "No level of blind guessing is known to compare with."
+    if any(is_above(p, level) for p in blind):
+        return f"Part of the accuracy does not come from the image: blind guessing gives {percent(level)}."
+    floor = lower_end(exam.summary) or 0.0
+    tops = [(pair(p.get("ci95")) or (0.0, num(p.get("accuracy")) or 0.0))[1] for p in blind]
+    told = f"Without the image the model is not above blind guessing ({percent(level)})"
+    if floor > max(*tops, level):
+        return f"{told}, with it beyond both intervals: its answers come from the image."
+    return f"{told}, and with it not beyond the intervals: it is not shown that its answers come from the image."
 
 
 def _paired_verdict(exam: ExamRun) -> str:
@@ -341,6 +342,18 @@ def starve_sentence(run: Run) -> str:
     else:
         verdict = f"Data starves the step in {worst}: raise num_workers or image_cache_gib of that stage."
     return f"Reading and preparing data takes {told}. {verdict}"
+
+
+def split_rule(run: Run) -> str:
+    """By what unit the splits are made, and whether the files on disk keep to it."""
+    unit = str(run.card.get("split_unit") or "")
+    if not unit:
+        return "The unit by which the splits are made was not recorded."
+    if leaks(run.splits):
+        return f"Splits are meant to be made by {unit}, but some stand in two of them: see the warnings."
+    if len([s for s in run.splits if s.groups]) < 2:
+        return f"Splits are made by {unit}, as the card says; it could not be checked here."
+    return f"Splits are made by {unit}: no {unit} stands in two of them (checked in the files)."
 
 
 def counted(card: Mapping[str, Any], sizes: Mapping[str, Any]) -> str:

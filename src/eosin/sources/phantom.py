@@ -73,7 +73,6 @@ def to_sample(tile: PhantomTile, split: str | None = None) -> Sample:
             "origin": Origin(
                 source="phantom",
                 licence=LICENCE,
-                patient=tile.case.id,
                 case=tile.case.id,
                 modality="histology",
                 organ=ORGAN,

@@ -32,9 +32,7 @@ class PictureStore:
         limit_gib: bound of the memory that pictures take; 0 keeps none.
     """
 
-    def __init__(
-        self, max_pixels: int | None, limit_gib: float, read_region: RegionReader | None = None
-    ) -> None:
+    def __init__(self, max_pixels: int | None, limit_gib: float, read_region: RegionReader | None = None) -> None:
         self._max_pixels = max_pixels
         self._limit_bytes = int(limit_gib * 2**30)
         self._read_region = read_region
@@ -58,6 +56,14 @@ class PictureStore:
             _, old = self._kept.popitem(last=False)
             self._bytes -= old.width * old.height * 3
         return picture
+
+
+def subset(samples: Sequence[Sample], size: int | None, seed: int) -> list[Sample]:
+    """A seeded random subset in the given order; all of them where `size` is None or larger."""
+    if size is None or size >= len(samples):
+        return list(samples)
+    chosen = np.random.default_rng(seed).permutation(len(samples))[:size]
+    return [samples[i] for i in sorted(chosen)]
 
 
 def rows_dataset(

@@ -16,7 +16,7 @@ from eosin.core.stages import RlStage
 from eosin.models.load import end_tokens, freeze
 from eosin.scoring import load_rewards
 from eosin.scoring.trl import TrlReward
-from eosin.train.data import rl_row, rows_dataset
+from eosin.train.data import rl_row, rows_dataset, subset
 from eosin.train.monitor import StepClock
 from eosin.train.rollouts import RolloutWriter
 from eosin.train.stage import StageContext, StageResult, callbacks, lora_config, run_trainer, trainer_arguments
@@ -25,7 +25,7 @@ from eosin.train.trl_overrides import TimedGRPOTrainer
 
 def run(settings: RlStage, ctx: StageContext) -> StageResult:
     """Train the policy that `ctx.loaded` holds, which is the checkpoint of the stage before."""
-    train = [s for s in ctx.train if s.answer is not None][: settings.max_samples]
+    train = subset([s for s in ctx.train if s.answer is not None], settings.max_samples, ctx.seed)
     num_groups = settings.batch_size // settings.num_generations
     if len(train) < num_groups:
         raise EosinError(
@@ -56,7 +56,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     trainer = TimedGRPOTrainer(
         model=ctx.loaded.model,
         reward_funcs=[reward],
-        args=GRPOConfig(**grpo_arguments(settings, ctx)),
+        args=GRPOConfig(**grpo_arguments(settings, ctx, len(train))),
         train_dataset=rows_dataset(train, rl_row(ctx.grammar, ctx.prompt), pictures),
         processing_class=ctx.loaded.processor,
         peft_config=lora_config(settings.lora, settings.freeze),
@@ -64,7 +64,11 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         clock=clock,
     )
     result = run_trainer(trainer, ctx, clock)
-    result.extra = {"algorithm": settings.algorithm.true_name, "rewards": rewards.described()}
+    result.extra = {
+        "algorithm": settings.algorithm.true_name,
+        "rewards": rewards.described(),
+        "base_rates": reward.summary(),
+    }
     return result
 
 
@@ -81,10 +85,10 @@ def keep_every(settings: RlStage, num_prompts: int) -> int:
     return max(1, total * settings.num_generations // settings.keep_rollouts)
 
 
-def grpo_arguments(settings: RlStage, ctx: StageContext) -> dict[str, Any]:
+def grpo_arguments(settings: RlStage, ctx: StageContext, num_prompts: int) -> dict[str, Any]:
     """The recipe's algorithm in TRL's words. Every field that TRL defaults otherwise than the paper is stated."""
     algorithm = settings.algorithm
-    steps = num_steps(settings, len(ctx.train))
+    steps = num_steps(settings, num_prompts)
     return {
         **trainer_arguments(settings, ctx, has_valid=False),
         "max_steps": steps,

@@ -12,7 +12,7 @@ from eosin.core.errors import EosinError
 from eosin.core.sample import Sample
 from eosin.core.stages import PretrainStage, SftStage
 from eosin.models.load import freeze
-from eosin.train.data import Row, rows_dataset, sft_row
+from eosin.train.data import Row, rows_dataset, sft_row, subset
 from eosin.train.monitor import StepClock
 from eosin.train.stage import (
     BestCallback,
@@ -37,7 +37,7 @@ def train_on_pairs(
     make_row: Callable[[Sample, list[Image.Image]], Row],
 ) -> StageResult:
     """Next-token cross-entropy on the completion of every pair (mean over its tokens in a batch)."""
-    train = list(ctx.train)[: settings.max_samples]
+    train = subset(ctx.train, settings.max_samples, ctx.seed)
     if not train:
         raise EosinError("This stage has nothing to train on.", where=f"stages.{ctx.name}")
     freeze(ctx.loaded.model, set(settings.freeze))

@@ -171,7 +171,9 @@ class BestCallback(TrainerCallback):  # type: ignore[misc]
         self._ctx = ctx
         self._note = ctx.folder / "best.json"
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **_: Any) -> None:
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **_: Any
+    ) -> None:
         loss = (metrics or {}).get("eval_loss")
         best = store.read_json(self._note)["eval_loss"] if self._note.exists() else math.inf
         if loss is None or not loss < best:

@@ -29,6 +29,7 @@ from eosin.core.sample import Sample
 from eosin.core.stages import WarmupStage
 from eosin.models.load import vision_tower
 from eosin.train.augment import AugmentSettings, augment_batch
+from eosin.train.data import subset
 from eosin.train.monitor import StageBar, StepClock
 from eosin.train.stage import StageContext, StageResult
 
@@ -134,7 +135,7 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
     tower = vision_tower(model)
     if tower is None or not hasattr(tower.config, "spatial_merge_size"):
         raise EosinError("The warm-up knows towers of the Qwen2-VL family only.", where=f"stages.{ctx.name}")
-    train = [s for s in ctx.train if s.label and s.images][: settings.max_samples]
+    train = subset([s for s in ctx.train if s.label and s.images], settings.max_samples, ctx.seed)
     classes, findings = vocabulary(train)
     valid = [s for s in ctx.valid if s.label in classes and s.images]
     patcher = Patcher.of(tower, ctx.loaded.processor)

@@ -1,0 +1,81 @@
+"""Every verb says what it does, with an example; the light parts start without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eosin.core.recipe import load_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+VERBS = (
+    ["demo"], ["run"], ["evaluate"], ["ask"], ["doctor"], ["score"], ["prove"], ["report"],
+    ["phantom", "tiles"], ["phantom", "slide"], ["phantom", "report"],
+)  # fmt: skip
+
+
+def eosin(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "eosin.cli.main", *args]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_help_has_an_example(verb: list[str]) -> None:
+    from typer.main import get_command
+
+    from eosin.cli.main import app
+
+    command = get_command(app)
+    for word in verb:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    assert command.help and "Example: eosin" in command.help
+    assert len(command.help.split("Example:")[1].strip()) > 10
+
+
+def test_help_runs_and_loads_no_torch() -> None:
+    code = "import sys; from eosin.cli import main; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    done = eosin("--help")
+    assert done.returncode == 0 and "not for diagnosis" in done.stdout
+
+
+def test_doctor_names_what_is_missing() -> None:
+    code = (
+        "import sys, importlib.util as u\nreal = u.find_spec\n"
+        "u.find_spec = lambda n, *a: None if n in ('trl', 'openslide') else real(n, *a)\n"
+        "from eosin.cli.main import app\napp(['doctor'], standalone_mode=False)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "missing: trl" in done.stdout and "pip install 'eosin[train]'" in done.stdout
+    assert "missing: openslide-python" in done.stdout and "cores" in done.stdout
+
+
+def test_an_unknown_recipe_names_the_way_out() -> None:
+    done = eosin("run", "no-such.yaml")
+    assert done.returncode == 2 and "no such recipe" in done.stderr and "eosin run --list" in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    resolved = load_recipe(path)
+    assert resolved.recipe.name == path.stem
+    assert path.read_text().startswith("# ")
+
+
+def test_list_shows_the_recipes() -> None:
+    done = eosin("run", "--list")
+    assert "demo" in done.stdout and "colorectal" in done.stdout
+
+
+def test_phantom_report_and_tiles(tmp_path: Path) -> None:
+    done = eosin("phantom", "report", "--case", "1")
+    assert done.stdout.startswith("PHANTOM")
+    done = eosin("phantom", "tiles", str(tmp_path / "t"), "--cases", "6", "--tiles", "1", "--size", "64")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "t" / "sheet.png").exists() and (tmp_path / "t" / "manifest.json").exists()
+    done = eosin("phantom", "tiles", str(tmp_path / "t"), "--cases", "6")
+    assert done.returncode == 2 and "never overwrites" in done.stderr
