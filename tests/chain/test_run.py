@@ -192,3 +192,29 @@ def test_two_processes_do_not_share_a_folder(recipe: Path, tmp_path: Path) -> No
     with locked(tmp_path / "run.lock"):
         assert (tmp_path / "run.lock").read_text().startswith(str(os.getpid()))
     assert not (tmp_path / "run.lock").exists()
+
+
+def test_a_named_model_with_lora_runs_the_same_chain(recipe: Path, finished: Path) -> None:
+    """The path of Qwen2.5-VL-7B: a model by name, adapters in SFT and RL, each from the one before."""
+    settings = yaml.safe_load(recipe.read_text())
+    settings["model"] = {"kind": "hub", "name": str(finished / "stages" / "sft" / "checkpoint"), "max_pixels": 3136}
+    lora = {"lora": {"r": 4, "alpha": 8}, "freeze": ["vision", "projector"], "exam": False}
+    settings["stages"] = {
+        "sft": {"steps": 2, **lora},
+        "rl": {"steps": 1, "num_generations": 4, "max_new_tokens": 12, **lora, "exam": True},
+        "rl_from_base": {"kind": "rl", "start": "base", "steps": 1, "num_generations": 4, "max_new_tokens": 12, **lora},
+    }
+    settings["exams"]["heldout"].update(max_samples=6, probes=[], max_new_tokens=12)
+    path = recipe.parent / "lora.yaml"
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    out = recipe.parent / "lora-run"
+    done = eosin("run", path, "--out", out)
+    assert done.returncode == 0, done.stderr
+    for stage, base in (("sft", "finished"), ("rl", "../../sft/checkpoint"), ("rl_from_base", "finished")):
+        folder = out / "stages" / stage / "checkpoint"
+        config = json.loads((folder / "adapter_config.json").read_text())
+        expected = finished / "stages" / "sft" / "checkpoint" if base == "finished" else folder / base
+        assert (folder / config["base_model_name_or_path"]).resolve() == expected.resolve()
+        record = json.loads((out / "stages" / stage / "stage.json").read_text())
+        assert 0 < record["num_trainable"] < record["num_parameters"] / 2
+    assert json.loads((out / "summary.json").read_text())["state"] == "complete"

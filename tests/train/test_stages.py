@@ -79,9 +79,10 @@ def test_frozen_tower_does_not_move(context: Make) -> None:
     assert any("visual.merger" in n for n in moved)
 
 
-def test_a_killed_stage_goes_on_from_its_last_whole_save(context: Make) -> None:
+@pytest.mark.parametrize("lora", [None, Lora(r=2)], ids=["full", "lora"])
+def test_a_killed_stage_goes_on_from_its_last_whole_save(context: Make, lora: Lora | None) -> None:
     """The resumed run ends with the same weights as one that was never stopped."""
-    settings = SftStage(steps=8, batch_size=4, learning_rate=1e-3, save_every=4, log_every=2)
+    settings = SftStage(steps=8, batch_size=4, learning_rate=1e-3, save_every=4, log_every=2, lora=lora)
     whole = context("whole")
     sft.run(settings, whole)
 
@@ -107,8 +108,8 @@ def test_a_killed_stage_goes_on_from_its_last_whole_save(context: Make) -> None:
     assert last_whole_save(ctx.work) == ctx.work / "checkpoint-4"
     sft.run(settings, StageContext(**{**ctx.__dict__, "loaded": new_model()}))
     assert [r["step"] for r in store.read_jsonl(ctx.metrics_file) if "loss" in r] == [2, 4, 6, 8]
-    a = load_file(whole.folder / "checkpoint" / "model.safetensors")
-    b = load_file(ctx.folder / "checkpoint" / "model.safetensors")
+    name = "adapter_model.safetensors" if lora else "model.safetensors"
+    a, b = (load_file(c.folder / "checkpoint" / name) for c in (whole, ctx))
     assert all(torch.allclose(a[k], b[k], atol=1e-6) for k in a)
 
 

@@ -78,7 +78,6 @@ def show_summary(summary: dict[str, Any], place: Path) -> None:
     console = Console()
     console.print(summary_table(summary))
     console.print(f"report: {(place / 'report' / 'index.html').resolve()}", soft_wrap=True)
-    console.print("Research use only, not for diagnosis.")
 
 
 def need(*packages: str) -> None:

@@ -28,7 +28,7 @@ _PRESENT: dict[str, tuple[str, ...]] = {
     "stratified nuclei": ("the nuclei are pencil-like and stratified", "dark stratified nuclei fill the wall"),
     "pleomorphic nuclei": ("the nuclei are large and pleomorphic", "pleomorphic nuclei are seen"),
     "mitoses": ("mitoses are seen", "there are mitoses"),
-    "necrosis": ("necrosis fills lumens", "there is dirty necrosis"),
+    "necrosis": ("necrosis is seen", "there is dirty necrosis"),
     "desmoplastic stroma": ("the stroma is desmoplastic", "desmoplastic stroma surrounds them"),
     "mucin pools": ("there are pools of mucin", "mucin forms large pools"),
     "floating tumour cells": ("clumps of tumour cells float in it", "tumour cells float in the mucin"),

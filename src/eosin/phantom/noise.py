@@ -60,11 +60,11 @@ class Window:
 
     def xs(self) -> F64:
         """Pixel centres along x, µm, shape (width,)."""
-        return self.x0_um + (np.arange(self.width_px) + 0.5) * self.mpp
+        return np.asarray(self.x0_um + (np.arange(self.width_px) + 0.5) * self.mpp, dtype=np.float64)
 
     def ys(self) -> F64:
         """Pixel centres along y, µm, shape (height,)."""
-        return self.y0_um + (np.arange(self.height_px) + 0.5) * self.mpp
+        return np.asarray(self.y0_um + (np.arange(self.height_px) + 0.5) * self.mpp, dtype=np.float64)
 
     def columns(self, x: F64) -> I64:
         """Pixel column of each x in µm, clipped to the window."""

@@ -122,6 +122,11 @@ def _adenoma(scene: Scene, rng: Rng) -> None:
 
 def _carcinoma(scene: Scene, rng: Rng) -> None:
     planes = scene.planes
+    necrotic = False
+    if rng.random() < 0.3:
+        x, y = _somewhere(planes.window, rng)
+        region = blob(planes.window, x, y, rng.uniform(26, 46), _seed(rng), ragged=0.5)
+        necrotic = _visible(tissues.necrosis(planes, rng, region), 0.03)
     spread = rng.uniform(140, 200)
     large = _glands(scene, rng, CRIBRIFORM, (spread, spread * 0.87), 0.5)
     step = rng.uniform(66, 105)
@@ -133,7 +138,7 @@ def _carcinoma(scene: Scene, rng: Rng) -> None:
     scene.saw("pleomorphic nuclei", small.num + large.num > 0)
     scene.saw("mitoses", small.mitoses + large.mitoses > 0, small.mitoses + large.mitoses)
     scene.saw("desmoplastic stroma", True)
-    scene.saw("necrosis", small.filled + large.filled > 0, None)
+    scene.saw("necrosis", necrotic or small.filled + large.filled > 0)
     scene.saw("goblet cells", False, 0)
 
 

@@ -99,10 +99,10 @@ def _plain(grid: _Grid, kind: CellKind) -> Planes:
 
 
 def _plasma(grid: _Grid, kind: CellKind) -> Planes:
-    shifted = _Grid(grid.u - 1.6, grid.v, grid.mpp, grid.rng)
+    shifted = _Grid(np.asarray(grid.u - 1.6, dtype=np.float32), grid.v, grid.mpp, grid.rng)
     nucleus = _nucleus(shifted, kind)[0]
     cytoplasm = grid.cover(grid.disc(0.0, 0.0, grid.draw(4.6, 5.6), grid.draw(3.4, 4.2)))
-    return {"H": nucleus + 0.18 * cytoplasm, "E": 0.22 * cytoplasm}
+    return {"H": nucleus + np.float32(0.18) * cytoplasm, "E": np.asarray(0.22 * cytoplasm, dtype=np.float32)}
 
 
 def _lobed(grid: _Grid, kind: CellKind, centres: list[tuple[float, float]], lobe_um: float) -> F32:
@@ -122,7 +122,7 @@ def _neutrophil(grid: _Grid, kind: CellKind) -> Planes:
 def _eosinophil(grid: _Grid, kind: CellKind) -> Planes:
     h = _lobed(grid, kind, [(-1.7, -0.5), (1.4, 0.5)], 1.8)
     body = grid.cover(grid.disc(0.0, 0.0, 4.4, 4.0)) * (1 + 0.2 * grid.noise(0.6))
-    return {"H": h, "R": 0.55 * np.clip(body, 0, 1.4)}
+    return {"H": h, "R": np.asarray(0.55 * np.clip(body, 0, 1.4), dtype=np.float32)}
 
 
 def _mitosis(grid: _Grid, kind: CellKind) -> Planes:

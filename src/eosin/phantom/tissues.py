@@ -141,19 +141,21 @@ def blood(planes: Planes, rng: Rng, region: F32) -> None:
     planes.no_cells |= region > 0
 
 
-def necrosis(planes: Planes, rng: Rng, region: F32) -> None:
-    """Smudged pink material with ghosts and nuclear dust, and no living cells."""
+def necrosis(planes: Planes, rng: Rng, region: F32) -> F32:
+    """Smudged pink material with ghosts and nuclear dust, and no living cells. Returns the region it took."""
     window = planes.window
-    region = np.where(planes.taken, -50, region).astype(np.float32)
+    region = np.where(planes.taken, np.float32(-50), region)
     inside = cover(region, 4)
-    grain = 0.5 * slow(window, _seed(rng), 6, 18) + 0.5 * rng.standard_normal(region.shape).astype(np.float32)
-    planes.eosin = planes.eosin * (1 - inside) + np.clip(0.78 + 0.16 * grain, 0.2, 1.5) * inside
+    grain = np.asarray(0.8 * slow(window, _seed(rng), 5, 16) + 0.3 * slow(window, _seed(rng), 2, 5), dtype=np.float32)
+    smudge = np.clip(np.float32(0.78) + np.float32(0.16) * grain, 0.2, 1.5)
+    planes.eosin = np.asarray(planes.eosin * (1 - inside) + smudge * inside, dtype=np.float32)
     planes.glass *= 1 - inside
     planes.haem += 0.06 * inside
     free_cells(planes, rng, "ghost", 15, region)
     free_cells(planes, rng, "debris", 13, region)
     planes.taken |= region > 0
     planes.no_cells |= region > 0
+    return region
 
 
 def mucin_pools(planes: Planes, rng: Rng, pools: F32) -> None:

@@ -89,8 +89,9 @@ def to_sample(tile: PhantomTile, split: str | None = None) -> Sample:
 def _entities(tile: PhantomTile) -> Iterator[Entity]:
     for finding in tile.findings.values():
         boxes = tuple(BoxPixels(x0=a, y0=b, x1=c, y1=d) for a, b, c, d in finding.boxes)
-        polarity = "present" if finding.present else "absent"
-        yield Entity(name=finding.name, polarity=polarity, count=finding.count, boxes=boxes)
+        yield Entity(
+            name=finding.name, polarity="present" if finding.present else "absent", count=finding.count, boxes=boxes
+        )
     yield Entity(name=tile.case.diagnosis, kind="diagnosis")
 
 

@@ -49,7 +49,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         rewards,
         {s.id: s for s in train},
         max_tokens=settings.max_new_tokens,
-        eos_token_ids=end_tokens(ctx.loaded),
+        eos_token_ids=sorted(end_tokens(ctx.loaded)),
         on_batch=writer,
     )
     pictures = ctx.pictures(settings.image_cache_gib)

@@ -133,7 +133,8 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
     """Train the tower; write the whole model as this stage's checkpoint."""
     model = ctx.loaded.model
     tower = vision_tower(model)
-    if tower is None or not hasattr(tower.config, "spatial_merge_size"):
+    config: Any = getattr(tower, "config", None)
+    if tower is None or not hasattr(config, "spatial_merge_size"):
         raise EosinError("The warm-up knows towers of the Qwen2-VL family only.", where=f"stages.{ctx.name}")
     train = subset([s for s in ctx.train if s.label and s.images], settings.max_samples, ctx.seed)
     classes, findings = vocabulary(train)
@@ -142,7 +143,7 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
     clock = StepClock()
     with clock.timing("data"):
         data = [(pixels(part, ctx, patcher.side_px), targets_of(part, classes, findings)) for part in (train, valid)]
-    job = Job(settings, ctx, tower, patcher, Heads(tower.config.out_hidden_size, len(classes), len(findings)), clock)
+    job = Job(settings, ctx, tower, patcher, Heads(int(config.out_hidden_size), len(classes), len(findings)), clock)
     job.train(*data[0], *data[1])
     artifact = ctx.save("checkpoint", model, job.step, replace=True)
     save_file(job.heads.state_dict(), str(ctx.folder / "warmup_head.safetensors"))
