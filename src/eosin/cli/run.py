@@ -41,7 +41,7 @@ def find_recipe(name: str) -> Path:
     from eosin.chain.run import shipped_recipes
 
     path = Path(name)
-    if path.exists():
+    if path.is_file():
         return path
     return shipped_recipes().get(path.stem if path.parent.name in ("", "recipes") else name, path)
 

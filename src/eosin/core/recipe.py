@@ -164,7 +164,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Resolved:
         raise EosinError("The recipe is not valid YAML.", found=str(exc), where=path) from None
     if not isinstance(raw, dict):
         raise EosinError("A recipe is a mapping of settings.", found=type(raw).__name__, where=path)
-    from_file = dict(_leaves(raw))
+    from_file = {field: value for field, value in _leaves(raw) if value != {}}
     changed = [_override(raw, item) for item in overrides]
     raw.setdefault("name", path.stem)
     try:

@@ -128,7 +128,18 @@ class WarmupStage(_Stage):
     augment: bool = True
     exam: bool = False
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="how far augmentation goes: fields of train.augment.AugmentSettings"
+    )
+
+    @field_validator("freeze")
+    @classmethod
+    def _nothing_to_freeze(cls, value: list[Part]) -> list[Part]:
+        if value:
+            raise ValueError(
+                "the warm-up trains the vision tower with its projector and nothing else; leave freeze out"
+            )
+        return value
 
 
 class _LanguageStage(_Stage):

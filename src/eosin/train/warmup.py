@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from eosin.core import store
 from eosin.core.errors import EosinError
+from eosin.core.recipe import check_settings
 from eosin.core.sample import Sample
 from eosin.core.stages import WarmupStage
 from eosin.models.load import vision_tower
@@ -190,7 +191,9 @@ class Job:
             lr=settings.learning_rate,
             betas=(0.9, 0.98),
         )
-        self.augment = AugmentSettings(**settings.options) if settings.augment else AugmentSettings.none()
+        self.augment = AugmentSettings.none()
+        if settings.augment:
+            self.augment = check_settings(AugmentSettings, settings.options, f"stages.{ctx.name}.options")
         self.step = 0
         self.started = time.perf_counter()
         self.bar = StageBar(ctx.name)
