@@ -20,7 +20,7 @@ from eosin.core.formats import read_samples
 TINY = {
     "data": {
         "source": "table", "name": "toy", "label_column": "label", "group_column": "slide",
-        "hold_out": {"slide": ["s2"]}, "hold_out_valid": {"slide": ["s4"]},
+        "hold_out": {"slide": ["s2", "s3"]}, "hold_out_valid": {"slide": ["s4"]},
         "descriptions": {c: [f"The field is {c}."] for c in ("red", "green", "blue")},
     },
     "prompt": {"instruction": False, "answer": "text"},
@@ -78,7 +78,7 @@ def test_summary_keeps_its_contract(finished: Path) -> None:
     exam = summary["stages"][-1]["exams"]["heldout"]
     assert {"accuracy", "balanced_accuracy", "n", "ci95", "cluster", "unparsed_rate", "truncated_rate"} <= set(exam)
     assert set(exam["probes"]) == {"blank", "swapped", "question_only"}
-    assert exam["n"] == 18 and exam["cluster"] == "slide"
+    assert exam["n"] == 36 and exam["cluster"] == "slide"
     assert summary["record"]["packages"]["torch"] and "commit" in summary["record"]["code"]
     assert set(summary["baselines"]["heldout"]) == {"majority", "colour_histogram"}
 

@@ -54,14 +54,14 @@ class _Handler(BaseHTTPRequestHandler):
             fault = self.server.faults.pop(0) if self.server.faults else self.server.always
             self.server.running += 1
             self.server.most_at_once = max(self.server.most_at_once, self.server.running)
+        time.sleep(self.server.delay_s)
+        with self.server.lock:
+            # Before the answer goes out: a client may send its next request as soon as it has read it.
+            self.server.running -= 1
         try:
-            time.sleep(self.server.delay_s)
             self._answer(body, fault)
         except (BrokenPipeError, ConnectionResetError):
             pass
-        finally:
-            with self.server.lock:
-                self.server.running -= 1
 
     def _answer(self, body: dict[str, Any], fault: Any) -> None:
         if isinstance(fault, int):

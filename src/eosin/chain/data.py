@@ -20,7 +20,7 @@ from eosin.core.sample import Sample
 from eosin.curate import Cleaned, clean, write_dropped
 from eosin.sources import Card, Collection, read_labelled
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 SPLITS = ("train", "valid", "test")
 
 

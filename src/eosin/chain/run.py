@@ -20,7 +20,7 @@ from eosin.core.errors import EosinError, disk_errors
 from eosin.core.recipe import Resolved
 from eosin.core.sample import Sample
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def run_recipe(resolved: Resolved, out: Path, *, must_resume: bool = False) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from eosin.train.stage import PeakMemory, StageContext, StageResult
 if TYPE_CHECKING:
     from eosin.chain.run import Run
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def run_stage(run: Run, name: str) -> None:

@@ -93,7 +93,10 @@ def _load_with_adapter(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         model = _load_with_adapter(Path(base), dtype)
     else:
         model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype)
-    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    # A later adapter names its base by this: it must be this folder, not the model that this adapter was put on.
+    merged.name_or_path = str(folder)
+    return merged
 
 
 def set_max_pixels(processor: ProcessorMixin, max_pixels: int) -> None:

@@ -104,7 +104,7 @@ def augment_batch(images: Tensor, settings: AugmentSettings, generator: torch.Ge
 
 def augment_array(images: np.ndarray, settings: AugmentSettings, generator: torch.Generator) -> np.ndarray:
     """`augment_batch` for a numpy array of the same type and shape."""
-    return augment_batch(torch.from_numpy(np.ascontiguousarray(images)), settings, generator).numpy()
+    return augment_batch(torch.from_numpy(np.array(images, order="C")), settings, generator).numpy()
 
 
 def augment_pil(
