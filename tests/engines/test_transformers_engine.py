@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.support.toys import toy_image, toy_samples
 
 from eosin.core.prompt import PromptSettings, prompt_messages, without_images
 from eosin.core.reply import Grammar
@@ -13,7 +14,6 @@ from eosin.engines.transformers_engine import TransformersEngine
 from eosin.models.load import Loaded
 from eosin.models.tiny import build_tiny
 from eosin.train.data import corpus_of
-from tests.support.toys import toy_image, toy_samples
 
 GRAMMAR = Grammar.of("think/answer")
 
