@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -58,10 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             # Before the answer goes out: a client may send its next request as soon as it has read it.
             self.server.running -= 1
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             self._answer(body, fault)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
 
     def _answer(self, body: dict[str, Any], fault: Any) -> None:
         if isinstance(fault, int):
