@@ -35,8 +35,9 @@ def examine(
     from eosin.curate import write_dropped
     from eosin.engines.transformers_engine import TransformersEngine
     from eosin.evaluate.entry import evaluate_samples
-    from eosin.models.load import load
+    from eosin.models.load import load, quiet
 
+    quiet()
     read = read_samples(samples_path)
     if not read.kept:
         raise EosinError("No sample could be read.", found=str(read.reasons()), where=samples_path)
@@ -61,8 +62,10 @@ def ask_one(checkpoint: str, image: Path, question: str, options: list[str], max
     """One reply: {"reply", "blocks", "parsed", "answer_text", "unparsed_reason", "num_tokens", "truncated", "note"}."""
     from eosin.engines.base import Decoding, Request
     from eosin.engines.transformers_engine import TransformersEngine
-    from eosin.models.load import load
+    from eosin.models.load import load, quiet
     from eosin.scoring.answers import parse_answer
+
+    quiet()
 
     picture = load_image(ImageFile(path=str(image)))
     if len(options) == 1 or len(options) > 26:
