@@ -87,6 +87,7 @@ class Run:
         self.resolved = resolved
         self.at = layout
         self.splits: dict[str, list[Sample]] = {}
+        self.picture_cache: dict[Any, Any] = {}
         self.started = time.perf_counter()
 
     def go(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def run_stage(run: Run, name: str) -> None:
             prompt=run.recipe.prompt,
             seed=run.recipe.seed,
             parents=run.parents(start),
+            picture_cache=run.picture_cache,
         )
         result = _train(settings, ctx)
     store.write_json(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from PIL import Image
 
@@ -16,7 +17,7 @@ from eosin.core.reply import Grammar
 from eosin.core.sample import ImageRef, Message, Sample
 from eosin.models.pictures import fit
 from eosin.models.template import escape_special, to_chat
-from eosin.train.augment import AugmentSettings, augment_pil
+from eosin.train.augment import AugmentSettings, augment_array, augment_pil
 
 Row = dict[str, Any]
 
@@ -34,7 +35,7 @@ class PictureStore:
 
     def __init__(self, max_pixels: int | None, limit_gib: float, read_region: RegionReader | None = None) -> None:
         self._max_pixels = max_pixels
-        self._limit_bytes = int(limit_gib * 2**30)
+        self.limit_gib = limit_gib
         self._read_region = read_region
         self._kept: OrderedDict[tuple[str, int], Image.Image] = OrderedDict()
         self._bytes = 0
@@ -52,7 +53,7 @@ class PictureStore:
         size = picture.width * picture.height * 3
         self._kept[key] = picture
         self._bytes += size
-        while self._bytes > self._limit_bytes and self._kept:
+        while self._bytes > self.limit_gib * 2**30 and self._kept:
             _, old = self._kept.popitem(last=False)
             self._bytes -= old.width * old.height * 3
         return picture
@@ -82,15 +83,28 @@ def rows_dataset(
     rng = np.random.default_rng(augment_seed) if augment_seed is not None else None
 
     def fetch(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        rows = []
-        for number in batch["sample_number"]:
-            shown = pictures.get(samples[number])
-            if rng is not None:
-                shown = [augment_pil(p, rng, TEXT_SAFE) for p in shown]
-            rows.append({"sample_number": number, **make_row(samples[number], shown)})
+        shown = [pictures.get(samples[number]) for number in batch["sample_number"]]
+        if rng is not None:
+            shown = augmented(shown, rng)
+        rows = [
+            {"sample_number": number, **make_row(samples[number], own)}
+            for number, own in zip(batch["sample_number"], shown, strict=True)
+        ]
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     return Dataset.from_dict({"sample_number": list(range(len(samples)))}).with_transform(fetch)
+
+
+def augmented(shown: list[list[Image.Image]], rng: np.random.Generator) -> list[list[Image.Image]]:
+    """The pictures of a batch, changed; all at once where they are squares of one size, else one by one."""
+    flat = [p for own in shown for p in own]
+    if flat and len({p.size for p in flat}) == 1 and flat[0].width == flat[0].height:
+        generator = torch.Generator().manual_seed(int(rng.integers(0, 2**62)))
+        pixels = augment_array(np.stack([np.asarray(p) for p in flat]), TEXT_SAFE, generator)
+        changed = iter([Image.fromarray(p) for p in pixels])
+    else:
+        changed = iter([augment_pil(p, rng, TEXT_SAFE) for p in flat])
+    return [[next(changed) for _ in own] for own in shown]
 
 
 def sft_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[Image.Image]], Row]:

@@ -44,6 +44,7 @@ class StageContext:
         parents: artifacts that the stage is made from.
         grammar: of the reply; written into the checkpoint, so that exams and serving use the same.
         prompt: how questions are put and gold answers written.
+        picture_cache: decoded pictures by the area in pixels that the model keeps; a run hands it from stage to stage.
     """
 
     name: str
@@ -56,6 +57,7 @@ class StageContext:
     seed: int
     parents: tuple[Artifact, ...] = ()
     read_region: RegionReader | None = None
+    picture_cache: dict[int | None, PictureStore] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
@@ -66,7 +68,12 @@ class StageContext:
         return self.folder / "metrics.jsonl"
 
     def pictures(self, limit_gib: float) -> PictureStore:
-        return PictureStore(max_pixels_of(self.loaded.processor), limit_gib, self.read_region)
+        """Decoded pictures for this model; stages of one run that see them in one size share them."""
+        size = max_pixels_of(self.loaded.processor)
+        if size not in self.picture_cache:
+            self.picture_cache[size] = PictureStore(size, limit_gib, self.read_region)
+        self.picture_cache[size].limit_gib = limit_gib
+        return self.picture_cache[size]
 
     def save(self, name: str, model: Any, step: int, *, replace: bool = False) -> Artifact:
         """Write a checkpoint artifact of this stage."""

@@ -30,7 +30,7 @@ from eosin.core.sample import Sample
 from eosin.core.stages import WarmupStage
 from eosin.models.load import vision_tower
 from eosin.train.augment import AugmentSettings, augment_batch
-from eosin.train.data import subset
+from eosin.train.data import PictureStore, subset
 from eosin.train.monitor import StageBar, StepClock
 from eosin.train.stage import StageContext, StageResult
 
@@ -142,8 +142,11 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
     valid = [s for s in ctx.valid if s.label in classes and s.images]
     patcher = Patcher.of(tower, ctx.loaded.processor)
     clock = StepClock()
+    pictures = ctx.pictures(settings.image_cache_gib)
     with clock.timing("data"):
-        data = [(pixels(part, ctx, patcher.side_px), targets_of(part, classes, findings)) for part in (train, valid)]
+        data = [
+            (pixels(part, pictures, patcher.side_px), targets_of(part, classes, findings)) for part in (train, valid)
+        ]
     job = Job(settings, ctx, tower, patcher, Heads(int(config.out_hidden_size), len(classes), len(findings)), clock)
     job.train(*data[0], *data[1])
     artifact = ctx.save("checkpoint", model, job.step, replace=True)
@@ -159,12 +162,11 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
     )
 
 
-def pixels(samples: Sequence[Sample], ctx: StageContext, side_px: int) -> Tensor:
+def pixels(samples: Sequence[Sample], pictures: PictureStore, side_px: int) -> Tensor:
     """First images of samples as uint8 (N, side, side, 3)."""
-    store_ = ctx.pictures(0.0)
     out = np.empty((len(samples), side_px, side_px, 3), dtype=np.uint8)
     for i, sample in enumerate(samples):
-        picture = store_.get(sample)[0]
+        picture = pictures.get(sample)[0]
         out[i] = np.asarray(picture if picture.size == (side_px, side_px) else picture.resize((side_px, side_px)))
     return torch.from_numpy(out)
 
