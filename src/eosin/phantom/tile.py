@@ -121,6 +121,8 @@ def render_many(
         for case, index in specs:
             yield render_tile(case, index, size_px, mpp)
         return
+    for case in cases(len(DIAGNOSES), 0):
+        render_tile(case, 0, size_px, mpp)  # draws the stamps of all cells once; forked workers inherit them
     jobs = [(specs[i : i + 32], size_px, mpp) for i in range(0, len(specs), 32)]
     with ProcessPoolExecutor(num, initializer=_one_thread) as pool:
         for tiles in pool.map(_render, jobs):
