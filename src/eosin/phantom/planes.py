@@ -71,6 +71,11 @@ class Planes:
         return {"haem": haem, "eosin": total(self.eosin, "E"), "red": total(self.red, "R"), "mucin": mucin}
 
 
+def fresh_seed(rng: np.random.Generator) -> int:
+    """A seed for a lattice or a field of its own."""
+    return int(rng.integers(0, 2**31))
+
+
 def grid_um(window: Window) -> tuple[F32, F32]:
     """Pixel centres in µm: (1, width) and (height, 1)."""
     return window.xs()[None, :].astype(np.float32), window.ys()[:, None].astype(np.float32)

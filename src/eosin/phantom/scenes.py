@@ -14,7 +14,7 @@ import numpy as np
 from eosin.phantom import tissues
 from eosin.phantom.glands import Drawn, GlandStyle, paint_gland
 from eosin.phantom.noise import Sites, Window, lattice
-from eosin.phantom.planes import Planes, blob, slow
+from eosin.phantom.planes import Planes, blob, fresh_seed, slow
 
 Rng = np.random.Generator
 Box = tuple[int, int, int, int]
@@ -73,10 +73,6 @@ INFLAMED = GlandStyle(half_um=(22, 30), stretch=(1.0, 1.5), wall_um=(13, 16), wo
                       lumen_share=0.55)  # fmt: skip
 
 
-def _seed(rng: Rng) -> int:
-    return int(rng.integers(0, 2**31))
-
-
 def _own_rng(seed: int, sites: Sites, i: int) -> Rng:
     """Random numbers of one site of a lattice, the same in every window that shows it."""
     return np.random.default_rng([seed, int(sites.ix[i]) & 0xFFFFFF, int(sites.iy[i]) & 0xFFFFFF])
@@ -84,10 +80,10 @@ def _own_rng(seed: int, sites: Sites, i: int) -> Rng:
 
 def _glands(scene: Scene, rng: Rng, style: GlandStyle, step_um: tuple[float, float], jitter: float) -> Drawn:
     drawn = Drawn([])
-    sites = lattice(_seed(rng), scene.planes.window, step_um=step_um, jitter=jitter, angle=rng.uniform(0, np.pi),
+    sites = lattice(fresh_seed(rng), scene.planes.window, step_um=step_um, jitter=jitter, angle=rng.uniform(0, np.pi),
                     margin_um=55)  # fmt: skip
     # Each gland has random numbers of its own, from its site: neighbouring windows of a slide agree about it.
-    seed = _seed(rng)
+    seed = fresh_seed(rng)
     for i in np.argsort(sites.u[:, 0]):
         paint_gland(scene.planes, float(sites.x[i]), float(sites.y[i]), style, _own_rng(seed, sites, int(i)), drawn)
     return drawn
@@ -125,7 +121,7 @@ def _carcinoma(scene: Scene, rng: Rng) -> None:
     necrotic = False
     if rng.random() < 0.3:
         x, y = _somewhere(planes.window, rng)
-        region = blob(planes.window, x, y, rng.uniform(26, 46), _seed(rng), ragged=0.5)
+        region = blob(planes.window, x, y, rng.uniform(26, 46), fresh_seed(rng), ragged=0.5)
         necrotic = _visible(tissues.necrosis(planes, rng, region), 0.03)
     spread = rng.uniform(140, 200)
     large = _glands(scene, rng, CRIBRIFORM, (spread, spread * 0.87), 0.5)
@@ -145,14 +141,14 @@ def _carcinoma(scene: Scene, rng: Rng) -> None:
 def _mucinous(scene: Scene, rng: Rng) -> None:
     planes = scene.planes
     window = planes.window
-    wave = slow(window, _seed(rng), 90, 190)
+    wave = slow(window, fresh_seed(rng), 90, 190)
     pools = (26 * (wave + rng.uniform(0.05, 0.8))).astype(np.float32)
     tissues.mucin_pools(planes, rng, pools)
     tissues.stroma(planes, rng, desmoplastic=True, cells_um=rng.uniform(11, 20), level=rng.uniform(0.32, 0.72))
     boxes: list[Box] = []
     mitoses = 0
-    sites = lattice(_seed(rng), window, step_um=(68, 60), jitter=0.9, margin_um=20)
-    seed = _seed(rng)
+    sites = lattice(fresh_seed(rng), window, step_um=(68, 60), jitter=0.9, margin_um=20)
+    seed = fresh_seed(rng)
     for i in range(len(sites)):
         if planes.at(pools, sites.x[i : i + 1], sites.y[i : i + 1])[0] < 10:
             continue
@@ -207,7 +203,7 @@ def _edge_patch(window: Window, rng: Rng, radius_um: float) -> np.ndarray:
     along = rng.uniform(0.1, 0.9)
     wide, high = window.width_px * window.mpp, window.height_px * window.mpp
     x, y = [(along * wide, 0.0), (along * wide, high), (0.0, along * high), (wide, along * high)][side]
-    return blob(window, window.x0_um + x, window.y0_um + y, radius_um, _seed(rng), ragged=0.4)
+    return blob(window, window.x0_um + x, window.y0_um + y, radius_um, fresh_seed(rng), ragged=0.4)
 
 
 def _extras(scene: Scene, diagnosis: str, rng: Rng) -> None:

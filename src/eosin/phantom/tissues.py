@@ -6,13 +6,9 @@ import numpy as np
 
 from eosin.phantom.glands import Drawn, GlandStyle, paint_gland
 from eosin.phantom.noise import F32, F64, lattice
-from eosin.phantom.planes import Planes, blob, cover, grid_um, slow, streaks
+from eosin.phantom.planes import Planes, blob, cover, fresh_seed, grid_um, slow, streaks
 
 Rng = np.random.Generator
-
-
-def _seed(rng: Rng) -> int:
-    return int(rng.integers(0, 2**31))
 
 
 def stroma(planes: Planes, rng: Rng, *, desmoplastic: bool, cells_um: float, level: float) -> None:
@@ -23,8 +19,8 @@ def stroma(planes: Planes, rng: Rng, *, desmoplastic: bool, cells_um: float, lev
         level: eosin of the collagen.
     """
     window = planes.window
-    angle = rng.uniform(0, np.pi) + 0.7 * slow(window, _seed(rng), 90, 300)
-    seeds = _seed(rng), _seed(rng)
+    angle = rng.uniform(0, np.pi) + 0.7 * slow(window, fresh_seed(rng), 90, 300)
+    seeds = fresh_seed(rng), fresh_seed(rng)
     # Finer fibres than these cannot be seen at 1 um per pixel.
     fine = streaks(window, angle, 16.0, 1.8, seeds[0]) if window.mpp < 0.8 else np.float32(0)
     broad = streaks(window, angle, 34.0, 4.5 if desmoplastic else 3.0, seeds[1])
@@ -33,7 +29,7 @@ def stroma(planes: Planes, rng: Rng, *, desmoplastic: bool, cells_um: float, lev
     planes.eosin = np.where(planes.no_cells, planes.eosin, texture)
     clefts = np.clip(1.5 * (broad + 0.5 * fine) - (2.6 if desmoplastic else 2.0), 0, 0.9)
     planes.glass = np.where(planes.no_cells, planes.glass, np.maximum(planes.glass, clefts))
-    sites = lattice(_seed(rng), window, step_um=(cells_um * 1.5, cells_um), jitter=0.9, margin_um=8)
+    sites = lattice(fresh_seed(rng), window, step_um=(cells_um * 1.5, cells_um), jitter=0.9, margin_um=8)
     turn = planes.at(angle, sites.x, sites.y) + 0.25 * (sites.u[:, 0] - 0.5)
     keep = ~planes.at(planes.no_cells, sites.x, sites.y)
     kind = "plump" if desmoplastic else "fibroblast"
@@ -42,7 +38,7 @@ def stroma(planes: Planes, rng: Rng, *, desmoplastic: bool, cells_um: float, lev
 
 def free_cells(planes: Planes, rng: Rng, kind: str, step_um: float, within: F32 | None = None) -> int:
     """Cells of one kind scattered over the free stroma, or over where `within` (signed distance) is positive."""
-    sites = lattice(_seed(rng), planes.window, step_um=(step_um, step_um * 0.9), jitter=0.85, margin_um=5)
+    sites = lattice(fresh_seed(rng), planes.window, step_um=(step_um, step_um * 0.9), jitter=0.85, margin_um=5)
     keep = ~planes.at(planes.no_cells, sites.x, sites.y)
     if within is not None:
         keep &= planes.at(within, sites.x, sites.y) > (sites.u[:, 2] - 0.5) * 8
@@ -54,7 +50,7 @@ def free_cells(planes: Planes, rng: Rng, kind: str, step_um: float, within: F32 
 
 def lymphoid_aggregate(planes: Planes, rng: Rng, x: float, y: float, radius_um: float) -> F32:
     """A dense nodule of lymphocytes."""
-    distance = blob(planes.window, x, y, radius_um, _seed(rng))
+    distance = blob(planes.window, x, y, radius_um, fresh_seed(rng))
     distance[planes.taken] = -50
     inside = cover(distance, 6)
     planes.eosin *= 1 - 0.55 * inside
@@ -75,25 +71,25 @@ def smooth_muscle(
         spacing_um: between nuclei. level: eosin of the muscle.
     """
     window = planes.window
-    centres = lattice(_seed(rng), window, step_um=(fascicle_um * 1.5, fascicle_um), jitter=0.8,
+    centres = lattice(fresh_seed(rng), window, step_um=(fascicle_um * 1.5, fascicle_um), jitter=0.8,
                       angle=rng.uniform(0, np.pi), margin_um=1.6 * fascicle_um)  # fmt: skip
     x, y = grid_um(window)
-    wave = 0.16 * fascicle_um * slow(window, _seed(rng), 30, 90)
+    wave = 0.16 * fascicle_um * slow(window, fresh_seed(rng), 30, 90)
     nearest, second, owner = _two_nearest(x + wave, y - wave, centres.x, centres.y)
     border = np.clip((second - nearest) / 5.0, 0, 1)
     # Neighbouring fascicles differ: three directions 60 degrees apart, by the site's place in the lattice.
     turn = ((centres.ix + 2 * centres.iy) % 3) * (np.pi / 3) + rng.uniform(0, np.pi) + 0.3 * (centres.u[:, 0] - 0.5)
     across = centres.u[:, 1] < 0.25
-    angle = turn[owner] + 0.18 * slow(window, _seed(rng), 60, 160)
+    angle = turn[owner] + 0.18 * slow(window, fresh_seed(rng), 60, 160)
     cut = across[owner]
-    grain = np.where(cut, slow(window, _seed(rng), 4, 9), streaks(window, angle, 22.0, 1.8, _seed(rng)))
+    grain = np.where(cut, slow(window, fresh_seed(rng), 4, 9), streaks(window, angle, 22.0, 1.8, fresh_seed(rng)))
     inside = cover(region, 3) * ~planes.taken
     pink = np.clip(level * (1 + 0.18 * grain), 0.1, 1.6) * (0.72 + 0.28 * border)
     planes.eosin = planes.eosin * (1 - inside) + pink * inside
     planes.haem = planes.haem * (1 - inside) + 0.05 * inside
     planes.glass *= 1 - inside
     for is_across, kind, step in ((False, "cigar", (spacing_um * 1.7, spacing_um)), (True, "cross_cut", (12.5, 11.0))):
-        sites = lattice(_seed(rng), window, step_um=step, jitter=0.8, margin_um=8)
+        sites = lattice(fresh_seed(rng), window, step_um=step, jitter=0.8, margin_um=8)
         keep = planes.at(region, sites.x, sites.y) > 2
         keep &= (planes.at(cut, sites.x, sites.y) == is_across) & ~planes.at(planes.taken, sites.x, sites.y)
         direction = planes.at(angle, sites.x, sites.y) + 0.12 * (sites.u[:, 0] - 0.5)
@@ -104,7 +100,7 @@ def smooth_muscle(
 def fat(planes: Planes, rng: Rng, region: F32, cell_um: float = 46.0) -> None:
     """Round empty fat cells with thin walls."""
     window = planes.window
-    sites = lattice(_seed(rng), window, step_um=(cell_um, cell_um * 0.88), jitter=0.28, margin_um=cell_um)
+    sites = lattice(fresh_seed(rng), window, step_um=(cell_um, cell_um * 0.88), jitter=0.28, margin_um=cell_um)
     inside = cover(region, 2) * ~planes.taken
     x, y = grid_um(window)
     near = region > -3
@@ -116,7 +112,7 @@ def fat(planes: Planes, rng: Rng, region: F32, cell_um: float = 46.0) -> None:
     planes.eosin = planes.eosin * (1 - inside) + 0.42 * inside
     planes.haem *= 1 - inside
     planes.glass = planes.glass * (1 - inside) + open_
-    flat = lattice(_seed(rng), window, step_um=(60, 52), jitter=1.0, margin_um=4)
+    flat = lattice(fresh_seed(rng), window, step_um=(60, 52), jitter=1.0, margin_um=4)
     keep = (planes.at(region, flat.x, flat.y) > 4) & (planes.at(wall, flat.x, flat.y) < 2.5)
     planes.put("fibroblast", flat.x[keep], flat.y[keep], 6.28 * flat.u[keep, 0], flat.u[keep, 1])
     planes.taken |= (region > 0) & (inside > 0.5)
@@ -146,7 +142,9 @@ def necrosis(planes: Planes, rng: Rng, region: F32) -> F32:
     window = planes.window
     region = np.where(planes.taken, np.float32(-50), region)
     inside = cover(region, 4)
-    grain = np.asarray(0.8 * slow(window, _seed(rng), 5, 16) + 0.3 * slow(window, _seed(rng), 2, 5), dtype=np.float32)
+    grain = np.asarray(
+        0.8 * slow(window, fresh_seed(rng), 5, 16) + 0.3 * slow(window, fresh_seed(rng), 2, 5), dtype=np.float32
+    )
     smudge = np.clip(np.float32(0.78) + np.float32(0.16) * grain, 0.2, 1.5)
     planes.eosin = np.asarray(planes.eosin * (1 - inside) + smudge * inside, dtype=np.float32)
     planes.glass *= 1 - inside
@@ -162,7 +160,7 @@ def mucin_pools(planes: Planes, rng: Rng, pools: F32) -> None:
     """Lakes of pale streaming mucin; `pools` is the signed distance, positive in the lakes."""
     window = planes.window
     inside = cover(pools, 3)
-    flow = streaks(window, 0.9 * slow(window, _seed(rng), 80, 220), 34.0, 3.2, _seed(rng))
+    flow = streaks(window, 0.9 * slow(window, fresh_seed(rng), 80, 220), 34.0, 3.2, fresh_seed(rng))
     inside = inside * ~planes.taken
     planes.mucin = planes.mucin * (1 - inside) + np.clip(0.26 + 0.13 * flow, 0.02, 0.8) * inside
     planes.no_cells |= pools > -1
@@ -181,7 +179,7 @@ def clump(planes: Planes, rng: Rng, x: float, y: float, size_um: float, mitoses:
 
 def free_cells_in_pools(planes: Planes, rng: Rng, pools: F32) -> int:
     """Single signet-ring cells afloat in mucin. Returns how many lie in the window."""
-    sites = lattice(_seed(rng), planes.window, step_um=(46, 42), jitter=1.0, margin_um=8)
+    sites = lattice(fresh_seed(rng), planes.window, step_um=(46, 42), jitter=1.0, margin_um=8)
     keep = (planes.at(pools, sites.x, sites.y) > 8) & ~planes.at(planes.taken, sites.x, sites.y)
     keep &= sites.u[:, 2] < 0.45
     x, y, u = sites.x[keep], sites.y[keep], sites.u[keep]

@@ -49,11 +49,6 @@ def has_hidden(text: str) -> bool:
     return _HIDDEN.search(text) is not None
 
 
-def count_hidden(text: str) -> int:
-    """How many characters of the text no reader sees."""
-    return len(_HIDDEN.findall(text))
-
-
 def without_hidden(text: str) -> str:
     """The text as a reader sees it."""
     return _HIDDEN.sub("", text)
