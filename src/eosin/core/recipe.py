@@ -18,7 +18,8 @@ from eosin.core.errors import EosinError, RecipeError
 from eosin.core.exam_settings import ExamSettings
 from eosin.core.prompt import PromptSettings
 from eosin.core.reply import Grammar
-from eosin.core.stages import STAGE_CLASSES, ModelSettings, StageSettings, TinyModel
+from eosin.core.rl_settings import REWARD_FORMS
+from eosin.core.stages import STAGE_CLASSES, ModelSettings, RlStage, StageSettings, TinyModel
 
 __all__ = ["Recipe", "Resolved", "TinyModel", "load_recipe"]
 
@@ -174,6 +175,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Resolved:
     return Resolved(recipe, tuple(_provenance(recipe, from_file, changed)))
 
 
+# Settings that may be written as one word, and the field that the word fills.
+SHORT_FORMS = {"algorithm": "name", "difficulty": "file"}
+
 Settings = typing.TypeVar("Settings", bound=BaseModel)
 
 
@@ -194,6 +198,8 @@ def _override(raw: dict[str, Any], item: str) -> str:
     for name in path:
         if place.get(name) is None:
             place[name] = {}
+        elif name in SHORT_FORMS and isinstance(place[name], str):
+            place[name] = {SHORT_FORMS[name]: place[name]}
         place = place[name]
         if not isinstance(place, dict):
             raise EosinError(f"{name} is not a group of settings.", found=item, expected="for example data.root=tiles")
@@ -214,7 +220,9 @@ def _provenance(recipe: Recipe, from_file: Mapping[str, Any], changed: Sequence[
     rows = []
     for name, value in _leaves(recipe.model_dump(mode="json")):
         stage_key = name.split(".")[2] if name.startswith("stages.") and name.count(".") >= 2 else None
-        if any(name == c or name.startswith(c + ".") for c in changed):
+        if name not in from_file and name not in changed and _is_of_paper(recipe, name, value):
+            origin = "paper"
+        elif any(name == c or name.startswith(c + ".") for c in changed):
             origin = "command line"
         elif name in from_file or any(name.startswith(f + ".") for f in from_file):
             origin = "recipe"
@@ -224,6 +232,16 @@ def _provenance(recipe: Recipe, from_file: Mapping[str, Any], changed: Sequence[
             origin = "default"
         rows.append({"field": name, "value": value, "from": origin})
     return rows
+
+
+def _is_of_paper(recipe: Recipe, name: str, value: Any) -> bool:
+    """Whether a field is one that an RL algorithm's name stands for, at the paper's value."""
+    _, stage, key, field, *_ = [*name.split("."), "", "", ""]
+    settings = recipe.stages.get(stage)
+    if not isinstance(settings, RlStage) or key != "algorithm":
+        return False
+    paper = settings.algorithm.PAPER.get(settings.algorithm.name, {})
+    return field in paper and paper[field] == value
 
 
 def _problems(exc: ValidationError) -> list[str]:
@@ -255,7 +273,8 @@ def _without_tags(loc: tuple[int | str, ...]) -> list[int | str]:
     for i, item in enumerate(loc):
         classes = _classes_at(loc[:i])
         is_tag = len(classes) > 1 and any(item in _tags(c) for c in classes)
-        if not is_tag:
+        is_form = item in REWARD_FORMS and "rewards" in loc[:i]
+        if not is_tag and not is_form:
             kept.append(item)
     return kept
 

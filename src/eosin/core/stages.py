@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from eosin.core.rl_settings import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Part = Literal["vision", "projector", "language"]
@@ -143,11 +146,18 @@ class WarmupStage(_Stage):
 
 
 class _LanguageStage(_Stage):
+    """What the stages share that train the language model.
+
+    Attributes:
+        vision_cache_gib: outputs of a frozen vision tower kept for a run, on disk and memory-mapped; 0 keeps none.
+    """
+
     lora: Lora | None = None
     gradient_accumulation: PositiveInt = 1
     gradient_checkpointing: bool = False
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     max_tokens: PositiveInt | None = None
+    vision_cache_gib: float = Field(default=1.0, ge=0)
 
 
 class PretrainStage(_LanguageStage):
@@ -162,69 +172,27 @@ class SftStage(_LanguageStage):
     kind: Literal["sft"] = "sft"
 
 
-class RewardSpec(BaseModel):
-    """One reward term: its name, its weight, and options of that reward."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str
-    weight: float = 1.0
-
-
-class Algorithm(_Settings):
-    """A policy-gradient algorithm as data. Its name tells the truth: a changed field is printed with it.
-
-    Attributes:
-        epsilon, epsilon_high: lower and upper clip bound of the probability ratio.
-        beta: weight of the KL penalty to the starting policy (k3 estimator); 0 loads no reference.
-        loss_type: "grpo" averages over the tokens of a sequence, then over sequences.
-        scale_rewards: divide the advantage by the standard deviation of its group.
-        mask_truncated: completions cut off by the length cap carry no loss.
-    """
-
-    PAPER: ClassVar[dict[str, dict[str, Any]]] = {
-        "grpo": {
-            "epsilon": 0.2,
-            "epsilon_high": 0.2,
-            "beta": 0.04,
-            "loss_type": "grpo",
-            "scale_rewards": "group",
-            "num_iterations": 1,
-            "mask_truncated": False,
-        },
-    }
-
-    name: Literal["grpo"] = "grpo"
-    epsilon: float = Field(gt=0, default=0.2)
-    epsilon_high: float = Field(gt=0, default=0.2)
-    beta: float = Field(ge=0, default=0.04)
-    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "grpo"
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-    num_iterations: PositiveInt = 1
-    mask_truncated: bool = False
-
-    @property
-    def true_name(self) -> str:
-        """ "GRPO" for the paper's settings, else "GRPO+{beta=0.0}" with every changed field."""
-        paper = self.PAPER[self.name]
-        changed = [f"{k}={getattr(self, k)}" for k, v in paper.items() if getattr(self, k) != v]
-        title = self.name.upper()
-        return f"{title}+{{{', '.join(changed)}}}" if changed else title
-
-
 class RlStage(_LanguageStage):
-    """Reinforcement learning with verifiable rewards on groups of sampled replies.
+    """Reinforcement learning with verifiable rewards on groups of sampled replies (docs/rl.md).
 
     Attributes:
         batch_size: completions of one optimiser step; a multiple of num_generations.
-        rewards: terms with weights, or the name of a set.
-        algorithm: "grpo", or a mapping with its changed fields.
+        algorithm: grpo, dapo, dr_grpo or gspo, or a mapping with its name and its changed fields.
+        rewards: the name of a set; terms with weights; or a mapping from the source of a sample to either, where
+            "default" serves the sources that are not named.
         max_new_tokens: length cap of a completion.
+        fast_path: read the prompt once a group. "auto" uses it where the model is known to allow it, "on" refuses to
+            start where it does not, "off" is plain TRL.
+        roundtrip_tolerance: largest difference between the generator's and the trainer's log-probabilities that may
+            start; None means 1e-3 in fp32 and 5e-2 in bf16.
+        collapse: when to stop because the policy has collapsed; null never stops.
+        difficulty: keep the prompts whose measured pass rate lies in a band.
+        valid_every: steps between greedy exams on `valid_samples` samples of the valid split; None for none.
     """
 
     kind: Literal["rl"] = "rl"
     algorithm: Algorithm = Algorithm()
-    rewards: list[RewardSpec] | str = Field(
+    rewards: Rewards = Field(
         default_factory=lambda: [RewardSpec(name="accuracy", weight=0.9), RewardSpec(name="format", weight=0.1)]
     )
     num_generations: int = Field(default=8, ge=2)
@@ -232,12 +200,28 @@ class RlStage(_LanguageStage):
     max_new_tokens: PositiveInt = 256
     temperature: float = Field(default=1.0, gt=0)
     learning_rate: float = Field(default=1e-6, gt=0)
+    fast_path: Literal["auto", "on", "off"] = "auto"
+    roundtrip_tolerance: float | None = Field(default=None, gt=0)
+    collapse: CollapseStop | None = CollapseStop()
+    difficulty: Difficulty | None = None
+    valid_every: PositiveInt | None = None
+    valid_samples: PositiveInt = 64
     keep_rollouts: PositiveInt = Field(default=400, description="rollouts kept on disk, evenly over the run")
 
-    @field_validator("algorithm", mode="before")
+    @field_validator("fast_path", mode="before")
     @classmethod
-    def _by_name(cls, value: object) -> object:
-        return {"name": value} if isinstance(value, str) else value
+    def _yaml_switch(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML reads on and off so
+
+    @field_validator("rewards", mode="before")
+    @classmethod
+    def _some_rewards(cls, value: object) -> object:
+        if isinstance(value, Mapping) and "name" in value:
+            raise ValueError("a set or a term with options is written in a list, such as [{name: accuracy, weight: 1}]")
+        for terms in value.values() if isinstance(value, Mapping) else [value]:
+            if not isinstance(terms, str | list | tuple) or not terms:
+                raise ValueError("rewards are the name of a set, a list of terms, or a mapping {source: either}")
+        return value
 
     @model_validator(mode="after")
     def _groups(self) -> RlStage:

@@ -1,0 +1,212 @@
+"""Sampling G replies to one prompt: the image and the prompt are read once, and their keys and values exist once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from eosin.models.shared_prefix import Decode, Prefill
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as the model takes it, before any completion.
+
+    Attributes:
+        ids: token ids; the last one is text.
+        positions: (3, P + 1) for M-RoPE, (1, P + 1) otherwise.
+        pixels: image tensors by the model's argument name (pixel_values, image_grid_thw, ...).
+    """
+
+    ids: list[int]
+    positions: Tensor
+    pixels: dict[str, Tensor]
+
+
+def encode_prompt(model: PreTrainedModel, ids: Sequence[int], fields: dict[str, Any]) -> EncodedPrompt:
+    """A prompt from its token ids and the processor's further fields (for this prompt alone)."""
+    where = model.device
+    pixels = {k: v.to(where) for k, v in fields.items() if isinstance(v, Tensor) and k not in _PER_TOKEN}
+    kinds = next((fields[k] for k in ("mm_token_type_ids", "token_type_ids") if k in fields), None)
+    return EncodedPrompt(list(ids), positions_of(model, ids, pixels, kinds), pixels)
+
+
+_PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+
+
+def positions_of(model: PreTrainedModel, ids: Sequence[int], pixels: dict[str, Tensor], kinds: Any) -> Tensor:
+    """Positions of the prompt's tokens: (3, P + 1) from the model's own M-RoPE index, else (1, P + 1) counting."""
+    index = getattr(model.base_model, "get_rope_index", None)
+    tokens = torch.tensor([list(ids)], device=model.device)
+    if index is None or "image_grid_thw" not in pixels:
+        count = torch.arange(len(ids), device=model.device)[None]
+        return count.expand(3, -1) if index is not None else count
+    types = torch.as_tensor(kinds, device=model.device).view(1, -1)
+    positions, _ = index(
+        tokens,
+        mm_token_type_ids=types,
+        image_grid_thw=pixels["image_grid_thw"],
+        attention_mask=torch.ones_like(tokens),
+    )
+    found: Tensor = positions[:, 0]
+    return found
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """n prompts without their last token, padded on the right.
+
+    Attributes:
+        ids, is_prompt: (n, P).
+        positions: (3 or 1, n, P).
+        last_ids: (n,), the last token of each prompt.
+        last_positions: (3 or 1, n).
+        pixels: all prompts' image tensors, one after the other.
+    """
+
+    ids: Tensor
+    is_prompt: Tensor
+    positions: Tensor
+    last_ids: Tensor
+    last_positions: Tensor
+    pixels: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, prompts: Sequence[EncodedPrompt], pad_id: int) -> PromptBatch:
+        """Stack prompts."""
+        where = prompts[0].positions.device
+        size = max(len(p.ids) for p in prompts) - 1
+        axes = prompts[0].positions.shape[0]
+        ids = torch.full((len(prompts), size), pad_id)
+        is_prompt = torch.zeros((len(prompts), size), dtype=torch.bool)
+        positions = torch.zeros((axes, len(prompts), size), dtype=torch.long, device=where)
+        for i, prompt in enumerate(prompts):
+            own = len(prompt.ids) - 1
+            ids[i, :own] = torch.tensor(prompt.ids[:-1], dtype=torch.long)
+            is_prompt[i, :own] = True
+            positions[:, i, :own] = prompt.positions[:, :-1]
+        return cls(
+            ids.to(where),
+            is_prompt.to(where),
+            positions,
+            torch.tensor([p.ids[-1] for p in prompts], device=where),
+            torch.stack([p.positions[:, -1] for p in prompts], 1),
+            stack_pixels(prompts),
+        )
+
+
+def stack_pixels(prompts: Sequence[EncodedPrompt]) -> dict[str, Tensor]:
+    """Image tensors of several prompts, one after the other."""
+    names = dict.fromkeys(name for p in prompts for name in p.pixels)
+    return {name: torch.cat([p.pixels[name] for p in prompts if name in p.pixels]) for name in names}
+
+
+def for_model(positions: Tensor) -> Tensor:
+    """(axes, b, t) as the model's position_ids: three axes stay, one axis becomes (b, t)."""
+    return positions if positions.shape[0] > 1 else positions[0]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. `banned` tokens are never drawn: a written image token would ask for an image."""
+
+    num: int
+    max_new_tokens: int
+    temperature: float
+    end_ids: tuple[int, ...]
+    pad_id: int
+    banned: tuple[int, ...] = ()
+
+
+@dataclass
+class Drawn:
+    """Completions of n prompts, n x G rows: token ids up to and with the end token, and each token's log-probability
+    under the model at the sampling temperature."""
+
+    ids: list[list[int]]
+    logprobs: list[list[float]]
+
+
+@torch.no_grad()
+def sample_groups(model: Any, prompts: Sequence[EncodedPrompt], sampling: Sampling) -> Drawn:
+    """Draw `sampling.num` completions for every prompt. The model must be enabled (`models.shared_prefix.enable`).
+
+    Temperature 0 takes the likeliest token. Random numbers come from torch's global generator.
+    """
+    batch = PromptBatch.of(prompts, sampling.pad_id)
+    kept = Prefill()
+    if batch.ids.shape[1]:
+        model(
+            input_ids=batch.ids, position_ids=for_model(batch.positions), use_cache=False, logits_to_keep=1,
+            attention_mask={"full_attention": kept}, **batch.pixels,
+        )  # fmt: skip
+    state = Decode(kept, batch.is_prompt, sampling.num, sampling.max_new_tokens)
+    return _Loop(model, batch, state, sampling).run()
+
+
+class _Loop:
+    """The decoding loop of `sample_groups`. Finished groups leave the batch."""
+
+    def __init__(self, model: Any, batch: PromptBatch, state: Decode, sampling: Sampling) -> None:
+        self.model, self.state, self.sampling = model, state, sampling
+        n, where = len(batch.last_ids), batch.ids.device
+        self.rows = torch.arange(n * sampling.num, device=where)  # which completion each row of the batch is
+        self.tokens = batch.last_ids.repeat_interleave(sampling.num)
+        self.positions = batch.last_positions.repeat_interleave(sampling.num, 1)
+        self.is_done = torch.zeros(n * sampling.num, dtype=torch.bool, device=where)
+        self.ids = torch.full((n * sampling.num, sampling.max_new_tokens), sampling.pad_id, device=where)
+        self.logprobs = torch.zeros(self.ids.shape, device=where)
+        self.lengths = torch.full((n * sampling.num,), sampling.max_new_tokens, device=where)
+        self.ends = torch.tensor(sampling.end_ids, device=where)
+        self.banned = torch.tensor(sampling.banned, dtype=torch.long, device=where)
+
+    def run(self) -> Drawn:
+        for step in range(self.sampling.max_new_tokens):
+            self._step(step)
+            if bool(self.is_done.all()):
+                break
+            self._drop_finished_groups()
+        ids, logprobs, lengths = self.ids.tolist(), self.logprobs.tolist(), self.lengths.tolist()
+        return Drawn(
+            [row[:size] for row, size in zip(ids, lengths, strict=True)],
+            [row[:size] for row, size in zip(logprobs, lengths, strict=True)],
+        )
+
+    def _step(self, step: int) -> None:
+        logits = self.model(
+            input_ids=self.tokens[:, None], position_ids=for_model(self.positions[:, :, None]), use_cache=False,
+            attention_mask={"full_attention": self.state},
+        ).logits[:, -1].float()  # fmt: skip
+        self.state.advance()
+        self.positions = self.positions + 1
+        chosen, logprob = self._draw(logits)
+        live = self.rows[~self.is_done]
+        self.ids[live, step] = chosen[~self.is_done]
+        self.logprobs[live, step] = logprob[~self.is_done]
+        ended = torch.isin(chosen, self.ends) & ~self.is_done
+        self.lengths[self.rows[ended]] = step + 1
+        self.is_done = self.is_done | ended
+        self.tokens = chosen.masked_fill(self.is_done, self.sampling.pad_id)
+
+    def _draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Chosen tokens and their log-probabilities, which are those of the whole vocabulary: (rows,) each."""
+        heat = self.sampling.temperature
+        logps = torch.log_softmax(logits / heat if heat > 0 else logits, -1)
+        open_to = logps.index_fill(1, self.banned, -torch.inf) if len(self.banned) else logps
+        chosen = torch.multinomial(open_to.exp(), 1)[:, 0] if heat > 0 else open_to.argmax(-1)
+        return chosen, logps.gather(1, chosen[:, None])[:, 0]
+
+    def _drop_finished_groups(self) -> None:
+        live = ~self.is_done.view(-1, self.sampling.num).all(1)
+        if int(live.sum()) * 4 > 3 * len(live):
+            return
+        groups = live.nonzero()[:, 0]
+        rows = live.repeat_interleave(self.sampling.num)
+        self.state.keep_groups(groups)
+        self.rows, self.tokens, self.is_done = self.rows[rows], self.tokens[rows], self.is_done[rows]
+        self.positions = self.positions[:, rows]
