@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ from datasets import Dataset
 from tests.support.toys import toy_image
 from tests.train.conftest import new_model
 from trl import GRPOConfig
+from trl.data_utils import prepare_multimodal_messages
+from trl.trainer.utils import add_fused_lm_head
 
 from eosin.core.rl_settings import Algorithm
 from eosin.core.stages import Lora
+from eosin.engines.group_decode import Sampling, encode_prompt, sample_groups
+from eosin.models import shared_prefix
 from eosin.models.load import Loaded
 from eosin.train.monitor import StepClock
+from eosin.train.packed_loss import pack, packed_logprobs
 from eosin.train.stage import lora_config
 from eosin.train.trl_overrides import GroupTrainer, SharedPrefixTrainer
 
@@ -151,3 +157,153 @@ def test_loss_and_gradients_are_those_of_plain_trl(
     assert max(relative(plain_grads[n], shared_grads[n]) for n in moved) < 1e-4
     if lora is None:
         assert any("visual.blocks" in n for n in moved)
+
+
+def test_bf16_gradients_agree_within_its_precision(tmp_path: Path) -> None:
+    loaded = new_model()
+    loaded.model.to(torch.bfloat16)
+    rows = rows_of(2, 4, [1, 2])
+    algorithm = Algorithm.model_validate({"name": "dapo", "dynamic_sampling": False})
+    results = []
+    for kind in (GroupTrainer, SharedPrefixTrainer):
+        trainer = trainer_of(kind, loaded, tmp_path / kind.__name__, rows, 4, algorithm=algorithm)
+        results.append(loss_and_gradients(trainer, rows))
+    (plain, plain_grads), (shared, shared_grads) = results
+    assert shared == pytest.approx(plain, rel=2e-2)
+    a = torch.cat([g.float().flatten() for g in plain_grads.values()])
+    b = torch.cat([shared_grads[n].float().flatten() for n in plain_grads])
+    assert relative(a, b) < 2e-2
+
+
+@pytest.mark.parametrize("backend", ["split", "flex"])
+def test_both_attentions_see_prompt_and_self_and_nothing_else(backend: Any) -> None:
+    """Against a dense mask written out by hand: two groups, prompts of 5 and 3 tokens, two completions of 2."""
+    is_prompt = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    pattern = shared_prefix.Packed(is_prompt, num=2, length=2, backend=backend)
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 4, 9, 16), torch.randn(2, 2, 9, 16), torch.randn(2, 2, 9, 16)
+    allowed = torch.zeros(2, 9, 9, dtype=torch.bool)
+    for b, size in enumerate((5, 3)):
+        for q in range(9):
+            for k in range(9):
+                in_prompt = k < size and k <= q
+                own = (5 <= k <= q) and ((q - 5) // 2 == (k - 5) // 2)
+                allowed[b, q, k] = in_prompt or own
+    want = torch.nn.functional.scaled_dot_product_attention(
+        query, key.repeat_interleave(2, 1), value.repeat_interleave(2, 1), attn_mask=allowed[:, None], scale=0.25
+    )
+    found = pattern.attend(0, query, key, value, 0.25)
+    real = torch.cat((is_prompt, torch.ones(2, 4, dtype=torch.bool)), 1)
+    assert torch.allclose(found.transpose(1, 2)[real], want.transpose(1, 2)[real], atol=1e-5)
+
+
+def encoded(loaded: Loaded, rows: list[dict[str, Any]]) -> list[Any]:
+    """Prompts as the generator takes them."""
+    found = []
+    for row in rows:
+        message = prepare_multimodal_messages(row["prompt"], images=row["images"])
+        fields = loaded.processor.apply_chat_template(
+            [message], tokenize=True, add_generation_prompt=True, return_dict=True
+        )
+        found.append((encode_prompt(loaded.model, fields["input_ids"][0], dict(fields)), fields))
+    return found
+
+
+def sampling_of(loaded: Loaded, **changes: Any) -> Sampling:
+    end = int(loaded.processor.tokenizer.eos_token_id)
+    values = {"num": 3, "max_new_tokens": 12, "temperature": 0.8, "end_ids": (end,), "pad_id": 0}
+    return Sampling(**{**values, **changes})
+
+
+def test_drawn_log_probabilities_are_those_of_a_plain_forward_pass() -> None:
+    """Prompts of different lengths and numbers of images; groups that end early leave the batch."""
+    loaded = new_model()
+    loaded.model.eval()
+    ends = tuple(range(20, 200))  # ending is likely, so that whole groups finish at different times
+    pairs = encoded(loaded, rows_of(4, 1, [1, 2]))
+    shared_prefix.enable(loaded.model)
+    torch.manual_seed(1)
+    drawn = sample_groups(loaded.model, [p for p, _ in pairs], sampling_of(loaded, end_ids=ends))
+    shared_prefix.disable(loaded.model)
+    assert len({max(len(ids) for ids in drawn.ids[i : i + 3]) for i in range(0, 12, 3)}) > 1
+    for row, (ids, logps) in enumerate(zip(drawn.ids, drawn.logprobs, strict=True)):
+        assert not set(ids[:-1]) & set(ends) and (ids[-1] in ends or len(ids) == 12)
+        prompt, fields = pairs[row // 3]
+        whole = torch.tensor([[*prompt.ids, *ids]])
+        types = torch.zeros_like(whole)
+        types[0, : len(prompt.ids)] = torch.as_tensor(fields["mm_token_type_ids"][0])
+        with torch.no_grad():
+            logits = loaded.model(
+                input_ids=whole, attention_mask=torch.ones_like(whole), pixel_values=fields["pixel_values"],
+                image_grid_thw=fields["image_grid_thw"], mm_token_type_ids=types,
+            ).logits[0, len(prompt.ids) - 1 : -1]  # fmt: skip
+        want = torch.log_softmax(logits / 0.8, -1).gather(1, torch.tensor(ids)[:, None])[:, 0]
+        assert torch.allclose(torch.tensor(logps), want, atol=1e-5)
+
+
+def test_greedy_decoding_is_that_of_transformers() -> None:
+    loaded = new_model()
+    pairs = encoded(loaded, rows_of(2, 1, [1, 2]))
+    shared_prefix.enable(loaded.model)
+    greedy = sampling_of(loaded, temperature=0.0, num=2)
+    drawn = sample_groups(loaded.model, [p for p, _ in pairs], greedy)
+    shared_prefix.disable(loaded.model)
+    for i, (prompt, fields) in enumerate(pairs):
+        tokens = torch.tensor([prompt.ids])
+        want = loaded.model.generate(
+            input_ids=tokens, attention_mask=torch.ones_like(tokens), pixel_values=fields["pixel_values"],
+            image_grid_thw=fields["image_grid_thw"], mm_token_type_ids=torch.as_tensor(fields["mm_token_type_ids"]),
+            max_new_tokens=12, do_sample=False,
+        )[0, len(prompt.ids) :].tolist()  # fmt: skip
+        assert drawn.ids[2 * i] == drawn.ids[2 * i + 1] == want[: len(drawn.ids[2 * i])]
+
+
+def test_image_tokens_are_never_drawn_and_sampling_follows_the_seed() -> None:
+    loaded = new_model()
+    image = loaded.model.config.image_token_id
+    with torch.no_grad():
+        loaded.model.lm_head.weight[image] *= 30
+    prompts = [p for p, _ in encoded(loaded, rows_of(1, 1, [1]))]
+    shared_prefix.enable(loaded.model)
+    torch.manual_seed(0)
+    free = sample_groups(loaded.model, prompts, sampling_of(loaded, num=8))
+    torch.manual_seed(0)
+    held = sample_groups(loaded.model, prompts, sampling_of(loaded, num=8, banned=(image,)))
+    torch.manual_seed(0)
+    again = sample_groups(loaded.model, prompts, sampling_of(loaded, num=8, banned=(image,)))
+    assert any(image in ids for ids in free.ids)
+    assert not any(image in ids for ids in held.ids)
+    assert held == again
+
+
+def test_a_completion_reads_nothing_of_its_neighbours() -> None:
+    """Changing one completion changes no other one's log-probabilities; changing the image changes all of them."""
+    loaded = new_model()
+    prompts = [p for p, _ in encoded(loaded, rows_of(1, 1, [1]))]
+    trainer_head(loaded.model)
+    shared_prefix.enable(loaded.model)
+    ids = torch.tensor([[30, 31, 32], [40, 41, 42], [50, 51, 52]])
+    real = torch.ones_like(ids, dtype=torch.bool)
+    with torch.no_grad():
+        first, _ = packed_logprobs(loaded.model, pack(prompts, ids, real, 0))
+        changed = ids.clone()
+        changed[1] = torch.tensor([90, 91, 92])
+        second, _ = packed_logprobs(loaded.model, pack(prompts, changed, real, 0))
+        blank = replace(prompts[0], pixels={**prompts[0].pixels, "pixel_values": prompts[0].pixels["pixel_values"] * 0})
+        third, _ = packed_logprobs(loaded.model, pack([blank], ids, real, 0))
+    assert torch.equal(first[[0, 2]], second[[0, 2]])
+    assert not torch.equal(first[1], second[1])
+    assert bool((first != third).any(1).all())
+
+
+def test_models_with_other_attention_are_refused_with_the_reason() -> None:
+    loaded = new_model()
+    assert shared_prefix.unsupported(loaded.model) is None
+    text = loaded.model.config.text_config
+    text.layer_types = ["sliding_attention"] * len(text.layer_types)
+    assert "sliding_attention" in (shared_prefix.unsupported(loaded.model) or "")
+
+
+def trainer_head(model: Any) -> None:
+    """The fused head that TRL gives every model that it trains."""
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))

@@ -48,6 +48,11 @@ class Layout:
     def lock(self) -> Path:
         return self.out / "run.lock"
 
+    @property
+    def cache(self) -> Path:
+        """What can be computed again; removed when the run is finished."""
+        return self.out / "cache"
+
     def stage(self, name: str) -> Path:
         return self.out / "stages" / name
 

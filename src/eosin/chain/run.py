@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from eosin.core import store
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.recipe import Resolved
 from eosin.core.sample import Sample
+from eosin.slides.regions import SlideRegions
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -88,19 +90,21 @@ class Run:
         self.at = layout
         self.splits: dict[str, list[Sample]] = {}
         self.picture_cache: dict[Any, Any] = {}
+        self.read_region = SlideRegions()
         self.started = time.perf_counter()
 
     def go(self) -> dict[str, Any]:
         console.print(f"[bold]{self.recipe.name}[/bold]  ->  {self.at.out}   (research use only, not for diagnosis)")
         self.print_settings()
         try:
-            self.splits = chain_data.prepare(self.recipe, self.at)
+            self.splits = chain_data.prepare(self.recipe, self.at, self.read_region)
             self.baselines()
             self.base_model()
             if self.recipe.base_exam:
                 self.exams("base")
             for name in self.recipe.stages:
                 self.stage(name)
+            shutil.rmtree(self.at.cache, ignore_errors=True)
         except BaseException:
             # What stands so far is still summed up, but a second fault must not hide the first.
             with contextlib.suppress(Exception):
@@ -126,7 +130,8 @@ class Run:
 
         found = {}
         for name, settings in self.recipe.exams.items():
-            found[name] = run_baselines(self.splits["train"], self.splits[settings.split], settings)
+            exam = self.splits[settings.split]
+            found[name] = run_baselines(self.splits["train"], exam, settings, read_region=self.read_region)
         store.write_json(self.at.baselines, found)
 
     def base_model(self) -> None:
@@ -188,20 +193,25 @@ class Run:
             return
         from eosin.engines.transformers_engine import TransformersEngine
         from eosin.evaluate.exam import run_exam
+        from eosin.models.vision_cache import keep_vision
 
-        engine = TransformersEngine(self.load(stage))
-        for exam, settings in todo.items():
-            result = run_exam(
-                engine,
-                self.splits[settings.split],
-                self.recipe.reply_grammar,
-                settings,
-                self.at.exam(stage, exam),
-                record={"recipe": self.recipe.name, "stage": stage, "seed": settings.seed},
-                parents=self.parents(stage),
-                instruction=self.recipe.prompt.instruction,
-            )
-            console.print(f"{stage}: {in_words(result)}")
+        loaded = self.load(stage)
+        engine = TransformersEngine(loaded)
+        limit = max((getattr(s, "vision_cache_gib", 0.0) for s in self.recipe.stages.values()), default=0.0)
+        with keep_vision(loaded.model, self.at.cache, limit, trains=False):
+            for exam, settings in todo.items():
+                result = run_exam(
+                    engine,
+                    self.splits[settings.split],
+                    self.recipe.reply_grammar,
+                    settings,
+                    self.at.exam(stage, exam),
+                    record={"recipe": self.recipe.name, "stage": stage, "seed": settings.seed},
+                    parents=self.parents(stage),
+                    instruction=self.recipe.prompt.instruction,
+                    read_region=self.read_region,
+                )
+                console.print(f"{stage}: {in_words(result)}")
 
     def write_summary(self) -> dict[str, Any]:
         """summary.json, the joined metrics and rollouts, and the report, also of a run that was cut off."""

@@ -37,6 +37,8 @@ def run_stage(run: Run, name: str) -> None:
             prompt=run.recipe.prompt,
             seed=run.recipe.seed,
             parents=run.parents(start),
+            cache_folder=run.at.cache,
+            read_region=run.read_region,
             picture_cache=run.picture_cache,
         )
         result = _train(settings, ctx)

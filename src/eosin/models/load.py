@@ -157,3 +157,10 @@ def end_tokens(loaded: Loaded) -> set[int]:
     ids = loaded.model.generation_config.eos_token_id
     ends = set(ids) if isinstance(ids, (list, tuple)) else {ids}
     return {i for i in (*ends, loaded.processor.tokenizer.eos_token_id) if i is not None}
+
+
+def placeholder_tokens(loaded: Loaded) -> tuple[int, ...]:
+    """Token ids that stand for an image or a video; a reply that wrote one would ask for a picture."""
+    names = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
+    found = (getattr(loaded.model.config, name, None) for name in names)
+    return tuple(sorted({int(i) for i in found if i is not None}))

@@ -94,8 +94,14 @@ def enable(model: PreTrainedModel) -> None:
 def disable(model: PreTrainedModel) -> None:
     """Undo `enable`."""
     text = text_model(model)
-    if text is not None and text.config._attn_implementation == NAME:
+    if text is not None and is_enabled(model):
         text.config._attn_implementation = "sdpa"
+
+
+def is_enabled(model: PreTrainedModel) -> bool:
+    """Whether the text model of `model` understands patterns now."""
+    text = text_model(model)
+    return text is not None and text.config._attn_implementation == NAME
 
 
 @dataclass
@@ -151,7 +157,7 @@ class Decode(Pattern):
         mixed = weights[..., :size] @ prompt_v  # (n, K, G r, D)
         own_weights = weights[..., size:].view(n, kv, self.num, repeat, -1).transpose(1, 2).reshape(rows, kv, repeat, -1)
         mixed = mixed.view(n, kv, self.num, repeat, dim).transpose(1, 2).reshape(rows, kv, repeat, dim)
-        return (mixed + own_weights @ own_v).view(rows, heads, 1, dim)
+        return (mixed + own_weights @ own_v).reshape(rows, heads, 1, dim)
 
     def _append(self, store: dict[int, Tensor], layer: int, new: Tensor) -> Tensor:
         if layer not in store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -56,7 +57,7 @@ class PeakMemory:
 
 
 class StepClock:
-    """Seconds of training by what they were spent on: data, compute, generate, rewards."""
+    """Seconds of training by what they were spent on: data, compute, generate, rewards, valid."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -74,14 +75,15 @@ class StepClock:
         found = dict(self.seconds)
         found["compute"] = max(0.0, found.get("step", 0.0) - found.get("generate", 0.0) - found.get("rewards", 0.0))
         found.pop("step", None)
-        return {k: round(v, 3) for k, v in found.items()}
+        return {k: round(v, 3) for k, v in found.items() if v or k != "valid"}
 
 
 class ClockCallback(TrainerCallback):  # type: ignore[misc]
     """Times the step and the wait for its batch.
 
     The wait runs from the end of the last event (step, log, evaluation, save) to the begin of the next step:
-    in that time the trainer does nothing but fetch the batch.
+    in that time the trainer does nothing but fetch the batch. Held-out questions, which another callback puts between
+    two steps, count as neither.
     """
 
     def __init__(self, clock: StepClock) -> None:
@@ -89,56 +91,89 @@ class ClockCallback(TrainerCallback):  # type: ignore[misc]
         self._mark: float | None = None
         self._begin: float | None = None
 
+    def _now(self) -> float:
+        """Seconds that stand still while held-out questions are asked."""
+        return time.perf_counter() - self._clock.seconds["valid"]
+
     def _touch(self, *_: Any, **__: Any) -> None:
-        self._mark = time.perf_counter()
+        self._mark = self._now()
 
     on_epoch_begin = on_log = on_evaluate = on_save = on_prediction_step = _touch
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        now = time.perf_counter()
+        now = self._now()
         if self._mark is not None:
             self._clock.seconds["data"] += now - self._mark
         self._begin = now
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        now = time.perf_counter()
+        now = self._now()
         if self._begin is not None:
             self._clock.seconds["step"] += now - self._begin
         self._mark = now
 
 
 class MetricsCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes every logged row to metrics.jsonl, with the stage, the step and the seconds since its start."""
+    """Writes every logged row to metrics.jsonl, with the stage, the step and the seconds since its start.
+
+    The seconds of a resumed stage go on from the last row that it keeps.
+    """
 
     def __init__(self, path: Path, stage: str) -> None:
         self._path = path
         self._stage = stage
         self._start = time.perf_counter()
 
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        self._start = time.perf_counter() - self.last("seconds")
+
+    def last(self, name: str) -> float:
+        """The largest figure of this name in the rows so far; 0 without one."""
+        return float(max((r.get(name, 0.0) for r in store.read_jsonl(self._path)), default=0.0))
+
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
-        numbers = {_plain(k): v for k, v in (logs or {}).items() if isinstance(v, (int, float)) and v == v}
-        row = {
-            "stage": self._stage,
-            "step": state.global_step,
-            "seconds": round(time.perf_counter() - self._start, 3),
-            **numbers,
-        }
-        store.append_jsonl(self._path, [row])
+        if state.is_world_process_zero:
+            self.write(state.global_step, plain_names(logs or {}))
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Append one row."""
+        seconds = round(time.perf_counter() - self._start, 3)
+        store.append_jsonl(self._path, [{"stage": self._stage, "step": step, "seconds": seconds, **numbers}])
 
 
-# TRL's names on the left, ours on the right.
+# TRL's names on the left, ours on the right. docs/rl.md says what each figure is.
 _NAMES = {
     "completions/mean_length": "completion_length",
+    "completions/min_length": "completion_length_min",
+    "completions/max_length": "completion_length_max",
+    "completions/mean_terminated_length": "completion_length_ended",
     "completions/clipped_ratio": "truncated_rate",
     "frac_reward_zero_std": "frac_zero_std",
+    "clip_ratio/low_mean": "clip_low",
+    "clip_ratio/high_mean": "clip_high",
+    "clip_ratio/region_mean": "clip_fraction",
     "mean_token_accuracy": "token_accuracy",
+}
+# Said twice by TRL: our one reward function is the reward, and the extremes over ranks are those of one rank.
+_LEFT_OUT = {
+    "rewards/eosin/mean",
+    "rewards/eosin/std",
+    "completions/min_terminated_length",
+    "completions/max_terminated_length",
+    "clip_ratio/low_min",
+    "clip_ratio/high_max",
 }
 
 
-def _plain(name: str) -> str:
-    return _NAMES.get(name, name)
+def plain_names(logs: Mapping[str, Any]) -> dict[str, float]:
+    """The finite figures of a logged row under Eosin's names."""
+    return {
+        _NAMES.get(k, k): v
+        for k, v in logs.items()
+        if k not in _LEFT_OUT and isinstance(v, int | float) and math.isfinite(v)
+    }
 
 
 class StageBar:

@@ -60,4 +60,6 @@ def train_on_pairs(
         peft_config=lora_config(settings.lora, settings.freeze),
         callbacks=[*([BestCallback(ctx)] if ctx.valid else []), *watchers],
     )
-    return run_trainer(trainer, ctx, clock)
+    # Augmented pictures are new every time: keeping their features would fill the file for nothing.
+    with ctx.keep_vision(0.0 if settings.augment else settings.vision_cache_gib):
+        return run_trainer(trainer, ctx, clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from eosin.core.store import Artifact
 from eosin.models import checkpoint
 from eosin.models.load import Loaded
 from eosin.models.pictures import max_pixels_of
+from eosin.models.vision_cache import KeptTower, keep_vision
 from eosin.train.data import PictureStore
 from eosin.train.monitor import (
     ClockCallback,
@@ -44,6 +46,7 @@ class StageContext:
         parents: artifacts that the stage is made from.
         grammar: of the reply; written into the checkpoint, so that exams and serving use the same.
         prompt: how questions are put and gold answers written.
+        cache_folder: where a frozen tower's output is kept for the stages of one run; by default the stage's own folder.
         picture_cache: decoded pictures by the area in pixels that the model keeps; a run hands it from stage to stage.
     """
 
@@ -57,6 +60,7 @@ class StageContext:
     seed: int
     parents: tuple[Artifact, ...] = ()
     read_region: RegionReader | None = None
+    cache_folder: Path | None = None
     picture_cache: dict[int | None, PictureStore] = field(default_factory=dict)
 
     @property
@@ -74,6 +78,10 @@ class StageContext:
             self.picture_cache[size] = PictureStore(size, limit_gib, self.read_region)
         self.picture_cache[size].limit_gib = limit_gib
         return self.picture_cache[size]
+
+    def keep_vision(self, limit_gib: float) -> AbstractContextManager[KeptTower | None]:
+        """While entered, a frozen vision tower runs once an image (see `models.vision_cache`)."""
+        return keep_vision(self.loaded.model, self.cache_folder or self.folder / "work", limit_gib)
 
     def save(self, name: str, model: Any, step: int, *, replace: bool = False) -> Artifact:
         """Write a checkpoint artifact of this stage."""

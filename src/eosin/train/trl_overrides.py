@@ -26,6 +26,7 @@ from eosin.train.monitor import StepClock
 from eosin.train.packed_loss import pack, packed_logprobs
 
 Warn = Callable[[str], None]
+Decided = Callable[[list[Group], list[Group], list[bool], Tensor, Tensor], None]
 
 
 class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -34,15 +35,23 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
     Args:
         clock: gets the seconds of generation and rewards.
         algorithm: whose dynamic sampling and tolerance hold.
-        warn: told once when a batch could not be filled.
+        warn: told when a batch could not be filled.
+        decided: told of every batch: groups scored, groups chosen, which scored ones have variance, and advantages
+            and loss masks of the chosen ones' completions.
     """
 
-    def __init__(self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
+        decided: Decided | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         self.clock = clock
         self.algorithm = algorithm
         self.counts = RolloutCounts()
         self._warn = warn
+        self._decided = decided
         self._ready: list[Group] | None = None
+        self._scored: list[Group] = []
+        self._varied: list[bool] = []
         self._seconds_logged: dict[str, float] = {}
         self._tokens_drawn = 0
         # TRL pads prompts on the left, but takes token types from the processor, which pads as its tokenizer says:
@@ -78,7 +87,11 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             batch: dict[str, Any] = super()._generate_and_score_completions(self._rows_for_parent(groups))
         finally:
             self._ready = None
-        return self._without_unscored(batch, groups)
+        batch = self._without_unscored(batch, groups)
+        if self._decided is not None:
+            self._decided(self._scored, groups, self._varied, batch["advantages"], batch["completion_mask"].any(1))
+        self._scored = []
+        return batch
 
     def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
         return _flat(g.rows for g in groups)
@@ -89,26 +102,28 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         """Groups for one batch. With dynamic sampling, groups whose rewards are alike give way to fresh prompts
         (DAPO, arXiv 2503.14476, eq. 11), until every process has enough or the limit is reached."""
         wanted = len(inputs) // self.num_generations
-        rows, kept, spare = inputs, [], []
-        rounds = 0
+        self._scored, self._varied = [], []
+        rows, rounds = inputs, 0
         while True:
             rounds += 1
             sampled = self._sample(rows)
-            alike = [self.spread_of(g) <= self.algorithm.min_group_std for g in sampled]
+            self._scored += sampled
+            self._varied += [self.spread_of(g) > self.algorithm.min_group_std for g in sampled]
             if not self.algorithm.dynamic_sampling:
-                chosen, num_alike = sampled, sum(alike)
+                chosen = self._scored
                 break
-            kept += [g for g, same in zip(sampled, alike, strict=True) if not same]
-            spare += [g for g, same in zip(sampled, alike, strict=True) if same]
-            missing = self._most(wanted - len(kept))
+            missing = self._most(wanted - sum(self._varied))
             if missing <= 0 or rounds >= self.algorithm.max_generation_batches:
-                chosen, num_alike = (kept + spare)[:wanted], max(0, wanted - len(kept))
+                chosen = self._varied_first()[:wanted]
                 self._tell_short(missing, rounds)
                 break
-            rows = self._fresh_rows(missing, [*kept, *spare])
-        dropped = len(kept) + len(spare) - len(chosen) if self.algorithm.dynamic_sampling else 0
-        self._count(chosen, num_alike, dropped, rounds)
+            rows = self._fresh_rows(missing)
+        self._count(chosen, rounds)
         return chosen
+
+    def _varied_first(self) -> list[Group]:
+        pairs = list(zip(self._scored, self._varied, strict=True))
+        return [g for g, varied in pairs if varied] + [g for g, varied in pairs if not varied]
 
     def _sample(self, rows: list[dict[str, Any]]) -> list[Group]:
         """Complete and score whole groups of rows."""
@@ -142,9 +157,9 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
     def _sum(self, number: float) -> float:
         return float(self.accelerator.gather(torch.tensor([float(number)], device=self.accelerator.device)).sum())
 
-    def _fresh_rows(self, num: int, seen: list[Group]) -> list[dict[str, Any]]:
+    def _fresh_rows(self, num: int) -> list[dict[str, Any]]:
         """Rows of `num` prompts that are not in the batch yet, G times each."""
-        avoid = [int(g.rows[0]["sample_number"]) for g in seen]
+        avoid = [int(g.rows[0]["sample_number"]) for g in self._scored]
         process = self.accelerator
         numbers = self.stream.take(num, avoid, process=process.process_index, processes=process.num_processes)
         return [row for number in numbers for row in [self.train_dataset[number]] * self.num_generations]
@@ -157,15 +172,16 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
                 "missing; the batch is used as it is. Questions may be too easy or too hard: see `eosin rl-data`."
             )
 
-    def _count(self, chosen: list[Group], num_alike: int, dropped: int, rounds: int) -> None:
-        total, lost = self._sum(len(chosen) + dropped), self._sum(dropped)
+    def _count(self, chosen: list[Group], rounds: int) -> None:
+        num_varied = min(sum(self._varied), len(chosen))
+        total, lost = self._sum(len(self._scored)), self._sum(len(self._scored) - len(chosen))
         self.counts.prompts_seen += int(total)
         self.counts.groups_dropped += int(lost)
         numbers = {
-            "groups_kept": self._sum(len(chosen) - num_alike),
+            "groups_kept": self._sum(num_varied),
             "groups_dropped": lost,
             "generation_batches": float(rounds),
-            "group_std": self._sum(sum(self.spread_of(g) for g in chosen)) / max(1.0, self._sum(len(chosen))),
+            "group_std": self._sum(sum(map(self.spread_of, self._scored))) / total,
             "prompts_seen": float(self.counts.prompts_seen),
         }
         for name, value in numbers.items():
@@ -234,7 +250,6 @@ class SharedPrefixTrainer(GroupTrainer):
         self._encoded: list[EncodedPrompt] = []
         self._loss_prompts: list[EncodedPrompt] = []
         super().__init__(*args, **kwargs)
-        self.policy = self.accelerator.unwrap_model(self.model)
         shared_prefix.enable(self.base_of(self.model))
         if self.ref_model is not None:
             shared_prefix.enable(self.accelerator.unwrap_model(self.ref_model))

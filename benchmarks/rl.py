@@ -1,0 +1,219 @@
+"""Whole GRPO steps beside plain TRL: `python benchmarks/rl.py [--quick] [--json FILE]`.
+
+The same small Qwen2.5-VL, image, prompt, number and length of completions. Every run is a process of its own, so that
+peak memory can be compared; ours and the peer's take turns. Completions never end early, so that both do the same
+work. A ratio above 1 means that Eosin is better. Research use only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """One pair.
+
+    Attributes:
+        side: of the image in tokens; side x side visual tokens.
+        words: further words of the question.
+        length: tokens of every completion.
+        num: completions a group (G).
+        groups: groups a step.
+        steps: measured steps, after one that is not counted where `warm`.
+        trains_tower: whether the vision tower trains; frozen, Eosin computes it once an image.
+    """
+
+    name: str
+    side: int
+    length: int
+    num: int = 8
+    groups: int = 1
+    words: int = 0
+    steps: int = 2
+    repeats: int = 2
+    trains_tower: bool = False
+    warm: bool = True
+
+
+CASES = [
+    Case("prompt 64, completion 64", 2, 64, groups=4, steps=3, repeats=3),
+    Case("prompt 256, completion 128", 15, 128, groups=2, steps=2),
+    Case("prompt 1,024, completion 128", 32, 128),
+    Case("prompt 1,024, completion 128, tower trains", 32, 128, trains_tower=True),
+    Case("prompt 4,096, completion 256", 64, 256, steps=1, repeats=1, warm=False),
+]
+QUICK = [
+    Case("prompt 64, completion 32", 2, 32, groups=4, steps=2, repeats=1),
+    Case("prompt 400, completion 64", 19, 64, steps=1, repeats=1),
+]
+
+
+def one(case: Case, path: str, threads: int) -> dict[str, Any]:
+    """Run one side of a pair in this process."""
+    import torch
+    from transformers import TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    from eosin.core.rl_settings import Algorithm
+    from eosin.core.stages import TinyModel, TinyText, TinyVision
+    from eosin.models.load import freeze
+    from eosin.models.tiny import build_tiny
+    from eosin.train.monitor import StepClock
+    from eosin.train.trl_overrides import SharedPrefixTrainer
+
+    torch.set_num_threads(threads)
+    px = 28 * case.side
+    shape = TinyModel(
+        image_px=px, vocab_size=640, vision=TinyVision(depth=4, hidden_size=128, intermediate_size=384),
+        text=TinyText(hidden_size=256, intermediate_size=768, num_layers=6, num_heads=8, num_kv_heads=4),
+    )  # fmt: skip
+    model, processor = build_tiny(["the tissue shows glands and stroma"] * 4, shape, 0)
+    processor.tokenizer.padding_side = "left"
+    freeze(model, set() if case.trains_tower else {"vision"})
+    seconds: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        begin = 0.0
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            Clock.begin = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            seconds.append(time.perf_counter() - Clock.begin)
+
+    def reward(completions: list[Any], **_: Any) -> list[float]:
+        return [float(i % 3) for i, _ in enumerate(completions)]
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = GRPOConfig(
+            output_dir=folder, per_device_train_batch_size=case.num * case.groups, num_generations=case.num,
+            max_completion_length=case.length, max_steps=case.steps + case.warm, beta=0.0, loss_type="grpo",
+            use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no", logging_steps=1, top_k=0,
+            remove_unused_columns=False, learning_rate=1e-5, gradient_checkpointing=False, bf16=False,
+        )  # fmt: skip
+        common: dict[str, Any] = {
+            "model": model, "reward_funcs": [reward], "args": arguments, "processing_class": processor,
+            "train_dataset": dataset(px, case), "callbacks": [Clock()],
+        }  # fmt: skip
+        if path == "plain":
+            trainer = GRPOTrainer(**common)
+        else:
+            algorithm = Algorithm.model_validate({"name": "grpo", "beta": 0.0, "mask_truncated": False})
+            banned = (model.config.image_token_id, model.config.video_token_id)
+            trainer = SharedPrefixTrainer(**common, clock=StepClock(), algorithm=algorithm, banned=banned)
+        # A model of random weights would write image tokens, at which plain TRL stops; nobody ends early.
+        trainer.generation_config.suppress_tokens = [model.config.image_token_id, model.config.video_token_id]
+        trainer.generation_config.eos_token_id = None
+        trainer.eos_token_ids = [10**9]
+        with kept_tower(model, folder, path):
+            trainer.train()
+    used = seconds[1:] if case.warm else seconds
+    prompt = int(trainer.state.num_input_tokens_seen / (len(seconds) * case.num * case.groups)) - case.length
+    return {
+        "seconds": statistics.median(used),
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "prompt": prompt,
+    }
+
+
+def kept_tower(model: Any, folder: str, path: str) -> Any:
+    """Eosin's kept features of a frozen tower; nothing for the peer."""
+    from contextlib import nullcontext
+
+    from eosin.models.vision_cache import keep_vision
+
+    return nullcontext() if path == "plain" else keep_vision(model, Path(folder) / "cache", 1.0)
+
+
+def dataset(px: int, case: Case) -> Any:
+    """Phantom tissue, another image for every prompt."""
+    import numpy as np
+    from datasets import Dataset
+    from PIL import Image
+
+    from eosin.phantom import make_case, render_tile
+
+    tile = np.asarray(render_tile(make_case(0, 2), 0).image)
+    rng = np.random.default_rng(0)
+    question = "Which tissue class does this tile show?" + " gland" * case.words
+
+    def fetch(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        images = []
+        for number in batch["sample_number"]:
+            turned = np.roll(np.rot90(tile, number % 4), int(rng.integers(0, 100)), 0)
+            images.append([Image.fromarray(np.ascontiguousarray(turned)).resize((px, px))])
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        return {
+            "prompt": [[{"role": "user", "content": content}] for _ in images], "images": images,
+            "sample_number": batch["sample_number"],
+        }  # fmt: skip
+
+    return Dataset.from_dict({"sample_number": list(range(64))}).with_transform(fetch)
+
+
+def pair(case: Case, threads: int) -> dict[str, Any]:
+    """Both sides, in turn, each in a new process."""
+    found: dict[str, list[dict[str, Any]]] = {"plain": [], "shared": []}
+    for repeat in range(case.repeats):
+        for path in ("plain", "shared") if repeat % 2 == 0 else ("shared", "plain"):
+            command = [sys.executable, __file__, "--one", json.dumps([asdict(case), path, threads])]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemExit(done.stderr[-2000:])
+            found[path].append(json.loads(done.stdout.splitlines()[-1]))
+    seconds = {path: statistics.median(r["seconds"] for r in runs) for path, runs in found.items()}
+    peak = {path: max(r["peak_gib"] for r in runs) for path, runs in found.items()}
+    prompt = found["plain"][0]["prompt"]
+    tokens = case.num * case.groups * case.length
+    ideal = case.num * (prompt + case.length) / (prompt + case.num * case.length)
+    return {
+        "name": case.name, "ours": round(seconds["shared"], 3), "peer": round(seconds["plain"], 3), "unit": "s a step",
+        "ratio": round(seconds["plain"] / seconds["shared"], 2), "ideal": round(ideal, 2),
+        "tokens_per_s": [round(tokens / seconds["shared"], 1), round(tokens / seconds["plain"], 1)],
+        "peak_gib": [round(peak["shared"], 2), round(peak["plain"], 2)],
+        "note": f"prompt {prompt}, G {case.num}, {case.groups} group(s); ideal by token count {ideal:.2f}",
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two small pairs")
+    parser.add_argument("--only", help="cases whose name holds this")
+    parser.add_argument("--json", type=Path, help="write the table to this file")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        values, path, threads = json.loads(options.one)
+        print(json.dumps(one(Case(**values), path, threads)))
+        return
+    rows = []
+    print(f"{'whole GRPO step, CPU':<46}{'Eosin':>9}{'TRL':>9}{'ratio':>7}{'ideal':>7}{'tok/s':>16}{'peak GiB':>14}")
+    for case in QUICK if options.quick else CASES:
+        if options.only and options.only not in case.name:
+            continue
+        row = pair(case, options.threads)
+        rows.append(row)
+        ours, peer = row["tokens_per_s"]
+        print(
+            f"{row['name']:<46}{row['ours']:>8.2f}s{row['peer']:>8.2f}s{row['ratio']:>7.2f}{row['ideal']:>7.2f}"
+            f"{ours:>8.0f}{peer:>8.0f}{row['peak_gib'][0]:>7.2f}{row['peak_gib'][1]:>7.2f}",
+            flush=True,
+        )
+    if options.json:
+        options.json.write_text(json.dumps({"cases": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

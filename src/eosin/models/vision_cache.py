@@ -1,0 +1,201 @@
+"""The output of a frozen vision tower, computed once an image and kept in a bounded, memory-mapped file.
+
+What is kept is the tower's output before its projector (`merger`), so that the projector can still train. The key is
+the content of the pixels and of the tower's weights: other pixels or other weights never find an old entry.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.vision_utils import get_vision_window_index
+
+from eosin.core import store
+from eosin.models.load import vision_tower
+
+FAMILIES = ("qwen2_5_vl", "qwen2_vl")
+
+
+class FeatureFile:
+    """Tensors by key in one memory-mapped file; when it is full the oldest give way.
+
+    `index.jsonl` beside it names every entry with its checksum; what a crash left half-written is not found.
+
+    Args:
+        folder: made if absent; one process at a time.
+        limit_bytes: size of the file.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._index = folder / "index.jsonl"
+        self._limit = limit_bytes
+        data = folder / "features.bin"
+        if not data.exists() or data.stat().st_size != limit_bytes:
+            self._index.unlink(missing_ok=True)
+            with data.open("wb") as handle:
+                handle.truncate(limit_bytes)
+        self._bytes = np.memmap(data, dtype=np.uint8, mode="r+", shape=(limit_bytes,))
+        self._entries: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._end = 0
+        self._unchecked: set[str] = set()
+        for entry in store.read_jsonl(self._index) if self._index.exists() else []:
+            self._place(entry)
+            self._unchecked.add(entry["key"])
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> Tensor | None:
+        """The tensor of a key, copied out of the file, or None."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        raw = self._bytes[entry["at"] : entry["at"] + entry["size"]].copy()
+        if key in self._unchecked:
+            if zlib.crc32(raw) != entry["crc"]:
+                del self._entries[key]
+                return None
+            self._unchecked.discard(key)
+        return torch.from_numpy(raw).view(getattr(torch, entry["dtype"])).view(entry["shape"])
+
+    def put(self, key: str, value: Tensor) -> None:
+        """Keep a tensor; one larger than the file is not kept."""
+        raw = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        if len(raw) > self._limit:
+            return
+        at = self._end if self._end + len(raw) <= self._limit else 0
+        entry = {
+            "key": key, "at": at, "size": len(raw), "crc": zlib.crc32(raw),
+            "dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape),
+        }  # fmt: skip
+        self._place(entry)
+        self._bytes[at : at + len(raw)] = raw
+        with self._index.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(entry) + "\n")
+
+    def _place(self, entry: dict[str, Any]) -> None:
+        """Enter an entry; those whose bytes it takes are gone."""
+        first, last = entry["at"], entry["at"] + entry["size"]
+        if first < self._end:  # a new round through the file: the oldest entries lie first
+            self._end = 0
+        gone = [k for k, e in self._entries.items() if e["at"] < last and first < e["at"] + e["size"]]
+        for key in gone:
+            del self._entries[key]
+        self._entries[entry["key"]] = entry
+        self._end = last
+
+
+def unsupported(model: PreTrainedModel, trains: bool = True) -> str | None:
+    """Why the tower's output cannot be kept, or None. `trains`: the model is trained, so its tower must be frozen."""
+    tower = vision_tower(model)
+    if tower is None:
+        return "the model has no vision tower of a known kind"
+    if model.config.model_type not in FAMILIES:
+        return f"models of type {model.config.model_type} are not known to it ({', '.join(FAMILIES)} are)"
+    if trains and any(p.requires_grad for n, p in tower.named_parameters() if not n.startswith("merger.")):
+        return "the vision tower trains"
+    return None
+
+
+def weights_digest(tower: nn.Module) -> str:
+    """Digest of the tower's weights without its projector."""
+    digest = xxhash.xxh3_128()
+    for name, value in tower.state_dict().items():
+        if not name.startswith("merger."):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class KeptTower:
+    """Takes the place of a tower's forward: images that were seen before come from the file."""
+
+    def __init__(self, tower: Any, kept: FeatureFile) -> None:
+        self._tower = tower
+        self._kept = kept
+        self._forward = tower.forward
+        self._weights = weights_digest(tower)
+        self.hits = self.misses = 0
+
+    def __call__(self, hidden_states: Tensor, grid_thw: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """hidden_states (patches, patch dimension), grid_thw (images, 3), as the tower takes them."""
+        pixels = torch.split(hidden_states, grid_thw.prod(-1).tolist())
+        keys = [self._key(p, g) for p, g in zip(pixels, grid_thw, strict=True)]
+        found: dict[str, Tensor | None] = {key: self._kept.get(key) for key in keys}
+        for key, own, grid in zip(keys, pixels, grid_thw, strict=True):
+            if found[key] is None:
+                found[key] = self._compute(own, grid[None], **kwargs)
+                self._kept.put(key, found[key])  # type: ignore[arg-type]
+                self.misses += 1
+            else:
+                self.hits += 1
+        where = hidden_states.device
+        states = torch.cat([found[key].to(where, self._tower.dtype) for key in keys])  # type: ignore[union-attr]
+        return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=self._tower.merger(states))
+
+    def _key(self, pixels: Tensor, grid: Tensor) -> str:
+        digest = xxhash.xxh3_128(self._weights.encode())
+        digest.update(str((grid.tolist(), str(self._tower.dtype))).encode())
+        digest.update(pixels.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def _compute(self, pixels: Tensor, grid: Tensor, **kwargs: Any) -> Tensor:
+        """Tower output of one image, in the order in which the projector merges patches."""
+        out: Tensor = self._forward(pixels, grid_thw=grid, **kwargs).last_hidden_state
+        if not hasattr(self._tower, "window_size"):
+            return out
+        index, _ = get_vision_window_index(
+            grid, spatial_merge_size=self._tower.spatial_merge_size, window_size=self._tower.window_size,
+            patch_size=self._tower.patch_size, kwargs={},
+        )  # fmt: skip
+        unit = self._tower.spatial_merge_unit
+        return out.view(len(out) // unit, unit, -1)[torch.argsort(index.to(out.device))].reshape(out.shape)
+
+
+@contextmanager
+def keep_vision(
+    model: PreTrainedModel, folder: Path, limit_gib: float, *, trains: bool = True
+) -> Iterator[KeptTower | None]:
+    """While entered, a frozen tower's output is kept under `folder`, in one file a process. Yields None where it
+    cannot be (see `unsupported`) or `limit_gib` is 0."""
+    if limit_gib <= 0 or unsupported(model, trains) is not None:
+        yield None
+        return
+    tower: Any = vision_tower(model)
+    own = folder / f"vision-{os.environ.get('RANK', '0')}-{limit_gib:g}"
+    kept = KeptTower(tower, FeatureFile(own, int(limit_gib * 2**30)))
+    tower.forward = kept
+    try:
+        yield kept
+    finally:
+        del tower.forward
+
+
+@contextmanager
+def share_kept(kept: KeptTower | None, model: PreTrainedModel | None) -> Iterator[None]:
+    """Let a second model with the same frozen tower (the reference policy) use the same entries."""
+    tower: Any = vision_tower(model) if model is not None and kept is not None else None
+    if kept is None or tower is None or weights_digest(tower) != kept._weights:
+        yield
+        return
+    second = KeptTower(tower, kept._kept)
+    tower.forward = second
+    try:
+        yield
+    finally:
+        del tower.forward
