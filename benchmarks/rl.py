@@ -110,8 +110,7 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
             trainer = GRPOTrainer(**common)
         else:
             algorithm = Algorithm.model_validate({"name": "grpo", "beta": 0.0, "mask_truncated": False})
-            banned = (model.config.image_token_id, model.config.video_token_id)
-            trainer = SharedPrefixTrainer(**common, clock=StepClock(), algorithm=algorithm, banned=banned)
+            trainer = SharedPrefixTrainer(**common, clock=StepClock(), algorithm=algorithm)
         # A model of random weights would write image tokens, at which plain TRL stops; nobody ends early.
         trainer.generation_config.suppress_tokens = [model.config.image_token_id, model.config.video_token_id]
         trainer.generation_config.eos_token_id = None

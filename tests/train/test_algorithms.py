@@ -58,7 +58,7 @@ def by_the_papers(algorithm: Algorithm, x: dict[str, Tensor]) -> Tensor:
             gain = ADVANTAGES[i] * ratio
             bound = ADVANTAGES[i] * clipped
             gap = x["ref"][i, t] - x["now"][i, t]
-            kl = gap.exp() - gap - 1
+            kl = (gap.exp() - gap - 1) * (ratio if algorithm.unbiased_kl else 1)
             terms.append((bound if bound < gain else gain) - algorithm.beta * kl)
         sums.append(sum(terms, torch.zeros((), dtype=torch.float64)))
     total = sum(sums, torch.zeros((), dtype=torch.float64))
@@ -113,6 +113,7 @@ def loss_of(trainer: GroupTrainer, x: dict[str, Tensor], rows: slice = slice(0, 
     [
         Algorithm(name="grpo"),
         Algorithm(name="dapo"),
+        Algorithm(name="grpo", unbiased_kl=True),
         Algorithm(name="dr_grpo"),
         Algorithm(name="gspo", epsilon=0.1, epsilon_high=0.2),  # wide enough that one reply stays within
         Algorithm(name="gspo", beta=0.02),

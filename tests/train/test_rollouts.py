@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from tests.support.toys import toy_samples
+from tests.train.conftest import new_model
 
 from eosin.core import store
 from eosin.core.errors import ImageError
+from eosin.core.stages import RewardSpec, RlStage
 from eosin.scoring.compose import Outcome
 from eosin.scoring.item import ScoreItem
+from eosin.train import rl
 from eosin.train.rollouts import RolloutWriter, thumbnail, verdicts
+from eosin.train.stage import StageContext
 
 
 def scored(rewards: list[float | None], ids: list[str], size: int = 2) -> tuple[list[ScoreItem], list[Outcome]]:
@@ -130,3 +137,58 @@ def test_thumbnail_is_a_jpeg_of_the_picture() -> None:
     assert small.format == "JPEG" and small.size == picture.size
     difference = np.abs(np.asarray(small, float).mean((0, 1)) - np.asarray(picture.convert("RGB"), float).mean((0, 1)))
     assert difference.max() < 2
+
+
+class KilledError(Exception):
+    """Stands for a kill in the middle of a stage."""
+
+
+def dapo_stage() -> RlStage:
+    own = f"{Path(__file__).parents[1] / 'support' / 'rewards.py'}:share_of_e"
+    return RlStage(
+        algorithm="dapo", steps=6, batch_size=8, num_generations=4, max_new_tokens=12, log_every=1, learning_rate=1e-3,
+        save_every=3, rewards=[RewardSpec(name=own)], collapse=None, keep_rollouts=1000,
+    )  # fmt: skip
+
+
+def test_a_resumed_stage_leaves_the_rollouts_of_an_unbroken_one(
+    context: Callable[..., StageContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DAPO with dynamic sampling, killed at step 5 after the save of step 3."""
+    whole = context("whole")
+    rl.run(dapo_stage(), whole)
+    cut = context("cut")
+    original = RolloutWriter.decided
+
+    def kill(self: RolloutWriter, *args: Any) -> None:
+        original(self, *args)
+        if self._at_step == 4:
+            raise KilledError
+
+    monkeypatch.setattr(RolloutWriter, "decided", kill)
+    with pytest.raises(KilledError):
+        rl.run(dapo_stage(), cut)
+    monkeypatch.setattr(RolloutWriter, "decided", original)
+    assert max(r["step"] for r in store.read_jsonl(cut.folder / "rollouts.jsonl")) == 5
+    rl.run(dapo_stage(), replace(cut, loaded=new_model()))
+    ours, theirs = (store.read_jsonl(c.folder / "rollouts.jsonl") for c in (whole, cut))
+    told = ("step", "group", "sample_id", "reply", "fate", "images")
+    assert [[r[k] for k in told] for r in ours] == [[r[k] for k in told] for r in theirs]
+    for step in range(1, 7):
+        of_step = [r for r in ours if r["step"] == step]
+        kept = [r for r in of_step if str(r["fate"]).startswith("kept")]
+        assert len(kept) == 8  # a whole batch of two groups
+        for number in {r["group"] for r in kept}:
+            group = [r for r in kept if r["group"] == number]
+            assert len(group) == 4 and abs(sum(r["advantage"] for r in group)) < 1e-3
+        assert all(r["advantage"] is None and not r["in_loss"] for r in of_step if r not in kept)
+    assert all((whole.folder / name).is_file() for r in ours for name in r["images"])
+    rows = store.read_jsonl(whole.metrics_file)
+    seen = [r["prompts_seen"] for r in rows if "prompts_seen" in r]
+    assert seen[-1] == len({(r["step"], r["group"]) for r in ours})  # every group was written here
+    wanted = {
+        "reward", "reward_std", "group_std", "frac_zero_std", "groups_kept", "groups_dropped", "generation_batches",
+        "entropy", "clip_low", "clip_high", "truncated_rate", "unparsed_rate", "completion_length",
+        "tokens_per_second", "share_generate", "share_rewards", "share_loss", "prompts_seen",
+    }  # fmt: skip
+    assert wanted <= set(rows[0]), wanted - set(rows[0])

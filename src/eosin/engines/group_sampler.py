@@ -63,7 +63,7 @@ class GroupSampler:
         self._processor = loaded.processor
         self._ends = end_tokens(loaded)
         self._max_pixels = max_pixels_of(loaded.processor)
-        self._banned = placeholder_tokens(loaded)
+        self._banned = placeholder_tokens(loaded.model)
 
     def sample(self, requests: Sequence[Request], num: int, decoding: Decoding) -> list[list[Generation]]:
         if decoding.top_p != 1.0:

@@ -159,8 +159,8 @@ def end_tokens(loaded: Loaded) -> set[int]:
     return {i for i in (*ends, loaded.processor.tokenizer.eos_token_id) if i is not None}
 
 
-def placeholder_tokens(loaded: Loaded) -> tuple[int, ...]:
+def placeholder_tokens(model: PreTrainedModel) -> tuple[int, ...]:
     """Token ids that stand for an image or a video; a reply that wrote one would ask for a picture."""
     names = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
-    found = (getattr(loaded.model.config, name, None) for name in names)
+    found = (getattr(model.config, name, None) for name in names)
     return tuple(sorted({int(i) for i in found if i is not None}))

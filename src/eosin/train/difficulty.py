@@ -228,10 +228,9 @@ def read_rates(path: str | Path) -> dict[str, dict[str, Any]]:
     Raises:
         EosinError: there is no such table, it lacks a column, or a rate is not in 0..1.
     """
-    path = Path(path)
-    file = path / f"{RATES}.parquet" if path.is_dir() else path
-    if path.is_dir():
-        store.open_artifact(path, KIND)
+    file = _table(path)
+    if file != Path(path):
+        store.open_artifact(Path(path), KIND)
     if not file.is_file():
         raise EosinError(
             "There is no such table of pass rates.", where=file, next_step="eosin rl-data MODEL SAMPLES --out DIR"
@@ -294,7 +293,14 @@ def prompts_in_band(samples: Sequence[Sample], difficulty: Difficulty, folder: P
     result = keep_band(samples, difficulty)
     store.write_text_atomic(folder / "dropped.jsonl", "".join(dropped_line(d) for d in result.dropped))
     counts = {"num_in": result.num_in, "num_kept": len(result.kept), "dropped": result.reasons()}
-    return list(result.kept), {"file": difficulty.file, "keep": list(difficulty.keep), **counts}
+    table = {"file": difficulty.file, "sha256": store.sha256_file(_table(difficulty.file))}
+    return list(result.kept), {**table, "keep": list(difficulty.keep), **counts}
+
+
+def _table(path: str | Path) -> Path:
+    """The table itself, of a folder that `eosin rl-data` wrote."""
+    path = Path(path)
+    return path / f"{RATES}.parquet" if path.is_dir() else path
 
 
 def _banded(sample: Sample, row: Mapping[str, Any] | None, keep: tuple[float, float]) -> Kept[Sample] | Dropped:

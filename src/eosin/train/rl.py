@@ -147,8 +147,7 @@ def ready_trainer(
     probe = [rows[i] for i in range(min(preflight.NUM_PROMPTS, len(rows)))]
     if why_not is None:
         backend: Backend = "flex" if ctx.loaded.model.device.type == "cuda" else "split"
-        banned = placeholder_tokens(ctx.loaded)
-        trainer: GroupTrainer = SharedPrefixTrainer(**options, backend=backend, banned=banned)
+        trainer: GroupTrainer = SharedPrefixTrainer(**options, backend=backend)
     else:
         trainer = GroupTrainer(**options)
     shared = isinstance(trainer, SharedPrefixTrainer)
@@ -236,6 +235,6 @@ def grpo_arguments(settings: RlStage, ctx: StageContext, num_prompts: int) -> di
         "shuffle_dataset": True,
         "disable_dropout": True,
         # A completion that wrote an image token would ask for an image that is not there.
-        "generation_kwargs": {"suppress_tokens": list(placeholder_tokens(ctx.loaded)) or None},
+        "generation_kwargs": {"suppress_tokens": list(placeholder_tokens(ctx.loaded.model)) or None},
         "log_completions": False,
     }

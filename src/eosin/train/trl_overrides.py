@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOTrainer
@@ -20,6 +21,7 @@ from trl.models import unwrap_model_for_generation
 from eosin.core.rl_settings import Algorithm
 from eosin.engines.group_decode import EncodedPrompt, Sampling, encode_prompt, sample_groups
 from eosin.models import shared_prefix
+from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
 from eosin.train.groups import Group, PromptStream, RolloutCounts, split_by_group, spread, totals
 from eosin.train.monitor import StepClock
@@ -159,7 +161,8 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _fresh_rows(self, num: int) -> list[dict[str, Any]]:
         """Rows of `num` prompts that are not in the batch yet, G times each."""
-        avoid = [int(g.rows[0]["sample_number"]) for g in self._scored]
+        # What all processes have drawn: the stream must advance alike everywhere.
+        avoid = gather_object([int(g.rows[0]["sample_number"]) for g in self._scored])
         process = self.accelerator
         numbers = self.stream.take(num, avoid, process=process.process_index, processes=process.num_processes)
         return [row for number in numbers for row in [self.train_dataset[number]] * self.num_generations]
@@ -241,15 +244,16 @@ class SharedPrefixTrainer(GroupTrainer):
 
     Args:
         backend: the attention of packed rows.
-        banned: token ids that are never drawn (image and video placeholders).
+
+    Image and video placeholders are never drawn: a completion that wrote one would ask for an image.
     """
 
-    def __init__(self, *args: Any, backend: Backend = "split", banned: tuple[int, ...] = (), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, backend: Backend = "split", **kwargs: Any) -> None:
         self.backend = backend
-        self.banned = banned
         self._encoded: list[EncodedPrompt] = []
         self._loss_prompts: list[EncodedPrompt] = []
         super().__init__(*args, **kwargs)
+        self.banned = placeholder_tokens(self.base_of(self.model))
         shared_prefix.enable(self.base_of(self.model))
         if self.ref_model is not None:
             shared_prefix.enable(self.accelerator.unwrap_model(self.ref_model))

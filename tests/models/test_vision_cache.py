@@ -1,0 +1,124 @@
+"""A frozen tower runs once an image; what is kept is exact, bounded, and bound to pixels and weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.train.conftest import new_model
+
+from eosin.core.stages import TinyModel, TinyText, TinyVision
+from eosin.models.load import Loaded, freeze
+from eosin.models.tiny import build_tiny
+from eosin.models.vision_cache import FeatureFile, keep_vision, share_kept, unsupported
+
+
+def pictures(loaded: Loaded, num: int, side: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels of `num` images of 2 side x 2 side patches, and their grids."""
+    dim = 3 * 2 * loaded.model.config.vision_config.patch_size ** 2
+    torch.manual_seed(7)
+    return torch.randn(num * 4 * side * side, dim), torch.tensor([[1, 2 * side, 2 * side]] * num)
+
+
+def windowed() -> Loaded:
+    """A tower with window attention in its first block, as Qwen2.5-VL has, so that patches change their order."""
+    settings = TinyModel(
+        image_px=112, vocab_size=420, vision=TinyVision(depth=2, hidden_size=32, intermediate_size=64, num_heads=2),
+        text=TinyText(hidden_size=48, intermediate_size=96, num_layers=1, num_heads=2, num_kv_heads=1),
+    )  # fmt: skip
+    model, processor = build_tiny(["a"], settings, 0)
+    model.model.visual.fullatt_block_indexes = [1]
+    model.model.visual.window_size = 56
+    return Loaded(model, processor, "tiny")
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_kept_features_are_those_of_the_tower_and_the_projector_trains(tmp_path: Path, windows: bool) -> None:
+    loaded = windowed() if windows else new_model()
+    freeze(loaded.model, {"vision"})
+    pixels, grid = pictures(loaded, 3, side=4 if windows else 2)
+    merger = loaded.model.model.visual.merger
+    want = torch.cat(loaded.model.get_image_features(pixels, grid).pooler_output)
+    want.square().sum().backward()
+    gradient = merger.mlp[0].weight.grad.clone()
+    loaded.model.zero_grad()
+    with keep_vision(loaded.model, tmp_path, 0.01) as kept:
+        assert kept is not None
+        for _ in range(2):
+            found = torch.cat(loaded.model.get_image_features(pixels, grid).pooler_output)
+            assert torch.allclose(found, want, atol=1e-6)
+        found.square().sum().backward()
+        assert (kept.misses, kept.hits) == (3, 3)
+    assert torch.allclose(merger.mlp[0].weight.grad, gradient, rtol=1e-4, atol=1e-6)
+    assert "forward" not in vars(loaded.model.model.visual)
+
+
+def test_other_pixels_or_other_weights_find_nothing_and_a_new_process_finds_all(tmp_path: Path) -> None:
+    loaded = new_model()
+    freeze(loaded.model, {"vision"})
+    pixels, grid = pictures(loaded, 2)
+    with keep_vision(loaded.model, tmp_path, 0.01):
+        loaded.model.get_image_features(pixels, grid)
+    with keep_vision(loaded.model, tmp_path, 0.01) as again:
+        assert again is not None
+        loaded.model.get_image_features(pixels, grid)
+        assert (again.misses, again.hits) == (0, 2)
+        loaded.model.get_image_features(pixels + 1e-3, grid)
+        assert again.misses == 2
+    with torch.no_grad():
+        loaded.model.model.visual.blocks[0].norm1.weight[0] += 0.5
+    with keep_vision(loaded.model, tmp_path, 0.01) as other:
+        assert other is not None
+        loaded.model.get_image_features(pixels, grid)
+        assert other.misses == 2
+
+
+def test_a_training_tower_is_not_kept_unless_the_model_is_only_examined(tmp_path: Path) -> None:
+    loaded = new_model()
+    freeze(loaded.model, set())
+    assert "trains" in (unsupported(loaded.model) or "")
+    with keep_vision(loaded.model, tmp_path, 1.0) as kept:
+        assert kept is None
+    with keep_vision(loaded.model, tmp_path, 0.01, trains=False) as kept:
+        assert kept is not None
+
+
+def test_the_reference_shares_entries_only_with_the_same_tower(tmp_path: Path) -> None:
+    policy, same, other = new_model(), new_model(), new_model(seed=1)
+    freeze(policy.model, {"vision"})
+    pixels, grid = pictures(policy, 1)
+    with keep_vision(policy.model, tmp_path, 0.01) as kept:
+        assert kept is not None
+        policy.model.get_image_features(pixels, grid)
+        with share_kept(kept, same.model):
+            assert "forward" in vars(same.model.model.visual)
+            same.model.get_image_features(pixels, grid)
+        with share_kept(kept, other.model):
+            assert "forward" not in vars(other.model.model.visual)
+
+
+def test_the_file_is_bounded_and_the_oldest_give_way(tmp_path: Path) -> None:
+    kept = FeatureFile(tmp_path, 1000)
+    values = {f"k{i}": torch.full((75,), float(i)) for i in range(7)}  # 300 bytes each: three fit
+    for key, value in values.items():
+        kept.put(key, value)
+    assert [k for k in values if kept.get(k) is not None] == ["k4", "k5", "k6"] or len(kept) <= 3
+    for key in values:
+        found = kept.get(key)
+        assert found is None or torch.equal(found, values[key])
+    assert (tmp_path / "features.bin").stat().st_size == 1000
+    kept.put("large", torch.zeros(10_000))
+    assert kept.get("large") is None
+    again = FeatureFile(tmp_path, 1000)
+    assert {k for k in values if again.get(k) is not None} == {k for k in values if kept.get(k) is not None}
+
+
+def test_a_damaged_entry_is_not_believed(tmp_path: Path) -> None:
+    kept = FeatureFile(tmp_path, 1000)
+    kept.put("a", torch.arange(10.0, dtype=torch.bfloat16))
+    kept._bytes.flush()
+    with (tmp_path / "features.bin").open("r+b") as handle:
+        handle.write(b"\xff\x01")
+    assert FeatureFile(tmp_path, 1000).get("a") is None
+    assert FeatureFile(tmp_path, 2000).get("a") is None  # another size: begun anew

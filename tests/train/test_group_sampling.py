@@ -1,0 +1,144 @@
+"""Dynamic sampling, masks and counts of the group trainer, with rewards chosen by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.train.conftest import new_model
+from tests.train.test_shared_prefix import dataset_of, rows_of, trainer_of
+
+from eosin.core.rl_settings import Algorithm
+from eosin.train.groups import PromptStream, RolloutCounts, split_by_group, spread, totals
+from eosin.train.trl_overrides import GroupTrainer, SharedPrefixTrainer
+
+NUM = 4
+
+
+def test_spread_ignores_unscored_and_needs_two() -> None:
+    nan = torch.nan
+    assert spread(torch.tensor([0.0, 1.0, nan])) == pytest.approx(0.7071, abs=1e-4)
+    assert spread(torch.tensor([1.0, nan, nan])) == 0
+    assert spread(torch.tensor([nan, nan])) == 0
+    weighed = totals(torch.tensor([[1.0, 2.0], [nan, 2.0], [nan, nan]]), torch.tensor([0.5, 2.0]))
+    assert weighed[:2].tolist() == [4.5, 4.0] and weighed[2].isnan()
+
+
+def test_the_stream_visits_every_prompt_avoids_the_batch_and_goes_on_after_a_resume() -> None:
+    stream = PromptStream(10, seed=3)
+    seen = [stream.take(1)[0] for _ in range(10)]
+    assert sorted(seen) == list(range(10))
+    assert not set(stream.take(4, avoid=[1, 2, 3])) & {1, 2, 3}
+    first = PromptStream(10, seed=3)
+    first.take(3)
+    second = PromptStream(10, seed=3, place=first.place)
+    assert first.take(5) == second.take(5)
+    assert PromptStream(10, seed=4).take(6) != PromptStream(10, seed=3).take(6)
+    shares = [PromptStream(10, seed=3).take(2, process=p, processes=3) for p in range(3)]
+    assert len({row for share in shares for row in share}) == 6
+    assert PromptStream(2, seed=0).take(2, avoid=[0, 1])  # too few prompts: they come again
+
+
+def test_counts_survive_a_save(tmp_path: Path) -> None:
+    counts = RolloutCounts(prompts_seen=7, groups_dropped=2, short_batches=1)
+    counts.save(tmp_path, 11)
+    other = RolloutCounts()
+    assert other.load(tmp_path) == 11 and other == counts
+    assert other.load(tmp_path / "none") == 0
+
+
+def test_parts_hold_whole_groups() -> None:
+    batch = {"a": torch.arange(8), "b": list("abcdefgh"), "n": torch.tensor(5)}
+    parts = split_by_group(batch, ["p0", "p1", "p2", "p3"], 2, [2, 0, 3, 1], 2)  # type: ignore[list-item]
+    assert parts[0]["a"].tolist() == [4, 5, 0, 1] and parts[1]["b"] == ["g", "h", "c", "d"]
+    assert parts[0]["encoded_prompts"] == ["p2", "p0"] and int(parts[1]["n"]) == 5
+
+
+def dynamic(kind: type[GroupTrainer], folder: Path, score: Callable[..., Any], **changes: Any) -> Any:
+    """A trainer on eight prompts whose rewards are `score(prompt number, place in the group)`."""
+    rows = rows_of(8, NUM, [1])
+
+    def scored(sample_number: list[int], **_: Any) -> list[float | None]:
+        return [score(n, i % NUM) for i, n in enumerate(sample_number)]
+
+    algorithm = Algorithm.model_validate({"name": "dapo", "max_generation_batches": 4, **changes})
+    loaded = new_model()
+    trainer = trainer_of(kind, loaded, folder, rows[: 2 * NUM], NUM, algorithm=algorithm, mask_truncated_completions=False)
+    trainer.reward_funcs = [scored]
+    trainer.train_dataset = dataset_of(rows[::NUM])
+    trainer.stream = PromptStream(8, 0)
+    told: list[str] = []
+    trainer._warn = told.append
+    trainer.model.train()
+    return trainer, rows[: 2 * NUM], told
+
+
+@pytest.mark.parametrize("kind", [GroupTrainer, SharedPrefixTrainer])
+def test_groups_without_variance_are_replaced_until_the_batch_is_full(tmp_path: Path, kind: type[GroupTrainer]) -> None:
+    def score(n: int, i: int) -> float:  # prompts 0 to 4 earn the same for every reply, up to noise
+        return 0.5 + 1e-6 * i if n < 5 else float(i % 2)
+
+    trainer, rows, told = dynamic(kind, tmp_path, score)
+    batch = trainer._generate_and_score_completions(rows)
+    numbers = {k: v[-1] for k, v in trainer._metrics["train"].items()}
+    assert batch["advantages"].shape == (2 * NUM,)
+    assert bool((batch["advantages"].abs() > 0.1).all())
+    assert numbers["groups_kept"] == 2 and numbers["groups_dropped"] >= 2
+    assert numbers["prompts_seen"] == numbers["groups_dropped"] + 2 == trainer.counts.prompts_seen
+    assert told == []
+
+
+def test_at_the_limit_the_batch_is_used_as_it_is_with_a_warning(tmp_path: Path) -> None:
+    trainer, rows, told = dynamic(SharedPrefixTrainer, tmp_path, lambda n, i: float(i % 2) if n == 1 else 0.0)
+    batch = trainer._generate_and_score_completions(rows)
+    numbers = {k: v[-1] for k, v in trainer._metrics["train"].items()}
+    assert numbers["generation_batches"] == 4 and numbers["groups_kept"] == 1
+    assert (batch["advantages"].abs() > 0.1).sum() == NUM
+    assert trainer.counts.short_batches == 1 and "limit of 4" in told[0]
+
+
+def test_without_dynamic_sampling_nothing_is_replaced(tmp_path: Path) -> None:
+    trainer, rows, _ = dynamic(GroupTrainer, tmp_path, lambda n, i: 0.0, dynamic_sampling=False)
+    trainer._generate_and_score_completions(rows)
+    numbers = {k: v[-1] for k, v in trainer._metrics["train"].items()}
+    assert numbers["groups_kept"] == numbers["groups_dropped"] == 0 and numbers["generation_batches"] == 1
+
+
+@pytest.mark.parametrize("kind", [GroupTrainer, SharedPrefixTrainer])
+def test_unscored_completions_leave_loss_normaliser_and_kl(tmp_path: Path, kind: type[GroupTrainer]) -> None:
+    def score(n: int, i: int) -> float | None:
+        return None if i == 2 else float(i % 2)
+
+    trainer, rows, _ = dynamic(kind, tmp_path, score, dynamic_sampling=False)
+    batch = trainer._generate_and_score_completions(rows)
+    in_loss = batch["completion_mask"].any(1).tolist()
+    assert in_loss == [True, True, False, True] * 2
+    assert int(batch["num_items_in_batch"]) == int(batch["completion_mask"].sum())
+    assert bool((batch["advantages"][2::4] == 0).all())
+
+
+def test_two_processes_agree_on_rounds_and_end_with_the_same_weights(tmp_path: Path) -> None:
+    """The first process draws only prompts without variance at first; the second never does."""
+    root = Path(__file__).parents[2]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        str(root / "tests" / "support" / "two_ranks.py"), str(tmp_path),
+    ]  # fmt: skip
+    paths = os.pathsep.join([str(root / "src"), str(root)])
+    env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(2))
+    assert first["rounds"] == second["rounds"] and max(first["rounds"]) > 1
+    assert first["weights"] == second["weights"] != first["start"]
+    assert first["prompts_seen"] == second["prompts_seen"]
+    assert all(a != b for a, b in zip(first["kept"], second["kept"], strict=True))  # no prompt twice in a step
+    assert first["place"] == second["place"] > 0
+    assert first["alike"] == second["alike"] == 0
