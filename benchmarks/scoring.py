@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from eosin.core.sample import Entity
+from eosin.knowledge import tables
+from eosin.knowledge.concepts import Concept
+from eosin.knowledge.linker import Linker
 from eosin.scoring import Reference, ScoreItem, load_rewards
-from eosin.scoring.linking import Concept, Linker, builtin_concepts
+from eosin.scoring.linking import named
 
 NUM_NAMES = 100_000
 TERMS = ["format", "accuracy", "entities", "process", "checklist", "semantic", "length", "repetition", "language"]
@@ -38,22 +41,27 @@ def lexicon(num: int, seed: int = 0) -> list[Concept]:
     """The built-in concepts and made-up names of one to four words up to `num` names."""
     rng = random.Random(seed)
     words = sorted({"".join(rng.choices(SYLLABLES, k=rng.randint(2, 4))) for _ in range(30_000)})
-    concepts = builtin_concepts()
-    names = {n for c in concepts for n in c.names}
+    concepts = list(tables.concepts())
+    names = {n for c in concepts for n in names_of(c)}
     made = []
     while len(names) < num:
         name = " ".join(rng.choices(words, k=rng.choice((1, 2, 2, 3, 3, 4))))
         if name not in names:
             names.add(name)
-            made.append(Concept(name, (name,), rng.choice(("finding", "cell", "diagnosis"))))
+            made.append(named(name, (name,), rng.choice(("finding", "cell", "diagnosis"))))
     return concepts + made
+
+
+def names_of(concept: Concept) -> list[str]:
+    """All names of a concept, the preferred one first."""
+    return [concept.label, *(s.text for s in concept.synonyms)]
 
 
 def items(concepts: Sequence[Concept], num: int, seed: int = 1) -> list[ScoreItem]:
     """Replies of some 120 words with findings, negation, elimination and an answer; some broken ones among them."""
     rng = random.Random(seed)
-    findings = [c.names[0] for c in concepts if c.kind in ("finding", "cell")]
-    diagnoses = [c.names[0] for c in concepts if c.kind == "diagnosis"]
+    findings = [c.label for c in concepts if c.type in ("finding", "cell")]
+    diagnoses = [c.label for c in concepts if c.type == "diagnosis"]
     made = []
     for i in range(num):
         options = rng.sample(diagnoses, 4)
@@ -99,8 +107,8 @@ def rule_terms(linker: Linker, scored: list[ScoreItem], repeats: int) -> dict[st
 
 def linking(linker: Linker, concepts: list[Concept], scored: list[ScoreItem], repeats: int) -> list[dict[str, Any]]:
     texts = [i.reply for i in scored]
-    names = sorted({n.casefold() for c in concepts for n in c.names})
-    ours = len(texts) / timed(lambda: [linker.mentions(t) for t in texts], repeats) * 60
+    names = sorted({n.casefold() for c in concepts for n in names_of(c)})
+    ours = len(texts) / timed(lambda: [linker.link(t) for t in texts], repeats) * 60
     few = texts[: max(2, len(texts) // 200)]
     scan = len(few) / timed(lambda: [[n for n in names if n in t] for t in (x.casefold() for x in few)], 1) * 60
     found = [case("linking against substring scan", ours, scan, "replies/min", inside_words(texts[:20], names))]
@@ -146,7 +154,7 @@ def growth(linker: Linker, scored: list[ScoreItem], repeats: int) -> list[dict[s
     for size in (10_000, 100_000, 1_000_000):
         text = (base * (size // len(base) + 1))[:size]
         fresh = iter(range(100))  # another text every time, as the words of short texts are remembered
-        us = timed(lambda text=text, fresh=fresh: linker.mentions(f"{next(fresh)} {text}"), repeats) * 1e9 / size
+        us = timed(lambda text=text, fresh=fresh: linker.link(f"{next(fresh)} {text}"), repeats) * 1e9 / size
         first = us if first is None else first
         found.append(case(f"linking, {size:,} characters", us, first, "us/1000 chars", "peer: the same at 10,000"))
     return found
@@ -165,7 +173,7 @@ def main() -> None:
     scored = items(concepts, num_items)
     found = [rule_terms(linker, scored, repeats), *linking(linker, concepts, scored, repeats)]
     found += growth(linker, scored, repeats)
-    print(f"lexicon of {len(linker.by_name):,} names, indexed in {indexed:.2f} s; one thread\n")
+    print(f"lexicon of {len(linker):,} names, indexed in {indexed:.2f} s; one thread\n")
     print(f"{'case':<34} {'ours':>12} {'peer':>12} {'ratio':>8}  unit")
     for row in found:
         peer = "-" if row["peer"] is None else f"{row['peer']:,.1f}"

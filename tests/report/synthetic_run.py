@@ -147,7 +147,14 @@ def metrics(stage: str) -> list[dict[str, Any]]:
                 "reward/format": min(1.0, 0.97 + 0.03 * done), "reward_std": 0.3 - 0.15 * done,
                 "frac_zero_std": 0.2 + 0.2 * done, "kl": 0.01 * done, "entropy": 0.5 - 0.2 * done,
                 "completion_length": 40 - 4 * done + rng.normal(), "truncated_rate": 0.01 * (1 - done),
+                "completion_length_max": 72.0, "unparsed_rate": 0.03 * (1 - done), "group_std": 0.2 - 0.1 * done,
+                "reward/accuracy/unscored": 0.0, "reward/format/unscored": 0.02, "groups_kept": 4.0,
+                "groups_dropped": 1.0 + done, "generation_batches": 1.25, "clip_low": 0.001, "clip_high": 0.002 * done,
+                "tokens_per_second": 400 + 30 * rng.normal(), "share_generate": 0.4, "share_rewards": 0.02,
+                "share_loss": 0.58, "prompts_seen": 5 * step,
             }  # fmt: skip
+            if step % 30 == 0:
+                row |= {"valid_accuracy": accuracy, "valid_n": 24, "valid_unparsed": 0.0, "valid_seconds": 0.02 * step}
         else:
             row["loss"] = 3 * math.exp(-3 * done) + 0.4 + rng.normal(0, 0.05)
             if step % 40 == 0:
@@ -186,14 +193,21 @@ def write_stage(root: Path, name: str, samples: Sequence[Sample]) -> dict[str, A
         (writer.dir / "model.safetensors").write_bytes(b"none")
     store.append_jsonl(here / "metrics.jsonl", metrics(name))
     times = {"data": 2.5, "compute": 61.0}
+    facts: dict[str, Any] = {}
     if name == "rl":
         store.append_jsonl(here / "rollouts.jsonl", rollouts(samples))
         times |= {"generate": 48.0, "rewards": 0.6}
+        facts = {
+            "algorithm": "DAPO+{beta=0.01}", "short_batches": 2,
+            "rewards": {"label": "accuracy+format", "terms": [{"name": "accuracy"}, {"name": "format"}]},
+            "checks": {"round_trip": {"largest_difference": 3.8e-6, "tolerance": 1e-3, "passed": True}},
+        }  # fmt: skip
     info = {
         "name": name, "kind": name, "seconds": sum(times.values()) + 8, "peak_rss_gib": 2.41,
         "num_steps": STEPS[name], "num_trainable": 3_100_000, "num_parameters": 4_250_000, "step_time": times,
         "settings": {"learning_rate": 3e-4, "batch_size": 32, "epochs": 1.0, "freeze": ["vision"]},
         "inherited": {"batch_size": 32},
+        **facts,
     }  # fmt: skip
     store.write_json(here / "stage.json", info)
     return info

@@ -111,7 +111,7 @@ def test_complete_run_says_what_the_files_say(whole: Path) -> None:
 def test_images_have_alt_texts_and_ids_are_unique(whole: Path) -> None:
     page = read(build(whole))
     images = page.all("img")
-    assert len(images) == 12 + 4  # gallery of the recipe, four groups of rollouts
+    assert len(images) == 12 + 5  # gallery of the recipe, five groups of rollouts
     assert all(i.get("alt") and str(i["src"]).startswith("data:image/jpeg") for i in images)
     assert all(s.get("aria-label") for s in page.all("svg"))
     ids = [a["id"] for _, a in page.elements if "id" in a]

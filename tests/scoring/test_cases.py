@@ -11,16 +11,17 @@ import yaml
 
 from eosin.core.outcome import Parsed, Scored, Unparsed, Unscored
 from eosin.core.reply import Grammar
+from eosin.knowledge.linker import Linker
+from eosin.knowledge.words import words_of
 from eosin.scoring import ScoreItem, load_rewards, parse_answer, parse_answer_set
 from eosin.scoring.compose import RewardSet, Weighted
 from eosin.scoring.entities import dice_hard, dice_hardened, dice_published
-from eosin.scoring.linking import builtin_linker
 from eosin.scoring.process import checklist_score
 from eosin.scoring.quantities import parse_quantity, parse_yes_no, same_quantity
 from eosin.scoring.semantic import token_f1
 from eosin.scoring.shape import repetition_share, soft_overlong
 from eosin.scoring.term import Term, View
-from eosin.scoring.text import foreign_share, words_of
+from eosin.scoring.text import foreign_share
 
 CASES: dict[str, list[Any]] = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text("utf-8"))
 
@@ -96,9 +97,9 @@ def test_format(case: Any) -> None:
 
 @cases("findings")
 def test_findings(case: Any) -> None:
-    linker = builtin_linker()
+    linker = Linker.builtin()
     found = [
-        ("" if m.present else "no ") + linker.name_of(m.concept) + "?" * m.possible for m in linker.mentions(case[0])
+        ("" if m.present else "no ") + m.label + "?" * m.possible for m in linker.link(case[0])
     ]
     assert found == case[1]
 
@@ -151,7 +152,7 @@ def test_foreign(case: Any) -> None:
 
 @cases("token_f1")
 def test_token_f1(case: Any) -> None:
-    assert close(token_f1(case[0], case[1], builtin_linker()), case[2])
+    assert close(token_f1(case[0], case[1], Linker.builtin()), case[2])
 
 
 class Fixed(Term):

@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 
 from eosin.core.errors import EosinError
 from eosin.core.sample import Entity
+from eosin.knowledge import tables
+from eosin.knowledge.linker import Linker
+from eosin.knowledge.words import name_key
 from eosin.scoring import ScoreItem, load_rewards
 from eosin.scoring.entities import dice_hardened, dice_published, trigram_similarity
-from eosin.scoring.linking import Concept, Linker, builtin_concepts, builtin_linker, load_lexicon
+from eosin.scoring.linking import load_lexicon, named
 
-NAMES = [c.id for c in builtin_concepts()]
+NAMES = [c.label for c in tables.concepts()]
 signed = st.tuples(st.sampled_from(NAMES), st.sampled_from(["present", "absent"]))
-FINDINGS = [c.names[0] for c in builtin_concepts() if c.kind in ("finding", "cell", "marker")]
+FINDINGS = [c.label for c in tables.concepts() if c.type in ("finding", "cell", "marker")]
 
 
 @given(st.sets(signed, max_size=8), st.sets(signed, min_size=1, max_size=8), signed)
@@ -141,45 +144,46 @@ def test_an_encoder_is_used_and_named() -> None:
 
 def test_ambiguous_synonyms_are_left_out_and_preferred_names_win() -> None:
     linker = Linker.of(
-        [Concept("1", ("ductal carcinoma", "ER")), Concept("2", ("emergency room", "ER")), Concept("3", ("ALK",))]
+        [named(i, n, "finding") for i, n in (
+            ("1", ("ductal carcinoma", "ER")), ("2", ("emergency room", "ER")), ("3", ("ALK",)),
+        )]  # fmt: skip
     )
     assert linker.concept_of("ER") is None
-    assert linker.ambiguous == {"er"}
+    assert linker.meanings_of("ER") == ("1", "2")
     assert linker.concept_of("alk") == "3"
 
 
 def test_longest_match_and_word_boundaries() -> None:
-    linker = Linker.of([Concept(n, (n,)) for n in ("carcinoma", "squamous cell carcinoma", "CD3")])
-    assert [m.concept for m in linker.mentions("Squamous-cell carcinoma, adenocarcinoma, CD34, CD3+")] == [
+    linker = Linker.of([named(n, (n,), "finding") for n in ("carcinoma", "squamous cell carcinoma", "CD3")])
+    assert [m.concept for m in linker.link("Squamous-cell carcinoma, adenocarcinoma, CD34, CD3+")] == [
         "squamous cell carcinoma", "CD3",
     ]  # fmt: skip
 
 
 def test_a_name_does_not_span_sentences() -> None:
-    linker = Linker.of([Concept("1", ("fat necrosis",))])
-    assert linker.mentions("There is fat. Necrosis too.") == ()
+    linker = Linker.of([named("1", ("fat necrosis",), "finding")])
+    assert linker.link("There is fat. Necrosis too.") == ()
 
 
 def test_places_of_mentions() -> None:
     text = "Some (tumour) necrosis here"
-    mention = builtin_linker().mentions("There is fat necrosis here.")[0]
+    mention = Linker.builtin().link("There is fat necrosis here.")[0]
     assert "There is fat necrosis here."[mention.start : mention.end] == "fat necrosis"
-    assert builtin_linker().mentions(text)[-1].concept == "necrosis"
+    assert Linker.builtin().link(text)[-1].label == "necrosis"
 
 
 def test_builtin_lexicon_is_sound() -> None:
-    concepts = builtin_concepts()
+    concepts = tables.concepts()
     assert len({c.id for c in concepts}) == len(concepts)
-    assert sum(c.kind == "marker" for c in concepts) >= 60
-    assert {c.kind for c in concepts} == {
-        "finding", "cell", "tissue", "organ", "stain", "marker", "diagnosis", "context", "outdated",
-    }  # fmt: skip
-    linker = builtin_linker()
-    assert not linker.ambiguous
+    assert sum(c.type == "marker" for c in concepts) >= 60
+    assert {c.type for c in concepts} == set(tables.KINDS)
+    linker = Linker.builtin()
+    unsure = {name_key(r["short"]) for r in tables.read_table("abbreviations")}
     for concept in concepts:
-        for name in concept.names:
-            assert linker.concept_of(name) == concept.id, name
-            assert [m.concept for m in linker.mentions(name)] == [concept.id], name
+        for name in (concept.label, *(s.text for s in concept.synonyms)):
+            if name_key(name) not in unsure:
+                assert linker.concept_of(name) == concept.id, name
+                assert [m.concept for m in linker.link(name)] == [concept.id], name
 
 
 def test_a_lexicon_file_of_ones_own(tmp_path: Path) -> None:

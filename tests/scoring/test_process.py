@@ -10,6 +10,7 @@ from PIL import Image
 
 from eosin.core.errors import EosinError
 from eosin.core.sample import Entity, ImageBytes, ImageFile
+from eosin.knowledge import tables
 from eosin.scoring import Reference, ScoreItem, load_rewards
 from eosin.scoring.compose import Outcome
 from eosin.scoring.rates import share_of_flat_groups, summarise
@@ -119,9 +120,7 @@ def test_no_reasoning_earns_nothing(think: str, reason: str) -> None:
 
 
 def test_a_list_of_names_is_no_reading() -> None:
-    from eosin.scoring.linking import builtin_concepts
-
-    names = ", ".join(c.names[0] for c in builtin_concepts()[:80])
+    names = ", ".join(c.label for c in tables.concepts()[:80])
     assert score("process", item(names)).events["process"]["reason"] == "a list of names"
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.train.conftest import new_model
-from tests.train.test_shared_prefix import dataset_of, rows_of, trainer_of
 
 from eosin.core.rl_settings import Algorithm
 from eosin.train.trl_overrides import SharedPrefixTrainer
+from tests.train.conftest import new_model
+from tests.train.test_shared_prefix import dataset_of, rows_of, trainer_of
 
 NUM = 4
 
@@ -59,7 +59,8 @@ def main(out: Path) -> None:
     trainer._count = watch
     trainer.train()
     found = {
-        "rounds": rounds, "prompts_seen": trainer.counts.prompts_seen, "kept": kept, "place": trainer.stream.place, "alike": sum(alike),
+        "rounds": rounds, "prompts_seen": trainer.counts.prompts_seen, "kept": kept,
+        "place": trainer.stream.place, "alike": sum(alike),
         "weights": digest(trainer.accelerator.unwrap_model(trainer.model)), "start": start,
     }  # fmt: skip
     (out / f"rank{rank}.json").write_text(json.dumps(found))

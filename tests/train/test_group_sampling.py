@@ -7,16 +7,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.train.conftest import new_model
 from tests.train.test_shared_prefix import dataset_of, rows_of, trainer_of
 
+from eosin.core import store
 from eosin.core.rl_settings import Algorithm
+from eosin.core.stages import RewardSpec, RlStage
+from eosin.train import rl
 from eosin.train.groups import PromptStream, RolloutCounts, split_by_group, spread, totals
+from eosin.train.monitor import WHOLE
+from eosin.train.stage import StageContext
 from eosin.train.trl_overrides import GroupTrainer, SharedPrefixTrainer
 
 NUM = 4
@@ -70,14 +77,15 @@ def dynamic(kind: type[GroupTrainer], folder: Path, score: Callable[..., Any], *
 
     algorithm = Algorithm.model_validate({"name": "dapo", "max_generation_batches": 4, **changes})
     loaded = new_model()
-    trainer = trainer_of(kind, loaded, folder, rows[: 2 * NUM], NUM, algorithm=algorithm, mask_truncated_completions=False)
+    first = rows[: 2 * NUM]
+    trainer = trainer_of(kind, loaded, folder, first, NUM, algorithm=algorithm, mask_truncated_completions=False)
     trainer.reward_funcs = [scored]
     trainer.train_dataset = dataset_of(rows[::NUM])
     trainer.stream = PromptStream(8, 0)
     told: list[str] = []
     trainer._warn = told.append
     trainer.model.train()
-    return trainer, rows[: 2 * NUM], told
+    return trainer, first, told
 
 
 @pytest.mark.parametrize("kind", [GroupTrainer, SharedPrefixTrainer])
@@ -142,3 +150,38 @@ def test_two_processes_agree_on_rounds_and_end_with_the_same_weights(tmp_path: P
     assert all(a != b for a, b in zip(first["kept"], second["kept"], strict=True))  # no prompt twice in a step
     assert first["place"] == second["place"] > 0
     assert first["alike"] == second["alike"] == 0
+
+
+def test_a_killed_stage_with_dynamic_sampling_draws_the_same_prompts_again(
+    context: Callable[..., StageContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = f"{Path(__file__).parents[1] / 'support' / 'rewards.py'}:share_of_e"
+    algorithm = {
+        "name": "dapo", "min_group_std": 0.06, "max_generation_batches": 3, "mask_truncated": False,
+        "overlong_buffer": 0.0,
+    }  # fmt: skip
+    settings = RlStage(
+        steps=4, batch_size=8, num_generations=4, max_new_tokens=12, log_every=1, save_every=2, learning_rate=1e-3,
+        rewards=[RewardSpec(name=own)], collapse=None, freeze=["vision"], algorithm=Algorithm.model_validate(algorithm),
+    )  # fmt: skip
+    whole, cut = context("whole"), context("cut")
+    result = rl.run(settings, whole)
+    assert result.extra["rollouts"]["groups_dropped"] > 0
+
+    class KilledError(Exception):
+        pass
+
+    def stop(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageContext, "save", stop)
+        with pytest.raises(KilledError):
+            rl.run(settings, cut)
+    (cut.work / "checkpoint-4" / WHOLE).unlink()  # as if killed while writing it
+    again = rl.run(settings, replace(cut, loaded=new_model()))
+    assert again.extra["rollouts"] == result.extra["rollouts"]
+    seen = [[(r["step"], r["sample_id"]) for r in store.read_jsonl(c.folder / "rollouts.jsonl")] for c in (whole, cut)]
+    assert seen[0] == seen[1]
+    a, b = (load_file(c.folder / "checkpoint" / "model.safetensors") for c in (whole, cut))
+    assert all(torch.allclose(a[k], b[k], atol=1e-6) for k in a)

@@ -91,7 +91,7 @@ def test_a_stage_prints_and_records_its_checks(
 ) -> None:
     settings = RlStage(
         steps=1, batch_size=8, num_generations=4, max_new_tokens=8, rewards=[RewardSpec(name="format")],
-        algorithm={"name": "grpo", "beta": 0.0}, collapse=None, freeze=["vision"],
+        algorithm=Algorithm(beta=0.0), collapse=None, freeze=["vision"],
     )  # fmt: skip
     result = rl.run(settings, context("rl"))
     assert result.extra["checks"]["round_trip"] < 1e-5
@@ -103,7 +103,7 @@ def test_a_stage_prints_and_records_its_checks(
 def test_lora_dropout_is_switched_off_in_rl(context: Callable[..., StageContext]) -> None:
     settings = RlStage(
         steps=1, batch_size=4, num_generations=4, max_new_tokens=4, rewards=[RewardSpec(name="format")],
-        algorithm={"name": "grpo"}, collapse=None, lora=Lora(r=2, dropout=0.5),
+        algorithm=Algorithm(), collapse=None, lora=Lora(r=2, dropout=0.5),
     )  # fmt: skip
     assert rl.run(settings, context("rl")).extra["checks"]["ratio"] == 0
 

@@ -142,7 +142,8 @@ def test_loss_and_gradients_are_those_of_plain_trl(
     results = []
     for kind in (GroupTrainer, SharedPrefixTrainer):
         torch.manual_seed(3)
-        trainer = trainer_of(kind, loaded, tmp_path / kind.__name__, rows, num, lora=lora, algorithm=algorithm, **changes)
+        folder = tmp_path / kind.__name__
+        trainer = trainer_of(kind, loaded, folder, rows, num, lora=lora, algorithm=algorithm, **changes)
         if lora is not None:  # a fresh adapter's B is zero, and with it the gradient of A
             torch.manual_seed(4)
             for n, p in trainer.model.named_parameters():

@@ -60,7 +60,7 @@ def test_the_parent_asks_for_completions_rewards_and_log_probabilities_where_it_
     assert text.count("self._generate(") == 1 and text.count("self._calculate_rewards(") == 1
     assert text.count("self._get_per_token_logps_and_entropies(") == 3  # old, reference model, reference adapter
     assert "extra_fields,\n            images,\n            tool_images,\n        ) = self._generate(prompts)" in text
-    assert 'images = dataset_images' in text and "process_slice" in text
+    assert "images = dataset_images" in text and "process_slice" in text
     assert "self._generate_single_turn(" in source("_generate") and "self._tokenize_prompts(" in source("_generate")
     assert "self._get_per_token_logps_and_entropies(" in source("_compute_loss")
 

@@ -14,6 +14,7 @@ from eosin.core import store
 from eosin.core.data_settings import DataSettings, FolderData, PhantomData, SamplesData, TableData
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples, write_parquet
+from eosin.core.images import RegionReader
 from eosin.core.outcome import Dropped
 from eosin.core.recipe import Recipe
 from eosin.core.sample import Sample
@@ -24,10 +25,10 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 SPLITS = ("train", "valid", "test")
 
 
-def prepare(recipe: Recipe, at: Layout) -> dict[str, list[Sample]]:
+def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None) -> dict[str, list[Sample]]:
     """Samples by split: read from the run's artifact, which is made first where it is missing."""
     if not store.exists(at.samples):
-        _make(recipe, at)
+        _make(recipe, at, read_region)
     read = read_samples(at.samples)
     if read.dropped:
         raise EosinError(
@@ -50,7 +51,7 @@ def prepare(recipe: Recipe, at: Layout) -> dict[str, list[Sample]]:
     return splits
 
 
-def _make(recipe: Recipe, at: Layout) -> None:
+def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
     collection = read_source(recipe.data, recipe.seed)
     fractions = _fractions(recipe.data)
     cleaned = clean(
@@ -58,6 +59,7 @@ def _make(recipe: Recipe, at: Layout) -> None:
         workers=min(2, os.cpu_count() or 1),
         seed=getattr(recipe.data, "seed", None) or recipe.seed,
         perceptual=not isinstance(recipe.data, PhantomData),
+        read_region=read_region,
         **fractions,
     )
     dropped = (*collection.dropped, *cleaned.dropped)

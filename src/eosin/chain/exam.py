@@ -12,7 +12,7 @@ from eosin.core.images import load_image
 from eosin.core.outcome import Parsed, Unparsed
 from eosin.core.prompt import prompt_messages
 from eosin.core.reply import Grammar
-from eosin.core.sample import ImageFile, Origin, Sample, ask, lettered
+from eosin.core.sample import ImageFile, Origin, Sample, SlideRegion, ask, lettered
 
 NOTE = "Research use only, not for diagnosis."
 
@@ -36,6 +36,7 @@ def examine(
     from eosin.engines.transformers_engine import TransformersEngine
     from eosin.evaluate.entry import evaluate_samples
     from eosin.models.load import load, quiet
+    from eosin.slides.regions import SlideRegions
 
     quiet()
     read = read_samples(samples_path)
@@ -52,27 +53,31 @@ def examine(
         record={"checkpoint": checkpoint, "samples": str(samples_path), "seed": settings.seed},
         parents=parents,
         instruction=instruction,
+        read_region=SlideRegions(),
     )
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
     return result
 
 
-def ask_one(checkpoint: str, image: Path, question: str, options: list[str], max_new_tokens: int) -> dict[str, Any]:
+def ask_one(
+    checkpoint: str, image: ImageFile | SlideRegion, question: str, options: list[str], max_new_tokens: int
+) -> dict[str, Any]:
     """One reply: {"reply", "blocks", "parsed", "answer_text", "unparsed_reason", "num_tokens", "truncated", "note"}."""
     from eosin.engines.base import Decoding, Request
     from eosin.engines.transformers_engine import TransformersEngine
     from eosin.models.load import load, quiet
     from eosin.scoring.answers import parse_answer
+    from eosin.slides.regions import SlideRegions
 
     quiet()
 
-    picture = load_image(ImageFile(path=str(image)))
+    picture = load_image(image, SlideRegions())
     if len(options) == 1 or len(options) > 26:
         raise EosinError("A closed question has 2 to 26 options.", found=str(len(options)), where="--choices")
     sample = Sample(
         id="ask",
-        images=(ImageFile(path=str(image)),),
+        images=(image,),
         messages=ask(question),
         choices=lettered(options),
         origin=Origin(source="ask"),

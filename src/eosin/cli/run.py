@@ -50,16 +50,25 @@ def run_file(
     path: Path, overrides: list[str], out: Path | None, *, dry_run: bool = False, resume: bool = False
 ) -> None:
     """Load, check and run a recipe file; print the results."""
+    from eosin.chain.checks import check_recipe
     from eosin.core.recipe import load_recipe
 
     resolved = load_recipe(path, overrides)
+    notes = check_recipe(resolved.recipe, path)
     if dry_run:
         print(resolved.to_yaml(), end="")
-        changed = [r for r in resolved.provenance if r["from"] != "default"]
+        changed = [r for r in resolved.provenance if r["from"] not in ("default", "paper")]
+        for name, stage in resolved.recipe.stages.items():
+            if stage.kind == "rl":
+                print(f"# {name} trains with {stage.algorithm.true_name}")
+        for note in notes:
+            print(f"# note: {note}")
         print("# not from the defaults:")
         for row in changed:
             print(f"#   {row['field']} = {row['value']}   ({row['from']})")
         return
+    for note in notes:
+        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"note: {note}")
     need("torch", "trl", "datasets")
     from eosin.chain.run import run_recipe
     from eosin.models.load import quiet

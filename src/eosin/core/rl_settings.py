@@ -23,6 +23,7 @@ _GRPO: dict[str, Any] = {
     "epsilon": 0.2,
     "epsilon_high": 0.2,
     "beta": 0.04,
+    "unbiased_kl": False,
     "loss_type": "grpo",
     "scale_rewards": "group",
     "importance_sampling_level": "token",
@@ -70,6 +71,8 @@ class Algorithm(_Settings):
         epsilon, epsilon_high: lower and upper clip bound of the probability ratio. Where the paper has one bound for
             both, giving `epsilon` alone moves both.
         beta: weight of the KL penalty to the starting policy (k3 estimator); 0 loads no reference.
+        unbiased_kl: multiply the KL term by the ratio, so that its gradient is that of the reverse KL (DeepSeek-V3.2,
+            arXiv 2512.02556). None of the papers here does; TRL does unless told otherwise.
         loss_type: how token losses become one number. "grpo": mean over the tokens of a reply, then over replies.
             "dapo": mean over all tokens of the optimiser step. "bnpo": the same over each local batch. "dr_grpo": sum
             over tokens divided by replies x max_new_tokens.
@@ -95,12 +98,14 @@ class Algorithm(_Settings):
         "max_generation_batches": "dynamic_sampling",
         "min_group_std": "dynamic_sampling",
         "overlong_penalty": "overlong_buffer",
+        "unbiased_kl": "beta",
     }
 
     name: AlgorithmName = "grpo"
     epsilon: float = Field(gt=0, default=_GRPO["epsilon"])
     epsilon_high: float = Field(gt=0, default=_GRPO["epsilon_high"])
     beta: float = Field(ge=0, default=_GRPO["beta"])
+    unbiased_kl: bool = _GRPO["unbiased_kl"]
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = _GRPO["loss_type"]
     scale_rewards: Literal["group", "batch", "none"] = _GRPO["scale_rewards"]
     importance_sampling_level: Literal["token", "sequence"] = _GRPO["importance_sampling_level"]

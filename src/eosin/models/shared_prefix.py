@@ -72,7 +72,7 @@ def unsupported(model: PreTrainedModel) -> str | None:
     return None
 
 
-def text_model(model: PreTrainedModel) -> nn.Module | None:
+def text_model(model: PreTrainedModel) -> Any:
     """The decoder of an image-text-to-text model, or None."""
     root = model.base_model
     for name in ("language_model", "text_model"):
@@ -155,9 +155,9 @@ class Decode(Pattern):
         size = prompt_scores.shape[-1]
         weights = torch.cat((prompt_scores, own_scores), -1).softmax(-1, dtype=torch.float32).to(query.dtype)
         mixed = weights[..., :size] @ prompt_v  # (n, K, G r, D)
-        own_weights = weights[..., size:].view(n, kv, self.num, repeat, -1).transpose(1, 2).reshape(rows, kv, repeat, -1)
+        own = weights[..., size:].view(n, kv, self.num, repeat, -1).transpose(1, 2).reshape(rows, kv, repeat, -1)
         mixed = mixed.view(n, kv, self.num, repeat, dim).transpose(1, 2).reshape(rows, kv, repeat, dim)
-        return (mixed + own_weights @ own_v).reshape(rows, heads, 1, dim)
+        return (mixed + own @ own_v).reshape(rows, heads, 1, dim)
 
     def _append(self, store: dict[int, Tensor], layer: int, new: Tensor) -> Tensor:
         if layer not in store:
@@ -283,5 +283,6 @@ def _flex_attention(device: str) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
     if device not in _COMPILED:
-        _COMPILED[device] = torch.compile(flex_attention, dynamic=False) if device == "cuda" else partial(flex_attention)
+        compiles = device == "cuda"
+        _COMPILED[device] = torch.compile(flex_attention, dynamic=False) if compiles else partial(flex_attention)
     return _COMPILED[device]

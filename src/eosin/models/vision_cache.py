@@ -66,7 +66,7 @@ class FeatureFile:
             return None
         raw = self._bytes[entry["at"] : entry["at"] + entry["size"]].copy()
         if key in self._unchecked:
-            if zlib.crc32(raw) != entry["crc"]:
+            if zlib.crc32(raw.data) != entry["crc"]:
                 del self._entries[key]
                 return None
             self._unchecked.discard(key)
@@ -79,7 +79,7 @@ class FeatureFile:
             return
         at = self._end if self._end + len(raw) <= self._limit else 0
         entry = {
-            "key": key, "at": at, "size": len(raw), "crc": zlib.crc32(raw),
+            "key": key, "at": at, "size": len(raw), "crc": zlib.crc32(raw.data),
             "dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape),
         }  # fmt: skip
         self._place(entry)
@@ -117,7 +117,7 @@ def weights_digest(tower: nn.Module) -> str:
     for name, value in tower.state_dict().items():
         if not name.startswith("merger."):
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -150,7 +150,7 @@ class KeptTower:
     def _key(self, pixels: Tensor, grid: Tensor) -> str:
         digest = xxhash.xxh3_128(self._weights.encode())
         digest.update(str((grid.tolist(), str(self._tower.dtype))).encode())
-        digest.update(pixels.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(pixels.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     @torch.no_grad()

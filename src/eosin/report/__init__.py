@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from eosin.report.compare_page import compare
 from eosin.report.page import build
 from eosin.report.tables import summary_table
 
-__all__ = ["build", "summary_table"]
+__all__ = ["build", "compare", "summary_table"]

@@ -24,7 +24,8 @@ class StageRun:
 
     Attributes:
         info: stage.json, or what summary.json says about the stage.
-        state: "complete", "unfinished" (started, no whole checkpoint), "failed" or "planned" (only in the recipe).
+        state: "complete", "unfinished" (started, no whole checkpoint), "collapsed" (stopped for that), "failed" or
+            "planned" (only in the recipe).
         checkpoint: path of the checkpoint relative to the run, or None.
     """
 
@@ -296,13 +297,20 @@ def _stage(reader: _Reader, name: str, summed: dict[str, Any], planned: dict[str
     if not on_disk and not summed:
         return StageRun(name, dict(planned), "planned")
     info = {**summed, **reader.object(f"{here}/stage.json", wanted=on_disk)}
-    info.setdefault("kind", planned.get("kind"))
+    if planned.get("kind"):
+        info.setdefault("kind", planned["kind"])
     whole = (reader.root / here / "checkpoint" / MANIFEST).is_file()
-    if info.get("error") or info.get("state") == "failed":
+    if on_disk and (note := reader.object(f"{here}/collapse.json", wanted=False)):
+        info["collapse"] = note
+    if info.get("collapse") and not whole:
+        state = "collapsed"
+    elif info.get("error") or info.get("state") == "failed":
         state = "failed"
     else:
         state = "complete" if whole or (summed and not on_disk) else "unfinished"
     is_rl = "rl" in (str(info.get("kind")).casefold(), name.casefold())
+    if state == "collapsed":
+        info.setdefault("kind", "rl")
     return StageRun(
         name,
         info,

@@ -16,8 +16,9 @@ from eosin.core.errors import disk_errors
 from eosin.core.store import write_text_atomic
 from eosin.report import sections, words
 from eosin.report.load import Run, load
-from eosin.report.pictures import load_pictures
-from eosin.report.replies import KNOWN_TAGS, Group, gallery_rows, rollout_groups
+from eosin.report.pictures import Picture, load_pictures, load_thumbnails
+from eosin.report.replies import KNOWN_TAGS, Group, gallery_rows, groups_a_stage, rollout_groups
+from eosin.report.rl import rl_sections
 
 DEFAULT_GALLERY = 24
 MAX_GALLERY = 96
@@ -56,12 +57,16 @@ def render(run: Run, page_dir: Path) -> str:
     last = run.last_exam
     tags = _tags(run.recipe)
     shown = gallery_rows(last, _gallery_size(run.recipe)) if last else []
-    groups = [g for s in run.stages for g in rollout_groups(s)]
-    pictures = load_pictures(run.root, [*(str(r.get("id")) for r in shown), *(g.sample_id for g in groups)], run.notes)
+    limit = groups_a_stage(sum(bool(s.rollouts) for s in run.stages))
+    groups = [g for s in run.stages for g in rollout_groups(s, limit)]
+    thumbnails = [load_thumbnails(run.root / "stages" / g.stage, g.images) for g in groups]
+    without = [g.sample_id for g, own in zip(groups, thumbnails, strict=True) if not own]
+    pictures = load_pictures(run.root, [*(str(r.get("id")) for r in shown), *without], run.notes)
+    shown_with = [own or [pictures[g.sample_id]] for g, own in zip(groups, thumbnails, strict=True)]
     root = Path(os.path.relpath(run.root.resolve(), page_dir.resolve()))
     css = (Path(__file__).parent / "templates" / "page.css").read_text("utf-8")
     return (
-        _templates()
+        templates()
         .get_template("page.html.j2")
         .render(
             run=run,
@@ -79,7 +84,8 @@ def render(run: Run, page_dir: Path) -> str:
             gallery=[sections.gallery_item(r, pictures[str(r.get("id"))], tags) for r in shown],
             last=last,
             last_title=words.stage_title(last.stage) if last else "",
-            rollouts=_rollouts(groups, pictures, tags),
+            rl=rl_sections(run),
+            rollouts=_rollouts(groups, shown_with, tags),
             card=sections.data_card(run),
             record=sections.record_rows(run.record),
             tag_class={t: f"b{i % 3}" if t != "answer" else "banswer" for i, t in enumerate(tags)},
@@ -89,7 +95,7 @@ def render(run: Run, page_dir: Path) -> str:
 
 
 @functools.cache
-def _templates() -> Environment:
+def templates() -> Environment:
     """Every value is escaped unless it is Markup; a name that the page does not know raises."""
     environment = Environment(
         loader=PackageLoader("eosin.report"),
@@ -102,10 +108,10 @@ def _templates() -> Environment:
     return environment
 
 
-def _rollouts(groups: list[Group], pictures: Mapping[str, Any], tags: tuple[str, ...]) -> dict[str, list[Any]]:
+def _rollouts(groups: list[Group], pictures: list[list[Picture]], tags: tuple[str, ...]) -> dict[str, list[Any]]:
     by_stage: dict[str, list[Any]] = {}
-    for group in groups:
-        item = sections.group_item(group, pictures[group.sample_id], tags)
+    for group, own in zip(groups, pictures, strict=True):
+        item = sections.group_item(group, own, tags)
         by_stage.setdefault(group.stage, []).append(item)
     return by_stage
 

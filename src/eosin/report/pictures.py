@@ -20,6 +20,8 @@ from eosin.report.splits import first_line
 
 MAX_SIDE_PX = 256
 MAX_PAGE_BYTES = 3_000_000
+MAX_THUMBNAILS = 4
+THUMBNAIL_PX = 160
 SEARCH_ORDER = ("test", "valid", "train")
 _GOLD = ("reasoning", "findings", "label", "origin")
 
@@ -73,6 +75,22 @@ def load_pictures(root: Path, wanted: Iterable[str], notes: list[str]) -> dict[s
     if left_out:
         notes.append(f"{left_out} images were left out to keep this page small.")
     return pictures
+
+
+def load_thumbnails(folder: Path, names: Iterable[str]) -> list[Picture]:
+    """Small images that a stage wrote beside its rollouts; names that lead out of its folder are left out."""
+    found = []
+    for name in list(names)[:MAX_THUMBNAILS]:
+        path = folder / name
+        try:
+            if not path.resolve().is_relative_to(folder.resolve()):
+                continue
+            image = decode(path.read_bytes(), name)
+        except (EosinError, OSError) as exc:
+            found.append(Picture(None, exc.message if isinstance(exc, EosinError) else "image file missing"))
+            continue
+        found.append(Picture(data_uri(image, THUMBNAIL_PX), size=image.size))
+    return found
 
 
 def _rows_of(path: Path, wanted: set[str], notes: list[str]) -> dict[str, dict[str, Any]]:

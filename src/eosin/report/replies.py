@@ -15,7 +15,9 @@ from eosin.report.numbers import num
 KNOWN_TAGS = ("info", "observe", "think", "answer")
 MAX_REPLY_CHARS = 2400
 MAX_GROUP_SHOWN = 8
-_GROUPS_PER_STAGE = 4
+_GROUPS_PER_STAGE = 6
+_GROUPS_ON_PAGE = 18
+_MIN_GROUPS = 2
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,14 @@ def _new_groups_first(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Group:
-    """Rollouts of one prompt at one step, shown together. `std` is the sample deviation, as in the advantage."""
+    """Rollouts of one prompt at one step, shown together.
+
+    Attributes:
+        std: sample standard deviation, as in the advantage.
+        fate: what became of the group where that was recorded: "kept", "no variance", ...
+        answer: the gold answer.
+        images: paths of small images, relative to the stage's folder.
+    """
 
     stage: str
     step: int
@@ -108,10 +117,21 @@ class Group:
     num_rows: int
     mean: float | None
     std: float | None
+    fate: str = ""
+    answer: str = ""
+    images: tuple[str, ...] = ()
+
+
+def groups_a_stage(num_stages: int) -> int:
+    """How many groups of each stage a page shows, so that a page of many stages stays small."""
+    return max(_MIN_GROUPS, min(_GROUPS_PER_STAGE, _GROUPS_ON_PAGE // max(1, num_stages)))
 
 
 def rollout_groups(stage: StageRun, limit: int = _GROUPS_PER_STAGE) -> list[Group]:
-    """Groups spread over the steps of a stage; at each step the one whose rewards differ most."""
+    """Groups spread over the steps of a stage; at each step the one whose rewards differ most.
+
+    Where groups were replaced for want of variance, the last place shows one of them.
+    """
     by_key: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
     for row in stage.rollouts:
         key = (int(num(row.get("step")) or 0), str(row.get("sample_id")), str(row.get("group")))
@@ -122,12 +142,19 @@ def rollout_groups(stage: StageRun, limit: int = _GROUPS_PER_STAGE) -> list[Grou
     steps = sorted(by_step)
     if not steps:
         return []
+    replaced = [g for s in steps for g in by_step[s] if g.fate == "no variance"]
+    if replaced and limit > _MIN_GROUPS:
+        limit -= 1
     places = np.unique(np.linspace(0, len(steps) - 1, min(limit, len(steps))).round().astype(int))
-    return [max(by_step[steps[i]], key=lambda g: (g.std or 0.0, g.num_rows)) for i in places]
+    chosen = [max(by_step[steps[i]], key=lambda g: (g.std or 0.0, g.num_rows)) for i in places]
+    extra = [g for g in replaced if g not in chosen]
+    return chosen + extra[len(extra) // 2 :][:1]
 
 
 def _group(stage: str, step: int, sample_id: str, rows: list[dict[str, Any]]) -> Group:
     rewards = [r for r in (num(row.get("reward")) for row in rows) if r is not None]
+    images = rows[0].get("images")
+    gold = [str(v) for v in (rows[0].get("answer"), rows[0].get("answer_text")) if v]
     return Group(
         stage,
         step,
@@ -137,6 +164,9 @@ def _group(stage: str, step: int, sample_id: str, rows: list[dict[str, Any]]) ->
         len(rows),
         float(np.mean(rewards)) if rewards else None,
         float(np.std(rewards, ddof=1)) if len(rewards) > 1 else None,
+        fate=str(rows[0].get("fate") or ""),
+        answer=". ".join(dict.fromkeys(gold)),
+        images=tuple(str(p) for p in images) if isinstance(images, list) else (),
     )
 
 

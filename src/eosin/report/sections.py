@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from eosin.report.numbers import (
 )
 from eosin.report.pictures import Picture
 from eosin.report.replies import KNOWN_TAGS, Group, clipped, pieces, term_names
+from eosin.report.rl import term_names_of
 
 _STEP_PARTS = ("data", "generate", "rewards", "compute")
 
@@ -263,7 +264,7 @@ def curve_sections(run: Run) -> list[dict[str, Any]]:
     """The curves of each stage that logged any."""
     sections = []
     for i, stage in enumerate(run.stages):
-        drawn = stage_curves(stage.metrics, stage.name, stage.kind, f"curve{i}")
+        drawn = stage_curves(stage.metrics, stage.name, stage.kind, f"curve{i}", term_names_of(stage))
         sections.append(
             {
                 "name": stage.name,
@@ -324,7 +325,15 @@ def gallery_item(row: Mapping[str, Any], picture: Picture, tags: tuple[str, ...]
     }
 
 
-def group_item(group: Group, picture: Picture, tags: tuple[str, ...] = KNOWN_TAGS) -> dict[str, Any]:
+FATES = {
+    "kept": "trained on",
+    "no variance": "not trained on: all replies earned the same, and another prompt took its place",
+    "not needed": "not trained on: the batch was full",
+    "kept without variance": "in the batch, but all replies earned the same: it taught nothing",
+}
+
+
+def group_item(group: Group, pictures: Sequence[Picture], tags: tuple[str, ...] = KNOWN_TAGS) -> dict[str, Any]:
     """One prompt with its sampled replies, every reward term, the total and the advantage."""
     terms = term_names(group.rows)
     has_advantage = any(num(r.get("advantage")) is not None for r in group.rows)
@@ -341,7 +350,9 @@ def group_item(group: Group, picture: Picture, tags: tuple[str, ...] = KNOWN_TAG
                 "unscored": _unscored(row),
                 "reward": figure(reward),
                 "advantage": _signed(advantage if has_advantage else gap),
-                "is_up": (advantage if has_advantage else gap or 0) or 0,
+                "is_up": (shade := (advantage if has_advantage else gap or 0) or 0),
+                "shade": f"{min(1.0, abs(shade) / 2):.2f}",
+                "in_loss": row.get("in_loss") is not False or not has_advantage,
                 "tokens": as_text(row.get("num_tokens", "")),
                 "is_truncated": bool(row.get("truncated")),
             }
@@ -356,7 +367,10 @@ def group_item(group: Group, picture: Picture, tags: tuple[str, ...] = KNOWN_TAG
         "num_rows": group.num_rows,
         "mean": figure(group.mean),
         "std": figure(group.std),
-        "picture": picture,
+        "fate": FATES.get(group.fate, ""),
+        "is_kept": group.fate in ("", "kept"),
+        "answer": clipped(group.answer, 300),
+        "pictures": list(pictures),
     }
 
 

@@ -17,6 +17,7 @@ from eosin.report.numbers import (
     plural,
     points_with_interval,
 )
+from eosin.report.rl import collapse_of
 from eosin.report.splits import leaks
 from eosin.report.stats import Change, chance_level, lower_end, paired_change
 
@@ -64,6 +65,7 @@ def what_was_trained(run: Run) -> str:
         facts = ([plural(round(steps), "step")] if steps is not None else []) + (
             [duration(stage.info["seconds"])] if num(stage.info.get("seconds")) is not None else []
         )
+        facts = [str(stage.info["algorithm"]), *facts] if stage.info.get("algorithm") else facts
         words = KINDS.get(stage.kind, stage.kind)
         told.append(f"{stage.name} ({', '.join([words, *facts])})")
     return f"{plural(len(done), 'stage')} of training ran: {'; '.join(told)}."
@@ -238,6 +240,8 @@ def _stage_warnings(stage: StageRun) -> list[str]:
     if stage.state == "failed":
         why = f": {stage.info['error']}" if stage.info.get("error") else ""
         return [f"Stage {stage.name} failed{why}."]
+    if stage.state == "collapsed":
+        return [f"Stage {stage.name} was stopped because its policy had collapsed: {collapse_of(stage)}."]
     if stage.state == "unfinished":
         return [f"Stage {stage.name} was started but has no whole checkpoint."]
     if stage.state == "planned":
@@ -247,12 +251,17 @@ def _stage_warnings(stage: StageRun) -> list[str]:
     if shares.get("data", 0) >= MAX_STARVED:
         found.append(f"Data takes {percent(shares['data'], 0)} of the step in {stage.name}: it holds training back.")
     flat = [v for v in (num(r.get("frac_zero_std")) for r in stage.metrics) if v is not None]
-    if flat and sum(flat) / len(flat) > MAX_FLAT_GROUPS:
+    if flat and sum(flat) / len(flat) > MAX_FLAT_GROUPS and not _replaces_groups(stage):
         found.append(
             f"In {stage.name}, {percent(sum(flat) / len(flat), 0)} of the groups had no spread of reward "
             "and taught nothing."
         )
     return found + _overfit_warning(stage)
+
+
+def _replaces_groups(stage: StageRun) -> bool:
+    """Whether groups without variance gave way to fresh prompts (dynamic sampling)."""
+    return any(num(r.get("groups_dropped")) for r in stage.metrics)
 
 
 def _overfit_warning(stage: StageRun) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from eosin.core.errors import ImageError
-from eosin.core.images import read_bytes
+from eosin.core.images import encode_png, read_bytes
 from eosin.core.outcome import Parsed, Unparsed
 from eosin.core.sample import SlideRegion
 from eosin.scoring.events import Checklist, Event
@@ -158,12 +158,11 @@ async def grade(question: str, reference: str, answer: str, judge: Judge) -> Par
 
 
 def _image(view: View) -> Parsed[bytes | None] | Unparsed:
+    """The first image as encoded bytes: the file's own, or a PNG of a slide region."""
     ref = view.item.image
     if ref is None:
         return Parsed(None)
-    if isinstance(ref, SlideRegion):
-        return Unparsed("the judge takes tiles, not slide regions")
     try:
-        return Parsed(read_bytes(ref))
+        return Parsed(encode_png(view.item.open_image()) if isinstance(ref, SlideRegion) else read_bytes(ref))
     except ImageError as exc:
         return Unparsed(exc.message)

@@ -65,6 +65,7 @@ class RewardSet:
         gate_terms: names of the gating terms. They are never dropped.
         missing_gold: what happens where the data (not the reply) has no gold for a term. "unscored" masks the
             item; "drop" leaves the term out for every reply to that item and rescales the other weights.
+        penalties: terms that the training algorithm adds after the gate and after `missing_gold` (`with_overlong`).
         known_faults: cheats that pay in the reward as published, and why; `prove` shows them apart.
     """
 
@@ -75,11 +76,17 @@ class RewardSet:
     gate: Gate = "none"
     gate_terms: tuple[str, ...] = ("format", "accuracy")
     missing_gold: MissingGold = "unscored"
+    penalties: tuple[Weighted, ...] = ()
     known_faults: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def all_parts(self) -> tuple[Weighted, ...]:
+        """Terms of the reward and of the algorithm."""
+        return self.parts + self.penalties
+
+    @property
     def names(self) -> list[str]:
-        return [p.name for p in self.parts]
+        return [p.name for p in self.all_parts]
 
     def described(self) -> dict[str, Any]:
         """What a record says of this reward: label, gate, terms, weights, options and means."""
@@ -89,18 +96,27 @@ class RewardSet:
             "gate": self.gate,
             "missing_gold": self.missing_gold,
             "terms": [{"name": p.name, "weight": p.weight, **p.term.described(self.tools)} for p in self.parts],
-        }
+        } | ({"penalties": self._penalties()} if self.penalties else {})
+
+    def _penalties(self) -> list[dict[str, Any]]:
+        return [{"name": p.name, "weight": p.weight, **p.term.described(self.tools)} for p in self.penalties]
 
     @property
     def maximum(self) -> float:
         """The largest reward a reply can have."""
-        return sum(p.weight * (p.term.high if p.weight > 0 else p.term.low) for p in self.parts)
+        return sum(p.weight * (p.term.high if p.weight > 0 else p.term.low) for p in self.all_parts)
 
     @property
     def minimum(self) -> float:
         """The smallest reward a reply can have."""
         least = sum(p.weight * (p.term.low if p.weight > 0 else p.term.high) for p in self.parts)
-        return {"none": least, "both": min(least, 0.0), "both_or_minus_one": min(least, -1.0)}[self.gate]
+        gated = {"none": least, "both": min(least, 0.0), "both_or_minus_one": min(least, -1.0)}[self.gate]
+        return gated + sum(p.weight * p.term.low for p in self.penalties)
+
+    @property
+    def uses_server(self) -> bool:
+        """Whether a term asks a judge, so that replies are scored side by side."""
+        return any(p.term.uses_server(self.tools) for p in self.all_parts)
 
     def score(self, item: ScoreItem, grammar: Grammar | None = None) -> Outcome:
         """Score one reply. Terms that ask a judge are waited for."""
@@ -108,7 +124,7 @@ class RewardSet:
 
     def score_batch(self, items: Sequence[ScoreItem], grammar: Grammar | None = None) -> list[Outcome]:
         """Score replies in order; judge calls run side by side. Safe inside a running event loop."""
-        if not any(p.term.uses_server(self.tools) for p in self.parts):
+        if not self.uses_server:
             return [self._combine(view, self._rules(view)) for view in self._views(items, grammar)]
         return run_async(self.ascore_batch(items, grammar))
 
@@ -121,7 +137,7 @@ class RewardSet:
 
     def _rules(self, view: View) -> dict[str, Scored | Unscored]:
         results: dict[str, Scored | Unscored] = {}
-        for part in self.parts:
+        for part in self.all_parts:
             if too_long(view.item):
                 results[part.name] = Unscored("reply too long to be a completion")
             elif not part.term.uses_server(self.tools):
@@ -130,7 +146,7 @@ class RewardSet:
 
     async def _ascore(self, view: View) -> Outcome:
         results = self._rules(view)
-        waiting = [p for p in self.parts if p.name not in results]
+        waiting = [p for p in self.all_parts if p.name not in results]
         values = await asyncio.gather(*(p.term.ascore(view) for p in waiting))
         results.update({p.name: v for p, v in zip(waiting, values, strict=True)})
         return self._combine(view, results)
@@ -139,7 +155,7 @@ class RewardSet:
         terms: dict[str, float | None] = {}
         unscored: dict[str, str] = {}
         events: dict[str, dict[str, object]] = {}
-        for part in self.parts:
+        for part in self.all_parts:
             result = results[part.name]
             if isinstance(result, Scored) and result.value == result.value:
                 terms[part.name] = result.value
@@ -148,7 +164,11 @@ class RewardSet:
             else:
                 terms[part.name] = None
                 unscored[part.name] = result.reason if isinstance(result, Unscored) else "not a number"
-        return Outcome(self._total(results, terms), terms, unscored, events)
+        total = self._total(results, terms)
+        for part in self.penalties:
+            value = terms[part.name]
+            total = None if total is None or value is None else total + part.weight * value
+        return Outcome(total, terms, unscored, events)
 
     def _total(self, results: dict[str, Scored | Unscored], terms: dict[str, float | None]) -> float | None:
         total = applicable = 0.0

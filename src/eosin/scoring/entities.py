@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from eosin.core.outcome import Scored, Unparsed, Unscored
 from eosin.core.sample import Entity
-from eosin.scoring.linking import Linker, Signed
+from eosin.knowledge.linker import Linker, Signed
 from eosin.scoring.term import NoGold, Term, Tools, View, register
 from eosin.scoring.text import MAX_BLOCK_CHARS
 
@@ -106,12 +106,17 @@ def encoder_similarity(encode: Callable[[Sequence[str]], Any], names: Sequence[s
     return lambda a, b: float(np.clip(vectors[index[a]] @ vectors[index[b]], 0.0, 1.0))
 
 
+def gold_concept(entity: Entity, linker: Linker) -> str:
+    """The concept of a gold entity: by its name in the lexicon, else its own concept id, else its name."""
+    return linker.concept_of(entity.name) or entity.concept or entity.name.casefold()
+
+
 def gold_concepts(entities: Sequence[Entity], linker: Linker, *, visible_only: bool) -> frozenset[Signed]:
-    """Gold entities as signed concepts: by name in the lexicon, else under the entity's own concept or name."""
+    """Gold entities as signed concepts."""
     found = set()
     for entity in entities:
-        concept = linker.concept_of(entity.name) or entity.concept or entity.name.casefold()
-        if visible_only and (entity.kind in NOT_FINDINGS or linker.kind_of(concept) in NOT_FINDINGS):
+        concept = gold_concept(entity, linker)
+        if visible_only and (entity.kind in NOT_FINDINGS or linker.type_of(concept) in NOT_FINDINGS):
             continue
         found.add((concept, entity.polarity))
     return frozenset(found)
@@ -121,7 +126,7 @@ def substring_names(text: str, linker: Linker, more: Collection[str] = ()) -> fr
     """Names that stand anywhere in the text, as the released code of PathReasoner-R1 looks: preferred names of
     the lexicon and `more`, in lower case."""
     folded = text.casefold()
-    names = {c.names[0].casefold() for c in linker.concepts.values()} | {n.casefold() for n in more}
+    names = {n.casefold() for n in linker.labels()} | {n.casefold() for n in more}
     return frozenset(n for n in names if n in folded)
 
 
@@ -203,7 +208,7 @@ class EntitiesTerm(Term):
         if self.linking == "substring":
             names = [e.name for e in view.item.entities or ()]
             return frozenset((c, "present") for c in substring_names(text, view.tools.links, names))
-        return frozenset(m.signed for m in view.mentions(text))
+        return frozenset(m.signed for m in view.mentions(text) if m.scope == "patient")
 
     def _value(self, view: View, predicted: frozenset[Signed], gold: frozenset[Signed]) -> float | None:
         if self.rule == "hardened":
@@ -217,8 +222,8 @@ class EntitiesTerm(Term):
     def _similarity(self, view: View, concepts: Sequence[str]) -> Similarity:
         linker, tools = view.tools.links, view.tools
         if tools.encode is None:
-            return lambda a, b: trigram_similarity(linker.name_of(a), linker.name_of(b))
-        names = {c: linker.name_of(c) for c in concepts}
+            return lambda a, b: trigram_similarity(linker.label_of(a), linker.label_of(b))
+        names = {c: linker.label_of(c) for c in concepts}
         by_name = encoder_similarity(tools.encode, list(names.values()))
         return lambda a, b: by_name(names[a], names[b])
 
@@ -228,7 +233,7 @@ class EntitiesTerm(Term):
 
 def _events(predicted: frozenset[Signed], gold: frozenset[Signed], tools: Tools) -> dict[str, object]:
     def names(signed: Collection[Signed]) -> list[str]:
-        return sorted(("" if s == "present" else "no ") + tools.links.name_of(c) for c, s in signed)[:50]
+        return sorted(("" if s == "present" else "no ") + tools.links.label_of(c) for c, s in signed)[:50]
 
     return {
         "matched": names(predicted & gold),

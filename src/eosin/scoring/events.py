@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from eosin.core.outcome import Parsed, Unparsed
 from eosin.core.sample import Entity
+from eosin.knowledge.linker import Linker, Mention, Signed
+from eosin.knowledge.words import words_of
 from eosin.scoring.answers import parse_answer
 from eosin.scoring.entities import dice_hardened, gold_concepts, trigram_similarity
-from eosin.scoring.linking import Concept, Linker, Mention, Signed
+from eosin.scoring.linking import named
 from eosin.scoring.shape import repeated_share
 from eosin.scoring.term import View
-from eosin.scoring.text import MAX_BLOCK_CHARS, words_of
+from eosin.scoring.text import MAX_BLOCK_CHARS
 
 SEEN_KINDS = frozenset({"finding", "cell", "tissue", "stain", "marker"})
 MAX_CONCEPTS = 40
@@ -73,8 +75,8 @@ class Checklist:
 def option_linker(choices: tuple[tuple[str, str], ...]) -> Linker:
     """A linker whose concepts are the letters of the options, named by their text or as "option B"."""
     return Linker.of(
-        Concept(letter, (text, f"option {letter}", f"choice {letter}", f"answer {letter}"), "option")
-        for letter, text in choices
+        (named(a, (text, f"option {a}", f"choice {a}", f"answer {a}"), "option") for a, text in choices),
+        as_written=True,
     )
 
 
@@ -82,7 +84,7 @@ def option_mentions(view: View) -> tuple[Mention, ...]:
     """Options named in the think block, with polarity."""
     if not view.item.choices:
         return ()
-    return option_linker(tuple(view.item.choices.items())).mentions(view.block("think"))
+    return option_linker(tuple(view.item.choices.items())).link(view.block("think"))
 
 
 def answered(view: View) -> str | None:
@@ -176,7 +178,7 @@ def grounding(view: View, gold: tuple[Entity, ...]) -> float | None:
     }
 
     def similar(a: str, b: str) -> float:
-        return trigram_similarity(linker.name_of(a), linker.name_of(b))
+        return trigram_similarity(linker.label_of(a), linker.label_of(b))
 
     return dice_hardened(claims, wanted, similar)
 

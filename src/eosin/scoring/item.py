@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from PIL import Image
 from pydantic import ValidationError
 
+from eosin.core.errors import EosinError
+from eosin.core.images import load_image
 from eosin.core.outcome import Parsed, Unparsed
 from eosin.core.prompt import gold_answer
-from eosin.core.sample import Entity, ImageFile, ImageRef, Sample
+from eosin.core.sample import Entity, ImageFile, ImageRef, Origin, Sample, SlideRegion
+
+OpenImage = Callable[[ImageRef], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class ScoreItem:
         num_tokens: tokens of the completion, None where not counted.
         truncated: whether the completion was cut off at the token limit.
         source: name of the data set.
-        extra: whatever a reward of a user may need.
+        extra: whatever a reward of a user may need: all further columns of the source.
+        sample: the whole sample, where the item was made from one: origin, label, caption, boxes, split, ...
+        open_ref: how an image is opened; None opens files and bytes, but no slide regions.
     """
 
     id: str
@@ -53,6 +60,35 @@ class ScoreItem:
     truncated: bool = False
     source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    sample: Sample | None = None
+    open_ref: OpenImage | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """References of all images of the question, in the prompt's order of numbers."""
+        if self.sample is not None:
+            return self.sample.images
+        return () if self.image is None else (self.image,)
+
+    def open_image(self, index: int = 0) -> Image.Image:
+        """Image number `index`, RGB, decoded when it is asked for, at its full size.
+
+        Raises:
+            EosinError: there is no such image, or it cannot be read. In a reward this makes the term unscored.
+        """
+        if not 0 <= index < len(self.images):
+            raise EosinError(f"The question has no image {index}.", found=f"{len(self.images)} images", where=self.id)
+        return (self.open_ref or load_image)(self.images[index])
+
+    def region(self, index: int = 0) -> SlideRegion | None:
+        """Where on which slide image number `index` lies; None where it is a picture of its own."""
+        ref = self.images[index] if 0 <= index < len(self.images) else None
+        return ref if isinstance(ref, SlideRegion) else None
+
+    @property
+    def origin(self) -> Origin | None:
+        """Source, patient, slide, organ, stain, mpp, ...; None where the item was not made from a sample."""
+        return self.sample.origin if self.sample is not None else None
 
     @property
     def answer_text(self) -> str | None:
@@ -66,7 +102,13 @@ class ScoreItem:
         return replace(self, reply=reply, num_tokens=num_tokens, truncated=truncated)
 
 
-def item_from_sample(sample: Sample, reply: str, num_tokens: int | None = None, truncated: bool = False) -> ScoreItem:
+def item_from_sample(
+    sample: Sample,
+    reply: str,
+    num_tokens: int | None = None,
+    truncated: bool = False,
+    open_ref: OpenImage | None = None,
+) -> ScoreItem:
     """A sample and a reply to it, as one item.
 
     A sample without entities counts as not annotated, unless `extra["entities_complete"]` is true.
@@ -89,6 +131,8 @@ def item_from_sample(sample: Sample, reply: str, num_tokens: int | None = None, 
         truncated=truncated,
         source=sample.origin.source,
         extra=sample.extra,
+        sample=sample,
+        open_ref=open_ref,
     )
 
 

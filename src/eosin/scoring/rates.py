@@ -20,7 +20,7 @@ def summarise(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     base rates of true-or-false events; and what is nearly constant, so that it teaches nothing."""
     rows = list(outcomes)
     names = list(dict.fromkeys(name for o in rows for name in o.terms))
-    terms = {name: _spread([o.terms.get(name) for o in rows]) for name in names}
+    terms = {name: _spread([o.terms[name] for o in rows if name in o.terms]) for name in names}
     rates = base_rates(rows)
     constant = [n for n, t in terms.items() if t["n"] > 1 and t["std"] < CONSTANT_STD]
     constant += [n for n, r in rates.items() if r["n"] > 1 and not 1 - CONSTANT_RATE < r["rate"] < CONSTANT_RATE]

@@ -8,23 +8,24 @@ from typing import Any, Literal
 import numpy as np
 
 from eosin.core.outcome import Parsed, Scored, Unparsed, Unscored
+from eosin.knowledge.linker import Linker
+from eosin.knowledge.words import read_words
 from eosin.scoring import checklist
 from eosin.scoring.accuracy import answer_block
 from eosin.scoring.answers import MAX_ANSWER_CHARS, parse_answer
-from eosin.scoring.linking import Linker
 from eosin.scoring.term import NoGold, Term, Tools, View, register
-from eosin.scoring.text import has_hidden, placed_words
+from eosin.scoring.text import has_hidden
 
 _EMPTY_WORDS = frozenset({"a", "an", "the", "of", "in", "is", "are", "with", "and", "or", "to", "by", "this", "it"})
 
 
 def concept_tokens(text: str, linker: Linker) -> Counter[str]:
     """Words of a text with every lexicon name replaced by its concept and polarity, without empty words."""
-    mentions = linker.mentions(text)
-    tokens = [f"{m.concept}/{m.signed[1]}" for m in mentions]
+    mentions = linker.link(text)
+    tokens = [f"{m.concept}/{m.polarity}" for m in mentions]
     spans = iter(mentions)
     current = next(spans, None)
-    for word, start, end in placed_words(text):
+    for word, start, end in read_words(text).placed():
         while current is not None and current.end <= start:
             current = next(spans, None)
         inside = current is not None and current.start <= start and end <= current.end

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 
 from eosin.core.outcome import Parsed, Scored, Unscored
+from eosin.knowledge.words import words_of
 from eosin.scoring.term import Term, View, register
-from eosin.scoring.text import foreign_share, words_of
+from eosin.scoring.text import foreign_share
 
 FREE_SHARE = 0.15
 """Ordinary text repeats this much of itself, such as "is ruled out because of", without blame."""
@@ -51,15 +52,17 @@ def beyond(share: float, free: float = FREE_SHARE) -> float:
 
 
 @register
-class LengthTerm(Term):
-    """1 + the soft overlong punishment, so 0..1. A blank reply earns 0, so that silence is not the safe choice.
+class OverlongTerm(Term):
+    """The soft overlong punishment itself, in -1..0 (DAPO, eq. 13). RL adds it where its algorithm asks for it.
 
     Attributes:
         max_tokens: limit of a completion; None takes the run's own.
         cache_tokens: width of the slope; None means a fifth of max_tokens, as in DAPO (4,096 of 20,480).
     """
 
-    name = "length"
+    name = "overlong"
+    low = -1.0
+    high = 0.0
     max_tokens: int | None = None
     cache_tokens: int | None = None
 
@@ -67,15 +70,26 @@ class LengthTerm(Term):
         limit = self.max_tokens or view.tools.max_tokens
         if limit is None:
             return Unscored("no token limit given (max_tokens)")
-        if not view.item.reply.strip():
-            return Scored(0.0, {"reason": "blank reply"})
         if view.item.num_tokens is None:
             return Unscored("num_tokens not given")
         cache = self.cache_tokens if self.cache_tokens is not None else max(1, limit // 5)
-        punished = soft_overlong(view.item.num_tokens, limit, cache)
-        if view.item.truncated:
-            punished = -1.0
-        return Scored(1.0 + punished, {"num_tokens": view.item.num_tokens, "max_tokens": limit})
+        punished = -1.0 if view.item.truncated else soft_overlong(view.item.num_tokens, limit, cache)
+        return Scored(punished, {"num_tokens": view.item.num_tokens, "max_tokens": limit})
+
+
+@register
+class LengthTerm(OverlongTerm):
+    """1 + the soft overlong punishment, so 0..1. A blank reply earns 0, so that silence is not the safe choice."""
+
+    name = "length"
+    low = 0.0
+    high = 1.0
+
+    def score(self, view: View) -> Scored | Unscored:
+        if not view.item.reply.strip() and (self.max_tokens or view.tools.max_tokens) is not None:
+            return Scored(0.0, {"reason": "blank reply"})
+        punished = super().score(view)
+        return Scored(1.0 + punished.value, punished.events) if isinstance(punished, Scored) else punished
 
 
 @register

@@ -23,7 +23,7 @@ from eosin.scoring.text import MAX_BLOCK_CHARS, MAX_REPLY_CHARS
 
 if TYPE_CHECKING:
     from eosin.scoring.judge import Judge
-    from eosin.scoring.linking import Linker, Mention
+    from eosin.knowledge.linker import Linker, Mention
 
 ENTRY_POINT_GROUP = "eosin.rewards"
 
@@ -69,9 +69,9 @@ class Tools:
     def links(self) -> Linker:
         if self.linker is not None:
             return self.linker
-        from eosin.scoring.linking import builtin_linker
+        from eosin.knowledge.linker import Linker
 
-        return builtin_linker()
+        return Linker.builtin()
 
 
 class View:
@@ -117,11 +117,11 @@ class View:
         return linker_of_names(unknown) if unknown else None
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
-        """Entities named in a text, with polarity; remembered per text."""
+        """Entities named in a text, with polarity; remembered per text. What is ambiguous counts as not named."""
         if text not in self._mentions:
-            found = self.tools.links.mentions(text)
+            found = tuple(m for m in self.tools.links.link(text) if not m.alternatives)
             if self._gold_names is not None:
-                found = self._with_gold(found, self._gold_names.mentions(text))
+                found = self._with_gold(found, self._gold_names.link(text))
             self._mentions[text] = found
         return self._mentions[text]
 
@@ -133,9 +133,9 @@ class View:
 
     def kind_of(self, concept: str) -> str:
         """The kind of a concept, in the lexicon or among the gold entities."""
-        if concept not in self.tools.links.concepts and self._gold_names is not None:
-            return self._gold_names.kind_of(concept)
-        return self.tools.links.kind_of(concept)
+        if concept not in self.tools.links and self._gold_names is not None:
+            return self._gold_names.type_of(concept)
+        return self.tools.links.type_of(concept)
 
     def _concepts(self, *texts: str) -> frozenset[str]:
         return frozenset(m.concept for text in texts for m in self.mentions(text[:MAX_BLOCK_CHARS]))

@@ -1,4 +1,4 @@
-"""Text as the rules read it: one Unicode form, hidden characters found, words with their places.
+"""Text as the rules read it: one Unicode form, hidden characters found. Words are those of `eosin.knowledge.words`.
 
 Everything here is linear in the length of the text.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from functools import lru_cache
 
 MAX_REPLY_CHARS = 2_000_000
 """A longer reply is not read at all. No model of ours can write one in a single completion."""
@@ -25,24 +23,6 @@ _HIDDEN = re.compile(
 )
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−﹘﹣－", "-"))
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00b4": "'", "`": "'"})
-_WORD = re.compile(r"[^\W_]+")
-
-# British and older spellings that stand for the same word.
-_SPELLINGS = (
-    ("tumour", "tumor"), ("colour", "color"), ("fibre", "fiber"), ("centre", "center"), ("grey", "gray"),
-    ("haem", "hem"), ("anaem", "anem"), ("oedema", "edema"), ("oesoph", "esoph"), ("leucocyt", "leukocyt"),
-    ("leukaem", "leukem"), ("ischaem", "ischem"), ("caecum", "cecum"), ("faec", "fec"), ("coeliac", "celiac"),
-    ("uraem", "urem"), ("orrhoea", "orrhea"), ("isation", "ization"), ("ising", "izing"), ("ised", "ized"),
-)  # fmt: skip
-_PLURALS = {
-    "nuclei": "nucleus", "nucleoli": "nucleolus", "mitoses": "mitosis", "metastases": "metastasis",
-    "diagnoses": "diagnosis", "fibroses": "fibrosis", "necroses": "necrosis", "villi": "villus",
-    "carcinomata": "carcinoma", "adenomata": "adenoma", "lumina": "lumen", "lumens": "lumen", "septa": "septum",
-    "papillae": "papilla", "bronchi": "bronchus", "foci": "focus",
-    "hyperplasias": "hyperplasia", "bacilli": "bacillus", "thrombi": "thrombus", "emboli": "embolus",
-    "fungi": "fungus", "hyphae": "hypha", "lymphomata": "lymphoma", "apoptoses": "apoptosis",
-}  # fmt: skip
-
 
 def has_hidden(text: str) -> bool:
     """Whether the text holds characters that no reader sees (controls, zero-width, direction marks)."""
@@ -63,56 +43,6 @@ def plain(text: str) -> str:
 def norm(text: str) -> str:
     """What two option texts are compared by. Signs such as + - < % are kept: CD20+ is not CD20-."""
     return plain(without_hidden(text)).casefold().strip(" .;,:*_\"'")
-
-
-@lru_cache(maxsize=65536)
-def fold(word: str) -> str:
-    """One word in lower case, American spelling, singular.
-
-    >>> fold("Tumours"), fold("nuclei"), fold("mitoses"), fold("CD3")
-    ('tumor', 'nucleus', 'mitosis', 'cd3')
-    """
-    if not word.isascii():
-        word = unicodedata.normalize("NFKC", word)
-    word = word.casefold()
-    if len(word) < 4:
-        return word
-    for old, new in _SPELLINGS:
-        if old in word:
-            word = word.replace(old, new)
-    if word in _PLURALS:
-        return _PLURALS[word]
-    return _singular(word)
-
-
-def _singular(word: str) -> str:
-    if not word.endswith("s") or word.endswith(("ss", "us", "is")) or any(c.isdigit() for c in word):
-        return word
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("ches", "shes", "xes", "sses")):
-        return word[:-2]
-    return word[:-1]
-
-
-def words_of(text: str) -> list[str]:
-    """The folded words of a text, in order."""
-    return [fold(m) for m in _WORD.findall(unicodedata.normalize("NFKC", text))]
-
-
-Placed = Sequence[tuple[str, int, int]]
-
-
-def placed_words(text: str) -> Placed:
-    """Folded words with their places [start, end) in `text`. Short texts are remembered."""
-    return _remembered(text) if len(text) < 20_000 else _placed(text)
-
-
-def _placed(text: str) -> Placed:
-    return [(fold(m.group()), *m.span()) for m in _WORD.finditer(text)]
-
-
-_remembered = lru_cache(maxsize=1024)(_placed)
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")

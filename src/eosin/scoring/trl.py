@@ -5,17 +5,24 @@ A None row is masked by TRL itself (its advantage is set to 0 and it is left out
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from PIL import Image
+
+from eosin.core.errors import EosinError
+from eosin.core.images import RegionReader, load_image
+from eosin.core.outcome import Unparsed
 from eosin.core.reply import Grammar
-from eosin.core.sample import Sample
-from eosin.scoring.compose import Outcome, RewardSet
+from eosin.core.sample import ImageRef, Sample
+from eosin.scoring.by_source import Rewards, SourceRewards
+from eosin.scoring.compose import Outcome
 from eosin.scoring.item import ScoreItem, item_from_sample
 from eosin.scoring.rates import base_rates, summarise
 
 KEPT_OUTCOMES = 4096
+KEPT_IMAGES = 8
 OnBatch = Callable[[list[ScoreItem], list[Outcome]], None]
 
 
@@ -38,6 +45,24 @@ def _content(content: object) -> str:
     return ""
 
 
+class ImageOpener:
+    """Opens images for rewards. The last few are kept: the replies of a group follow each other on one image."""
+
+    def __init__(self, read_region: RegionReader | None = None, keep: int = KEPT_IMAGES) -> None:
+        self._read_region = read_region
+        self._keep = keep
+        self._kept: OrderedDict[ImageRef, Image.Image] = OrderedDict()
+
+    def __call__(self, ref: ImageRef) -> Image.Image:
+        """A copy, so that a reward that draws into it changes nobody else's."""
+        if ref not in self._kept:
+            self._kept[ref] = load_image(ref, self._read_region)
+            while len(self._kept) > self._keep:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(ref)
+        return self._kept[ref].copy()
+
+
 class TrlReward:
     """A TRL reward function: `GRPOTrainer(reward_funcs=[TrlReward(rewards, items=samples_by_id)])`.
 
@@ -45,25 +70,33 @@ class TrlReward:
     the token count comes, and `log_extra` and `log_metric`, through which every term is logged under its own name.
 
     Args:
-        rewards: the reward set.
-        samples: id to sample.
+        rewards: the reward set, or a set a source (`by_source.stage_rewards` makes either from a recipe).
+        samples: id to sample. Rewards see the whole sample and can open its images.
         grammar: another grammar than the set's.
         max_tokens: a completion with this many tokens and without the end token counts as truncated.
         eos_token_ids: end tokens, to tell a truncated completion from one that just fits.
         on_batch: called with items and outcomes, for rollouts on disk.
+        read_region: how slide regions are read, for rewards that look at the image.
+
+    Raises:
+        EosinError: samples of a source that has no rewards.
     """
 
     def __init__(
         self,
-        rewards: RewardSet,
+        rewards: Rewards,
         samples: Mapping[str, Sample],
         *,
         grammar: Grammar | None = None,
         max_tokens: int | None = None,
         eos_token_ids: Sequence[int] = (),
         on_batch: OnBatch | None = None,
+        read_region: RegionReader | None = None,
     ) -> None:
+        if isinstance(rewards, SourceRewards):
+            rewards.check(s.origin.source for s in samples.values())
         self.rewards = rewards
+        self.open_ref = ImageOpener(read_region)
         self.samples = samples
         self.grammar = grammar
         self.max_tokens = max_tokens
@@ -80,10 +113,17 @@ class TrlReward:
         **columns: Any,
     ) -> list[float | None]:
         """Totals in order, None where unscored."""
+        if "id" not in columns:
+            raise EosinError(
+                "The rows of the trainer have no ids, so no sample can be found for them.",
+                expected="the column id",
+                found=", ".join(sorted(columns)) or "no columns",
+                next_step="give GRPOConfig remove_unused_columns=False and a data set with the column id",
+            )
         items = self.items(completions, completion_ids, columns["id"])
         outcomes = self.rewards.score_batch(items, self.grammar)
         self.last.extend(outcomes)
-        self._log(outcomes, columns.get("log_extra"), columns.get("log_metric"))
+        self._log(items, outcomes, columns.get("log_extra"), columns.get("log_metric"))
         if self.on_batch is not None:
             self.on_batch(items, outcomes)
         return [o.total for o in outcomes]
@@ -101,6 +141,7 @@ class TrlReward:
                     completion_text(completion),
                     None if tokens is None else len(tokens),
                     self._truncated(tokens),
+                    self.open_ref,
                 )
             )
         return made
@@ -110,19 +151,40 @@ class TrlReward:
             return False
         return int(tokens[-1]) not in self.eos_token_ids
 
-    def _log(self, outcomes: list[Outcome], log_extra: Any, log_metric: Any) -> None:
-        for name in self.rewards.names:
-            values = [o.terms[name] for o in outcomes]
-            if log_extra is not None:
-                log_extra(name, values)
-            scored = [v for v in values if v is not None]
-            if log_metric is not None:
-                if scored:
-                    log_metric(f"reward/{name}", sum(scored) / len(scored))
-                log_metric(f"reward/{name}/unscored", 1 - len(scored) / max(1, len(values)))
+    def _log(self, items: list[ScoreItem], outcomes: list[Outcome], log_extra: Any, log_metric: Any) -> None:
+        if log_extra is not None:
+            for name in self.rewards.names:
+                log_extra(name, [o.terms.get(name) for o in outcomes])
         if log_metric is not None:
-            for event, rate in base_rates(outcomes).items():
-                log_metric(f"reward/{event}", rate["rate"])
+            for key, value in self.metrics(items, outcomes).items():
+                log_metric(key, value)
+
+    def metrics(self, items: Sequence[ScoreItem], outcomes: Sequence[Outcome]) -> dict[str, float]:
+        """Numbers of one batch: mean and unscored share of every term, over the replies that have it; base rates of
+        events; the share of replies that do not parse; and the mean total of every source, where there are several."""
+        found: dict[str, float] = {}
+        for name in self.rewards.names:
+            values = [o.terms[name] for o in outcomes if name in o.terms]
+            scored = [v for v in values if v is not None]
+            if scored:
+                found[f"reward/{name}"] = sum(scored) / len(scored)
+            if values:
+                found[f"reward/{name}/unscored"] = 1 - len(scored) / len(values)
+        found |= {f"reward/{event}": rate["rate"] for event, rate in base_rates(outcomes).items()}
+        if items:
+            found["unparsed_rate"] = sum(self._is_unparsed(i) for i in items) / len(items)
+        if isinstance(self.rewards, SourceRewards):
+            for source in sorted({i.source for i in items}):
+                totals = [
+                    o.total for i, o in zip(items, outcomes, strict=True) if i.source == source and o.total is not None
+                ]
+                if totals:
+                    found[f"reward_of/{source}"] = sum(totals) / len(totals)
+        return found
+
+    def _is_unparsed(self, item: ScoreItem) -> bool:
+        rewards = self.rewards.set_of(item.source) if isinstance(self.rewards, SourceRewards) else self.rewards
+        return isinstance((self.grammar or rewards.grammar).parse(item.reply), Unparsed)
 
     def summary(self) -> dict[str, Any]:
         """Spread, base rates and nearly constant terms over the last outcomes, for the record of a run."""

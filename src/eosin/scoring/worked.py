@@ -6,11 +6,11 @@ import re
 
 from eosin.core.reply import Grammar
 from eosin.core.sample import Entity
+from eosin.knowledge.linker import Linker
 from eosin.scoring import quantities
-from eosin.scoring.entities import NOT_FINDINGS
+from eosin.scoring.entities import NOT_FINDINGS, gold_concept
 from eosin.scoring.events import SEEN_KINDS
 from eosin.scoring.item import ScoreItem
-from eosin.scoring.linking import Linker
 from eosin.scoring.term import Tools, View
 
 _SPARE_FEATURES = ("nuclear atypia", "lymphocyte", "fibroblast", "desmoplasia", "oedema", "congestion", "calcification")
@@ -27,7 +27,7 @@ _SPARE_ANSWERS = ("meningioma", "lipoma", "seminoma", "gastritis", "thymoma")
 
 def lexicon_text(linker: Linker, limit: int = 2000) -> str:
     """Names of the lexicon in a row, for the dump."""
-    return ", ".join([c.names[0] for c in linker.concepts.values()][:limit])
+    return ", ".join(linker.labels()[:limit])
 
 
 def wrong_answer(item: ScoreItem, tools: Tools) -> str:
@@ -46,7 +46,7 @@ def wrong_answer(item: ScoreItem, tools: Tools) -> str:
     number = re.match(r"[+-]?\d+", gold.strip())
     if number:
         return str(int(number.group()) + 1) + gold.strip()[number.end() :]
-    named = {m.concept for m in tools.links.mentions(gold)}
+    named = {m.concept for m in tools.links.link(gold)}
     return next(a for a in _SPARE_ANSWERS if a not in named and a not in gold.casefold())
 
 
@@ -101,7 +101,7 @@ def usable_findings(view: View) -> list[Entity]:
     """Gold entities that are findings: visible, and named neither by the question, its options nor the answer."""
     found = []
     for entity in view.item.entities or ():
-        concept = view.tools.links.concept_of(entity.name) or entity.concept or entity.name.casefold()
+        concept = gold_concept(entity, view.tools.links)
         hidden = entity.kind in NOT_FINDINGS or view.kind_of(concept) in NOT_FINDINGS
         if not hidden and concept not in view.asked_or_gold:
             found.append(entity)
@@ -111,7 +111,7 @@ def usable_findings(view: View) -> list[Entity]:
 def _feature(view: View) -> str:
     """Something seen that can serve as a reason: a present gold finding, else one that the data speaks of."""
     for entity in usable_findings(view):
-        concept = view.tools.links.concept_of(entity.name) or entity.concept or entity.name.casefold()
+        concept = gold_concept(entity, view.tools.links)
         if entity.polarity == "present" and view.kind_of(concept) in SEEN_KINDS:
             return entity.name
     for text in filter(None, (view.item.reference.findings, view.item.reference.think)):

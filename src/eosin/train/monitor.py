@@ -155,6 +155,7 @@ _NAMES = {
     "clip_ratio/high_mean": "clip_high",
     "clip_ratio/region_mean": "clip_fraction",
     "mean_token_accuracy": "token_accuracy",
+    "eval_mean_token_accuracy": "eval_token_accuracy",
 }
 # Said twice by TRL: our one reward function is the reward, and the extremes over ranks are those of one rank.
 _LEFT_OUT = {

@@ -192,7 +192,7 @@ def refuse(checks: Checks, where: str) -> None:
     """Stop where a check fails; `shared` is not judged here, because the plain path can take over."""
     if not checks.round_trip <= checks.tolerance:
         raise EosinError(
-            "The generator and the trainer do not see the same thing: their log-probabilities of one completion differ.",
+            "The generator and the trainer do not see the same thing: their log-probabilities differ.",
             expected=f"at most {checks.tolerance:.0e} nats a token",
             found=f"{checks.round_trip:.1e}",
             where=where,

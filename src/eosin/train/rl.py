@@ -25,6 +25,7 @@ from eosin.scoring.trl import TrlReward
 from eosin.train import preflight
 from eosin.train.collapse import CollapseCallback
 from eosin.train.data import rl_row, rows_dataset, subset
+from eosin.train.difficulty import prompts_in_band
 from eosin.train.groups import Group
 from eosin.train.heldout import HeldOutCallback, held_out
 from eosin.train.monitor import MetricsCallback, StepClock
@@ -38,7 +39,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def run(settings: RlStage, ctx: StageContext) -> StageResult:
     """Train the policy that `ctx.loaded` holds, which is the checkpoint of the stage before."""
-    train = prompts_of(settings, ctx)
+    train, band = prompts_of(settings, ctx)
     freeze(ctx.loaded.model, set(settings.freeze))
     clock = StepClock()
     rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in train})
@@ -77,13 +78,18 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         "checks": preflight.as_record(checks),
         "path": path_of(trainer),
         "rollouts": trainer.counts.__dict__,
+        "difficulty": band,
     }
     return result
 
 
-def prompts_of(settings: RlStage, ctx: StageContext) -> list[Sample]:
-    """Training samples with an answer."""
-    train = subset([s for s in ctx.train if s.answer is not None], settings.max_samples, ctx.seed)
+def prompts_of(settings: RlStage, ctx: StageContext) -> tuple[list[Sample], dict[str, Any] | None]:
+    """Training samples with an answer, those of the asked difficulty; and what the band kept and dropped."""
+    train = [s for s in ctx.train if s.answer is not None]
+    band: dict[str, Any] | None = None
+    if settings.difficulty is not None:
+        train, band = prompts_in_band(train, settings.difficulty, ctx.folder)
+    train = subset(train, settings.max_samples, ctx.seed)
     num_groups = settings.batch_size // settings.num_generations
     if len(train) < num_groups:
         raise EosinError(
@@ -92,7 +98,7 @@ def prompts_of(settings: RlStage, ctx: StageContext) -> list[Sample]:
             found=str(len(train)),
             where=f"stages.{ctx.name}",
         )
-    return train
+    return train, band
 
 
 def _pictures_by_id(train: list[Sample], ctx: StageContext, settings: RlStage) -> Any:

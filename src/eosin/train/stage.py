@@ -46,7 +46,7 @@ class StageContext:
         parents: artifacts that the stage is made from.
         grammar: of the reply; written into the checkpoint, so that exams and serving use the same.
         prompt: how questions are put and gold answers written.
-        cache_folder: where a frozen tower's output is kept for the stages of one run; by default the stage's own folder.
+        cache_folder: where a frozen tower's output is kept for all stages of a run; by default the stage's own folder.
         picture_cache: decoded pictures by the area in pixels that the model keeps; a run hands it from stage to stage.
     """
 

@@ -297,6 +297,7 @@ class SharedPrefixTrainer(GroupTrainer):
         return [{k: v for k, v in row.items() if k != "images"} for g in groups for row in g.rows]
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
+        self._buffered_inputs: list[dict[str, Any]] | None
         parts = self.args.steps_per_generation
         if self._step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
