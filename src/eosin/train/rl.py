@@ -230,6 +230,7 @@ def grpo_arguments(settings: RlStage, ctx: StageContext, num_prompts: int) -> di
         "top_p": 1.0,
         "top_k": 0,
         "beta": algorithm.beta,
+        "use_bias_correction_kl": algorithm.unbiased_kl,
         "epsilon": algorithm.epsilon,
         "epsilon_high": algorithm.epsilon_high,
         "loss_type": algorithm.loss_type,
