@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eosin.phantom.noise import F32, F64
-from eosin.phantom.planes import Planes, cover
+from eosin.phantom.planes import Planes, cover, fresh_seed
 
 Rng = np.random.Generator
 
@@ -74,6 +74,18 @@ class _Outline:
     amplitude: F64
     phase: F64
 
+    def edge_towards(self, u: F32, v: F32) -> F32:
+        """The same factor in the direction of (u, v), a unit vector of the ellipse's own parameter."""
+        z = np.empty(u.shape, dtype=np.complex64)
+        z.real, z.imag = u, v
+        wave = (self.amplitude * np.exp(1j * self.phase)).astype(np.complex64)
+        total = wave[-1] * z
+        for factor in wave[-2::-1]:  # Horner: the sum of wave[k] z^(k + 2), whose real part is the sum of cosines
+            total += factor
+            total *= z
+        total *= z
+        return 1 + total.real
+
     def edge(self, t: F64) -> F64:
         """Factor on the ellipse at parameter t: shape of t."""
         orders = np.arange(2, 2 + len(self.amplitude))
@@ -102,8 +114,9 @@ def paint_gland(planes: Planes, x: float, y: float, style: GlandStyle, rng: Rng,
         return
     rows, cols, distance, local_u, local_v = patch
     free = ~planes.taken[rows, cols]
-    inside = cover(distance) * free
-    if inside.sum() < 0.4 * np.maximum(cover(distance).sum(), 1):
+    whole = cover(distance)
+    inside = whole * free
+    if inside.sum() < 0.4 * max(whole.sum(), 1):
         return
     wall = min(rng.uniform(*style.wall_um), 0.8 * half)
     filled = style.lumen if rng.random() < style.lumen_share else "clear"
@@ -131,23 +144,22 @@ def paint_gland(planes: Planes, x: float, y: float, style: GlandStyle, rng: Rng,
 def _patch(planes: Planes, o: _Outline) -> tuple[slice, slice, F32, F32, F32] | None:
     """The gland's pixels: slices, signed distance to its outline in µm, and its own coordinates in µm."""
     window = planes.window
-    reach = 1.35 * max(o.a, o.b) + 3
-    c0 = int(max(0, (o.x - reach - window.x0_um) // window.mpp))
-    c1 = int(min(window.width_px, (o.x + reach - window.x0_um) // window.mpp + 1))
-    r0 = int(max(0, (o.y - reach - window.y0_um) // window.mpp))
-    r1 = int(min(window.height_px, (o.y + reach - window.y0_um) // window.mpp + 1))
+    x, y, _ = o.point(_TURN, -5.0)  # the basement membrane lies outside the outline
+    c0 = int(max(0, (x.min() - window.x0_um) // window.mpp))
+    c1 = int(min(window.width_px, (x.max() - window.x0_um) // window.mpp + 2))
+    r0 = int(max(0, (y.min() - window.y0_um) // window.mpp))
+    r1 = int(min(window.height_px, (y.max() - window.y0_um) // window.mpp + 2))
     if c1 - c0 < 2 or r1 - r0 < 2:
         return None
     dx = (window.xs()[c0:c1] - o.x)[None, :].astype(np.float32)
     dy = (window.ys()[r0:r1] - o.y)[:, None].astype(np.float32)
     cos, sin = np.float32(np.cos(o.angle)), np.float32(np.sin(o.angle))
     u, v = cos * dx + sin * dy, -sin * dx + cos * dy
-    t = np.arctan2(v / o.b, u / o.a)
-    edge = np.interp(t, _TURN, o.edge(_TURN)).astype(np.float32)
-    rho = np.sqrt((u / o.a) ** 2 + (v / o.b) ** 2) / edge
-    scale = np.sqrt((u**2 + v**2) / np.maximum((u / o.a) ** 2 + (v / o.b) ** 2, 1e-6))
-    distance = ((1 - rho) * (0.5 * scale + 0.5 * o.b) * edge).astype(np.float32)
-    if (distance > 0).sum() < 12:
+    p, q = u * np.float32(1 / o.a), v * np.float32(1 / o.b)
+    rho = np.sqrt(p * p + q * q) + np.float32(1e-6)
+    edge = o.edge_towards(p / rho, q / rho)
+    distance = (edge - rho) * (np.float32(0.5) * np.sqrt(u * u + v * v) / rho + np.float32(0.5 * o.b))
+    if np.count_nonzero(distance > 0) < 12:
         return None
     return slice(r0, r1), slice(c0, c1), distance, u, v
 
@@ -161,19 +173,19 @@ def _paint_wall(
 ) -> None:  # fmt: skip
     lumen = cover(open_um) * inside
     wall = inside - lumen
-    grain = 1 + 0.1 * rng.standard_normal(inside.shape).astype(np.float32)
-    apical = np.clip(1.15 - 0.02 * np.maximum(distance, 0), 0.7, 1.2)
-    for plane, value in ((planes.eosin, style.cytoplasm * apical * grain), (planes.haem, style.basophilia * apical)):
-        plane[rows, cols] = plane[rows, cols] * (1 - inside) + value * wall
-    planes.red[rows, cols] *= 1 - inside
-    planes.mucin[rows, cols] *= 1 - inside
-    planes.glass[rows, cols] = planes.glass[rows, cols] * (1 - inside)
+    rest = 1 - inside
+    grain = 1 + np.float32(0.1) * planes.grain(rows, cols, fresh_seed(rng))
+    wall *= np.clip(np.float32(1.15) - np.float32(0.02) * distance, 0.7, 1.15)
+    for plane in (planes.eosin, planes.haem, planes.red, planes.mucin, planes.glass):
+        plane[rows, cols] *= rest
+    planes.eosin[rows, cols] += np.float32(style.cytoplasm) * wall * grain
+    planes.haem[rows, cols] += np.float32(style.basophilia) * wall
     if filled == "mucus":
         planes.mucin[rows, cols] += 0.4 * lumen * grain
     if filled != "necrosis":
         planes.glass[rows, cols] = np.maximum(planes.glass[rows, cols], lumen)
-    membrane = np.exp(-((distance + 1.0) ** 2) / 1.2) * (~planes.taken[rows, cols])
-    planes.eosin[rows, cols] += 0.3 * membrane
+    membrane = np.exp(np.float32(-1 / 1.2) * (distance + np.float32(1)) ** 2) * (~planes.taken[rows, cols])
+    planes.eosin[rows, cols] += np.float32(0.3) * membrane
     planes.taken[rows, cols] |= inside > 0.5
     planes.no_cells[rows, cols] |= distance > -2.5
 
@@ -191,22 +203,21 @@ def _ring_nuclei(
         x, y, inward = o.point(t, np.clip(depth, 3.0, 0.8 * wall))
         keep = (rng.random(num) < (1.0 if row == 0 else 0.6)) & _mine(planes, own, x, y)
         lean = rng.normal(0, 0.12 if style.rows == 1 else 0.22, num)
-        planes.put(style.nucleus, x[keep], y[keep], inward[keep] + lean[keep], rng.random(int(keep.sum())),
-                   style.strength)  # fmt: skip
+        planes.put(style.nucleus, x[keep], y[keep], inward[keep] + lean[keep], rng.random(num)[keep], style.strength)
     if style.goblets > 0:
         places = max(4, int(perimeter / 12.5))
         t = (np.arange(places) + rng.uniform(0, 1)) * 2 * np.pi / places + rng.normal(0, 0.05, places)
         t = t[rng.random(places) < style.goblets]
         x, y, inward = o.point(t, 0.56 * wall + rng.normal(0, 0.8, len(t)))
         keep = _mine(planes, own, x, y)
-        drawn.goblets += planes.put("goblet", x[keep], y[keep], inward[keep], rng.random(int(keep.sum())))
+        drawn.goblets += planes.put("goblet", x[keep], y[keep], inward[keep], rng.random(len(t))[keep])
     mitoses = rng.poisson(style.mitoses)
     if not mitoses:
         return 0
     t = rng.uniform(0, 2 * np.pi, mitoses)
     x, y, inward = o.point(t, rng.uniform(0.4, 0.7, mitoses) * wall)
     keep = _mine(planes, own, x, y)
-    return planes.put("mitosis", x[keep], y[keep], inward[keep] + np.pi / 2, rng.random(int(keep.sum())))
+    return planes.put("mitosis", x[keep], y[keep], inward[keep] + np.pi / 2, rng.random(mitoses)[keep])
 
 
 def _mine(planes: Planes, own: np.ndarray, x: F64, y: F64) -> np.ndarray:
@@ -226,7 +237,8 @@ def _holes(o: _Outline, u: F32, v: F32, distance: F32, style: GlandStyle, rng: R
         if all(np.hypot(cu - a, cv - b) > r + c + 9 for a, b, c in centres):
             centres.append((cu, cv, r))
     for cu, cv, r in centres:
-        best = np.maximum(best, r - np.hypot(u - cu, v - cv))
+        away = np.sqrt((u - np.float32(cu)) ** 2 + (v - np.float32(cv)) ** 2)
+        np.maximum(best, np.float32(r) - away, out=best)
     return np.minimum(best, distance - 9)
 
 
@@ -267,7 +279,7 @@ def _fill_lumen(planes: Planes, rows: slice, cols: slice, open_um: F32, filled: 
     if filled == "pus":
         planes.put("neutrophil", x, y, rng.uniform(0, 6.28, num), rng.random(num))
         return
-    smudge = 0.75 + 0.25 * rng.standard_normal(core.shape).astype(np.float32)
+    smudge = np.float32(0.75) + np.float32(0.25) * planes.grain(rows, cols, fresh_seed(rng))
     planes.eosin[rows, cols] = planes.eosin[rows, cols] * (1 - core) + smudge * core
     planes.glass[rows, cols] *= 1 - core
     planes.put("debris", x, y, rng.uniform(0, 6.28, num), rng.random(num))

@@ -58,6 +58,13 @@ class Window:
     def y1_um(self) -> float:
         return self.y0_um + self.height_px * self.mpp
 
+    def part(self, rows: slice, cols: slice) -> Window:
+        """The window of the pixels [rows, cols]."""
+        return Window(
+            self.x0_um + cols.start * self.mpp, self.y0_um + rows.start * self.mpp,
+            cols.stop - cols.start, rows.stop - rows.start, self.mpp,
+        )  # fmt: skip
+
     def xs(self) -> F64:
         """Pixel centres along x, µm, shape (width,)."""
         return np.asarray(self.x0_um + (np.arange(self.width_px) + 0.5) * self.mpp, dtype=np.float64)
@@ -80,6 +87,11 @@ class Window:
         return inside_x & (y >= self.y0_um - margin_um) & (y < self.y1_um + margin_um)
 
 
+def _turned(angle: F64) -> F32:
+    """Angles reduced to one turn in double precision, so that the fast single-precision sine is exact enough."""
+    return np.asarray(angle - 2 * np.pi * np.rint(angle * (0.5 / np.pi)), dtype=np.float32)
+
+
 class Waves:
     """A smooth random field: a sum of plane waves with seeded directions, lengths and phases.
 
@@ -98,10 +110,10 @@ class Waves:
 
     def grid(self, xs: F64, ys: F64) -> F32:
         """The field at every (y, x) of a grid: shape (len(ys), len(xs))."""
-        ax = np.outer(self._kx, xs) + self._phase[:, None]
-        by = np.outer(self._ky, ys)
-        rows = np.concatenate([np.cos(by), np.sin(by)]).astype(np.float32)
-        cols = np.concatenate([np.sin(ax), np.cos(ax)]).astype(np.float32) * np.float32(self._scale)
+        ax = _turned(np.outer(self._kx, xs) + self._phase[:, None])
+        by = _turned(np.outer(self._ky, ys))
+        rows = np.concatenate([np.cos(by), np.sin(by)])
+        cols = np.concatenate([np.sin(ax), np.cos(ax)]) * np.float32(self._scale)
         return np.asarray(rows.T @ cols, dtype=np.float32)
 
     def at(self, x: F64, y: F64) -> F64:
@@ -136,7 +148,7 @@ def lattice(
     jitter: float,
     angle: float = 0.0,
     margin_um: float = 0.0,
-    columns: int = 6,
+    columns: int = 3,
 ) -> Sites:
     """Sites of a rotated brick lattice, each moved by up to `jitter` of a step, that fall near the window.
 
@@ -160,23 +172,56 @@ def lattice(
 
 
 _BANK_SIZE = 1024
+STEPS = 32  # banks hold whole steps of 1/32 standard deviation, one byte each: four times less to read
 BANK_UM = 0.5
+DIRECTIONS = 5
+I8 = NDArray[np.int8]
 
 
-@lru_cache(maxsize=8)
-def fibre_bank(along_um: float, across_um: float, seed: int = 7) -> F32:
-    """A periodic texture of streaks, (1024, 1024) at 0.5 µm, streaks along axis 1; mean 0, variance 1."""
-    rng = np.random.default_rng(seed)
-    freq = np.fft.fftfreq(_BANK_SIZE)
-    long = np.exp(-2 * (np.pi * freq * along_um / BANK_UM) ** 2)
-    short = np.exp(-2 * (np.pi * freq * across_um / BANK_UM) ** 2)
-    white = np.fft.fft2(rng.standard_normal((_BANK_SIZE, _BANK_SIZE)))
-    field = np.fft.ifft2(white * np.outer(short, long)).real
-    return np.asarray((field - field.mean()) / field.std(), dtype=np.float32)
+def _as_steps(field: NDArray[np.floating]) -> I8:
+    scaled = (field - field.mean()) * (STEPS / field.std())
+    return np.clip(np.rint(scaled), -127, 127).astype(np.int8)
 
 
-def sample_bank(bank: F32, along_um: NDArray[np.floating], across_um: NDArray[np.floating]) -> F32:
-    """Nearest texture value at positions in µm (any shape); the texture repeats every 512 µm."""
-    col = (along_um * (1.0 / BANK_UM)).astype(np.int32) & (_BANK_SIZE - 1)
-    row = (across_um * (1.0 / BANK_UM)).astype(np.int32) & (_BANK_SIZE - 1)
-    return np.asarray(bank.ravel()[row * _BANK_SIZE + col])
+@lru_cache(maxsize=4)
+def white_bank(seed: int = 11) -> I8:
+    """White noise, (1024, 1024), mean 0, standard deviation 32."""
+    return _as_steps(np.random.default_rng(seed).standard_normal((_BANK_SIZE, _BANK_SIZE), dtype=np.float32))
+
+
+@lru_cache(maxsize=1)
+def _white_spectrum() -> NDArray[np.complex64]:
+    return np.asarray(np.fft.rfft2(white_bank(7).astype(np.float32)), dtype=np.complex64)
+
+
+@lru_cache(maxsize=64)
+def fibre_bank(along_um: float, across_um: float, direction: int) -> I8:
+    """A texture of streaks, (1024, 1024) at 0.5 µm, periodic along both axes; mean 0, standard deviation 32.
+
+    The streaks run at an angle of `direction` x 180 / 5 degrees to axis 1. They are turned in the spectrum, so that
+    the texture repeats along the axes in every direction and is read without turning any position.
+    """
+    turn = direction * np.pi / DIRECTIONS
+    fx = np.fft.rfftfreq(_BANK_SIZE)[None, :]
+    fy = np.fft.fftfreq(_BANK_SIZE)[:, None]
+    along, across = np.cos(turn) * fx + np.sin(turn) * fy, np.cos(turn) * fy - np.sin(turn) * fx
+    shape = np.exp(-2 * (np.pi / BANK_UM) ** 2 * ((along * along_um) ** 2 + (across * across_um) ** 2))
+    return _as_steps(np.fft.irfft2(_white_spectrum() * shape.astype(np.float32)))
+
+
+def sample_bank(bank: I8, window: Window, shift: tuple[int, int]) -> I8:
+    """Nearest value of a texture of 0.5 µm at every pixel, (height, width); the texture repeats every 512 µm.
+
+    Args:
+        shift: rows and columns by which the texture is moved.
+    """
+    row = (np.floor(window.ys() * (1 / BANK_UM)).astype(np.int64) + shift[0]) & (_BANK_SIZE - 1)
+    col = (np.floor(window.xs() * (1 / BANK_UM)).astype(np.int64) + shift[1]) & (_BANK_SIZE - 1)
+    return np.asarray(bank[row].take(col, axis=1))
+
+
+def white(shape: tuple[int, int], corner: tuple[int, int]) -> F32:
+    """White noise of unit variance, read from one bank at `corner` (row, column): it repeats every 1,024 pixels."""
+    row = (corner[0] + np.arange(shape[0])) & (_BANK_SIZE - 1)
+    col = (corner[1] + np.arange(shape[1])) & (_BANK_SIZE - 1)
+    return white_bank()[row].take(col, axis=1) * np.float32(1 / STEPS)

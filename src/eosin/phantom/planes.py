@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eosin.phantom.noise import F32, F64, Waves, Window, fibre_bank, sample_bank
-from eosin.phantom.sprites import Canvas, Cells, cells
+from eosin.phantom.noise import DIRECTIONS, STEPS, F32, F64, Waves, Window, fibre_bank, sample_bank, white
+from eosin.phantom.sprites import Canvas, Cells, by_kind, cells
 
 Mask = np.ndarray
 
@@ -47,6 +47,12 @@ class Planes:
         """Values of a plane at points in µm; the edge's value outside."""
         return np.asarray(plane[self.window.rows(y), self.window.columns(x)])
 
+    def grain(self, rows: slice, cols: slice, seed: int) -> F32:
+        """White noise of unit variance for a patch, the same wherever the window lies."""
+        window = self.window
+        corner = (round(window.y0_um / window.mpp) + rows.start, round(window.x0_um / window.mpp) + cols.start)
+        return white((rows.stop - rows.start, cols.stop - cols.start), (corner[0] + seed // 1024, corner[1] + seed))
+
     def put(self, kind: str, x: F64, y: F64, angle: F64, pick: F64, strength: float | F64 = 1.0) -> int:
         """Queue cells; returns how many have their centre inside the window."""
         self.queue.append(cells(kind, x, y, angle, pick, strength))
@@ -55,11 +61,12 @@ class Planes:
     def flatten(self) -> dict[str, F32]:
         """All planes with the queued cells stamped in: haem, eosin, red, mucin."""
         canvas = Canvas(self.window)
-        for group in self.queue:
+        for group in by_kind(self.queue):
             canvas.add(group)
         stamped = {name: canvas.plane(name) for name in ("H", "E", "R", "V", "M")}
-        clear = np.clip(stamped["V"], 0, 1) if stamped["V"] is not None else np.float32(0)
-        keep = (1 - self.glass) * (1 - clear)
+        keep = 1 - self.glass
+        if stamped["V"] is not None:
+            keep *= 1 - np.clip(stamped["V"], 0, 1)
 
         def total(base: F32, name: str) -> F32:
             extra = stamped[name]
@@ -81,31 +88,26 @@ def grid_um(window: Window) -> tuple[F32, F32]:
     return window.xs()[None, :].astype(np.float32), window.ys()[:, None].astype(np.float32)
 
 
-_DIRECTIONS = 5
-
-
 def streaks(window: Window, angle: F32 | float, along_um: float, across_um: float, seed: int) -> F32:
     """A streaky texture, mean 0 and variance about 1, running along `angle` (a number or one for each pixel).
 
     A mixture of textures in five fixed directions, weighted by how near each is to the angle: turning one texture
     by an angle that changes from pixel to pixel would tear it far from the origin.
     """
-    x, y = grid_um(window)
-    bank, offset = fibre_bank(along_um, across_um), (seed % 509) * 1.7
     total = np.zeros((window.height_px, window.width_px), dtype=np.float32)
     power = np.full_like(total, 1e-6)
     double = np.float32(2) * np.asarray(angle, dtype=np.float32)
     cos_2a, sin_2a = np.cos(double), np.sin(double)
-    for number in range(_DIRECTIONS):
-        turn = number * np.pi / _DIRECTIONS
+    for number in range(DIRECTIONS):
+        turn = number * np.pi / DIRECTIONS
         near = np.maximum(cos_2a * np.float32(np.cos(2 * turn)) + sin_2a * np.float32(np.sin(2 * turn)), 0)
         if np.max(near) < 0.2:
             continue
         weight = near * near * near
-        cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-        total += weight * sample_bank(bank, cos * x + sin * y + offset, cos * y - sin * x - 3 * offset + 97 * number)
+        shift = (seed + 389 * number, seed // 1024 + 211 * number)  # each direction reads another part of the noise
+        total += weight * sample_bank(fibre_bank(along_um, across_um, number), window, shift)
         power += weight * weight
-    return np.asarray(total / np.sqrt(power), dtype=np.float32)
+    return np.asarray(total / (STEPS * np.sqrt(power)), dtype=np.float32)
 
 
 def slow(window: Window, seed: int, shortest_um: float, longest_um: float) -> F32:
@@ -117,9 +119,10 @@ def blob(window: Window, x_um: float, y_um: float, radius_um: float, seed: int, 
     """Signed distance in µm (positive inside) to a round patch with a wavy border."""
     x, y = grid_um(window)
     wave = slow(window, seed, 0.5 * radius_um, 1.6 * radius_um)
-    return np.asarray(radius_um * (1 + ragged * 0.5 * wave) - np.hypot(x - x_um, y - y_um), dtype=np.float32)
+    away = np.sqrt((x - np.float32(x_um)) ** 2 + (y - np.float32(y_um)) ** 2)
+    return np.asarray(np.float32(radius_um) * (1 + np.float32(0.5 * ragged) * wave) - away, dtype=np.float32)
 
 
 def cover(distance_um: np.ndarray, soft_um: float = 1.2) -> F32:
     """Coverage 0..1 of the inside of a signed distance, with a soft edge."""
-    return np.asarray(np.clip(distance_um / soft_um + 0.5, 0, 1), dtype=np.float32)
+    return np.clip(distance_um * np.float32(1 / soft_um) + np.float32(0.5), 0, 1).astype(np.float32, copy=False)

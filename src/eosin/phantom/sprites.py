@@ -6,7 +6,7 @@ halo takes away, 0..1) and `M` mucin. Lengths are in µm; angles are in radians,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -260,6 +260,47 @@ def cells(kind: str, x: F64, y: F64, angle: F64, pick: F64, strength: float | F6
     return Cells(kind, x, y, angle, pick, np.broadcast_to(np.asarray(strength, np.float64), x.shape))
 
 
+def by_kind(groups: Sequence[Cells]) -> list[Cells]:
+    """The same cells, one group a kind."""
+    kinds: dict[str, list[Cells]] = {}
+    for group in groups:
+        if len(group):
+            kinds.setdefault(group.kind, []).append(group)
+    fields = ("x", "y", "angle", "pick", "strength")
+    return [
+        Cells(kind, *(np.concatenate([getattr(g, name) for g in members]) for name in fields))
+        for kind, members in kinds.items()
+    ]
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """The pixels of stamps that are not empty, stamp after stamp: most of a stamp's square is.
+
+    Attributes:
+        first: where each stamp begins, (stamps + 1,).
+        offset: of each pixel from the stamp's upper left corner, in a canvas of a given width.
+        value: of each pixel.
+    """
+
+    first: I64
+    offset: I64
+    value: F32
+
+
+@lru_cache(maxsize=256)
+def _packed(name: str, mpp: float, canvas_width: int) -> tuple[int, int, dict[str, _Packed]]:
+    """Side of a kind's stamps in pixels, variants of each angle, and the stamps plane by plane."""
+    bank = stamps(name, mpp)
+    num, side, _ = next(iter(bank.values())).shape
+    packed = {}
+    for plane, values in bank.items():
+        stamp, row, col = np.nonzero(np.abs(values) > 1e-4)
+        first = np.searchsorted(stamp, np.arange(num + 1)).astype(np.int64)
+        packed[plane] = _Packed(first, (row * canvas_width + col).astype(np.int64), values[stamp, row, col])
+    return side, num // _ANGLES, packed
+
+
 class Canvas:
     """Collects stamps and adds them up, plane by plane."""
 
@@ -274,34 +315,31 @@ class Canvas:
     def add(self, group: Cells) -> None:
         """Queue cells; those farther out than a stamp can reach are ignored."""
         window, pad = self._window, self._pad
-        bank = stamps(group.kind, window.mpp)
-        side = next(iter(bank.values())).shape[1]
+        side, variants, bank = _packed(group.kind, window.mpp, self._width)
         half = side // 2
         col = np.floor((group.x - window.x0_um) / window.mpp).astype(np.int64) + pad - half
         row = np.floor((group.y - window.y0_um) / window.mpp).astype(np.int64) + pad - half
         fits = (col >= 0) & (row >= 0) & (col + side <= self._width) & (row + side <= self._height)
         if not fits.any():
             return
-        col, row = col[fits], row[fits]
-        first = next(iter(bank.values()))
-        variants = first.shape[0] // _ANGLES
+        corner = row[fits] * self._width + col[fits]
         turn = np.round(group.angle[fits] * (_ANGLES / (2 * np.pi))).astype(np.int64) % _ANGLES
         which = turn * variants + np.minimum((group.pick[fits] * variants).astype(np.int64), variants - 1)
         strength = group.strength[fits].astype(np.float32)
-        offsets = (np.arange(side)[:, None] * self._width + np.arange(side)[None, :]).ravel()
-        index = ((row * self._width + col)[:, None] + offsets[None, :]).ravel()
-        for plane, values in bank.items():
-            weights = values.reshape(len(values), -1)[which]
-            if plane != "V":
-                weights = weights * strength[:, None]
-            self._index[plane].append(index)
-            self._value[plane].append(weights.ravel())
+        for plane, packed in bank.items():
+            first = packed.first[which]
+            num = packed.first[which + 1] - first
+            before = np.cumsum(num) - num
+            source = np.repeat(first - before, num) + np.arange(int(num.sum()))
+            value = packed.value[source]
+            self._index[plane].append(packed.offset[source] + np.repeat(corner, num))
+            self._value[plane].append(value if plane == "V" else value * np.repeat(strength, num))
 
     def plane(self, name: str) -> F32 | None:
         """The sum of a plane over the window, (height, width), or None where nothing was stamped."""
         if not self._index[name]:
             return None
         index, value = np.concatenate(self._index[name]), np.concatenate(self._value[name])
-        total = np.bincount(index, value, self._width * self._height).astype(np.float32)
+        total = np.bincount(index, value, self._width * self._height).reshape(self._height, self._width)
         pad = self._pad
-        return total.reshape(self._height, self._width)[pad:-pad, pad:-pad]
+        return total[pad:-pad, pad:-pad].astype(np.float32)

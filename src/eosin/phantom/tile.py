@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
+from PIL import Image
 
 from eosin.phantom.noise import Window
 from eosin.phantom.optics import Optics
@@ -41,20 +43,25 @@ class PhantomTile:
     """A tile and the truth about it.
 
     Attributes:
-        image: uint8, (size, size, 3).
+        jpeg: the picture as the scanner of the case compressed it.
         findings: by name, those that are present and those that were looked for and are absent.
         mpp: microns per pixel.
     """
 
     case: PhantomCase
     index: int
-    image: np.ndarray
+    jpeg: bytes
     findings: dict[str, Finding]
     mpp: float
 
     @property
     def id(self) -> str:
         return f"{self.case.id}-{self.index}"
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """Pixels, uint8 (size, size, 3)."""
+        return np.asarray(Image.open(io.BytesIO(self.jpeg)))
 
 
 def make_case(seed: int, number: int) -> PhantomCase:
@@ -89,8 +96,9 @@ def render_tile(case: PhantomCase, index: int, size_px: int = TILE_PX, mpp: floa
     window = Window(1000.0 * (index + 1), 500.0, size_px, size_px, mpp)
     scene = build_scene(case.diagnosis, window, rng)
     thickness = float(np.exp(rng.normal(0, 0.24)))
-    image = optics_of(case).expose(scene.planes.flatten(), mpp, rng, thickness=thickness)
-    return PhantomTile(case, index, image, scene.findings, mpp)
+    optics = optics_of(case)
+    pixels = optics.expose(scene.planes.flatten(), mpp, rng, thickness=thickness, jpeg=False)
+    return PhantomTile(case, index, optics.compress(pixels), scene.findings, mpp)
 
 
 Spec = tuple[PhantomCase, int]

@@ -70,7 +70,10 @@ def smooth_muscle(
         fascicle_um: width of a fascicle.
         spacing_um: between nuclei. level: eosin of the muscle.
     """
-    window = planes.window
+    area = _box_of(region, -2.0)
+    if area is None:
+        return
+    window = planes.window.part(*area)
     centres = lattice(fresh_seed(rng), window, step_um=(fascicle_um * 1.5, fascicle_um), jitter=0.8,
                       angle=rng.uniform(0, np.pi), margin_um=1.6 * fascicle_um)  # fmt: skip
     x, y = grid_um(window)
@@ -83,49 +86,59 @@ def smooth_muscle(
     angle = turn[owner] + 0.18 * slow(window, fresh_seed(rng), 60, 160)
     cut = across[owner]
     grain = np.where(cut, slow(window, fresh_seed(rng), 4, 9), streaks(window, angle, 22.0, 1.8, fresh_seed(rng)))
-    inside = cover(region, 3) * ~planes.taken
+    inside = cover(region[area], 3) * ~planes.taken[area]
     pink = np.clip(level * (1 + 0.18 * grain), 0.1, 1.6) * (0.72 + 0.28 * border)
-    planes.eosin = planes.eosin * (1 - inside) + pink * inside
-    planes.haem = planes.haem * (1 - inside) + 0.05 * inside
-    planes.glass *= 1 - inside
+    for plane, value in ((planes.eosin, pink), (planes.haem, 0.05), (planes.glass, 0.0)):
+        plane[area] += (value - plane[area]) * inside
     for is_across, kind, step in ((False, "cigar", (spacing_um * 1.7, spacing_um)), (True, "cross_cut", (12.5, 11.0))):
         sites = lattice(fresh_seed(rng), window, step_um=step, jitter=0.8, margin_um=8)
-        keep = planes.at(region, sites.x, sites.y) > 2
-        keep &= (planes.at(cut, sites.x, sites.y) == is_across) & ~planes.at(planes.taken, sites.x, sites.y)
-        direction = planes.at(angle, sites.x, sites.y) + 0.12 * (sites.u[:, 0] - 0.5)
+        at = window.rows(sites.y), window.columns(sites.x)
+        keep = (planes.at(region, sites.x, sites.y) > 2) & (cut[at] == is_across)
+        keep &= ~planes.at(planes.taken, sites.x, sites.y)
+        direction = angle[at] + 0.12 * (sites.u[:, 0] - 0.5)
         planes.put(kind, sites.x[keep], sites.y[keep], direction[keep], sites.u[keep, 1])
     planes.no_cells |= region > 0
 
 
 def fat(planes: Planes, rng: Rng, region: F32, cell_um: float = 46.0) -> None:
     """Round empty fat cells with thin walls."""
-    window = planes.window
+    area = _box_of(region, -3.0)
+    if area is None:
+        return
+    window = planes.window.part(*area)
     sites = lattice(fresh_seed(rng), window, step_um=(cell_um, cell_um * 0.88), jitter=0.28, margin_um=cell_um)
-    inside = cover(region, 2) * ~planes.taken
-    x, y = grid_um(window)
-    near = region > -3
-    wall = np.zeros(region.shape, dtype=np.float32)
-    full_x, full_y = np.broadcast_arrays(x, y)
-    nearest, second, _ = _two_nearest(full_x[near], full_y[near], sites.x, sites.y)
-    wall[near] = (second - nearest) / 2
-    open_ = cover(wall - 1.3, 1.2) * inside
-    planes.eosin = planes.eosin * (1 - inside) + 0.42 * inside
-    planes.haem *= 1 - inside
-    planes.glass = planes.glass * (1 - inside) + open_
+    inside = cover(region[area], 2) * ~planes.taken[area]
+    nearest, second, _ = _two_nearest(*grid_um(window), sites.x, sites.y)
+    wall = (second - nearest) / 2
+    for plane, value in ((planes.eosin, 0.42), (planes.haem, 0.0), (planes.glass, cover(wall - 1.3, 1.2))):
+        plane[area] += (value - plane[area]) * inside
     flat = lattice(fresh_seed(rng), window, step_um=(60, 52), jitter=1.0, margin_um=4)
-    keep = (planes.at(region, flat.x, flat.y) > 4) & (planes.at(wall, flat.x, flat.y) < 2.5)
+    keep = (planes.at(region, flat.x, flat.y) > 4) & (wall[window.rows(flat.y), window.columns(flat.x)] < 2.5)
     planes.put("fibroblast", flat.x[keep], flat.y[keep], 6.28 * flat.u[keep, 0], flat.u[keep, 1])
-    planes.taken |= (region > 0) & (inside > 0.5)
+    planes.taken[area] |= inside > 0.5
     planes.no_cells |= region > -1
+
+
+def _box_of(region: F32, above: float) -> tuple[slice, slice] | None:
+    """Rows and columns of the smallest box that holds all of a signed distance above a value."""
+    inside = region > above
+    rows, cols = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not len(rows):
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)
 
 
 def _two_nearest(x: F32, y: F32, at_x: F64, at_y: F64) -> tuple[F32, F32, np.ndarray]:
     """Distances of points to the nearest and second nearest centre, and the number of the nearest."""
-    far = np.stack([np.hypot(x - float(cx), y - float(cy)) for cx, cy in zip(at_x, at_y, strict=True)])
-    owner = far.argmin(0)
-    if len(far) > 1:
-        far.partition(1, axis=0)
-    return far[0], far[min(1, len(far) - 1)], owner
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    nearest, second = np.full(shape, 1e8, dtype=np.float32), np.full(shape, 1e8, dtype=np.float32)
+    owner = np.zeros(shape, dtype=np.intp)
+    for number, (cx, cy) in enumerate(zip(at_x, at_y, strict=True)):
+        away = (x - np.float32(cx)) ** 2 + (y - np.float32(cy)) ** 2
+        np.copyto(owner, number, where=away < nearest)
+        np.minimum(second, np.maximum(nearest, away), out=second)
+        np.minimum(nearest, away, out=nearest)
+    return np.sqrt(nearest), np.sqrt(second), owner
 
 
 def blood(planes: Planes, rng: Rng, region: F32) -> None:
