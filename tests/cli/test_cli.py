@@ -12,7 +12,7 @@ from eosin.core.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = (
-    ["demo"], ["run"], ["evaluate"], ["ask"], ["doctor"], ["score"], ["prove"], ["report"],
+    ["demo"], ["run"], ["rl-data"], ["evaluate"], ["ask"], ["doctor"], ["score"], ["prove"], ["report"],
     ["phantom", "tiles"], ["phantom", "slide"], ["phantom", "report"],
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from eosin.models.vision_cache import FeatureFile, keep_vision, share_kept, unsu
 
 def pictures(loaded: Loaded, num: int, side: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels of `num` images of 2 side x 2 side patches, and their grids."""
-    dim = 3 * 2 * loaded.model.config.vision_config.patch_size ** 2
+    dim = 3 * 2 * loaded.model.config.vision_config.patch_size**2
     torch.manual_seed(7)
     return torch.randn(num * 4 * side * side, dim), torch.tensor([[1, 2 * side, 2 * side]] * num)
 

@@ -319,13 +319,10 @@ def test_report_imports_no_torch_and_no_transformers() -> None:
 
 
 def test_cli_builds_the_page(whole: Path, tmp_path: Path) -> None:
-    import typer
     from typer.testing import CliRunner
 
-    from eosin.cli.report import report
+    from eosin.cli.report import app
 
-    app = typer.Typer()
-    app.command()(report)
     out = tmp_path / "page.html"
     result = CliRunner().invoke(app, [str(whole), "--out", str(out)])
     assert result.exit_code == 0 and str(out.resolve()) in result.stdout.replace("\n", "")

@@ -17,7 +17,7 @@ from eosin.report.curves import stage_curves
 from eosin.report.load import StageRun, load
 from eosin.report.pictures import load_thumbnails
 from eosin.report.replies import groups_a_stage, rollout_groups
-from eosin.report.rl import checks, figures_table, prompts_seen, rl_sections, train_seconds
+from eosin.report.rl import checks, figures_table, prompts_seen, rl_sections, term_names_of, train_seconds
 
 
 def plain(text: str) -> str:
@@ -108,6 +108,19 @@ def test_events_of_rewards_are_not_drawn_as_terms() -> None:
     assert len(drawn) == 2
     assert any("Reward, each term" in d and "repeats" not in d for d in drawn)
     assert any("What the rewards saw" in d and "repeats" in d for d in drawn)
+
+
+def test_sources_and_penalties_are_named_as_terms() -> None:
+    own = {"terms": [{"name": "accuracy"}], "penalties": [{"name": "overlong"}]}
+    rewards = {"label": "x", "sources": {"a": own, "b": {"terms": [{"name": "sharp"}, {"name": "accuracy"}]}}}
+    stage = StageRun("rl", {"kind": "rl", "rewards": rewards}, "complete")
+    assert term_names_of(stage) == ("accuracy", "overlong", "sharp")
+    rows = [{"step": s, "reward_of/a": 0.1 * s, "reward_of/b": 0.5, "reward/overlong": -0.1} for s in range(1, 5)]
+    drawn = [d.svg for d in stage_curves(rows, "rl", "rl", "x", term_names_of(stage))]
+    assert any("Reward, each source" in d and "a from 0.1 to 0.4; b from 0.5" in d for d in drawn)
+    assert any("Reward, each term" in d and "overlong from -0.1" in d for d in drawn)
+    assert len(drawn) == 2
+    assert "reward of the source a" in [r["name"] for r in figures_table(rows)]
 
 
 def with_images(root: Path, names: list[str]) -> None:

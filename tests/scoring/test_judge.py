@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,14 @@ from typing import Any
 
 import pytest
 from judge_stub import JudgeStub, payload_of, running_stub
+from PIL import Image
 
 from eosin.core.errors import EosinError
-from eosin.core.sample import ImageBytes
-from eosin.scoring import ScoreItem, load_rewards
+from eosin.core.images import decode
+from eosin.core.sample import ImageBytes, Origin, Sample, SlideRegion, ask, lettered
+from eosin.core.units import BoxLevel0
+from eosin.scoring import ScoreItem, item_from_sample, load_rewards
+from eosin.scoring.by_source import load_source_rewards
 from eosin.scoring.checklist import is_quoted, without_orders
 from eosin.scoring.compose import Outcome
 from eosin.scoring.judge import JudgeSettings, OpenAIJudge
@@ -174,6 +179,36 @@ def test_the_judge_sees_the_image(stub: JudgeStub) -> None:
     part = stub.requests[-1]["messages"][1]["content"][0]
     assert part["type"] == "image_url"
     assert part["image_url"]["url"].startswith("data:image/jpeg;base64,/9j/")
+
+
+def test_the_judge_sees_a_region_of_a_slide(stub: JudgeStub) -> None:
+    region = SlideRegion(path="a.svs", box=BoxLevel0(x0=0, y0=0, x1=16, y1=16))
+    sample = Sample(
+        id="1", images=(region,), messages=ask("What is it?"), choices=lettered(tuple(CHOICES.values())), answer="A",
+        origin=Origin(source="slides"),
+    )  # fmt: skip
+    rewards = load_rewards("checklist", judge=judge_of(stub))
+    shown = item_from_sample(sample, REPLY, open_ref=lambda ref: Image.new("RGB", (16, 16), (200, 100, 150)))
+    assert rewards.score(shown).total == pytest.approx(1.0)
+    url = stub.requests[-1]["messages"][1]["content"][0]["image_url"]["url"]
+    picture = decode(base64.b64decode(url.removeprefix("data:image/png;base64,")))
+    assert picture.size == (16, 16) and picture.getpixel((3, 3)) == (200, 100, 150)
+    without = rewards.score(item_from_sample(sample, REPLY))
+    assert without.total is None and without.unscored == {"checklist": "judge: slide regions need a slide reader"}
+
+
+def test_judges_of_two_sources_are_asked_side_by_side(stub: JudgeStub) -> None:
+    judge = judge_of(stub)
+    rewards = load_source_rewards(
+        {"a": ["checklist"], "b": [{"name": "checklist", "weight": 2}], "default": "accuracy"},
+        "think/answer",
+        judge=judge,
+    )
+    bad = "<think>I see glands here and there.</think><answer>A</answer>"
+    items = [item(REPLY, source=s) for s in ("b", "c", "a")] + [item(bad, source=s) for s in ("a", "b")]
+    totals = [o.total for o in rewards.score_batch(items)]
+    assert totals == pytest.approx([2.0, 1.0, 1.0, 0.6, 1.2])
+    assert [list(rewards.score(i).terms) for i in items[:2]] == [["checklist"], ["accuracy"]]
 
 
 def test_strict_schema_is_asked_for(stub: JudgeStub) -> None:

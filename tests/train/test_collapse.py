@@ -108,6 +108,7 @@ def test_constant_reward_stops_and_names_the_start(context: Make) -> None:
     assert "standard deviation of reward in a group 0, at or below 0.0001, in every step from 1 to 3" in str(error)
     assert "the model that the stage started from" in str(error.where)
     assert "earn the same from the first step (mean 0.5)" in str(error.next_step)
+    assert "after 0 steps" not in str(error)
     assert not (ctx.folder / "checkpoint").exists()  # a collapsed stage leaves no checkpoint for the next stage
     assert store.read_json(ctx.folder / NOTE)["causes"] == ["reward_std"]
     assert ctx.metrics_file.exists()

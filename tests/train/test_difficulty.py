@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from eosin.core.prompt import gold_reply
 from eosin.core.reply import Grammar
 from eosin.core.rl_settings import Difficulty
 from eosin.core.sample import ImageFile, Sample
+from eosin.core.stages import RlStage
 from eosin.core.store import open_artifact
 from eosin.engines.base import Decoding, Generation, Request
 from eosin.engines.group_sampler import EngineGroups
 from eosin.scoring import load_rewards
+from eosin.train import rl
 from eosin.train.difficulty import (
     Measurement,
     histogram,
@@ -34,6 +36,7 @@ from eosin.train.difficulty import (
     summarise_rates,
     write_rates,
 )
+from eosin.train.stage import StageContext
 
 GRAMMAR = Grammar.of("think/answer")
 SAMPLES = toy_samples(6, "train")
@@ -178,6 +181,19 @@ def test_band_knows_another_question_under_the_same_id(tmp_path: Path) -> None:
     assert result.reasons() == {"pass rate measured on another question": 1}
 
 
+def test_the_stage_trains_on_the_band(context: Callable[..., StageContext]) -> None:
+    ctx = context("rl")
+    rates = {i: (0.5 if i < 8 else 1.0) for i in range(len(ctx.train))}
+    path = rates_of(ctx.train, ctx.folder, rates)
+    settings = RlStage(batch_size=4, num_generations=4, max_samples=5, difficulty={"file": str(path)})
+    train, record = rl.prompts_of(settings, ctx)
+    assert len(train) == 5 and {s.id for s in train} <= {s.id for s in ctx.train[:8]}
+    assert record["num_kept"] == 8 and record["dropped"] == {"too easy": len(ctx.train) - 8}
+    assert len(read_dropped(ctx.folder)) == len(ctx.train) - 8
+    with pytest.raises(EosinError, match="fewer prompts than groups"):
+        rl.prompts_of(RlStage(batch_size=36, num_generations=4, difficulty={"file": str(path)}), ctx)
+
+
 def test_an_empty_band_is_an_error_with_the_counts(tmp_path: Path) -> None:
     path = rates_of(SAMPLES, tmp_path, dict.fromkeys(range(6), 0.0))
     with pytest.raises(EosinError, match="No prompt is left") as told:
@@ -189,6 +205,10 @@ def test_tables_of_other_programs_and_bad_ones(tmp_path: Path) -> None:
     own = tmp_path / "own.jsonl"
     own.write_text("".join(json.dumps({"id": s.id, "pass_rate": 0.5}) + "\n" for s in SAMPLES))
     assert len(keep_band(SAMPLES, Difficulty(file=str(own))).kept) == 6
+    rates = {SAMPLES[0].id: float("nan"), SAMPLES[1].id: 1}  # as pandas writes what is missing
+    own.write_text("".join(json.dumps({"id": i, "pass_rate": r}) + "\n" for i, r in rates.items()))
+    result = keep_band(SAMPLES, Difficulty(file=str(own), keep=(0.5, 1.0)))
+    assert [s.id for s in result.kept] == [SAMPLES[1].id] and result.reasons()["no reply could be scored"] == 1
     for text in ('{"id": "a"}\n', '{"id": "a", "pass_rate": 2}\n', '{"id": 3, "pass_rate": 0.5}\n'):
         own.write_text(text)
         with pytest.raises(EosinError, match="cannot be used") as told:
@@ -233,7 +253,9 @@ def test_from_samples_on_disk_to_a_table_on_disk(tmp_path: Path) -> None:
     assert rows == [json.loads(line) for line in (tmp_path / "rates" / "rates.jsonl").open()]
     assert [d["id"] for d in map(json.loads, (tmp_path / "rates" / "dropped.jsonl").open())] == ["bad"]
     assert not list(tmp_path.glob(".rates*"))  # no work is left behind
+    (tmp_path / ".rates.work").mkdir()  # as if killed between the table and the end
     assert run_measure(tmp_path, Scripted(stop_after=0)) == summary  # done already: nothing is drawn
+    assert not list(tmp_path.glob(".rates*"))
     with pytest.raises(EosinError, match="something at this place") as told:
         run_measure(tmp_path, Scripted(), seed=1)
     assert "other settings" in str(told.value)

@@ -185,3 +185,19 @@ def test_a_killed_stage_with_dynamic_sampling_draws_the_same_prompts_again(
     assert seen[0] == seen[1]
     a, b = (load_file(c.folder / "checkpoint" / "model.safetensors") for c in (whole, cut))
     assert all(torch.allclose(a[k], b[k], atol=1e-6) for k in a)
+
+
+def test_with_several_updates_a_batch_the_ratio_leaves_one_after_the_first(
+    context: Callable[..., StageContext],
+) -> None:
+    own = f"{Path(__file__).parents[1] / 'support' / 'rewards.py'}:share_of_e"
+    settings = RlStage(
+        steps=4, batch_size=8, num_generations=4, max_new_tokens=12, log_every=1, learning_rate=0.05,
+        warmup_fraction=0.0, rewards=[RewardSpec(name=own)], collapse=None, freeze=["vision"], updates_per_batch=2,
+        algorithm=Algorithm.model_validate({"name": "grpo", "beta": 0.0, "epsilon": 1e-4, "mask_truncated": False}),
+    )  # fmt: skip
+    ctx = context("rl")
+    rl.run(settings, ctx)
+    rows = [r for r in store.read_jsonl(ctx.metrics_file) if "clip_fraction" in r]
+    assert [r["clip_fraction"] > 0 for r in rows] == [False, True, False, True]
+    assert [r.get("prompts_seen") for r in rows] == [4.0, None, 8.0, None]

@@ -94,10 +94,11 @@ def measure(
         "instruction": instruction, "rewards": rewards.described(), **dataclasses.asdict(settings),
     }  # fmt: skip
     key = _key(samples, record)
+    work = out.with_name(f".{out.name}.work")
     if store.exists(out) and store.open_artifact(out, KIND).manifest.get("key") == key:
+        shutil.rmtree(work, ignore_errors=True)  # left by a kill in the last moment
         return dict(store.read_json(out / "summary.json"))
     _refuse_taken(out)
-    work = out.with_name(f".{out.name}.work")
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
     with locked(work / "lock"):

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from eosin import __version__
-from eosin.cli import ask, demo, doctor, evaluate, phantom, prove, report, score
+from eosin.cli import ask, demo, doctor, evaluate, phantom, prove, report, rl_data, score
 from eosin.cli import run as run_verb
 from eosin.core.errors import EosinError
 
@@ -24,10 +24,11 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("run")(run_verb.run)
+app.command("rl-data")(rl_data.rl_data)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
 app.command("doctor")(doctor.doctor)
-app.command("report")(report.report)
+app.add_typer(report.app, name="report")
 app.command("score")(score.score)
 app.command("prove")(prove.prove)
 app.add_typer(phantom.app, name="phantom")

@@ -44,16 +44,20 @@ def slide(
     size_px: Annotated[int, typer.Option("--size", help="Side of level 0 in pixels.")] = 8192,
     mpp: Annotated[float, typer.Option(help="Microns per pixel of level 0.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of the series of cases.")] = 0,
+    artefacts: Annotated[
+        str, typer.Option(help="What spoils it: pen,fat,faint,border,tears,bubble,dust, some of them, or all.")
+    ] = "",
 ) -> None:
     """Write a pyramidal tiled TIFF that OpenSlide and QuPath open, its truth as GeoJSON, and a report.
 
-    Example: eosin phantom slide out/case2.tiff --case 2 --size 8192
+    Example: eosin phantom slide out/case2.tiff --case 2 --size 20000 --artefacts pen,fat
     """
     from eosin.cli.run import need_slides
-    from eosin.phantom.slide import write_slide
+    from eosin.phantom.slide import ARTEFACTS, write_slide
 
     need_slides()
-    written = write_slide(out, case_number=case, seed=seed, size_px=size_px, mpp=mpp)
+    names = ARTEFACTS if artefacts == "all" else tuple(a.strip() for a in artefacts.split(",") if a.strip())
+    written = write_slide(out, case_number=case, seed=seed, size_px=size_px, mpp=mpp, artefacts=names)
     for path in written:
         Console(soft_wrap=True, highlight=False).print(str(path))
 

@@ -181,6 +181,8 @@ class RlStage(_LanguageStage):
         rewards: the name of a set; terms with weights; or a mapping from the source of a sample to either, where
             "default" serves the sources that are not named.
         max_new_tokens: length cap of a completion.
+        updates_per_batch: optimiser steps on the completions of one generation, each on its own share of them. From
+            the second on the ratio is no longer 1 and the clip bounds bind (DAPO's paper makes 16, GSPO's 4).
         fast_path: read the prompt once a group. "auto" uses it where the model is known to allow it, "on" refuses to
             start where it does not, "off" is plain TRL.
         roundtrip_tolerance: largest difference between the generator's and the trainer's log-probabilities that may
@@ -198,6 +200,7 @@ class RlStage(_LanguageStage):
     num_generations: int = Field(default=8, ge=2)
     batch_size: PositiveInt = 32
     max_new_tokens: PositiveInt = 256
+    updates_per_batch: PositiveInt = 1
     temperature: float = Field(default=1.0, gt=0)
     learning_rate: float = Field(default=1e-6, gt=0)
     fast_path: Literal["auto", "on", "off"] = "auto"

@@ -121,4 +121,3 @@ def _blurred(light: F32, sigma_px: float) -> F32:
 
 def _mixed(a: F64, b: F64, share: float) -> F64:
     return (1 - share) * a + share * b
-

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eosin.phantom.noise import DIRECTIONS, STEPS, F32, F64, Waves, Window, fibre_bank, sample_bank, white
+from eosin.phantom.noise import DIRECTIONS, F32, F64, STEPS, Waves, Window, fibre_bank, sample_bank, white
 from eosin.phantom.sprites import Canvas, Cells, by_kind, cells
 
 Mask = np.ndarray

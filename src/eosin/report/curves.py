@@ -50,7 +50,7 @@ _ACCURACY = (
     Panel(
         "Accuracy of the next token",
         "share right",
-        ("token_accuracy", "eval_token_accuracy", "eval_mean_token_accuracy"),
+        ("token_accuracy", "eval_token_accuracy"),
         is_share=True,
         labels=(
             ("token_accuracy", "training"),
@@ -116,7 +116,10 @@ _LAST = Panel("Learning rate", "per step", ("learning_rate",), is_small=True)
 _MAX_OTHERS = 4
 _MAX_LINES = 6
 # Logged, but no curve to read, or said by another one.
-_NOISE = re.compile(r"/|runtime|per_second|flos|^num_tokens$|^train_|^step_time$|^valid_|^completion_length|^clip_")
+_NOISE = re.compile(
+    r"/|runtime|per_second|flos|^num_tokens$|^eval_num_tokens$|^eval_mean|^train_|^step_time$|^valid_"
+    r"|^completion_length|^clip_"
+)
 
 
 @dataclass(frozen=True)
@@ -179,14 +182,16 @@ def _series(rows: Sequence[Mapping[str, Any]], over: str = "step") -> dict[str, 
 
 def _panels(series: Mapping[str, Any], kind: str, terms: Sequence[str]) -> list[Panel]:
     logged = tuple(k for k in series if k.startswith("reward/") and k.count("/") == 1)
-    own = tuple(k for k in logged if k.removeprefix("reward/") in terms) or logged
+    own = tuple(k for k in logged if k.removeprefix("reward/") in {*terms, "overlong"}) if terms else logged
     events = tuple(k for k in logged if k not in own)[:_MAX_LINES]
+    sources = tuple(k for k in series if k.startswith("reward_of/"))[:_MAX_LINES]
     missing = tuple(k for k in series if re.fullmatch(r"reward/.+/unscored", k) and series[k][1].max() > 0)
     panels = [
         _IS_CLASSIFIER if kind == "warmup" else _LOSS,
         *_VALID,
         _REWARD,
         Panel("Reward, each term", "mean before weighting", own),
+        Panel("Reward, each source", "mean", sources),
         _SPREAD,
         *_OF_POLICY,
         Panel("What the rewards saw", "share of completions", events, is_share=True),
@@ -201,7 +206,7 @@ def _panels(series: Mapping[str, Any], kind: str, terms: Sequence[str]) -> list[
 
 def _label(panel: Panel, key: str) -> str:
     known = dict(panel.labels).get(key)
-    return known or short(key.removeprefix("reward/").replace("_", " "), 22)
+    return known or short(key.removeprefix("reward/").removeprefix("reward_of/").replace("_", " "), 22)
 
 
 def _chart(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], stage: str, name: str) -> Chart:

@@ -56,12 +56,21 @@ def _section(run: Run, stage: StageRun) -> dict[str, Any]:
 
 
 def term_names_of(stage: StageRun) -> tuple[str, ...]:
-    """Names of the reward terms, as stage.json has them; () where it does not say."""
-    rewards = stage.info.get("rewards")
-    terms = rewards.get("terms") if isinstance(rewards, Mapping) else None
-    if not isinstance(terms, list):
-        return ()
-    return tuple(str(t["name"]) for t in terms if isinstance(t, Mapping) and "name" in t)
+    """Names of the reward terms, as stage.json has them, of all sources; () where it does not say."""
+    return tuple(dict.fromkeys(_terms_in(stage.info.get("rewards"))))
+
+
+def _terms_in(rewards: Any) -> Iterator[str]:
+    if not isinstance(rewards, Mapping):
+        return
+    for key in ("terms", "penalties"):
+        terms = rewards.get(key)
+        for term in terms if isinstance(terms, list) else []:
+            if isinstance(term, Mapping) and "name" in term:
+                yield str(term["name"])
+    sources = rewards.get("sources")
+    for one in sources.values() if isinstance(sources, Mapping) else []:
+        yield from _terms_in(one)
 
 
 def _facts(stage: StageRun) -> Iterator[tuple[str, str]]:
@@ -129,7 +138,9 @@ def figures_table(rows: Sequence[Mapping[str, Any]], terms: Sequence[str] = ()) 
     for term in terms:
         names[f"reward/{term}"] = (f"reward term {term}", False)
         names[f"reward/{term}/unscored"] = (f"completions without a score of {term}", True)
-    ordered = ["reward", *(k for k in names if k.startswith("reward/")), *FIGURES]
+    for key in dict.fromkeys(k for row in rows for k in row if k.startswith("reward_of/")):
+        names[key] = (f"reward of the source {key.removeprefix('reward_of/')}", False)
+    ordered = ["reward", *(k for k in names if k.startswith(("reward/", "reward_of/"))), *FIGURES]
     table = []
     for name in dict.fromkeys(ordered):
         values = [v for v in (num(r.get(name)) for r in rows) if v is not None]

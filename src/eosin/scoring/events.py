@@ -183,6 +183,27 @@ def grounding(view: View, gold: tuple[Entity, ...]) -> float | None:
     return dice_hardened(claims, wanted, similar)
 
 
+def found_against(view: View) -> list[str]:
+    """Findings that the reply states for certain and that speak against its own diagnosis by the tables or the graph.
+    Gold findings are left out: where the data itself holds them true, they can be no fault of the reply."""
+    answer = view.item.choices.get(answered(view) or "", view.block("answer"))
+    diagnoses = {m.concept for m in view.mentions(answer) if m.present and view.kind_of(m.concept) == "diagnosis"}
+    if len(diagnoses) != 1:
+        return []
+    diagnosis = diagnoses.pop()
+    gold = {c for c, _ in gold_concepts(view.item.entities or (), view.tools.links, visible_only=False)}
+    facts = view.tools.known
+    found = []
+    for text in (view.findings, view.block("think")):
+        for m in view.mentions(text):
+            if m.scope != "patient" or m.possible or m.type not in SEEN_KINDS:
+                continue
+            free = m.concept not in gold and m.concept not in view.asked_or_answered
+            if free and facts.sign_of(m.concept, m.polarity, diagnosis) < 0:
+                found.append(m.label if m.present else f"no {m.label}")
+    return list(dict.fromkeys(found))[:10]
+
+
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
 MAX_SENTENCE_CHARS = 2000
 

@@ -9,7 +9,9 @@ import functools
 from pathlib import Path
 
 from eosin.core.errors import EosinError, disk_errors
+from eosin.knowledge.check import Facts
 from eosin.knowledge.concepts import Concept, Synonym
+from eosin.knowledge.graph import Graph
 from eosin.knowledge.linker import Linker
 from eosin.knowledge.tables import read_lexicon
 
@@ -27,6 +29,17 @@ def load_lexicon(path: Path) -> Linker:
         except (FileNotFoundError, UnicodeDecodeError):
             raise EosinError("The lexicon cannot be read.", expected="a UTF-8 file", where=path) from None
     return Linker.of(read_lexicon(text, path))
+
+
+@functools.lru_cache(maxsize=4)
+def open_knowledge(folder: str) -> tuple[Linker, Facts]:
+    """The linker and the facts of a graph folder made by `eosin knowledge build`. The last few are kept.
+
+    Raises:
+        EosinError: there is no whole graph.
+    """
+    graph = Graph.open(Path(folder))
+    return Linker.of(graph), Facts(graph, max_hops=1)
 
 
 @functools.lru_cache(maxsize=4096)

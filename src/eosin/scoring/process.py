@@ -8,6 +8,7 @@ from eosin.core.errors import ImageError
 from eosin.core.images import load_image
 from eosin.core.outcome import Parsed, Scored, Unparsed, Unscored
 from eosin.scoring import checklist, events
+from eosin.scoring.events import found_against
 from eosin.scoring.shape import beyond, repeated_share
 from eosin.scoring.term import NoGold, Term, Tools, View, register
 from eosin.scoring.text import sentences
@@ -87,9 +88,11 @@ class ProcessTerm(Term):
     """Reasoning by rules, blind to the gold answer.
 
     The mean of: something seen is named (0 or 1); the share of the other options that are ruled out with a reason
-    (closed questions); the hardened Dice of the findings with the gold findings (where the data has them). Then
-    times 1 minus the repeated share beyond what is ordinary. 0 where think is empty, copies the question, repeats
-    itself, is a list of names, or contradicts the answer.
+    (closed questions); the hardened Dice of the findings with the gold findings (where the data has them); 0 for
+    evidence where a stated finding, other than a gold one, speaks against the reply's own diagnosis by the tables or
+    the graph (no such part where none does, so that naming what speaks for it earns nothing). Then times 1 minus the
+    repeated share beyond what is ordinary. 0 where think is empty, copies the question, repeats itself, is a list of
+    names, or contradicts the answer.
     """
 
     name = "process"
@@ -105,6 +108,8 @@ class ProcessTerm(Term):
         repeated = repeated_share(view.block("think"))
         value = sum(parts.values()) / len(parts) * (1.0 - beyond(repeated))
         shown: dict[str, object] = {k: round(v, 4) for k, v in parts.items()}
+        if "evidence" in parts:
+            shown["against"] = found_against(view)
         return Scored(value, {**shown, "repeated": round(repeated, 4), "evidence": found.image_features.evidence[:200]})
 
     def _parts(self, view: View, found: events.Checklist) -> dict[str, float]:
@@ -115,6 +120,8 @@ class ProcessTerm(Term):
         grounded = events.grounding(view, view.item.entities) if view.item.entities else None
         if grounded is not None:
             parts["grounding"] = grounded
+        if found_against(view):
+            parts["evidence"] = 0.0
         return parts
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import eosin.scoring.accuracy
@@ -150,6 +152,7 @@ def load_rewards(
 
     Args:
         spec: a set's or a term's name; {"name": set, **options}; or a list of {"name", "weight", **options}.
+            `knowledge: DIR` in an entry takes names and evidence from a graph (`eosin knowledge build`).
         grammar: the reply grammar, or its name.
         gate, gate_terms, missing_gold: see RewardSet; for a list of terms only (a named set has its own options).
         injected: fields of Tools: linker, judge, encode, clip, max_tokens, ...
@@ -158,13 +161,14 @@ def load_rewards(
         EosinError: unknown names or options, a weight that is no number, a term twice, an empty list.
     """
     shape = Grammar.of(grammar) if isinstance(grammar, str) else grammar
-    tools = _tools(injected)
     entries = _entries(spec)
+    tools = _with_knowledge(_tools(injected), entries)
     if len(entries) == 1 and entries[0].get("name") in _SETS:
         return _named(entries[0], shape, tools)
     parts = tuple(_weighted(e) for e in entries)
     _check(parts, gate, gate_terms)
     label = "+".join(f"{p.weight:g} {p.name}" for p in parts)
+    label += f"+{{knowledge={tools.knowledge_name}}}" if tools.knowledge_name else ""
     return RewardSet(label, parts, shape, tools, gate, tuple(gate_terms), missing_gold)
 
 
@@ -174,6 +178,23 @@ def _tools(injected: Mapping[str, Any]) -> Tools:
         if key not in known:
             raise EosinError("This cannot be injected into scoring.", expected=", ".join(known), found=key)
     return Tools(**injected)
+
+
+def _with_knowledge(tools: Tools, entries: list[dict[str, Any]]) -> Tools:
+    """Tools with the graph that an entry's `knowledge: DIR` names; taken out of the entries."""
+    folders = {str(e.pop("knowledge")) for e in entries if e.get("knowledge") is not None}
+    if not folders:
+        return tools
+    if len(folders) > 1 or tools.linker is not None:
+        raise EosinError(
+            "A reward takes its names from one place.", expected="one knowledge folder, and no lexicon beside it",
+            found=", ".join(sorted(folders)) + (" and a lexicon" if tools.linker is not None else ""),
+        )  # fmt: skip
+    from eosin.scoring.linking import open_knowledge
+
+    folder = folders.pop()
+    linker, facts = open_knowledge(folder)
+    return replace(tools, linker=linker, facts=facts, knowledge_name=Path(folder).name)
 
 
 def _entries(spec: Spec) -> list[dict[str, Any]]:
@@ -248,5 +269,7 @@ def _named(entry: dict[str, Any], grammar: Grammar, tools: Tools) -> RewardSet:
             )
     made = make(tools, **options)
     changed = {k: v for k, v in options.items() if v != known[k].default} | made.pop("changed", {})
+    if tools.knowledge_name is not None:
+        changed["knowledge"] = tools.knowledge_name
     suffix = "+{" + ", ".join(f"{k}={v}" for k, v in changed.items()) + "}" if changed else ""
     return RewardSet(entry["name"] + suffix, grammar=grammar, tools=tools, **made)

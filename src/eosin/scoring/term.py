@@ -22,8 +22,9 @@ from eosin.scoring.item import ScoreItem
 from eosin.scoring.text import MAX_BLOCK_CHARS, MAX_REPLY_CHARS
 
 if TYPE_CHECKING:
-    from eosin.scoring.judge import Judge
+    from eosin.knowledge.check import Facts
     from eosin.knowledge.linker import Linker, Mention
+    from eosin.scoring.judge import Judge
 
 ENTRY_POINT_GROUP = "eosin.rewards"
 
@@ -50,7 +51,9 @@ class Tools:
     """What is injected. Scoring opens nothing by itself.
 
     Attributes:
-        linker: lexicons for entities, synonyms and diagnoses; None means the small built-in one.
+        linker: names for entities, synonyms and diagnoses; None means Eosin's own tables.
+        facts: what findings say of diagnoses; None means Eosin's own tables.
+        knowledge_name: name of the knowledge graph that both come from, for the record.
         judge: a client of a judge model.
         encode: a sentence encoder, and its name for the record.
         clip: CLIP cosines, and its name for the record.
@@ -58,6 +61,8 @@ class Tools:
     """
 
     linker: Linker | None = None
+    facts: Facts | None = None
+    knowledge_name: str | None = None
     judge: Judge | None = None
     encode: Encode | None = None
     encode_name: str = "injected"
@@ -72,6 +77,14 @@ class Tools:
         from eosin.knowledge.linker import Linker
 
         return Linker.builtin()
+
+    @cached_property
+    def known(self) -> Facts:
+        if self.facts is not None:
+            return self.facts
+        from eosin.knowledge.check import Facts
+
+        return Facts.builtin()
 
 
 class View:

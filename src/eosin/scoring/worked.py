@@ -76,7 +76,7 @@ def _gold_answer(item: ScoreItem) -> str:
 def _worked(item: ScoreItem, grammar: Grammar, tools: Tools, answer: str) -> str:
     view = View(item, grammar, tools)
     findings = [_entity_sentence(e) for e in usable_findings(view)]
-    feature = _feature(view)
+    feature = _feature(view, _words(answer))
     if not findings:
         findings = [f"There is {feature}."]
     steps = list(findings)
@@ -108,18 +108,29 @@ def usable_findings(view: View) -> list[Entity]:
     return found
 
 
-def _feature(view: View) -> str:
-    """Something seen that can serve as a reason: a present gold finding, else one that the data speaks of."""
+def _feature(view: View, answer: str) -> str:
+    """Something seen that can serve as a reason: a present gold finding, else one that the data speaks of, else any.
+    Unless it is gold it must not speak against the answer."""
     for entity in usable_findings(view):
         concept = gold_concept(entity, view.tools.links)
         if entity.polarity == "present" and view.kind_of(concept) in SEEN_KINDS:
             return entity.name
     for text in filter(None, (view.item.reference.findings, view.item.reference.think)):
         for m in view.mentions(text):
-            if m.present and m.concept not in view.asked_or_gold and view.kind_of(m.concept) in SEEN_KINDS:
+            free = m.present and m.concept not in view.asked_or_gold and view.kind_of(m.concept) in SEEN_KINDS
+            if free and not _speaks_against(view, m.concept, answer):
                 return text[m.start : m.end]
-    absent = {e.name for e in view.item.entities or ()}
-    return next(f for f in _SPARE_FEATURES if f not in view.asked_or_gold and f not in absent)
+    links = view.tools.links
+    taken = view.asked_or_gold | {gold_concept(e, links) for e in view.item.entities or ()}
+    spare = {f: links.concept_of(f) or f for f in _SPARE_FEATURES}
+    free_ones = [f for f, c in spare.items() if c not in taken]
+    return next((f for f in free_ones if not _speaks_against(view, spare[f], answer)), free_ones[0])
+
+
+def _speaks_against(view: View, concept: str, answer: str) -> bool:
+    """Whether the tables or the graph say that a finding speaks against a diagnosis that the answer names."""
+    named = {m.concept for m in view.mentions(answer) if m.present}
+    return any(view.tools.known.sign_of(concept, "present", c) < 0 for c in named)
 
 
 def _entity_sentence(entity: Entity) -> str:

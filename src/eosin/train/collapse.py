@@ -119,7 +119,8 @@ class Collapse:
         """
         good = "the model that the stage started from"
         if self.last_good is not None:
-            good = f"{ctx.folder / self.last_good} (after {self.last_good_step} steps of this stage)"
+            when = f"after {self.last_good_step} steps of this stage" if self.last_good_step else "its start"
+            good = f"{ctx.folder / self.last_good} ({when})"
         what = "This stage stopped earlier because the policy had collapsed; the same settings would end the same."
         return EosinError(
             what if again else "The policy has collapsed, and the stage was stopped.",

@@ -237,6 +237,8 @@ def read_rates(path: str | Path) -> dict[str, dict[str, Any]]:
         )
     rows = _read_parquet(file) if file.suffix == ".parquet" else store.read_jsonl(file)
     for number, row in enumerate(rows):
+        if isinstance(row.get("pass_rate"), float) and math.isnan(row["pass_rate"]):
+            row["pass_rate"] = None  # as pandas writes what is missing
         rate = row.get("pass_rate")
         if not isinstance(row.get("id"), str) or "pass_rate" not in row or not (rate is None or _is_rate(rate)):
             raise EosinError(
@@ -309,7 +311,7 @@ def _banded(sample: Sample, row: Mapping[str, Any] | None, keep: tuple[float, fl
     if row.get("digest") not in (None, question_digest(sample)):
         return Dropped(sample.id, "pass rate measured on another question", step=STEP)
     rate = row["pass_rate"]
-    if rate is None or math.isnan(rate):
+    if rate is None:
         return Dropped(sample.id, "no reply could be scored", step=STEP)
     if in_band(rate, keep):
         return Kept(sample)

@@ -90,10 +90,10 @@ def prompts_of(settings: RlStage, ctx: StageContext) -> tuple[list[Sample], dict
     if settings.difficulty is not None:
         train, band = prompts_in_band(train, settings.difficulty, ctx.folder)
     train = subset(train, settings.max_samples, ctx.seed)
-    num_groups = settings.batch_size // settings.num_generations
+    num_groups = settings.batch_size // settings.num_generations * settings.updates_per_batch
     if len(train) < num_groups:
         raise EosinError(
-            "There are fewer prompts than groups in one step.",
+            "There are fewer prompts than groups in one generation.",
             expected=f"at least {num_groups} training samples with an answer",
             found=str(len(train)),
             where=f"stages.{ctx.name}",
@@ -157,7 +157,7 @@ def ready_trainer(
     else:
         trainer = GroupTrainer(**options)
     shared = isinstance(trainer, SharedPrefixTrainer)
-    checks = preflight.check(trainer, probe, settings.roundtrip_tolerance, shared=shared)
+    checks = _checked(trainer, probe, settings, shared)
     if checks.shared is not None and not checks.shared <= checks.tolerance:
         raise EosinError(
             "The shared path gives other log-probabilities than the plain one with this model.",
@@ -170,6 +170,18 @@ def ready_trainer(
     console.print(f"  path: {path_of(trainer)}{'' if shared else f' ({why_not})'}")
     console.print(f"  {checks.line()}")
     return trainer, checks
+
+
+def _checked(trainer: GroupTrainer, probe: list[Any], settings: RlStage, shared: bool) -> Checks:
+    """The checks; where FlexAttention does not compile on this machine, with the attention that needs no compiler."""
+    try:
+        return preflight.check(trainer, probe, settings.roundtrip_tolerance, shared=shared)
+    except Exception as exc:
+        if not isinstance(trainer, SharedPrefixTrainer) or trainer.backend != "flex":
+            raise
+        console.print(f"  [yellow]warning:[/yellow] FlexAttention failed ({exc!s:.120}); going on with split attention")
+        trainer.backend = "split"
+        return preflight.check(trainer, probe, settings.roundtrip_tolerance, shared=shared)
 
 
 def _write_reference(settings: RlStage, ctx: StageContext) -> None:
@@ -238,7 +250,7 @@ def grpo_arguments(settings: RlStage, ctx: StageContext, num_prompts: int) -> di
         "importance_sampling_level": algorithm.importance_sampling_level,
         "num_iterations": algorithm.num_iterations,
         "mask_truncated_completions": algorithm.mask_truncated,
-        "steps_per_generation": settings.gradient_accumulation,
+        "steps_per_generation": settings.gradient_accumulation * settings.updates_per_batch,
         "shuffle_dataset": True,
         "disable_dropout": True,
         # A completion that wrote an image token would ask for an image that is not there.

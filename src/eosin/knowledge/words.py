@@ -1,0 +1,165 @@
+"""Words as linking reads them: one spelling, one number, Greek letters by name, hyphens and digits apart.
+
+    >>> words_of("Tumours with α-SMA, Ki67 and Crohn's disease")
+    ['tumor', 'with', 'alpha', 'sma', 'ki', '67', 'and', 'crohn', 'disease']
+
+A name and a text go through the same steps, so "Ki-67", "Ki67" and "KI 67" are one name. Letters and digits are
+divided; whoever compares must see to it that a match does not end inside a word, or p16 would be found in p160.
+Everything is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+_WORD = re.compile(r"[^\W\d_\u0370-\u03ff]+(?:['\u2019]s(?![^\W_]))?|[\u0370-\u03ff]|\d+")
+
+# British and older spellings that stand for the same word.
+_SPELLINGS = (
+    ("tumour", "tumor"), ("colour", "color"), ("fibre", "fiber"), ("centre", "center"), ("grey", "gray"),
+    ("haem", "hem"), ("anaem", "anem"), ("oedema", "edema"), ("oesoph", "esoph"), ("leucocyt", "leukocyt"),
+    ("leucaem", "leukem"), ("leukaem", "leukem"), ("ischaem", "ischem"), ("caecum", "cecum"), ("caecal", "cecal"),
+    ("faec", "fec"), ("coeliac", "celiac"), ("uraem", "urem"), ("rrhoe", "rrhe"), ("isation", "ization"),
+    ("ising", "izing"), ("ised", "ized"), ("oestr", "estr"), ("naev", "nev"), ("phaeo", "pheo"), ("aetiol", "etiol"),
+    ("artefact", "artifact"), ("mould", "mold"), ("sulph", "sulf"), ("paed", "ped"), ("gynaec", "gynec"),
+    ("foet", "fet"), ("goitre", "goiter"), ("favour", "favor"), ("behaviour", "behavior"), ("labell", "label"),
+    ("spirochaet", "spirochet"), ("dyspnoea", "dyspnea"), ("neurone", "neuron"), ("litre", "liter"),
+    ("aemia", "emia"), ("caesar", "cesar"), ("anaesth", "anesth"), ("haploid", "haploid"), ("apnoea", "apnea"),
+)  # fmt: skip
+_PLURALS = {
+    "nuclei": "nucleus", "nucleoli": "nucleolus", "mitoses": "mitosis", "metastases": "metastasis",
+    "diagnoses": "diagnosis", "villi": "villus", "lumina": "lumen", "lumens": "lumen", "septa": "septum",
+    "bronchi": "bronchus", "foci": "focus", "bacilli": "bacillus", "thrombi": "thrombus", "emboli": "embolus",
+    "fungi": "fungus", "alveoli": "alveolus", "glomeruli": "glomerulus", "acini": "acinus", "canaliculi": "canaliculus",
+    "nevi": "nevus", "calculi": "calculus", "sulci": "sulcus", "gyri": "gyrus", "bacteria": "bacterium",
+    "criteria": "criterion", "epithelia": "epithelium", "ganglia": "ganglion", "cortices": "cortex",
+    "appendices": "appendix", "analyses": "analysis", "crises": "crisis", "testes": "testis", "ova": "ovum",
+    "mitochondria": "mitochondrion", "viscera": "viscus", "biopsies": "biopsy", "atria": "atrium", "indices": "index",
+    "calices": "calyx", "calyces": "calyx", "larvae": "larva", "teeth": "tooth", "meninges": "meninx",
+}  # fmt: skip
+_NO_PLURAL = frozenset({"purposes", "glucoses", "discloses", "encloses", "supposes", "composes", "exposes", "proposes"})
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
+    "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau",
+    "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega",
+}  # fmt: skip
+# "multi-nucleated" and "multinucleated" are one word; "non" is a word of its own, as it denies.
+_PREFIXES = frozenset({
+    "multi", "pseudo", "micro", "macro", "intra", "extra", "peri", "hyper", "hypo", "neo", "para", "inter", "trans",
+    "sub", "supra", "retro", "endo", "lympho", "fibro", "myo", "angio", "immuno", "histo", "cyto", "osteo", "leuko",
+    "broncho", "bronchio", "poly", "pre", "post", "mid", "oligo", "uni", "bi",
+})  # fmt: skip
+
+
+@lru_cache(maxsize=131072)
+def fold(word: str) -> str:
+    """One word in lower case, American spelling, singular, without accents, Greek letters by name.
+
+    >>> fold("Tumours"), fold("nuclei"), fold("mitoses"), fold("Hürthle"), fold("β")
+    ('tumor', 'nucleus', 'mitosis', 'hurthle', 'beta')
+    """
+    if not word.isascii():
+        word = _plain_letters(word)
+    word = word.casefold()
+    if word.endswith("'s"):
+        word = word[:-2]
+    if len(word) < 4:
+        return word
+    for old, new in _SPELLINGS:
+        if old in word:
+            word = word.replace(old, new)
+    return _PLURALS.get(word) or _singular(word)
+
+
+def _plain_letters(word: str) -> str:
+    """Compatibility forms and ligatures taken apart, accents dropped, Greek letters by name."""
+    word = unicodedata.normalize("NFKC", word).replace("\u2019", "'")
+    if word.casefold() in _GREEK:
+        return _GREEK[word.casefold()]
+    taken = unicodedata.normalize("NFKD", word)
+    return unicodedata.normalize("NFC", "".join(c for c in taken if not "\u0300" <= c <= "\u036f"))
+
+
+def _singular(word: str) -> str:
+    if word.endswith("mata") and len(word) > 6:
+        return word[:-2]
+    if word.endswith("ae") and len(word) > 5:
+        return word[:-1]
+    if word.endswith("cocci"):
+        return word[:-1] + "us"
+    if not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("oses") and len(word) > 6 and word not in _NO_PLURAL:
+        return word[:-2] + "is"
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("ches", "shes", "xes", "sses")):
+        return word[:-2]
+    return word[:-1]
+
+
+class Words(NamedTuple):
+    """The folded words of a text and their places: word i is text[starts[i]:ends[i]]."""
+
+    text: str
+    words: list[str]
+    starts: list[int]
+    ends: list[int]
+
+    def placed(self) -> Iterator[tuple[str, int, int]]:
+        """Every word with its place."""
+        return zip(self.words, self.starts, self.ends, strict=True)
+
+
+def words_of(text: str) -> list[str]:
+    """The folded words of a text, in order."""
+    return read_words(unicodedata.normalize("NFKC", text) if not text.isascii() else text).words
+
+
+def name_key(name: str) -> str:
+    """What two names are compared by.
+
+    >>> name_key("Squamous-cell carcinomas") == name_key("squamous cell carcinoma")
+    True
+    """
+    return " ".join(words_of(name))
+
+
+def read_words(text: str) -> Words:
+    """Words of a text with their places. Short texts are remembered."""
+    return _remembered(text) if len(text) < 20_000 else _read(text)
+
+
+def _read(text: str) -> Words:
+    found = list(_WORD.finditer(text))
+    spans = [m.span() for m in found]
+    words = [fold(m[0]) for m in found]
+    starts, ends = [s for s, _ in spans], [e for _, e in spans]
+    if not _PREFIXES.isdisjoint(words):
+        _join_prefixes(text, words, starts, ends)
+    return Words(text, words, starts, ends)
+
+
+_remembered = lru_cache(maxsize=1024)(_read)
+
+
+def _join_prefixes(text: str, words: list[str], starts: list[int], ends: list[int]) -> None:
+    """Make one word of "multi-nucleated", in place."""
+    kept = -1
+    skip = False
+    for i in range(len(words)):
+        if skip:
+            skip = False
+            continue
+        kept += 1
+        words[kept], starts[kept], ends[kept] = words[i], starts[i], ends[i]
+        if words[i] in _PREFIXES and i + 1 < len(words) and starts[i + 1] == ends[i] + 1:
+            hyphen = text[ends[i]] in "-\u2010\u2011" and words[i + 1].isalpha() and len(words[i + 1]) > 2
+            if hyphen:
+                words[kept], ends[kept] = words[i] + words[i + 1], ends[i + 1]
+                skip = True
+    del words[kept + 1 :], starts[kept + 1 :], ends[kept + 1 :]

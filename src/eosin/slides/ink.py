@@ -1,0 +1,88 @@
+"""What lies on a slide beside tissue: felt pen, black borders, air bubbles, hairs. All at low power."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+BLACK_LEVEL = 45
+PEN_DENSITY = 0.45  # in the strongest channel
+VERY_DENSE = 0.75
+EVEN = 0.13  # standard deviation over mean, over 27 µm: ink is even, tissue at low power is not (0.22 and more)
+PEN_ANGLE = 8.0  # degrees between the colour of ink and the colour of this slide's tissue
+GREY = 0.15
+
+
+def black_border(pixels: np.ndarray) -> np.ndarray:
+    """True where black reaches in from a side of the picture: what the scanner did not see. (h, w) bool.
+
+    Only what is black along a tenth of a side at least: dark nuclei that touch the side of a small crop are no border.
+    """
+    black = pixels.max(-1) < BLACK_LEVEL
+    if not black.any():
+        return black
+    labels, count = ndimage.label(black)
+    along = np.zeros(count + 1)
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        along = np.maximum(along, np.bincount(side, minlength=count + 1) / len(side))
+    along[0] = 0
+    border = (along >= 0.1)[labels]
+    return np.asarray(ndimage.binary_dilation(border, iterations=2)) if border.any() else border
+
+
+def pen_marks(density: np.ndarray, mpp: float, fit: np.ndarray) -> np.ndarray:
+    """True where ink lies: dense, even, and of another colour than the tissue, or very dense. (h, w) bool.
+
+    Args:
+        density: optical density (h, w, 3). mpp: its µm per pixel. fit: False where not to look.
+    """
+    mean = density.mean(-1)
+    strongest = density.max(-1)
+    dense = (strongest > PEN_DENSITY) & fit
+    if not dense.any():
+        return dense
+    width = max(3, round(27 / mpp) | 1)
+    level = ndimage.uniform_filter(mean, width)
+    spread = np.sqrt(np.maximum(ndimage.uniform_filter(mean * mean, width) - level * level, 0))
+    even = dense & (spread < EVEN * level)
+    if not even.any():
+        return even
+    core = even & ((_angles(density, fit & ~even) > PEN_ANGLE) | (strongest > VERY_DENSE))
+    core = ndimage.binary_opening(core, iterations=max(1, round(16 / mpp)))
+    grown = ndimage.maximum_filter(core.astype(np.uint8), 2 * (width // 2 + max(1, round(8 / mpp))) + 1) > 0
+    return np.asarray(grown & fit)
+
+
+def _angles(density: np.ndarray, tissue: np.ndarray) -> np.ndarray:
+    """Angle in degrees between the colour of each pixel and the usual colour of the stained ones."""
+    stained = tissue & (density.max(-1) > 0.08)
+    if stained.sum() < 50:
+        return np.full(density.shape[:2], 90.0)
+    usual = np.median(density[stained], axis=0)
+    usual = usual / max(float(np.linalg.norm(usual)), 1e-6)
+    length = np.maximum(np.linalg.norm(density, axis=-1), 1e-6)
+    return np.asarray(np.degrees(np.arccos(np.clip(density @ usual / length, -1, 1))))
+
+
+def bubbles(density: np.ndarray, mpp: float, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Air bubbles with what they enclose, and all thin grey lines (rims of bubbles, hairs): two (h, w) bool masks."""
+    mean = density.mean(-1)
+    grey = (mean > 0.12) & (density.max(-1) - density.min(-1) < GREY * mean) & fit
+    inside, lines = np.zeros_like(grey), np.zeros_like(grey)
+    if not grey.any():
+        return inside, lines
+    reach = max(1, round(20 / mpp))
+    joined = ndimage.binary_closing(np.pad(grey, reach), iterations=reach)[reach:-reach, reach:-reach]
+    labels, _ = ndimage.label(joined, structure=np.ones((3, 3)))
+    for number, box in enumerate(ndimage.find_objects(labels), 1):
+        part = labels[box] == number
+        if np.hypot(*part.shape) * mpp < 150:
+            continue
+        thick = 2 * mpp * float(ndimage.distance_transform_edt(np.pad(part, 1)).max())
+        if thick > 70:
+            continue
+        lines[box] |= part
+        filled = ndimage.binary_fill_holes(part)
+        if filled.sum() > 3 * part.sum():
+            inside[box] |= filled
+    return inside, lines

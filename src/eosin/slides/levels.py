@@ -1,0 +1,61 @@
+"""Do the levels of a slide show the same picture? A pyramid that does not gives wrong tissue and wrong tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eosin.slides.backends.base import RegionError, SlideError
+from eosin.slides.resample import read_scaled
+from eosin.slides.slide import Slide
+
+MAX_DIFFERENCE = 16.0  # grey levels; compression and resampling of healthy slides differ by 1 to 4
+_OUT_PX = 24
+_PLACES = 6
+
+
+def check_levels(slide: Slide) -> None:
+    """Compare each level with the one before at some places, the most stained ones first.
+
+    Raises:
+        SlideError: "levels disagree in content".
+    """
+    for level in range(1, len(slide.level_sizes_px)):
+        found = level_difference(slide, level)
+        if found > MAX_DIFFERENCE:
+            raise SlideError("levels disagree in content", expected="every level shows the same picture",
+                             found=f"level {level} differs from level {level - 1} by {found:.0f} grey levels",
+                             where=slide.path)  # fmt: skip
+
+
+def level_difference(slide: Slide, level: int) -> float:
+    """Mean absolute difference in grey levels between a level and the one before, at the worst place."""
+    downs = slide.level_downsamples
+    side = min(192 * downs[level - 1], *slide.size_px)
+    worst = 0.0
+    for x, y in _places(slide, side):
+        box = (x, y, x + side, y + side)
+        try:
+            ours, finer = (
+                read_scaled(slide.backend, n, downs[n], box, (_OUT_PX, _OUT_PX)).astype(np.float32)
+                for n in (level, level - 1)
+            )
+        except RegionError:
+            continue
+        worst = max(worst, float(np.abs(ours - finer).mean()))
+    return worst
+
+
+def _places(slide: Slide, side: float) -> list[tuple[float, float]]:
+    """Upper left corners of the darkest of some squares of a coarse picture, level-0 pixels."""
+    width, height = slide.size_px
+    picture = slide.overview(slide.fit_px(64))[0].astype(np.float32).mean(-1)
+    rows, columns = picture.shape
+    order = np.argsort(picture, axis=None, kind="stable")
+    chosen = order[np.linspace(0, len(order) // 3, _PLACES).astype(int)]
+    return [
+        (
+            float(min(max(0.0, (i % columns + 0.5) / columns * width - side / 2), width - side)),
+            float(min(max(0.0, (i // columns + 0.5) / rows * height - side / 2), height - side)),
+        )
+        for i in chosen
+    ]

@@ -1,0 +1,310 @@
+"""Where there is tissue: optical density at low power with an adaptive threshold, then parts, holes, ink and borders.
+
+The threshold is Otsu's (1979) on the density of stain, held inside a range in which glass is glass and the faintest
+stain is tissue. Fat is kept: its empty cells are holes in a net of thin walls, and small holes are filled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+
+from eosin.slides.backends.base import SlideError
+from eosin.slides.ink import black_border, bubbles, pen_marks
+from eosin.slides.slide import Slide
+
+FAT_DENSITY = 0.004  # the faintest wall of a fat cell that is looked for
+MAX_DAMAGED = 0.5
+FAT_WALLS = 0.05  # share of walls in fat
+
+Ring = np.ndarray
+TissueModel = Callable[[np.ndarray, float], np.ndarray]
+
+
+class TissueSettings(BaseModel):
+    """How tissue is found. Lengths are in µm, so that they mean the same at every scale.
+
+    Attributes:
+        mpp: microns per pixel of the picture that is looked at; small slides are looked at more closely.
+        max_px: longer side of that picture at most, which makes giant slides coarser.
+        min_area_um2: smaller parts are dirt. max_hole_um2: smaller holes (fat cells, lumens) are filled.
+        close_um: gaps narrower than this are closed. smooth_um: outline is smoothed over this length.
+        density_range: the threshold of optical density stays inside.
+        keep_fat: look for nets of thin walls. fat_cell_um: widest cell of such a net.
+        keep_pen: count ink as tissue. keep_border: count black borders as tissue.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mpp: float = Field(default=8.0, gt=0.2, le=64)
+    max_px: int = Field(default=6000, ge=64, le=16_000)
+    min_area_um2: float = Field(default=20_000.0, ge=0)
+    max_hole_um2: float = Field(default=15_000.0, ge=0)
+    close_um: float = Field(default=24.0, ge=0)
+    smooth_um: float = Field(default=8.0, ge=0)
+    density_range: tuple[float, float] = (0.02, 0.10)
+    keep_fat: bool = True
+    fat_cell_um: float = Field(default=90.0, gt=0)
+    keep_pen: bool = False
+    keep_border: bool = False
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """A tissue mask and what was seen while it was made.
+
+    Attributes:
+        mask: True where there is tissue, (height, width) at `mpp` µm a pixel.
+        mpp: of the mask. size_px_level0: width, height of the slide.
+        mpp_level0: of the slide.
+        pen, bubble, border: masks of the same shape, True where ink, an air bubble, a black border was seen.
+        damaged: True where the slide cannot be decoded. Such parts count as tissue where tissue surrounds them, so
+            that their tiles are listed and fail by name.
+        glass: colour of empty glass, 0..255. threshold: of optical density.
+    """
+
+    mask: np.ndarray
+    mpp: float
+    size_px_level0: tuple[int, int]
+    mpp_level0: float
+    pen: np.ndarray
+    bubble: np.ndarray
+    border: np.ndarray
+    damaged: np.ndarray
+    glass: tuple[float, float, float]
+    threshold: float
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Level-0 pixels a mask pixel, along x and y."""
+        height, width = self.mask.shape
+        return self.size_px_level0[0] / width, self.size_px_level0[1] / height
+
+    @property
+    def area_um2(self) -> float:
+        """Area of the tissue."""
+        sx, sy = self.scale
+        return float(self.mask.sum()) * sx * sy * self.mpp_level0**2
+
+    @property
+    def share(self) -> float:
+        """Tissue's share of the slide."""
+        return float(self.mask.mean())
+
+    def polygons(self) -> list[list[Ring]]:
+        """Outlines in level-0 pixels: a list of parts, each an outer ring and its holes, rings (n, 2), closed."""
+        return outlines(self.mask, self.scale, self.size_px_level0)
+
+
+def tissue_mask(slide: Slide, settings: TissueSettings | None = None, model: TissueModel | None = None) -> Tissue:
+    """Find the tissue of a slide.
+
+    Args:
+        model: instead of the density threshold: pixels (h, w, 3) uint8 and their µm per pixel in, a mask or
+            probabilities (h, w) out. Small parts and holes are treated as ever.
+
+    Raises:
+        SlideError: the scale is unknown, most of the slide cannot be decoded, or the model's mask has another shape.
+    """
+    settings = settings or TissueSettings()
+    pixels, damaged, mpp = overview(slide, settings)
+    if damaged.mean() > MAX_DAMAGED:
+        raise SlideError("slide damaged", found=f"{100 * damaged.mean():.0f} % of it cannot be decoded",
+                         where=slide.path)  # fmt: skip
+    glass = glass_colour(pixels[~damaged][None] if damaged.any() else pixels)
+    if damaged.any():
+        pixels[damaged] = np.asarray(glass).round()
+    density = optical_density(pixels, glass)
+    border = black_border(pixels)
+    pen = pen_marks(density, mpp, ~border)
+    threshold = 0.0
+    if model is None:
+        threshold = density_threshold(density, pen | border, settings.density_range)
+        raw = ndimage.gaussian_filter(density.max(-1), settings.smooth_um / 2 / mpp) > threshold
+    else:
+        raw = np.asarray(model(pixels, mpp))
+        if raw.shape != pixels.shape[:2]:
+            raise SlideError("tissue model gave a mask of another shape", expected=str(pixels.shape[:2]),
+                             found=str(raw.shape), where=slide.path)  # fmt: skip
+        raw = raw > 0.5
+    bubble, lines = bubbles(density, mpp, ~(pen | border))
+    lines &= ~_amid(raw & ~lines, lines, mpp)
+    unfit = lines | (border if not settings.keep_border else False) | (pen if not settings.keep_pen else False)
+    if model is None and settings.keep_fat:
+        raw |= fat_cells(density, raw & ~unfit, unfit, mpp, settings)
+    mask = tidy(raw & ~unfit, mpp, settings)
+    if not settings.keep_pen:
+        mask &= ~pen
+    mask |= damaged & _amid(mask & ~damaged, damaged, mpp, 400.0)
+    return Tissue(mask, mpp, slide.size_px, slide.mpp, pen, bubble, border, damaged, glass, threshold)
+
+
+def _amid(tissue: np.ndarray, lines: np.ndarray, mpp: float, around_um: float = 140.0) -> np.ndarray:
+    """True where what surrounds a line (or a damaged part) is mostly tissue, so that it lies on tissue."""
+    if not lines.any():
+        return lines
+    width = max(3, round(around_um / mpp) | 1)
+    around = ndimage.uniform_filter((~lines).astype(np.float32), width)
+    return np.asarray(ndimage.uniform_filter(tissue.astype(np.float32), width) > 0.5 * np.maximum(around, 1e-6))
+
+
+def overview(slide: Slide, settings: TissueSettings) -> tuple[np.ndarray, np.ndarray, float]:
+    """The picture that tissue is looked for in, uint8 (height, width, 3), where it is damaged, its µm per pixel."""
+    width, height = slide.size_px
+    longest_um = max(width, height) * slide.mpp
+    mpp = max(min(settings.mpp, longest_um / 768), longest_um / settings.max_px, slide.mpp)
+    out_px = max(1, round(width * slide.mpp / mpp)), max(1, round(height * slide.mpp / mpp))
+    pixels, damaged = slide.overview(out_px)
+    return pixels.copy() if damaged.any() else pixels, damaged, mpp
+
+
+def glass_colour(pixels: np.ndarray) -> tuple[float, float, float]:
+    """Colour of empty glass: the most frequent of the brightest greys; near white where a slide shows no glass."""
+    thin = pixels[:: max(1, pixels.shape[0] // 1500), :: max(1, pixels.shape[1] // 1500)].reshape(-1, 3)
+    bright = thin.astype(np.int16).sum(-1) // 3
+    counts = np.bincount(bright, minlength=256)
+    top = int(np.searchsorted(np.cumsum(counts), 0.998 * len(bright)))
+    low = max(0, top - 40)
+    smooth = np.convolve(counts[low : top + 1], np.ones(5), "same")
+    mode = low + int(np.argmax(smooth))
+    if mode < 170:
+        return 240.0, 240.0, 240.0
+    near = thin[np.abs(bright - mode) <= 3]
+    colour = near.mean(axis=0)
+    if colour.max() - colour.min() > 45:  # the brightest thing is stained: there is no glass in the picture
+        colour = np.full(3, max(float(top), 235.0))
+    return float(colour[0]), float(colour[1]), float(colour[2])
+
+
+def optical_density(pixels: np.ndarray, glass: tuple[float, float, float]) -> np.ndarray:
+    """-log10(I / glass), never negative: float32 (height, width, 3)."""
+    levels = np.arange(256, dtype=np.float64)
+    table = np.stack([np.maximum(-np.log10(np.maximum(levels, 1) / max(g, 1.0)), 0) for g in glass], axis=-1)
+    return np.stack([table.astype(np.float32)[:, c][pixels[..., c]] for c in range(3)], axis=-1)
+
+
+def density_threshold(density: np.ndarray, unfit: np.ndarray, limits: tuple[float, float]) -> float:
+    """Otsu's threshold of the strongest channel, inside `limits` and above the unrest of the glass."""
+    values = density.max(-1)[~unfit]
+    if values.size < 64:
+        return limits[0]
+    low = values[values <= limits[1]]
+    quiet = low[low <= np.quantile(low, 0.6)] if low.size > 64 else low
+    unrest = float(np.quantile(quiet, 0.95)) if quiet.size else 0.0
+    split = otsu(np.sqrt(np.minimum(values, 1.0))) ** 2
+    return float(np.clip(min(split, max(0.5 * split, 2.5 * unrest)), *limits))
+
+
+def fat_cells(
+    density: np.ndarray, tissue: np.ndarray, unfit: np.ndarray, mpp: float, settings: TissueSettings
+) -> np.ndarray:
+    """True in nets of thin walls round empty cells, where density itself is next to nothing. (h, w) bool.
+
+    A wall is darker than its surroundings by more than the unrest of the glass, and hangs together with others.
+    Closing by the width of a cell fills the cells. What that adds to the tissue counts where it is wider than half a
+    cell, as large as two, and has walls inside.
+    """
+    strongest = np.minimum(density.max(-1), settings.density_range[1])
+    around = ndimage.uniform_filter(strongest, max(3, round(2 * settings.fat_cell_um / mpp) | 1))
+    local = strongest - around
+    empty = local[(around < 0.5 * settings.density_range[0]) & ~unfit]
+    unrest = 1.48 * float(np.median(np.abs(empty - np.median(empty)))) if empty.size >= 64 else 0.002
+    cell_px = settings.fat_cell_um / mpp
+    thin = (local > max(FAT_DENSITY, 4 * unrest)) & ~unfit
+    walls = without_small(thin | tissue, cell_px**2 / 3, diagonal=True)
+    body = opened(close(tissue, settings.close_um / mpp), cell_px / 3)
+    added = close(walls, cell_px) & ~ndimage.binary_dilation(body, iterations=2) & ~unfit
+    added = opened(added, cell_px / 2)
+    labels, count = ndimage.label(added)
+    if not count:
+        return added
+    area = np.bincount(labels.ravel(), minlength=count + 1)
+    inner = np.bincount(labels.ravel(), weights=thin.ravel(), minlength=count + 1)
+    good = (area >= 2 * cell_px**2) & (inner >= FAT_WALLS * area)
+    good[0] = False
+    fat = good[labels]
+    return np.asarray(ndimage.maximum_filter(fat.astype(np.uint8), 7) > 0) & ~unfit
+
+
+def opened(mask: np.ndarray, width_px: float) -> np.ndarray:
+    """Opening by a square: what is narrower than `width_px` goes."""
+    size = round(width_px) | 1
+    if size < 3:
+        return mask
+    shrunk = ndimage.minimum_filter(mask.astype(np.uint8), size)
+    return np.asarray(ndimage.maximum_filter(shrunk, size) > 0)
+
+
+def otsu(values: np.ndarray, bins: int = 256) -> float:
+    """The value that divides into two groups with the smallest variance inside them (Otsu 1979)."""
+    counts, edges = np.histogram(values, bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    total = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (total / below - (total[-1] - total) / above) ** 2
+    return float(centres[int(np.argmax(np.nan_to_num(between)))])
+
+
+def tidy(raw: np.ndarray, mpp: float, settings: TissueSettings) -> np.ndarray:
+    """Close gaps, fill small holes, leave out small parts."""
+    mask = close(raw, settings.close_um / mpp)
+    mask = without_small(mask, settings.min_area_um2 / mpp**2)
+    return ~without_small(~mask, settings.max_hole_um2 / mpp**2, at_border=True)
+
+
+def close(mask: np.ndarray, width_px: float) -> np.ndarray:
+    """Closing by a square: gaps up to `width_px` wide are filled."""
+    size = round(width_px)
+    if size < 2:
+        return mask
+    padded = np.pad(mask.astype(np.uint8), size)
+    grown = ndimage.maximum_filter(padded, size)
+    return np.asarray(ndimage.minimum_filter(grown, size, origin=-1 if size % 2 == 0 else 0)
+                      [size:-size, size:-size] > 0) | mask  # fmt: skip
+
+
+def without_small(
+    mask: np.ndarray, min_px: float, *, at_border: bool = False, diagonal: bool = False
+) -> np.ndarray:
+    """The parts of at least `min_px` pixels.
+
+    Args:
+        at_border: parts that touch the border stay, whatever their size. diagonal: corners connect.
+    """
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)) if diagonal else None)
+    if not count:
+        return mask
+    keep = np.bincount(labels.ravel()) >= max(min_px, 1)
+    if at_border:
+        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            keep[edge] = True
+    keep[0] = False
+    return np.asarray(keep[labels])
+
+
+def outlines(mask: np.ndarray, scale: tuple[float, float], size_px: tuple[int, int]) -> list[list[Ring]]:
+    """Rings of a mask in level-0 pixels: for each part the outer ring, then its holes. Deterministic order."""
+    from contourpy import FillType, contour_generator
+
+    padded = np.pad(mask.astype(np.float32), 1)
+    made = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
+    parts: list[list[Ring]] = []
+    for points, offsets in zip(made[0], made[1], strict=True):
+        place = np.clip((np.asarray(points) - 0.5) * np.asarray(scale), 0, np.asarray(size_px))
+        rings = [place[a:b].round(1) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        rings = [r for r in rings if len(r) >= 4 and abs(signed_area(r)) > 0]
+        if rings:
+            parts.append(rings)
+    return sorted(parts, key=lambda rings: (-abs(signed_area(rings[0])), *rings[0][0].tolist()))
+
+
+def signed_area(ring: Ring) -> float:
+    """Area inside a closed ring; its sign says which way round it runs."""
+    x, y = ring[:, 0], ring[:, 1]
+    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
