@@ -67,6 +67,18 @@ def test_a_shared_identifying_reference_merges(tmp_path: Path) -> None:
     assert graph.concept("ONCOTREE:L") == graph.concept("DOID:1")
 
 
+def test_exact_only_keeps_references_as_relations(tmp_path: Path) -> None:
+    for name, row in (
+        ("a", "DOID:1\tlung cancer\tdiagnosis\tNCI:C1"),
+        ("b", "ONCOTREE:L\tLung Cancer\tdiagnosis\tNCI:C1"),
+    ):
+        (tmp_path / f"{name}.tsv").write_text(f"id\tlabel\ttype\txrefs\n{row}\n")
+    specs = [parse_spec(f"tsv:{tmp_path / 'a.tsv'}"), parse_spec(f"tsv:{tmp_path / 'b.tsv'}")]
+    made = build_graph(tmp_path / "g", specs, tables=False, by_reference=False)
+    assert merges(made) == [] and len(made.graph) == 2
+    assert [r.evidence for r in made.graph.relations("DOID:1", "in", ["close_match"])] == ["xref NCIT:C1"]
+
+
 def test_ambiguous_references_merge_nobody(tmp_path: Path) -> None:
     one = "id  label  type  xrefs\nDOID:1  a  diagnosis  NCI:C1|NCI:C2\n"
     two = "id  label  type  xrefs\nONCOTREE:A  x  diagnosis  NCI:C1\nONCOTREE:B  y  diagnosis  NCI:C2\n"
@@ -81,6 +93,20 @@ def test_more_shared_references_win(tmp_path: Path) -> None:
     two = "id  label  type  xrefs\nONCOTREE:A  x  diagnosis  NCI:C1\nONCOTREE:B  y  diagnosis  NCI:C2|UMLS:C9\n"
     made = built(tmp_path, one, two)
     assert merges(made) == [("DOID:1", "ONCOTREE:B", "xref NCIT:C2 UMLS:C9")]
+
+
+def test_a_qualifier_forbids_a_merge(tmp_path: Path) -> None:
+    """A reference in the real files ties the benign pleural mesothelioma to the malignant one."""
+    made = built(
+        tmp_path, "id  label  synonyms  type  xrefs\nDOID:1  benign pleural mesothelioma    diagnosis  NCI:C1\n"
+        "DOID:2  high grade glioma    diagnosis  NCI:C2\nDOID:3  chronic myeloid leukemia    diagnosis  NCI:C3\n",
+        "id  label  synonyms  type  xrefs\nONCOTREE:P  Pleural Mesothelioma    diagnosis  NCI:C1\n"
+        "ONCOTREE:G  Glioma, High-Grade    diagnosis  NCI:C2\n"
+        "ONCOTREE:C  CML  chronic myeloid leukaemia  diagnosis  NCI:C3\n",
+    )  # fmt: skip
+    assert {(c, m) for c, m, _ in merges(made)} == {("DOID:2", "ONCOTREE:G"), ("DOID:3", "ONCOTREE:C")}
+    assert [(r.predicate, r.subject) for r in made.graph.relations("DOID:1", "in")] == [("close_match", "ONCOTREE:P")]
+    assert made.graph.sources[1].counts["cross-references with a qualifier"] == 1
 
 
 def test_an_organ_and_a_diagnosis_never_merge(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import typer
 from judge_stub import running_stub
 from typer.testing import CliRunner
 
-from eosin.cli.prove import prove, subset
+from eosin.cli.prove import prove
 from eosin.cli.score import score
+from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.formats import write_samples
 from eosin.core.sample import Entity, Origin, Sample, ask, lettered

@@ -17,7 +17,7 @@ def picture(width: int = 1500, height: int = 1100, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     inside = ((x / width - 0.5) / 0.36) ** 2 + ((y / height - 0.5) / 0.34) ** 2 < 1
-    grain = np.asarray(Image.fromarray(rng.random((height // 8 + 1, width // 8 + 1)).astype(np.float32)).resize(
+    grain = np.asarray(Image.fromarray(rng.random((height // 3 + 1, width // 3 + 1)).astype(np.float32)).resize(
         (width, height), Image.Resampling.BICUBIC))  # fmt: skip
     cells = grain > 0.68
     result = np.empty((height, width, 3), dtype=np.float32)

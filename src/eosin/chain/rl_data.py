@@ -78,8 +78,8 @@ def measure(
     Returns:
         summary.json. Where `out` holds this very measurement already, its summary, with nothing done.
     """
+    from eosin.core.draw import subset
     from eosin.evaluate.entry import pick_split
-    from eosin.evaluate.items import choose
     from eosin.slides.regions import SlideRegions
     from eosin.train.difficulty import KIND, Measurement
 
@@ -88,7 +88,7 @@ def measure(
     read = read_samples(samples_path)
     if not read.kept:
         raise EosinError("No sample could be read.", found=str(read.reasons()), where=samples_path)
-    samples = choose(pick_split(read.kept, settings.split), settings.max_samples, settings.seed)
+    samples = subset(pick_split(read.kept, settings.split), settings.max_samples, settings.seed)
     record = {
         "model": _model_digest(model), "samples": str(samples_path), "grammar": grammar.name,
         "instruction": instruction, "rewards": rewards.described(), **dataclasses.asdict(settings),

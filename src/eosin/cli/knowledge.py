@@ -43,6 +43,9 @@ def build(
     without_tables: Annotated[
         bool, typer.Option(help="Leave out Eosin's own tables of findings, markers, stains and grades.")
     ] = False,
+    exact_only: Annotated[
+        bool, typer.Option("--exact-only", help="Merge by equal id and declared exact match, not by cross-reference.")
+    ] = False,
     licence: Annotated[
         list[str] | None, typer.Option(help="FILENAME=LICENCE, where neither the file nor a SOURCE.txt says it.")
     ] = None,
@@ -62,8 +65,8 @@ def build(
     specs = _with_licences([parse_spec(s) for s in source or []], licence or [])
     vocabulary = read_vocabulary(_text_of(relations), relations) if relations else None
     built = build_graph(
-        out, specs, keep_going=keep_going, tables=not without_tables, vocabulary=vocabulary,
-        progress=lambda line: console.print(f"[dim]{line}[/dim]"),
+        out, specs, keep_going=keep_going, tables=not without_tables, by_reference=not exact_only,
+        vocabulary=vocabulary, progress=lambda line: console.print(f"[dim]{line}[/dim]"),
     )  # fmt: skip
     counts = built.graph.record["counts"]
     console.print(

@@ -44,6 +44,7 @@ def prove(
 
     Exit code 1 on a breach. Example: eosin prove runs/demo/samples --reward eosin
     """
+    from eosin.core.draw import subset
     from eosin.scoring.prove import prove as prove_on
     from eosin.scoring.prove import read_cheats
 
@@ -85,16 +86,6 @@ def _phantom(seed: int) -> list[Sample]:
 
     settings = PhantomData(train_cases=12, valid_cases=0, test_cases=12, tiles_per_case=5, tile_px=64, seed=seed)
     return list(read_phantom(settings, seed).samples.kept)
-
-
-def subset(samples: list[Sample], limit: int, seed: int) -> list[Sample]:
-    """At most `limit` samples, drawn with the seed, in their order."""
-    import random
-
-    if len(samples) <= limit:
-        return samples
-    chosen = sorted(random.Random(seed).sample(range(len(samples)), limit))
-    return [samples[i] for i in chosen]
 
 
 def _tell(proof: Proof, strict: bool) -> None:

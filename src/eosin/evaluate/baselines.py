@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from eosin.core.draw import subset
 from eosin.core.errors import ImageError
 from eosin.core.exam_settings import ExamSettings
 from eosin.core.images import RegionReader, load_image
 from eosin.core.sample import Sample
-from eosin.evaluate.items import Classes, check_samples, choose, group_of, image_key, normalised
+from eosin.evaluate.items import Classes, check_samples, group_of, image_key, normalised
 from eosin.evaluate.scores import score_parts
 
 NUM_BINS = 16
@@ -58,7 +59,7 @@ def run_baselines(
         there are none}.
     """
     check_samples(test)
-    asked = choose(test, settings.max_samples, settings.seed)
+    asked = subset(test, settings.max_samples, settings.seed)
     fitted = [s for s in train if s.answer is not None and s.answer.strip()]
     if not fitted:
         reason = {"n": 0, "reason": "no training samples with an answer"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eosin.core import store
+from eosin.core.draw import subset
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.exam_settings import ExamSettings
 from eosin.core.images import RegionReader
@@ -17,7 +18,7 @@ from eosin.core.reply import Grammar
 from eosin.core.sample import Sample
 from eosin.engines.base import Decoding, Engine
 from eosin.evaluate.asking import Asker, Progress, Task
-from eosin.evaluate.items import Classes, check_samples, choose
+from eosin.evaluate.items import Classes, check_samples
 from eosin.evaluate.probes import looks_at_image, run_probes
 from eosin.evaluate.scores import chance, class_figures, matching, sampled_figures, score_rows
 from eosin.evaluate.work import Work, exam_key
@@ -57,7 +58,7 @@ def run_exam(
         exam at `out`.
     """
     check_samples(samples)
-    asked = choose(samples, settings.max_samples, settings.seed)
+    asked = subset(samples, settings.max_samples, settings.seed)
     terms = _terms(engine, grammar, settings, parents, instruction)
     key = exam_key(asked, terms)
     finished = _finished(out, key)

@@ -76,14 +76,6 @@ def cluster_kind(groups: Sequence[str]) -> str:
     return "+".join(sorted({g.split(":", 1)[0] for g in groups}))
 
 
-def choose(items: Sequence[T], size: int | None, seed: int) -> list[T]:
-    """A seeded random subset in the given order; all of them if `size` is None or larger."""
-    if size is None or size >= len(items):
-        return list(items)
-    kept = np.random.default_rng(seed).choice(len(items), size=size, replace=False)
-    return [items[i] for i in sorted(kept)]
-
-
 def choose_balanced(items: Sequence[T], class_of: Callable[[T], str], size: int | None, seed: int) -> list[T]:
     """A seeded subset that takes from every class in turn, in the given order."""
     if size is None or size >= len(items):

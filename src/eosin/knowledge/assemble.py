@@ -73,16 +73,17 @@ def _typing(drafts: Drafts) -> Callable[[Draft], str]:
     return type_of
 
 
-def assemble(drafts: Drafts, sources: Callable[[], Sequence[Source]]) -> Assembled:
+def assemble(drafts: Drafts, sources: Callable[[], Sequence[Source]], *, by_reference: bool = True) -> Assembled:
     """Merge, check and order everything. What is set aside is noted in `drafts`.
 
     Args:
         sources: called at the end, when all counts are final.
+        by_reference: see `merge`.
     """
     _resolve_labels(drafts)
     drafts.count_concepts()
     type_of = _typing(drafts)
-    groups = merge(drafts, type_of)
+    groups = merge(drafts, type_of, by_reference=by_reference)
     rows, members = _rows(drafts, groups)
     edges = _edges(drafts, rows, [drafts.drafts[m[0]].id for m in members])
     tables = {**_concept_tables(drafts, members, type_of), **_edge_tables(drafts, edges, len(members))}

@@ -43,6 +43,7 @@ def build_graph(
     *,
     keep_going: bool = False,
     tables: bool = True,
+    by_reference: bool = True,
     vocabulary: Vocabulary | None = None,
     progress: Progress | None = None,
 ) -> Built:
@@ -53,6 +54,7 @@ def build_graph(
         specs: the sources, the most trusted first: of merged concepts the first source gives id and label.
         keep_going: keep the good part of faulty sources, and list what was refused.
         tables: add the built-in tables of markers, stains and grading systems.
+        by_reference: let cross-references join concepts; else they become relations `close_match`.
         vocabulary: relations to use in place of the built-in ones.
         progress: called with one line as each step begins.
 
@@ -71,7 +73,7 @@ def build_graph(
         tell(f"reading {spec.kind} {spec.path.name if spec.path else '(built in)'}")
         drafts.take(spec.name, reader_of(spec))
     tell("merging and checking")
-    assembled = assemble(drafts, lambda: _sources(chosen, drafts))
+    assembled = assemble(drafts, lambda: _sources(chosen, drafts), by_reference=by_reference)
     refusals = drafts.refusals.all()
     faults = [r for r in refusals if r.fault]
     if faults and not keep_going:

@@ -2,12 +2,14 @@
 
 A merge that would put two concepts of one vocabulary into one is refused: a vocabulary keeps apart what it thinks
 different. Cross-references join two concepts only where each is the other's single best partner, by the number of
-shared references, and where their types can be the same (not an organ and a diagnosis). A refused exact match stays as
-a relation `same_as`, a refused cross-reference as `close_match`.
+shared references, where their types can be the same (not an organ and a diagnosis), and where no qualifier tells them
+apart (not "benign pleural mesothelioma" and "pleural mesothelioma"). A refused exact match stays as a relation
+`same_as`, a refused cross-reference as `close_match`.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +19,12 @@ from eosin.knowledge.drafts import Draft, Drafts
 from eosin.knowledge.sources.base import MappingRow, RelationRow
 
 _ALIKE = [{"finding", "diagnosis"}]
+QUALIFIERS = (
+    "benign", "mixed", "altered", "mutant", "wildtype", "high grade", "low grade", "well differentiated", "chronic",
+    "in situ", "borderline",
+)  # fmt: skip
+"""Words that divide one diagnosis from another: a cross-reference does not join two of which one bears such a word in
+its label and the other in no name. (Names may forbid a merge; they never make one.)"""
 MAX_BEARERS = 20
 """A cross-reference that more concepts bear ties nobody to anybody."""
 
@@ -48,14 +56,18 @@ class Groups:
         return i
 
 
-def merge(drafts: Drafts, type_of: Callable[[Draft], str]) -> Groups:
-    """Join ids that mean the same. Refusals and relations in place of refused merges go into `drafts`."""
+def merge(drafts: Drafts, type_of: Callable[[Draft], str], *, by_reference: bool = True) -> Groups:
+    """Join ids that mean the same. Refusals and relations in place of refused merges go into `drafts`.
+
+    Args:
+        by_reference: whether cross-references may join; else they become `close_match`.
+    """
     groups = Groups(list(range(len(drafts.drafts))))
     groups.prefixes = {i: {prefix_of(d.id)} for i, d in enumerate(drafts.drafts) if d.label is not None}
     for source, row in drafts.mappings:
         _declared(drafts, groups, source, row)
     _extend(drafts, groups)
-    _by_references(drafts, groups, type_of)
+    _by_references(drafts, groups, type_of, by_reference)
     return groups
 
 
@@ -172,7 +184,7 @@ def _only_best(drafts: Drafts, votes: dict[tuple[int, int], list[str]]) -> set[t
     }  # fmt: skip
 
 
-def _by_references(drafts: Drafts, groups: Groups, type_of: Callable[[Draft], str]) -> None:
+def _by_references(drafts: Drafts, groups: Groups, type_of: Callable[[Draft], str], may_join: bool) -> None:
     """Join what cross-references tie; where they are ambiguous or tie unlike types, keep a relation instead."""
     votes = _votes(drafts, groups)
     mutual = _only_best(drafts, votes)
@@ -184,8 +196,12 @@ def _by_references(drafts: Drafts, groups: Groups, type_of: Callable[[Draft], st
         how = "xref " + " ".join(sorted(xrefs))
         if ra == rb:
             continue
-        if not _alike(type_of(first), type_of(second)):
+        if not may_join:
+            counts["cross-references kept as close_match"] += 1
+        elif not _alike(type_of(first), type_of(second)):
             counts["cross-references between types"] += 1
+        elif _qualified(first, second) or _qualified(second, first):
+            counts["cross-references with a qualifier"] += 1
         elif (a, b) not in mutual or groups.prefixes[ra] & groups.prefixes[rb]:
             counts["cross-references ambiguous"] += 1
         else:
@@ -206,6 +222,18 @@ def _near_references(drafts: Drafts, groups: Groups, votes: dict[tuple[int, int]
             how = "xref " + " ".join(sorted(xrefs))
             drafts.add_relation(RelationRow(second.id, "close_match", first.id, evidence=how), source)
             drafts.counts[source]["relations added"] += 1
+
+
+def _qualified(a: Draft, b: Draft) -> bool:
+    """Whether the label of a bears a qualifier that no name of b bears."""
+    label = _spaced(a.label or "")
+    wanted = [q for q in QUALIFIERS if f" {q} " in label]
+    return bool(wanted) and not all(any(f" {q} " in _spaced(name) for name in b.names) for q in wanted)
+
+
+def _spaced(name: str) -> str:
+    """A name in lower case with single spaces for all signs, and one at each end."""
+    return f" {' '.join(re.findall('[a-z0-9]+', name.casefold()))} "
 
 
 def _alike(a: str, b: str) -> bool:

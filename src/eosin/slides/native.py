@@ -148,20 +148,30 @@ def check_whole(file: Path) -> None:
     """Refuse a TIFF some of whose tiles lie beyond the end of the file: a copy that was cut off.
 
     Raises:
-        SlideError: "slide truncated".
+        SlideError: "slide truncated", or "not a colour picture of 8 bits" where its largest page is none.
     """
     size = file.stat().st_size
     with open_tiff(file) as tiff:
         try:
+            _check_colour(tiff, file)
             ends = [
                 int(np.max(np.asarray(p.dataoffsets, np.int64) + np.asarray(p.databytecounts, np.int64), initial=0))
                 for p in tiff.pages
                 if len(p.dataoffsets) == len(p.databytecounts)
             ]
+        except SlideError:
+            raise
         except Exception as exc:
             raise SlideError("slide damaged", found=str(exc)[:200], where=file) from None
     if max(ends, default=0) > size:
         raise SlideError("slide truncated", expected=f"{max(ends)} bytes", found=f"{size} bytes", where=file)
+
+
+def _check_colour(tiff: Any, file: Path) -> None:
+    page = max(tiff.pages, key=lambda p: int(p.imagewidth) * int(p.imagelength))
+    if page.samplesperpixel not in (3, 4) or page.bitspersample != 8:
+        raise SlideError("not a colour picture of 8 bits", expected="red, green, blue, 8 bits each",
+                         found=f"{page.samplesperpixel} x {page.bitspersample} bits", where=file)  # fmt: skip
 
 
 class TileCache:

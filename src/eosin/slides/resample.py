@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from eosin.slides.backends.base import Backend, RegionError
 
 BAND_PX = 16_000_000  # pixels of a level that are held at once
 DAMAGED_GREY = 128
+MAX_FAILURES = 200
 _WHOLE = 1e-3  # positions nearer than this to a whole pixel are that pixel
 
 
@@ -56,7 +58,7 @@ def read_tolerant(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A whole level at a size, with parts that cannot be decoded in grey, and where they are.
 
-    What cannot be read is halved until it can, or is at most 8 px long.
+    What cannot be read is halved until it can, or is at most 8 px long, or too much has failed already.
 
     Args:
         scale: level-0 pixels a result pixel along x and y.
@@ -64,14 +66,16 @@ def read_tolerant(
     width, height = out_px
     pixels = np.full((height, width, 3), DAMAGED_GREY, dtype=np.uint8)
     damaged = np.zeros((height, width), dtype=bool)
-    todo = [(0, 0, width, height)]
+    todo = deque([(0, 0, width, height)])
+    failures = 0
     while todo:
-        x0, y0, x1, y1 = todo.pop()
+        x0, y0, x1, y1 = todo.popleft()
         box = (x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1])
         try:
             pixels[y0:y1, x0:x1] = read_scaled(backend, level, downsample, box, (x1 - x0, y1 - y0))
         except RegionError:
-            if max(x1 - x0, y1 - y0) <= 8:
+            failures += 1
+            if max(x1 - x0, y1 - y0) <= 8 or failures > MAX_FAILURES:
                 damaged[y0:y1, x0:x1] = True
             elif x1 - x0 >= y1 - y0:
                 todo += [(x0, y0, (x0 + x1) // 2, y1), ((x0 + x1) // 2, y0, x1, y1)]

@@ -59,14 +59,6 @@ class PictureStore:
         return picture
 
 
-def subset(samples: Sequence[Sample], size: int | None, seed: int) -> list[Sample]:
-    """A seeded random subset in the given order; all of them where `size` is None or larger."""
-    if size is None or size >= len(samples):
-        return list(samples)
-    chosen = np.random.default_rng(seed).permutation(len(samples))[:size]
-    return [samples[i] for i in sorted(chosen)]
-
-
 def rows_dataset(
     samples: Sequence[Sample],
     make_row: Callable[[Sample, list[Image.Image]], Row],

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerState
 
+from eosin.core.draw import subset
 from eosin.core.errors import ImageError
 from eosin.core.outcome import Unparsed
 from eosin.core.prompt import prompt_messages
@@ -18,7 +19,7 @@ from eosin.engines.transformers_engine import TransformersEngine
 from eosin.models.load import Loaded
 from eosin.scoring import load_rewards
 from eosin.scoring.item import item_from_sample
-from eosin.train.data import PictureStore, subset
+from eosin.train.data import PictureStore
 from eosin.train.monitor import MetricsCallback, StepClock
 from eosin.train.stage import StageContext
 

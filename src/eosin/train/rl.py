@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
+from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.sample import Sample
 from eosin.core.stages import RlStage
@@ -24,7 +25,7 @@ from eosin.scoring.by_source import stage_rewards
 from eosin.scoring.trl import TrlReward
 from eosin.train import preflight
 from eosin.train.collapse import CollapseCallback
-from eosin.train.data import rl_row, rows_dataset, subset
+from eosin.train.data import rl_row, rows_dataset
 from eosin.train.difficulty import prompts_in_band
 from eosin.train.groups import Group
 from eosin.train.heldout import HeldOutCallback, held_out

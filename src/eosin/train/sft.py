@@ -8,11 +8,12 @@ from typing import Any
 from PIL import Image
 from trl import SFTConfig, SFTTrainer
 
+from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.sample import Sample
 from eosin.core.stages import PretrainStage, SftStage
 from eosin.models.load import freeze
-from eosin.train.data import Row, rows_dataset, sft_row, subset
+from eosin.train.data import Row, rows_dataset, sft_row
 from eosin.train.monitor import StepClock
 from eosin.train.stage import (
     BestCallback,

@@ -24,13 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eosin.core import store
+from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.recipe import check_settings
 from eosin.core.sample import Sample
 from eosin.core.stages import WarmupStage
 from eosin.models.load import vision_tower
 from eosin.train.augment import AugmentSettings, augment_batch
-from eosin.train.data import PictureStore, subset
+from eosin.train.data import PictureStore
 from eosin.train.monitor import StageBar, StepClock
 from eosin.train.stage import StageContext, StageResult
 

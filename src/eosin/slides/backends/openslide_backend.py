@@ -41,7 +41,10 @@ def open_openslide(file: Path, path: Path, magic: bytes, *, asked: bool) -> Open
             raise SlideError("format unknown to OpenSlide", where=path)
         return None
     try:
-        return OpenSlideBackend(file, vendor)
+        backend = OpenSlideBackend(file, vendor)
+        if vendor == "dicom" and not asked and not _has_pixels(backend):
+            return None
+        return backend
     except openslide.OpenSlideError as exc:
         if is_dicom(magic) and not asked:
             return None  # wsidicom reads some that OpenSlide does not
@@ -122,6 +125,16 @@ class OpenSlideBackend:
         if self._tiles is not None:
             self._tiles.close()
         self._handle.close()
+
+
+def _has_pixels(backend: OpenSlideBackend) -> bool:
+    """Whether one of some places can be read: DICOM files without pixel data open all the same."""
+    width, height = backend.facts.level_sizes_px[0]
+    for share in (0.5, 0.1, 0.9):
+        with suppress(RegionError):
+            backend.plain_region(0, int(share * (width - 1)), int(share * (height - 1)), 1, 1)
+            return True
+    return False
 
 
 def _is_ome(file: Path) -> bool:

@@ -34,10 +34,17 @@ class TiffBackend:
         except Exception as exc:  # damaged tags give many kinds of error
             self._tiff.close()
             raise SlideError("slide damaged", found=str(exc)[:200], where=file) from None
+        try:
+            self.facts = self._facts(series, pages[0], levels)
+        except Exception as exc:
+            self.close()
+            raise SlideError("slide damaged", found=str(exc)[:200], where=file) from None
         self._pixels = NativePixels(dict(enumerate(levels)), missing=255)
+
+    def _facts(self, series: Any, page: Any, levels: list[NativeLevel]) -> Facts:
         self._sides = _side_series(self._tiff, series)
         mpp_xy, note = _scale(self._tiff, series)
-        self.facts = Facts(
+        return Facts(
             reader="tifffile",
             vendor="ome-tiff" if self._tiff.is_ome else "tiff",
             level_sizes_px=tuple(level.size_px for level in levels),
@@ -45,7 +52,7 @@ class TiffBackend:
             mpp_note=note,
             properties=_properties(self._tiff, series),
             associated=tuple(self._sides),
-            icc=_icc(pages[0]),
+            icc=_icc(page),
         )
 
     def native_level(self, level: int) -> NativeLevel:
@@ -145,10 +152,14 @@ def _ome_scale(text: str, index: int) -> tuple[float, float] | None:
 def _properties(tiff: Any, series: Any) -> dict[str, str]:
     page = series.keyframe
     known = {"tiff.ImageDescription": page.description, "tiff.Software": page.software,
-             "tiff.Compression": page.compression.name, "tiff.Photometric": page.photometric.name}  # fmt: skip
+             "tiff.Compression": _name(page.compression), "tiff.Photometric": _name(page.photometric)}  # fmt: skip
     if tiff.is_ome:
         known["ome.xml"] = tiff.ome_metadata
     return {k: str(v) for k, v in known.items() if v}
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "name", value))
 
 
 def _icc(page: Any) -> bytes | None:
