@@ -77,18 +77,19 @@ def test_doubtful_and_past_findings_are_no_statements() -> None:
 
 def test_a_statement_about_a_class_holds_for_its_kinds() -> None:
     graph = Graph.of(
-        [Concept("X:1", "whirl", type="finding"), Concept("X:2", "red tumour", type="diagnosis"),
-         Concept("X:3", "small red tumour", type="diagnosis"), Concept("X:4", "sub-whirl", type="finding")],
-        [Relation("X:1", "morphologic_evidence", "X:2"), Relation("X:3", "is_a", "X:2"), Relation("X:4", "is_a", "X:1")],
+        [Concept("X:1", "whirl", type="finding"), Concept("X:2", "umbral tumour", type="diagnosis"),
+         Concept("X:3", "small umbral tumour", type="diagnosis"), Concept("X:4", "sub-whirl", type="finding")],
+        [Relation("X:1", "morphologic_evidence", "X:2"), Relation("X:3", "is_a", "X:2"),
+         Relation("X:4", "is_a", "X:1")],
     )  # fmt: skip
     linker = Linker.of(graph, with_tables=False)
-    report = check("A whirl. This is a small red tumour.", graph, linker)
+    report = check("A whirl. This is a small umbral tumour.", graph, linker)
     statement = report.steps[0].statements[0]
     assert (statement.verdict, statement.strength) == ("supported", 0.7)
-    assert statement.evidence[-1] == "small red tumour is a kind of red tumour."
-    by_path = check("A sub-whirl. This is a red tumour.", graph, linker).steps[0].statements[0]
+    assert statement.evidence[-1] == "small umbral tumour is a kind of umbral tumour."
+    by_path = check("A sub-whirl. This is a umbral tumour.", graph, linker).steps[0].statements[0]
     assert by_path.verdict == "supported" and len(by_path.evidence) == 2
-    assert check("A sub-whirl. This is a red tumour.", graph, linker, max_hops=1).counts["unknown"] == 1
+    assert check("A sub-whirl. This is a umbral tumour.", graph, linker, max_hops=1).counts["unknown"] == 1
 
 
 def test_a_finding_stated_both_ways_is_flagged() -> None:
@@ -116,7 +117,8 @@ def test_json_and_text() -> None:
 
 
 def test_steps_are_cut_and_numbers_dropped() -> None:
-    assert split_steps("1. One thing. Another.\n\n2) Third\nStep 3: fourth") == ["One thing.", "Another.", "Third", "fourth"]
+    steps = split_steps("1. One thing. Another.\n\n2) Third\nStep 3: fourth")
+    assert steps == ["One thing.", "Another.", "Third", "fourth"]
     assert split_steps(["1. a", " ", "b"]) == ["a", "b"]
     assert check("", GRAPH, LINKER).steps == ()
 

@@ -52,6 +52,8 @@ def said(text: str) -> list[str]:
         ("Schwannoma is favoured over leiomyoma.", ["schwannoma?", "no leiomyoma"]),
         ("We consider only necrosis here.", ["necrosis"]),
         ("Consider lymphoma.", ["lymphoma?"]),
+        ("There is possible necrosis.", ["necrosis?"]),
+        ("There is questionable granuloma, necrosis is possible.", ["granuloma?", "necrosis?"]),
         ("Not only necrosis but also mucin.", ["necrosis", "mucin"]),
         ("No H. pylori or dysplasia.", ["no Helicobacter pylori", "no dysplasia"]),
         ("Necrosis is absent, but granulomas are seen.", ["no necrosis", "granuloma"]),

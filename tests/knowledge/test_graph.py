@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.knowledge import Concept, Graph, Relation, Synonym
+from eosin.core.store import open_artifact
+from eosin.knowledge import Concept, Graph, Relation, Synonym, paths
 from eosin.knowledge.build import build_graph
 from eosin.knowledge.columns import SortedStrings, name_key
 from eosin.knowledge.sources import parse_spec
@@ -135,6 +137,29 @@ print(len(contrast(g, b, c).for_a) > 0, "pandas" in sys.modules, "torch" in sys.
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "True", "CK20", "True", "True", "False", "False"], done.stderr
+
+
+def test_a_graph_of_version_1_opens() -> None:
+    """The folder was written on 2026-11-21. It must open for good."""
+    folder = Path(__file__).parent / "golden" / "graph_v1"
+    open_artifact(folder, "knowledge", verify=True)
+    graph = Graph.open(folder)
+    assert list(graph.ids()) == ["DOID:1", "DOID:2", "X:1"] and graph.canonical("MONDO:1") == "DOID:1"
+    assert graph.find("ca") == ["DOID:1"] and graph.concept("DOID:1").xrefs == ("NCIT:C1",)
+    assert graph.relations("X:1") == [Relation("X:1", "supports", "DOID:2", "edges.tsv", 0.5, "a book")]
+    assert [r.predicate for r in graph.relations("DOID:1", "both")] == ["same_as", "is_a"]
+    (path,) = paths(graph, "X:1", "DOID:1", 1)
+    assert path.sentence(graph) == "Gland supports adenocarcinoma; adenocarcinoma is the same as carcinoma."
+
+
+def test_a_graph_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    build_graph(tmp_path / "g", [])
+    manifest = tmp_path / "g" / "manifest.json"
+    rows = json.loads(manifest.read_text())
+    rows["graph"]["version"] = 99
+    manifest.write_text(json.dumps(rows))
+    with pytest.raises(EosinError, match="written by a later Eosin"):
+        Graph.open(tmp_path / "g")
 
 
 def test_a_damaged_folder_says_so(tmp_path: Path) -> None:

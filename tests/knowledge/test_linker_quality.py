@@ -4,26 +4,26 @@ import pytest
 
 from eosin.core.errors import EosinError
 from eosin.knowledge.linker import Linker
-from eosin.knowledge.quality import Annotated, Tally, measure, sentences
+from eosin.knowledge.quality import PARTS, Annotated, Tally, measure, sentences
 
 
 def test_the_annotated_sentences_are_sound_and_many() -> None:
     found = sentences()
     assert len(found) >= 150
     assert len({s.id for s in found}) == len({s.text for s in found}) == len(found)
-    assert {s.half for s in found} == {"tune", "held"}
+    assert {s.part for s in found} == set(PARTS)
     kinds = {(m["polarity"], m["certainty"], m["scope"]) for s in found for m in s.mentions}
     assert len(kinds) >= 6
 
 
 def test_the_figures_asked_for_are_reached() -> None:
     quality = measure(Linker.builtin())
-    for tally in (quality.tune, quality.held):
+    for tally in (quality.parts["tune"], quality.parts["held"]):
         assert tally.f1 >= 0.95
         assert tally.share("concept") >= 0.95
         assert tally.share("polarity") >= 0.95
-    assert quality.all.found == quality.tune.found + quality.held.found
-    assert len(quality.lines()) == 4 + len(quality.all.misses)
+    assert quality.all.found == sum(t.found for t in quality.parts.values())
+    assert len(quality.lines()) == 2 + len(PARTS) + len(quality.all.misses)
 
 
 def test_figures_by_hand() -> None:
@@ -31,7 +31,7 @@ def test_figures_by_hand() -> None:
             "certainty": "certain", "scope": "patient"}  # fmt: skip
     right = Annotated("1", "tune", "No necrosis.", (gold,))
     wrong = Annotated("2", "tune", "A, necrosis and fat.", (gold,))
-    tally = measure(Linker.builtin(), [right, wrong]).tune
+    tally = measure(Linker.builtin(), [right, wrong]).parts["tune"]
     assert (tally.gold, tally.said, tally.found, tally.polarity) == (2, 3, 2, 1)
     assert tally.f1 == pytest.approx(2 * 2 / 5)
     assert tally.share("polarity") == 0.5 and tally.share("concept") == 1.0
@@ -47,7 +47,7 @@ def test_a_mention_out_of_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
             return self
 
         def read_text(self, encoding: str) -> str:
-            return '{"id": "1", "half": "tune", "text": "abc", "mentions": [{"start": 0, "end": 1, "text": "b"}]}'
+            return '{"id": "1", "part": "tune", "text": "abc", "mentions": [{"start": 0, "end": 1, "text": "b"}]}'
 
     monkeypatch.setattr(quality, "files", lambda name: Folder())
     with pytest.raises(EosinError, match="its place"):

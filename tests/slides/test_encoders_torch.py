@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -170,6 +171,17 @@ def test_features_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     save_file(broken, str(tmp_path / "nan.safetensors"))
     with pytest.raises(EosinError, match="not finite"):
         load_torch_encoder(record, 0.5, tmp_path / "nan.safetensors", "cpu")
+
+
+def test_half_precision_is_for_gpus_alone() -> None:
+    encoder = TorchEncoder(small("uni2-h", tile_px=32, input_px=32), torch.nn.Identity(), 0.5, "cpu")
+    with encoder._autocast(torch):
+        assert not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda")
+    encoder.device = "cuda:0"  # only the context is looked at: there may be no GPU here
+    with pytest.warns(UserWarning, match="CUDA") if not torch.cuda.is_available() else contextlib.nullcontext():
+        assert encoder._autocast(torch).fast_dtype == torch.bfloat16
+    encoder.record = small("conch")
+    assert not isinstance(encoder._autocast(torch), torch.autocast)
 
 
 def test_gated_weights_that_are_out_of_reach_say_what_to_do() -> None:

@@ -16,7 +16,8 @@ from trl import GRPOConfig, GRPOTrainer
 from eosin.core import store
 from eosin.core.errors import EosinError
 from eosin.core.rl_settings import CollapseStop
-from eosin.core.stages import RlStage
+from eosin.core.stages import RewardSpec, RlStage
+from eosin.train import rl
 from eosin.train.collapse import LAST_GOOD, NOTE, CollapseCallback, Watch, last_good_of, refuse_collapsed, signs_in
 from eosin.train.data import rl_row, rows_dataset
 from eosin.train.monitor import StepClock, last_whole_save, plain_names
@@ -216,6 +217,24 @@ def test_a_resumed_stage_counts_its_window_on(context: Make) -> None:
     assert trainer.state.global_step == 6
     seconds = [r["seconds"] for r in store.read_jsonl(ctx.metrics_file)]
     assert seconds == sorted(seconds)  # the time of a resumed stage goes on
+
+
+def test_the_stage_of_a_recipe_stops_by_its_defaults(context: Make) -> None:
+    """Random weights, and a reward for the form alone: nothing parses, nothing differs."""
+    ctx = context("stage")
+    settings = RlStage(
+        steps=12, batch_size=4, num_generations=2, max_new_tokens=6, log_every=1, rewards=[RewardSpec(name="format")]
+    )
+    for _ in range(2):  # the second time it is refused before the first step
+        with pytest.raises(EosinError) as told:
+            rl.run(settings, ctx)
+        assert "standard deviation of reward in a group 0" in str(told.value.found)
+        assert "100% of the replies unparsed, above 90%" in str(told.value.found)
+        assert "train it with an sft stage first" in str(told.value.next_step)
+    rows = [r for r in store.read_jsonl(ctx.metrics_file) if "entropy" in r]
+    assert [r["step"] for r in rows] == [1, 2, 3, 4, 5]
+    assert len(store.read_jsonl(ctx.folder / "rollouts.jsonl")) == 20  # what it said stays on disk
+    assert not (ctx.folder / "checkpoint").exists()
 
 
 def test_a_good_run_is_left_alone(context: Make, tmp_path: Path) -> None:

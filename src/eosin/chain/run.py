@@ -18,7 +18,7 @@ from eosin.chain.layout import Layout
 from eosin.chain.lock import locked
 from eosin.core import store
 from eosin.core.errors import EosinError, disk_errors
-from eosin.core.recipe import Resolved
+from eosin.core.recipe import Recipe, Resolved
 from eosin.core.sample import Sample
 from eosin.slides.regions import SlideRegions
 
@@ -48,11 +48,19 @@ def _state(layout: Layout) -> str:
     return str(store.read_json(layout.summary)["state"]) if layout.summary.exists() else "new"
 
 
+def _with_new_defaults(old: Any) -> Any:
+    """A stored recipe with the defaults of settings that are newer than it: a run of an older version goes on."""
+    try:
+        return Recipe.model_validate(old).model_dump(mode="json")
+    except ValueError:
+        return old
+
+
 def _claim(layout: Layout, resolved: Resolved, must_resume: bool) -> None:
     """Make the run's folder, or see that the one that stands there is of this very recipe."""
     new = yaml.safe_load(resolved.to_yaml())
     if layout.recipe.exists():
-        old = yaml.safe_load(layout.recipe.read_text("utf-8"))
+        old = _with_new_defaults(yaml.safe_load(layout.recipe.read_text("utf-8")))
         if old != new:
             raise EosinError(
                 "This folder holds a run of another recipe.",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from eosin.core.outcome import Dropped
 
 Paths = Annotated[list[Path], typer.Argument(help="Slides, and folders of slides.")]
-Out = Annotated[Path, typer.Option("--out", help="Job folder, laid out like TRIDENT's. What is done is not done again.")]
+Out = Annotated[Path, typer.Option("--out", help="Job folder as TRIDENT lays it out; resumable.")]
 EncoderName = Annotated[str, typer.Option("--encoder", help="Name (eosin slides encoders), or a checkpoint folder.")]
 TileMpp = Annotated[float | None, typer.Option("--tile-mpp", help="µm per pixel of a tile. Default: the encoder's.")]
 MppLevel0 = Annotated[float | None, typer.Option("--mpp", help="µm per pixel of level 0, where files do not say.")]
@@ -38,7 +38,7 @@ def features(
     overlap: Annotated[float, typer.Option(help="Share of the side that neighbours have in common, 0 to 1.")] = 0.0,
     min_tissue: Annotated[float, typer.Option("--min-tissue", help="Smallest share of tissue in a tile.")] = 0.25,
     edge: Annotated[str, typer.Option(help="inside: no tile reaches out of the slide; pad: white outside.")] = "inside",
-    skip: Annotated[list[str] | None, typer.Option("--skip", help="Leave out tiles marked pen, bubble, border.")] = None,
+    skip: Annotated[list[str] | None, typer.Option("--skip", help="Leave out tiles with pen, bubble, border.")] = None,
     max_tiles: Annotated[int | None, typer.Option("--max-tiles", help="At most so many tiles a slide.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of tiles.")] = 0,
     icc: Annotated[bool, typer.Option("--icc", help="Turn colours to sRGB with the profile in the file.")] = False,
@@ -49,7 +49,7 @@ def features(
     readers: Annotated[int, typer.Option(help="Processes that open and read slides.")] = 2,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to read a slide.")] = 3600.0,
     engine: Annotated[str, typer.Option(help="local, or ray: spread slides over a cluster.")] = "local",
-    cluster: Annotated[str | None, typer.Option(help="Address of a running Ray; without it one is started here.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Address of a running Ray. Default: start one here.")] = None,
     cluster_workers: Annotated[int | None, typer.Option("--cluster-workers", help="Slides at once on it.")] = None,
     cluster_gpus: Annotated[float, typer.Option("--cluster-gpus", help="GPUs that a worker takes.")] = 0.0,
     tile_px: Annotated[int, typer.Option("--tile-px", help="Side of a tile; only for a checkpoint folder.")] = 224,
@@ -106,7 +106,9 @@ def encoders() -> None:
     for r in RECORDS:
         scales = ", ".join(f"{m:g}" for m in r.mpp) or "any"
         table.add_row(r.name, str(r.dim), scales, str(r.tile_px), r.hub or "-", r.licence, "yes" if r.gated else "no")
-    Console(highlight=False, soft_wrap=True).print(table)
+    console = Console(highlight=False)
+    console.width = max(console.width, 160)  # a table that is wrapped cannot be read by a program
+    console.print(table)
 
 
 def convert(

@@ -13,7 +13,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from eosin.knowledge.columns import Columns, as_numpy, fold, incidence_of, name_index_of, one_chunk, pointers_of
+from eosin.knowledge.columns import (
+    VERSION,
+    Columns,
+    as_numpy,
+    fold,
+    incidence_of,
+    name_index_of,
+    one_chunk,
+    pointers_of,
+)
 from eosin.knowledge.concepts import TYPES, Source
 from eosin.knowledge.curies import prefix_of
 from eosin.knowledge.cycles import closing_edges
@@ -93,6 +102,7 @@ def assemble(drafts: Drafts, sources: Callable[[], Sequence[Source]], *, by_refe
     tables["name_index"] = name_index_of(t.as_py() for t in tables["names"]["text"])
     _count_names(drafts, tables["names"])
     facts = {
+        "version": VERSION,
         "predicates": [p.record() for p in drafts.predicates], "sources": [s.record() for s in sources()],
         "counts": {
             "concepts": len(members), "names": tables["names"].num_rows, "relations": tables["edges"].num_rows,

@@ -31,6 +31,8 @@ from eosin.core.errors import EosinError
 
 PARTS = ("concepts", "ids", "names", "name_index", "edges", "evidence", "incidence", "pointers")
 KIND = "knowledge"
+VERSION = 1
+"""Of the form on disk. A later Eosin opens every earlier one."""
 
 
 def fold(name: str) -> str:

@@ -182,11 +182,11 @@ def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
     for i in starts:
         match = _longest(words.words, i, inside, table) if i >= free else None
         if match is not None:
+            made = [c for c in (reach.of(kind, i, i + match[0] - 1) for kind in match[1]) if c is not None]
+            if made and all(c.after and not reach.names(c) for c in made):
+                continue  # "there is possible necrosis": nothing stands before "is possible", so it is no such cue
             free = i + match[0]
-            for kind in match[1]:
-                cue = reach.of(kind, i, free - 1)
-                if cue is not None:
-                    found.append(cue)
+            found += made
     return sorted(_without_denied_doubt(found, words), key=_first)
 
 
@@ -246,6 +246,10 @@ class _Reach:
         past = said in ("history", "family")
         return Cue(said, last + 1, self._ahead(last, words, stop_at_place=not past, past=past), False, text)  # type: ignore[arg-type]
 
+    def names(self, cue: Cue) -> bool:
+        """Whether a mention lies in the reach of a cue."""
+        return any(k in self.inside for k in range(cue.first, cue.last + 1))
+
     def _clause(self, word: int) -> int:
         """Number of the clause that a word is in."""
         return bisect_left(self.clause_ends, word)
@@ -293,7 +297,7 @@ class _Reach:
             if k in inside and inside[k] == inside.get(k + 1):
                 continue
             gap = self.gap(k)
-            if ")" in gap:
+            if ")" in gap or "[" in gap:
                 return k
             if "," in gap or words[k + 1] == "and":
                 segment = self._segment(k + 1, limit)

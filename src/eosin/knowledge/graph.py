@@ -5,6 +5,7 @@ A graph is immutable and holds no global state. Opening maps the files; look-ups
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from eosin.core.errors import EosinError
 from eosin.core.store import open_artifact
 from eosin.knowledge.columns import (
     KIND,
+    VERSION,
     Columns,
     SortedStrings,
     as_numpy,
@@ -70,7 +72,16 @@ class Graph:
             EosinError: there is no whole graph, or it was written by a later Eosin.
         """
         artifact = open_artifact(Path(path), KIND)
-        return cls(map_columns(artifact.path, artifact.manifest["graph"]))
+        facts = artifact.manifest["graph"]
+        if facts.get("version", 1) > VERSION:
+            raise EosinError(
+                "This knowledge graph was written by a later Eosin.",
+                expected=f"version up to {VERSION}",
+                found=str(facts.get("version")),
+                where=path,
+                next_step="pip install --upgrade eosin, or build the graph again",
+            )
+        return cls(map_columns(artifact.path, facts))
 
     @classmethod
     def of(cls, concepts: Iterable[Concept], relations: Iterable[Relation] = ()) -> Graph:
@@ -89,7 +100,7 @@ class Graph:
     @property
     def record(self) -> dict[str, Any]:
         """Sources with version, licence and counts; merged and refused rows; totals."""
-        return {k: v for k, v in self.columns.facts.items() if k != "predicates"}
+        return {k: v for k, v in self.columns.facts.items() if k not in ("predicates", "version")}
 
     def __len__(self) -> int:
         return int(self.columns.tables["concepts"].num_rows)
@@ -263,7 +274,16 @@ class Graph:
 
     def degrees(self) -> NDArray[np.int64]:
         """Number of relations of every concept, by row."""
+        return self._degrees
+
+    @functools.cached_property
+    def _degrees(self) -> NDArray[np.int64]:
         return np.diff(self.columns.array("pointers", "incidence"))
+
+    @functools.cached_property
+    def log_degrees(self) -> NDArray[np.float32]:
+        """Natural logarithm of the degree of every concept, by row; 0 where it has no relation."""
+        return np.log(np.maximum(self._degrees, 1)).astype(np.float32)
 
     def of_type(self, kind: str) -> NDArray[np.bool_]:
         """Whether each concept is of a semantic type, by row."""

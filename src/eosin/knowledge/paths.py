@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -30,6 +30,8 @@ MAX_RELATIONS = 1_000_000
 """Relations looked at in one layer of one side; of more, those of the cheapest concepts."""
 _MEETINGS = 4096
 _SLACK = 6
+_MOST_WALKS = 60
+_EQUAL = 1e-4
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def paths(
     weights: Mapping[str, float] | None = None,
     only: Sequence[str] | None = None,
     guard: str | None = "diagnosis",
+    detours: bool = False,
     max_relations: int = MAX_RELATIONS,
 ) -> list[Path]:
     """The k cheapest paths between two concepts, cheapest first.
@@ -97,6 +100,7 @@ def paths(
         only: use these predicates and no other.
         guard: no path passes through a concept of this type by two steps that both speak for or against it; what
             tells two markers about one tumour is no evidence that ties the markers. None: no such rule.
+        detours: keep also a path that passes all concepts of a cheaper one (of at least two steps) and others as well.
         max_relations: bound on the relations looked at in each layer.
 
     Raises:
@@ -108,9 +112,29 @@ def paths(
     if k < 1 or max_hops < 1:
         raise EosinError("k and max_hops must be at least 1.", found=f"k={k}, max_hops={max_hops}")
     costs = make_costs(graph, hub_limit, hub_penalty, weights, only, guard)
-    sides = (Side(graph, costs, start, goal), Side(graph, costs, goal, start, reverse=True))
-    walks = _search(*sides, k, max_hops, max_relations)
-    return [_path(graph, walk) for walk in walks]
+    wanted = k if detours else 2 * k
+    while True:
+        sides = (Side(graph, costs, start, goal), Side(graph, costs, goal, start, reverse=True))
+        walks = _search(*sides, wanted, max_hops, max_relations)
+        kept = walks if detours else _without_detours(walks)
+        if len(kept) >= k or len(walks) < wanted or wanted > _MOST_WALKS:
+            return [_path(graph, walk) for walk in kept[:k]]
+        wanted *= 3
+
+
+def _without_detours(walks: Sequence[Walk]) -> list[Walk]:
+    """Walks, cheapest first, without those that pass all the concepts of a cheaper one and others as well."""
+    kept: list[Walk] = []
+    for walk in walks:
+        if not any(len(other[1]) > 2 and _passes(walk[1], other[1]) for other in kept):
+            kept.append(walk)
+    return kept
+
+
+def _passes(nodes: tuple[int, ...], others: tuple[int, ...]) -> bool:
+    """Whether `others` stand in `nodes` in their order."""
+    rest = iter(nodes)
+    return all(other in rest for other in others)
 
 
 def make_costs(
@@ -134,10 +158,9 @@ def make_costs(
             pair = (weights[name], weights[name])
         if only is None or name in only:
             step[:, i] = [1 - np.log(w) if w > 0 else INFINITE for w in pair]
-    degree = graph.degrees()
-    concept = (hub_penalty * np.log(np.maximum(degree, 1))).astype(np.float32)
+    concept = np.float32(hub_penalty) * graph.log_degrees
     if hub_limit is not None:
-        concept[degree > hub_limit] = INFINITE
+        concept[graph.degrees() > hub_limit] = INFINITE
     signed = np.array([graph.vocabulary[p].sign != 0 for p in graph.predicates], dtype=bool)
     guarded = graph.of_type(guard) if guard else np.zeros(len(graph), dtype=bool)
     return Costs(step, concept, signed, guarded, float(step.min(initial=INFINITE)))
@@ -168,18 +191,33 @@ def _search(a: Side, b: Side, k: int, max_hops: int, max_relations: int) -> list
 
 def _join(a: Side, b: Side, k: int, limit: float) -> list[Walk]:
     """The cheapest walks through the concepts where both sides meet."""
-    walks: list[Walk] = []
+    walks: dict[tuple[int, ...], Walk] = {}
+    dearest: list[float] = []  # negative costs of the k cheapest so far: the dearest of them first
     num = k + _SLACK
-    for looked, (_, of_a, of_b) in enumerate(meeting(a, b, limit, _MEETINGS)):
-        if looked >= 2 * num:
+    for looked, (cheapest, of_a, of_b) in enumerate(meeting(a, b, limit, _MEETINGS)):
+        if looked >= 2 * num or cheapest >= limit:
             break
         middle = float(a.costs.concept[of_a >> 1]) if b.layers else 0.0
-        for cost_a, nodes_a, edges_a in a.walks(of_a, num):
-            for cost_b, nodes_b, edges_b in b.walks(of_b, num):
-                if not set(nodes_a[:-1]) & set(nodes_b[:-1]):
-                    nodes = (*nodes_a, *reversed(nodes_b[:-1]))
-                    walks.append((cost_a + cost_b - middle, nodes, (*edges_a, *reversed(edges_b))))
-    return heapq.nsmallest(2 * num, walks, key=lambda w: w[:2])
+        for walk in _through(a.walks(of_a, num), b.walks(of_b, num), middle, limit):
+            if walk[1] not in walks or walk[0] < walks[walk[1]][0]:
+                heapq.heappush(dearest, -walk[0])
+                walks[walk[1]] = walk
+            if len(dearest) > num:
+                heapq.heappop(dearest)
+                limit = min(limit, -dearest[0] + _EQUAL)
+    return heapq.nsmallest(num, walks.values(), key=lambda w: w[:2])
+
+
+def _through(of_a: Sequence[Walk], of_b: Sequence[Walk], middle: float, limit: float) -> Iterator[Walk]:
+    """Whole walks from two halves, without those that repeat a concept, cheaper than `limit`."""
+    for cost_a, nodes_a, edges_a in of_a:
+        before = set(nodes_a[:-1])
+        for cost_b, nodes_b, edges_b in of_b:
+            cost = cost_a + cost_b - middle
+            if cost >= limit:
+                break
+            if before.isdisjoint(nodes_b[:-1]):
+                yield cost, (*nodes_a, *reversed(nodes_b[:-1])), (*edges_a, *reversed(edges_b))
 
 
 def _path(graph: Graph, walk: Walk) -> Path:

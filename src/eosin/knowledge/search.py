@@ -76,11 +76,13 @@ class Side:
     best: NDArray[np.float32] = field(init=False)
     reached: NDArray[np.int64] = field(init=False)
     _walks: dict[tuple[int, int, int], list[Walk]] = field(default_factory=dict)
+    _place: NDArray[np.int32] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.best = np.full(2 * len(self.graph), INFINITE)
         self.best[2 * self.start] = 0
         self.reached = np.array([2 * self.start])
+        self._place = np.full(2 * len(self.graph), -1, dtype=np.int32)
 
     def pending(self) -> int:
         """Number of relations that the next layer would look at."""
@@ -170,13 +172,14 @@ class Side:
         second = np.full(len(wanted), INFINITE)
         if self.layers:
             layer = self.layers[-1]
-            place = np.full(2 * len(self.graph), -1, dtype=np.int64)
+            place = self._place
             place[wanted] = np.arange(len(wanted))
             rows = np.flatnonzero(place[layer.head] >= 0)
             rows = rows[np.lexsort((layer.total[rows], layer.head[rows]))]
             owner, tail, total = place[layer.head[rows]], layer.tail[rows] >> 1, layer.total[rows]
             _, first = np.unique(owner, return_index=True)
             best_tail[owner[first]] = tail[first]
+            place[wanted] = -1
             other = tail != best_tail[owner]
             found, where = np.unique(owner[other], return_index=True)
             second[found] = total[other][where]

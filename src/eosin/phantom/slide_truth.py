@@ -23,7 +23,7 @@ def truth(plan: SlidePlan, size_px: int, mpp: float) -> dict[str, Any]:
     The name of a lesion is its diagnosis. Every polygon has its area as a measurement.
     """
     step = plan.side_um / _GRID
-    places = np.asarray((np.arange(-1, _GRID + 2) - 0.5) * step, dtype=np.float64)
+    places = np.asarray((np.arange(-1, _GRID + 3) - 0.5) * step, dtype=np.float64)
     fields: list[tuple[str, str, F32]] = [("Tissue", NORMAL, plan.clean_tissue(places, places))]
     if plan.lesions:
         clean = np.minimum(plan.lesion(places, places), fields[0][2])

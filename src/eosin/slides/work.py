@@ -81,7 +81,7 @@ def thumbnail(path: str, key: str, out: str | None, settings: Settings) -> Row:
         pixels, damaged = slide.overview(slide.fit_px(int(settings["size_px"])))
         save_picture(place / "thumbnail.png", pixels)
         if settings.get("with_label"):
-            for name in slide.associated:
+            for name in (n for n in slide.associated if n != "thumbnail"):
                 save_picture(place / f"{name}.png", slide.associated_image(name, with_label=True))
         return {"slide": key, "width_px": pixels.shape[1], "height_px": pixels.shape[0],
                 "damaged_share": round(float(damaged.mean()), 4)}  # fmt: skip

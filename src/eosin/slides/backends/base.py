@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,3 +88,13 @@ def scale_of(x: object, y: object, *, print_limit: bool = False) -> tuple[tuple[
     if print_limit and max(pair) > MAX_PRINT_MPP:
         return None, f"the file states {pair[0]:.4g} x {pair[1]:.4g} µm, which is a print resolution"
     return pair, "stated in the file"
+
+
+def has_pixels(backend: Backend) -> bool:
+    """Whether one of some places of level 0 can be read: DICOM files without pixel data open all the same."""
+    width, height = backend.facts.level_sizes_px[0]
+    for share in (0.5, 0.1, 0.9):
+        with suppress(RegionError):
+            backend.region(0, int(share * (width - 1)), int(share * (height - 1)), 1, 1)
+            return True
+    return False

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eosin.slides.backends.base import Facts, RegionError, SlideError, scale_of
+from eosin.slides.backends.base import Facts, RegionError, SlideError, has_pixels, scale_of
 from eosin.slides.backends.verified import VerifiedTiles
 from eosin.slides.native import MissingTileError
 
@@ -42,7 +42,7 @@ def open_openslide(file: Path, path: Path, magic: bytes, *, asked: bool) -> Open
         return None
     try:
         backend = OpenSlideBackend(file, vendor)
-        if vendor == "dicom" and not asked and not _has_pixels(backend):
+        if vendor == "dicom" and not asked and not has_pixels(backend):
             return None
         return backend
     except openslide.OpenSlideError as exc:
@@ -125,16 +125,6 @@ class OpenSlideBackend:
         if self._tiles is not None:
             self._tiles.close()
         self._handle.close()
-
-
-def _has_pixels(backend: OpenSlideBackend) -> bool:
-    """Whether one of some places can be read: DICOM files without pixel data open all the same."""
-    width, height = backend.facts.level_sizes_px[0]
-    for share in (0.5, 0.1, 0.9):
-        with suppress(RegionError):
-            backend.plain_region(0, int(share * (width - 1)), int(share * (height - 1)), 1, 1)
-            return True
-    return False
 
 
 def _is_ome(file: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import MissingExtraError
-from eosin.slides.backends.base import Facts, RegionError, SlideError, scale_of
+from eosin.slides.backends.base import Facts, RegionError, SlideError, has_pixels, scale_of
 
 
 class DicomBackend:
@@ -37,6 +37,9 @@ class DicomBackend:
             properties={"dicom.tile": f"{base.tile_size.width} x {base.tile_size.height}"},
             associated=tuple(names),
         )
+        if not has_pixels(self):
+            self._wsi.close()
+            raise SlideError("slide without pixel data", where=path)
 
     def region(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """See Backend.region."""
