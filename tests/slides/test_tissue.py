@@ -12,9 +12,10 @@ from scipy import ndimage
 
 from eosin.slides.backends.base import SlideError
 from eosin.slides.ink import black_border
+from eosin.slides.masks import close, opened, without_small
 from eosin.slides.quality import sharpness
 from eosin.slides.slide import open_slide
-from eosin.slides.tissue import Tissue, TissueSettings, close, glass_colour, opened, otsu, tissue_mask, without_small
+from eosin.slides.tissue import Tissue, TissueSettings, glass_colour, otsu, tissue_mask
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")
 

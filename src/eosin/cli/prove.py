@@ -12,6 +12,7 @@ from eosin.cli.score import (
     CallsOption,
     GrammarOption,
     JudgeOption,
+    KnowledgeOption,
     LexiconOption,
     ModelOption,
     RewardOption,
@@ -39,6 +40,7 @@ def prove(
     judge_max_calls: CallsOption = None,
     max_tokens: TokensOption = 2048,
     lexicon: LexiconOption = None,
+    knowledge: KnowledgeOption = None,
 ) -> None:
     """Check that gold earns the maximum, silence the minimum, and no cheat more than an honest wrong reply.
 
@@ -51,6 +53,7 @@ def prove(
     rewards = rewards_of(
         reward, grammar, judge=judge, judge_model=judge_model, judge_cache=judge_cache,
         judge_max_calls=judge_max_calls, max_tokens=max_tokens, lexicon=lexicon,
+        knowledge=knowledge,
     )  # fmt: skip
     proof = prove_on(rewards, subset(read(samples, seed), max_samples, seed), cheats=read_cheats(cheats))
     _tell(proof, strict)

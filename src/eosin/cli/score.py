@@ -29,6 +29,9 @@ TokensOption = Annotated[int | None, typer.Option(help="Token limit of a reply, 
 LexiconOption = Annotated[
     Path | None, typer.Option(help="A lexicon: kind, name, synonyms divided by |; tab-separated.")
 ]
+KnowledgeOption = Annotated[
+    Path | None, typer.Option(help="A graph folder (eosin knowledge build), for names and evidence.")
+]
 
 
 def score(
@@ -42,6 +45,7 @@ def score(
     judge_max_calls: CallsOption = None,
     max_tokens: TokensOption = None,
     lexicon: LexiconOption = None,
+    knowledge: KnowledgeOption = None,
 ) -> None:
     """Score every reply of a file. Totals, terms and reasons go to OUT, a summary to standard error.
 
@@ -57,6 +61,7 @@ def score(
     rewards = rewards_of(
         reward, grammar, judge=judge, judge_model=judge_model, judge_cache=judge_cache,
         judge_max_calls=judge_max_calls, max_tokens=max_tokens, lexicon=lexicon,
+        knowledge=knowledge,
     )  # fmt: skip
     outcomes: list[Outcome] = []
     if out is None:
@@ -77,6 +82,7 @@ def rewards_of(
     judge_max_calls: int | None = None,
     max_tokens: int | None = None,
     lexicon: Path | None = None,
+    knowledge: Path | None = None,
 ) -> RewardSet:
     """The reward that the options of `score` and `prove` describe."""
     from eosin.core.errors import EosinError
@@ -92,7 +98,7 @@ def rewards_of(
         injected["judge"] = OpenAIJudge(settings)
     if lexicon is not None:
         injected["linker"] = load_lexicon(lexicon)
-    return load_rewards([_entry(n) for n in names], grammar, **injected)
+    return load_rewards([_entry(n) for n in names], grammar, knowledge=knowledge, **injected)
 
 
 def _entry(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The usual order: validate, dedupe, split, decontaminate. Every step is counted."""
+"""The usual order: validate, dedupe, split, decontaminate. Every step is counted. Entities get concept ids at the end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from eosin.curate.decontaminate import decontaminate
 from eosin.curate.dedupe import NearPair, dedupe
 from eosin.curate.hashes import remembering
 from eosin.curate.keep import StepCount, count_step
+from eosin.curate.link import link_entities
 from eosin.curate.split import split
 from eosin.curate.validate import validate
 
@@ -65,4 +66,4 @@ def clean(
             f"{len(deduped.near)} pairs of images from different groups look nearly the same, "
             f"for example {deduped.near[0].first} and {deduped.near[0].second}."
         )
-    return Cleaned(left, tuple(dropped), tuple(steps), deduped.near, tuple(warnings))
+    return Cleaned(link_entities(left).samples, tuple(dropped), tuple(steps), deduped.near, tuple(warnings))

@@ -12,7 +12,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from eosin.core.errors import EosinError
 from eosin.knowledge.tables import Row, cited, read_table
@@ -116,8 +116,8 @@ class Rules:
 
 
 _KINDS = (
-    "ignored", "absent-before", "absent-after", "absent-near", "absent-value", "possible-before", "possible-after",
-    "possible-start", "request", "history-before", "history-near", "family-before", "stop", "verb", "lead", "now",
+    "ignored", "absent-before", "absent-after", "absent-near", "absent-value", "absent-end", "possible-before",
+    "possible-after", "possible-start", "possible-heading", "request", "history-before", "history-near", "family-before", "stop", "verb", "lead", "now",
     "preposition", "abbreviation", "section-history", "section-family", "section-patient",
 )  # fmt: skip
 _SECTION: Mapping[str, Scope] = {
@@ -183,7 +183,7 @@ def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
         match = _longest(words.words, i, inside, table) if i >= free else None
         if match is not None:
             made = [c for c in (reach.of(kind, i, i + match[0] - 1) for kind in match[1]) if c is not None]
-            if made and all(c.after and not reach.names(c) for c in made):
+            if match[1] != ("ignored",) and all(c.after and not reach.names(c) for c in made):
                 continue  # "there is possible necrosis": nothing stands before "is possible", so it is no such cue
             free = i + match[0]
             found += made
@@ -218,6 +218,12 @@ def _is_denied(doubt: Cue, denials: Mapping[int, int], words: Words) -> bool:
     return False
 
 
+def _parts(kind: str) -> tuple[Says, str]:
+    """What a kind of cue says, and where it looks."""
+    said, _, side = kind.partition("-")
+    return next(s for s in get_args(Says) if s == said), side
+
+
 class _Reach:
     """How far each cue of one text reaches."""
 
@@ -235,16 +241,21 @@ class _Reach:
         if kind == "request":
             says: Says = "possible" if first == self._clause_start(first) else "absent"
             return Cue(says, last + 1, self._ahead(last, MAX_REACH, stop_at_place=True), False, text)
-        said, _, side = kind.partition("-")
+        said, side = _parts(kind)
         if said in ("absent", "possible") and self._is_value(first, last):
-            return Cue(said, self._clause_start(first - 1), first - 1, True, text)  # type: ignore[arg-type]
-        if side == "value":
+            return Cue(said, self._behind(first, self._clause_start(first - 1)), first - 1, True, text)
+        if side == "value" or (side == "end" and last != self._clause_end(last)):
             return None
-        if side == "after":
-            return Cue(said, self._behind(first), first - 1, True, text)  # type: ignore[arg-type]
+        if side in ("after", "end"):
+            return Cue(said, self._behind(first, self._clause_start(first)), first - 1, True, text)
         words = 1 if kind == "absent-near" else NEAR if side == "near" else MAX_REACH
         past = said in ("history", "family")
-        return Cue(said, last + 1, self._ahead(last, words, stop_at_place=not past, past=past), False, text)  # type: ignore[arg-type]
+        begin = last + 1 if side == "heading" and self._is_heading(last) else last
+        return Cue(said, last + 1, self._ahead(begin, words, stop_at_place=not past, past=past), False, text)
+
+    def _is_heading(self, last: int) -> bool:
+        """Whether a colon follows, so that what stands behind it is spoken of too."""
+        return last + 1 < len(self.words.words) and ":" in self.gap(last)
 
     def names(self, cue: Cue) -> bool:
         """Whether a mention lies in the reach of a cue."""
@@ -312,12 +323,12 @@ class _Reach:
                 return self.words.words[first : m + 1]
         return self.words.words[first : limit + 1]
 
-    def _behind(self, first: int) -> int:
-        """First word that a cue beginning at `first` speaks of: over "necrosis, atypia and mitoses are absent", but
-        not over an earlier clause nor over a lead such as "given the glands, "."""
+    def _behind(self, first: int, start: int) -> int:
+        """First word that a cue beginning at `first` speaks of, in a clause that begins at `start`: over "necrosis,
+        atypia and mitoses are absent", but not over an earlier clause nor over a lead such as "given the glands, "."""
         if first == 0:
             return 0
-        limit = max(self._clause_start(first), first - MAX_REACH)
+        limit = max(start, first - MAX_REACH)
         words, inside, joined = self.words.words, self.inside, False
         for k in range(first - 1, limit, -1):
             if k in inside and inside[k] == inside.get(k - 1):

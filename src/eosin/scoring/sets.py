@@ -146,6 +146,7 @@ def load_rewards(
     gate: Gate = "none",
     gate_terms: Sequence[str] = ("format", "accuracy"),
     missing_gold: MissingGold = "unscored",
+    knowledge: str | Path | None = None,
     **injected: Any,
 ) -> RewardSet:
     """A RewardSet from a recipe's `rewards`.
@@ -155,6 +156,7 @@ def load_rewards(
             `knowledge: DIR` in an entry takes names and evidence from a graph (`eosin knowledge build`).
         grammar: the reply grammar, or its name.
         gate, gate_terms, missing_gold: see RewardSet; for a list of terms only (a named set has its own options).
+        knowledge: a graph folder for names and evidence, as `knowledge` in an entry.
         injected: fields of Tools: linker, judge, encode, clip, max_tokens, ...
 
     Raises:
@@ -162,7 +164,7 @@ def load_rewards(
     """
     shape = Grammar.of(grammar) if isinstance(grammar, str) else grammar
     entries = _entries(spec)
-    tools = _with_knowledge(_tools(injected), entries)
+    tools = _with_knowledge(_tools(injected), entries, knowledge)
     if len(entries) == 1 and entries[0].get("name") in _SETS:
         return _named(entries[0], shape, tools)
     parts = tuple(_weighted(e) for e in entries)
@@ -180,9 +182,10 @@ def _tools(injected: Mapping[str, Any]) -> Tools:
     return Tools(**injected)
 
 
-def _with_knowledge(tools: Tools, entries: list[dict[str, Any]]) -> Tools:
-    """Tools with the graph that an entry's `knowledge: DIR` names; taken out of the entries."""
+def _with_knowledge(tools: Tools, entries: list[dict[str, Any]], folder: str | Path | None) -> Tools:
+    """Tools with the graph of `folder`, or that an entry's `knowledge: DIR` names; taken out of the entries."""
     folders = {str(e.pop("knowledge")) for e in entries if e.get("knowledge") is not None}
+    folders |= {str(folder)} if folder is not None else set()
     if not folders:
         return tools
     if len(folders) > 1 or tools.linker is not None:
@@ -192,9 +195,9 @@ def _with_knowledge(tools: Tools, entries: list[dict[str, Any]]) -> Tools:
         )  # fmt: skip
     from eosin.scoring.linking import open_knowledge
 
-    folder = folders.pop()
-    linker, facts = open_knowledge(folder)
-    return replace(tools, linker=linker, facts=facts, knowledge_name=Path(folder).name)
+    place = folders.pop()
+    linker, facts = open_knowledge(place)
+    return replace(tools, linker=linker, facts=facts, knowledge_name=Path(place).name)
 
 
 def _entries(spec: Spec) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+
+from eosin.slides.masks import close, filled, grow, mean_around, opened, parts, thickness
 
 BLACK_LEVEL = 45
 PEN_DENSITY = 0.45  # in the strongest channel
@@ -21,13 +22,13 @@ def black_border(pixels: np.ndarray) -> np.ndarray:
     black = pixels.max(-1) < BLACK_LEVEL
     if not black.any():
         return black
-    labels, count = ndimage.label(black)
-    along = np.zeros(count + 1)
+    labels, table = parts(black)
+    along = np.zeros(len(table))
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        along = np.maximum(along, np.bincount(side, minlength=count + 1) / len(side))
+        along = np.maximum(along, np.bincount(side, minlength=len(table)) / len(side))
     along[0] = 0
     border = (along >= 0.1)[labels]
-    return np.asarray(ndimage.binary_dilation(border, iterations=2)) if border.any() else border
+    return grow(border, 2) if border.any() else border
 
 
 def pen_marks(density: np.ndarray, mpp: float, fit: np.ndarray) -> np.ndarray:
@@ -42,15 +43,14 @@ def pen_marks(density: np.ndarray, mpp: float, fit: np.ndarray) -> np.ndarray:
     if not dense.any():
         return dense
     width = max(3, round(27 / mpp) | 1)
-    level = ndimage.uniform_filter(mean, width)
-    spread = np.sqrt(np.maximum(ndimage.uniform_filter(mean * mean, width) - level * level, 0))
+    level = mean_around(mean, width)
+    spread = np.sqrt(np.maximum(mean_around(mean * mean, width) - level * level, 0))
     even = dense & (spread < EVEN * level)
     if not even.any():
         return even
     core = even & ((_angles(density, fit & ~even) > PEN_ANGLE) | (strongest > VERY_DENSE))
-    core = ndimage.binary_opening(core, iterations=max(1, round(16 / mpp)))
-    grown = ndimage.maximum_filter(core.astype(np.uint8), 2 * (width // 2 + max(1, round(8 / mpp))) + 1) > 0
-    return np.asarray(grown & fit)
+    core = opened(core, 2 * max(1, round(16 / mpp)) + 1)
+    return grow(core, width // 2 + max(1, round(8 / mpp))) & fit
 
 
 def _angles(density: np.ndarray, tissue: np.ndarray) -> np.ndarray:
@@ -71,18 +71,16 @@ def bubbles(density: np.ndarray, mpp: float, fit: np.ndarray) -> tuple[np.ndarra
     inside, lines = np.zeros_like(grey), np.zeros_like(grey)
     if not grey.any():
         return inside, lines
-    reach = max(1, round(20 / mpp))
-    joined = ndimage.binary_closing(np.pad(grey, reach), iterations=reach)[reach:-reach, reach:-reach]
-    labels, _ = ndimage.label(joined, structure=np.ones((3, 3)))
-    for number, box in enumerate(ndimage.find_objects(labels), 1):
-        part = labels[box] == number
-        if np.hypot(*part.shape) * mpp < 150:
+    labels, table = parts(close(grey, 2 * max(1, round(20 / mpp)) + 1), diagonal=True)
+    for number, (left, top, width, height, _) in enumerate(table.tolist()):
+        if number == 0 or np.hypot(width, height) * mpp < 150:
             continue
-        thick = 2 * mpp * float(ndimage.distance_transform_edt(np.pad(part, 1)).max())
-        if thick > 70:
+        box = np.s_[top : top + height, left : left + width]
+        part = labels[box] == number
+        if thickness(part) * mpp > 70:
             continue
         lines[box] |= part
-        filled = ndimage.binary_fill_holes(part)
-        if filled.sum() > 3 * part.sum():
-            inside[box] |= filled
+        whole = filled(part)
+        if whole.sum() > 3 * part.sum():
+            inside[box] |= whole
     return inside, lines

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
+from eosin.slides.masks import smoothed
 from eosin.slides.reading import TileOrFailed
 from eosin.slides.tiles import FLAGS, Tiles
 
@@ -23,8 +24,8 @@ def sharpness(tile: np.ndarray) -> float:
         tile: uint8 (height, width, 3).
     """
     grey = tile.astype(np.float32) @ np.array([0.3, 0.59, 0.11], dtype=np.float32)
-    fine = grey - ndimage.gaussian_filter(grey, 1.0)
-    coarse = grey - ndimage.gaussian_filter(grey, 8.0)
+    fine = grey - smoothed(grey, 1.0)
+    coarse = grey - smoothed(grey, 8.0)
     noise = _noise(grey)
     energy = float(np.mean(fine**2)) - 0.6 * noise**2
     contrast = float(np.mean(coarse**2)) - noise**2
@@ -36,7 +37,7 @@ def sharpness(tile: np.ndarray) -> float:
 def _noise(grey: np.ndarray) -> float:
     """Standard deviation of pixel noise (Immerkaer 1996): the median response to a mask that ignores structure."""
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
-    response = np.abs(ndimage.convolve(grey, kernel)[1:-1, 1:-1])
+    response = np.abs(cv2.filter2D(grey, -1, kernel)[1:-1, 1:-1])
     return float(np.median(response)) / (0.6745 * 6.0)
 
 

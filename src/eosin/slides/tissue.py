@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import ndimage
 
 from eosin.slides.backends.base import SlideError
 from eosin.slides.ink import black_border, bubbles, pen_marks
+from eosin.slides.masks import close, grow, mean_around, opened, parts, smoothed, without_small
 from eosin.slides.slide import Slide
 
 FAT_DENSITY = 0.004  # the faintest wall of a fat cell that is looked for
@@ -124,7 +124,7 @@ def tissue_mask(slide: Slide, settings: TissueSettings | None = None, model: Tis
     threshold = 0.0
     if model is None:
         threshold = density_threshold(density, pen | border, settings.density_range)
-        raw = ndimage.gaussian_filter(density.max(-1), settings.smooth_um / 2 / mpp) > threshold
+        raw = smoothed(strongest(density), settings.smooth_um / 2 / mpp) > threshold
     else:
         raw = np.asarray(model(pixels, mpp))
         if raw.shape != pixels.shape[:2]:
@@ -148,8 +148,7 @@ def _amid(tissue: np.ndarray, lines: np.ndarray, mpp: float, around_um: float = 
     if not lines.any():
         return lines
     width = max(3, round(around_um / mpp) | 1)
-    around = ndimage.uniform_filter((~lines).astype(np.float32), width)
-    return np.asarray(ndimage.uniform_filter(tissue.astype(np.float32), width) > 0.5 * np.maximum(around, 1e-6))
+    return mean_around(tissue, width) > 0.5 * np.maximum(mean_around(~lines, width), 1e-6)
 
 
 def overview(slide: Slide, settings: TissueSettings) -> tuple[np.ndarray, np.ndarray, float]:
@@ -187,9 +186,14 @@ def optical_density(pixels: np.ndarray, glass: tuple[float, float, float]) -> np
     return np.stack([table.astype(np.float32)[:, c][pixels[..., c]] for c in range(3)], axis=-1)
 
 
+def strongest(density: np.ndarray) -> np.ndarray:
+    """Density of the channel that is darkest at each pixel, (h, w)."""
+    return np.maximum(np.maximum(density[..., 0], density[..., 1]), density[..., 2])
+
+
 def density_threshold(density: np.ndarray, unfit: np.ndarray, limits: tuple[float, float]) -> float:
     """Otsu's threshold of the strongest channel, inside `limits` and above the unrest of the glass."""
-    values = density.max(-1)[~unfit]
+    values = strongest(density)[~unfit]
     if values.size < 64:
         return limits[0]
     low = values[values <= limits[1]]
@@ -208,35 +212,25 @@ def fat_cells(
     Closing by the width of a cell fills the cells. What that adds to the tissue counts where it is wider than half a
     cell, as large as two, and has walls inside.
     """
-    strongest = np.minimum(density.max(-1), settings.density_range[1])
-    around = ndimage.uniform_filter(strongest, max(3, round(2 * settings.fat_cell_um / mpp) | 1))
-    local = strongest - around
+    dark = np.minimum(strongest(density), settings.density_range[1])
+    around = mean_around(dark, max(3, round(2 * settings.fat_cell_um / mpp) | 1))
+    local = dark - around
     empty = local[(around < 0.5 * settings.density_range[0]) & ~unfit]
     unrest = 1.48 * float(np.median(np.abs(empty - np.median(empty)))) if empty.size >= 64 else 0.002
     cell_px = settings.fat_cell_um / mpp
     thin = (local > max(FAT_DENSITY, 4 * unrest)) & ~unfit
     walls = without_small(thin | tissue, cell_px**2 / 3, diagonal=True)
     body = opened(close(tissue, settings.close_um / mpp), cell_px / 3)
-    added = close(walls, cell_px) & ~ndimage.binary_dilation(body, iterations=2) & ~unfit
+    added = close(walls, cell_px) & ~grow(body, 2) & ~unfit
     added = opened(added, cell_px / 2)
-    labels, count = ndimage.label(added)
-    if not count:
+    labels, table = parts(added)
+    if len(table) == 1:
         return added
-    area = np.bincount(labels.ravel(), minlength=count + 1)
-    inner = np.bincount(labels.ravel(), weights=thin.ravel(), minlength=count + 1)
+    area = table[:, -1]
+    inner = np.bincount(labels[thin], minlength=len(table))
     good = (area >= 2 * cell_px**2) & (inner >= FAT_WALLS * area)
     good[0] = False
-    fat = good[labels]
-    return np.asarray(ndimage.maximum_filter(fat.astype(np.uint8), 7) > 0) & ~unfit
-
-
-def opened(mask: np.ndarray, width_px: float) -> np.ndarray:
-    """Opening by a square: what is narrower than `width_px` goes."""
-    size = round(width_px) | 1
-    if size < 3:
-        return mask
-    shrunk = ndimage.minimum_filter(mask.astype(np.uint8), size)
-    return np.asarray(ndimage.maximum_filter(shrunk, size) > 0)
+    return grow(good[labels], 3) & ~unfit
 
 
 def otsu(values: np.ndarray, bins: int = 256) -> float:
@@ -256,36 +250,6 @@ def tidy(raw: np.ndarray, mpp: float, settings: TissueSettings) -> np.ndarray:
     mask = close(raw, settings.close_um / mpp)
     mask = without_small(mask, settings.min_area_um2 / mpp**2)
     return ~without_small(~mask, settings.max_hole_um2 / mpp**2, at_border=True)
-
-
-def close(mask: np.ndarray, width_px: float) -> np.ndarray:
-    """Closing by a square: gaps up to `width_px` wide are filled."""
-    size = round(width_px)
-    if size < 2:
-        return mask
-    padded = np.pad(mask.astype(np.uint8), size)
-    grown = ndimage.maximum_filter(padded, size)
-    return np.asarray(ndimage.minimum_filter(grown, size, origin=-1 if size % 2 == 0 else 0)
-                      [size:-size, size:-size] > 0) | mask  # fmt: skip
-
-
-def without_small(
-    mask: np.ndarray, min_px: float, *, at_border: bool = False, diagonal: bool = False
-) -> np.ndarray:
-    """The parts of at least `min_px` pixels.
-
-    Args:
-        at_border: parts that touch the border stay, whatever their size. diagonal: corners connect.
-    """
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)) if diagonal else None)
-    if not count:
-        return mask
-    keep = np.bincount(labels.ravel()) >= max(min_px, 1)
-    if at_border:
-        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-            keep[edge] = True
-    keep[0] = False
-    return np.asarray(keep[labels])
 
 
 def outlines(mask: np.ndarray, scale: tuple[float, float], size_px: tuple[int, int]) -> list[list[Ring]]:
