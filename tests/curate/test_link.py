@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from make_samples import sample
+
 from eosin.core.sample import Entity
 from eosin.curate import clean, link_entities
 from eosin.knowledge.concepts import Concept
 from eosin.knowledge.linker import Linker
 
-from .make_samples import sample  # type: ignore[import-not-found, unused-ignore]
-
 
 def test_names_become_concepts_and_what_has_one_keeps_it() -> None:
-    given = (Entity(name="necroses", polarity="absent"), Entity(name="violet whirl"), Entity(name="gland", concept="X:1"))
+    named = Entity(name="gland", concept="X:1")
+    given = (Entity(name="necroses", polarity="absent"), Entity(name="violet whirl"), named)
     linked = link_entities([sample("a", entities=given)])
     assert [(e.name, e.concept, e.polarity) for e in linked.samples[0].entities] == [
         ("necroses", "MPATH:4", "absent"), ("violet whirl", None, "present"), ("gland", "X:1", "present"),
@@ -19,7 +20,8 @@ def test_names_become_concepts_and_what_has_one_keeps_it() -> None:
 
 def test_a_linker_of_ones_own() -> None:
     linker = Linker.of([Concept("V:1", "violet whirl", type="finding")])
-    assert link_entities([sample("a", entities=(Entity(name="violet whirls"),))], linker).samples[0].entities[0].concept == "V:1"
+    linked = link_entities([sample("a", entities=(Entity(name="violet whirls"),))], linker)
+    assert linked.samples[0].entities[0].concept == "V:1"
 
 
 def test_entities_from_gold_findings() -> None:

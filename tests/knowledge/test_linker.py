@@ -157,6 +157,15 @@ def test_json_and_colours() -> None:
     assert [str(s.style) for s in shown.spans] == ["cyan strike", "yellow"]
 
 
+def test_adjectives_behind_their_noun() -> None:
+    text = "The glands are irregular and not crowded. The nuclei are basal."
+    said = [(m.text, m.label, m.polarity) for m in LINKER.link(text)]
+    assert ("irregular", "irregular glands", "present") in said
+    assert ("crowded", "back-to-back glands", "absent") in said
+    assert ("basal", "basal nuclei", "present") in said
+    assert labels("The glands are seen. Crowded rooms.") == ["gland"]
+
+
 def test_signs_behind_markers() -> None:
     said = {m.label: m.polarity for m in LINKER.link("CK7+, CK20-, CD3 (-), CD20(+), p63\u2212 and CD5 - see note")}
     assert said == {"CK7": "present", "CK20": "absent", "CD3": "absent", "CD20": "present", "p63": "absent",

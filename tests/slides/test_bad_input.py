@@ -193,7 +193,7 @@ def _act(what: str) -> str:
 
 
 def test_one_bad_slide_never_stops_the_rest() -> None:
-    """One hangs, one crashes the process, one is killed, one is refused, one meets a fault: five reasons, three results."""
+    """One hangs, one crashes, one is killed, one is refused, one meets a fault: five reasons, three results."""
     jobs = [Job(w, (w,)) for w in ("a", "hang", "b", "crash", "refuse", "killed", "fault", "c")]
     begun = time.monotonic()
     outcomes = {j.id: o for j, o in run_guarded(_act, jobs, timeout_s=8.0, workers=2, step="test")}

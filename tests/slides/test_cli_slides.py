@@ -86,7 +86,7 @@ def test_tiles_and_their_files(folder: Path, tmp_path: Path) -> None:
 
 
 def test_resume_is_a_slide_at_a_time(folder: Path, tmp_path: Path) -> None:
-    """Done slides are not done again; a changed file is; other settings are refused; a killed run left no half result."""
+    """Done slides are not done again; a changed file is; what was killed before its mark is; not other settings."""
     out = tmp_path / "out"
     cohort = tmp_path / "cohort"
     cohort.mkdir()

@@ -39,7 +39,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def given_tissue(slide: Slide, mask: np.ndarray) -> Tissue:
     """Tissue from a mask of any size."""
     mpp = slide.mpp * slide.size_px[0] / mask.shape[1]
-    return Tissue(mask, mpp, slide.size_px, slide.mpp, *(np.zeros_like(mask) for _ in range(4)), (240.0, 240.0, 240.0), 0.05)
+    none = [np.zeros_like(mask) for _ in range(4)]
+    return Tissue(mask, mpp, slide.size_px, slide.mpp, *none, (240.0, 240.0, 240.0), 0.05)
 
 
 def everywhere(slide: Slide) -> Tissue:

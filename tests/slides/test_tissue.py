@@ -29,7 +29,8 @@ def found_in(folder: Path, pixels: np.ndarray, settings: TissueSettings | None =
 def overlap(tissue: Tissue, right: np.ndarray) -> float:
     """Intersection over union with a mask of level 0."""
     height, width = tissue.mask.shape
-    small = np.asarray(Image.fromarray(right.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BOX)) > 127
+    image = Image.fromarray(right.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BOX)
+    small = np.asarray(image) > 127
     return float((tissue.mask & small).sum() / (tissue.mask | small).sum())
 
 
@@ -144,7 +145,7 @@ def test_a_model_takes_the_place_of_the_threshold(tmp_path: Path) -> None:
 
 
 def test_damage_in_the_tissue_is_told_and_listed(tmp_path: Path) -> None:
-    """A broken tile amid tissue counts as tissue, so that its tiles are listed and fail by name; one on glass does not."""
+    """A broken tile amid tissue counts as tissue, so that its tiles are listed and fail by name; not on glass."""
     place = write_tiff(tmp_path / "a.tiff", picture(), mpp=1.0, levels=1)
     damage(place, 3, 2, "header")  # 720..960, 480..720: amid tissue
     damage(place, 0, 0, "header")  # glass

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from eosin.cli import slide_features
+
 if TYPE_CHECKING:
     from eosin.slides.folder import FolderRun
 
@@ -179,6 +181,9 @@ def audit(
         write_text_atomic(out / "audit.csv", table_text(columns, [[r.get(c, "") for c in columns] for r in done.rows]))
     _show(done, ("slide", "format", "mpp", "tissue_mm2", "tiles_read", "tiles_failed", "blurred", "issues"))
     _finish(done, out, "audit")
+
+
+slide_features.register(app)
 
 
 def grid_settings(

@@ -1,4 +1,4 @@
-"""The usual order: validate, dedupe, split, decontaminate. Every step is counted. Entities get concept ids at the end."""
+"""The usual order: validate, dedupe, split, decontaminate, every step counted. At the end entities get concept ids."""
 
 from __future__ import annotations
 

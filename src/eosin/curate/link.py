@@ -27,7 +27,7 @@ class Linked:
 
 
 def link_entities(samples: Sequence[Sample], linker: Linker | None = None, *, from_text: bool = False) -> Linked:
-    """Give every entity the concept that its name leads to. What has a concept keeps it; unknown names stay as they are.
+    """Give every entity the concept that its name leads to. What has one keeps it; unknown names stay as they are.
 
     Args:
         linker: by default that of Eosin's own tables.

@@ -117,8 +117,9 @@ class Rules:
 
 _KINDS = (
     "ignored", "absent-before", "absent-after", "absent-near", "absent-value", "absent-end", "possible-before",
-    "possible-after", "possible-start", "possible-heading", "request", "history-before", "history-near", "family-before", "stop", "verb", "lead", "now",
-    "preposition", "abbreviation", "section-history", "section-family", "section-patient",
+    "possible-after", "possible-start", "possible-heading", "request", "history-before", "history-near",
+    "family-before", "stop", "verb", "lead", "now", "preposition", "abbreviation", "section-history",
+    "section-family", "section-patient",
 )  # fmt: skip
 _SECTION: Mapping[str, Scope] = {
     "section-history": "history", "section-family": "family", "section-patient": "patient",
@@ -187,7 +188,7 @@ def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
                 continue  # "there is possible necrosis": nothing stands before "is possible", so it is no such cue
             free = i + match[0]
             found += made
-    return sorted(_without_denied_doubt(found, words), key=_first)
+    return _cut(sorted(_without_denied_doubt(found, words), key=_first))
 
 
 def _first(cue: Cue) -> int:
@@ -208,6 +209,19 @@ def _without_denied_doubt(found: list[Cue], words: Words) -> list[Cue]:
     if not denials:
         return found
     return [c for c in found if c.says != "possible" or c.after or not _is_denied(c, denials, words)]
+
+
+def _cut(found: list[Cue]) -> list[Cue]:
+    """A denial or doubt in front ends where the next one begins: "possible granuloma and no mitosis"."""
+    following: int | None = None
+    for i in range(len(found) - 1, -1, -1):
+        cue = found[i]
+        if cue.after or cue.says not in ("absent", "possible"):
+            continue
+        if following is not None and cue.last >= following:
+            found[i] = cue._replace(last=following - 1)
+        following = cue.first
+    return found
 
 
 def _is_denied(doubt: Cue, denials: Mapping[int, int], words: Words) -> bool:

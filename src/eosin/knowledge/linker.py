@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eosin.knowledge import tables
@@ -153,6 +154,7 @@ class Linker:
         own = defined_abbreviations(words, found) if "(" in text else {}
         if own:
             found = self._index.spans(words, own)
+        found = sorted([*found, *self._index.predicated(words, found)], key=itemgetter(0))
         if not found:
             return ()
         types = self._index.types

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +32,11 @@ _MASKED = frozenset(
      "WAS", "FOR", "PET", "CAT", "SET", "ART", "AIM", "END", "MASS", "SIL", "CIS", "MET", "REST", "FAT", "EAR", "HAS",
      "BED", "CAP"}
 )  # fmt: skip
+
+
+_COPULAS = frozenset({"is", "are", "was", "were", "appear", "look"})
+_PREDICATE_WORDS = 6
+_SAME_CLAUSE = re.compile(r",? ?|-")
 
 
 class Meaning(NamedTuple):
@@ -90,6 +96,28 @@ class Index:
             found.append((i, *match))
             reached = match[0]
         return found
+
+    def predicated(self, words: Words, found: Sequence[Found]) -> list[Found]:
+        """Adjectives behind their noun: "the glands are crowded" names crowded glands, at the adjective.
+
+        Both words must make a name when they are turned round, and the adjective must be no mention by itself.
+        """
+        listed = words.words
+        copulas = [k for k, w in enumerate(listed) if w in _COPULAS]
+        if not copulas:
+            return []
+        taken = {k for first, last, _ in found for k in range(first, last + 1)}
+        made = []
+        for k in copulas:
+            following = self._trie.root.get
+            for j in range(k + 1, min(k + 1 + _PREDICATE_WORDS, len(listed))):
+                if not _SAME_CLAUSE.fullmatch(words.text, words.ends[j - 1], words.starts[j]):
+                    break
+                if k and j not in taken and following(listed[j]) is not None:
+                    meaning = self._trie.get([listed[j], listed[k - 1]])
+                    if meaning is not None and not meaning.others and _whole(words, j, j):
+                        made.append((j, j, meaning))
+        return made
 
     def _give_way(self, words: Words, found: list[Found], i: int, last: int) -> bool:
         """Whether the match before gives way to a longer one that begins inside it; it is then cut short or dropped."""

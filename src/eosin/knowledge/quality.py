@@ -1,9 +1,9 @@
 """How well linking works on sentences that were annotated by hand for this project (annotated/sentences.jsonl).
 
-All sentences were written before the linker was run on them. Of the first two parts one ("tune") was looked at while rules
-were mended, the other ("held") only at the end; the third ("fresh") was written later, longer and closer to reports, and
-docs/knowledge.md keeps the figures of its first run. All are by the same hands as the rules, so expect less on text from
-elsewhere.
+All sentences were written before the linker was run on them. Of the first two parts one ("tune") was looked at while
+rules were mended, the other ("held") only at the end; the third ("fresh") was written later, longer and closer to
+reports, and docs/knowledge.md keeps the figures of its first run. All are by the same hands as the rules, so expect
+less on text from elsewhere.
 """
 
 from __future__ import annotations

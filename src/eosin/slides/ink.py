@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eosin.slides.masks import close, filled, grow, mean_around, opened, parts, thickness
+from eosin.slides.masks import average, close, filled, grow, highest, lowest, mean_around, opened, parts, thickness
 
 BLACK_LEVEL = 45
 PEN_DENSITY = 0.45  # in the strongest channel
@@ -19,7 +19,7 @@ def black_border(pixels: np.ndarray) -> np.ndarray:
 
     Only what is black along a tenth of a side at least: dark nuclei that touch the side of a small crop are no border.
     """
-    black = pixels.max(-1) < BLACK_LEVEL
+    black = highest(pixels) < BLACK_LEVEL
     if not black.any():
         return black
     labels, table = parts(black)
@@ -37,8 +37,7 @@ def pen_marks(density: np.ndarray, mpp: float, fit: np.ndarray) -> np.ndarray:
     Args:
         density: optical density (h, w, 3). mpp: its µm per pixel. fit: False where not to look.
     """
-    mean = density.mean(-1)
-    strongest = density.max(-1)
+    mean, strongest = average(density), highest(density)
     dense = (strongest > PEN_DENSITY) & fit
     if not dense.any():
         return dense
@@ -55,19 +54,19 @@ def pen_marks(density: np.ndarray, mpp: float, fit: np.ndarray) -> np.ndarray:
 
 def _angles(density: np.ndarray, tissue: np.ndarray) -> np.ndarray:
     """Angle in degrees between the colour of each pixel and the usual colour of the stained ones."""
-    stained = tissue & (density.max(-1) > 0.08)
+    stained = tissue & (highest(density) > 0.08)
     if stained.sum() < 50:
         return np.full(density.shape[:2], 90.0)
     usual = np.median(density[stained], axis=0)
     usual = usual / max(float(np.linalg.norm(usual)), 1e-6)
-    length = np.maximum(np.linalg.norm(density, axis=-1), 1e-6)
+    length = np.maximum(np.sqrt(density[..., 0] ** 2 + density[..., 1] ** 2 + density[..., 2] ** 2), 1e-6)
     return np.asarray(np.degrees(np.arccos(np.clip(density @ usual / length, -1, 1))))
 
 
 def bubbles(density: np.ndarray, mpp: float, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Air bubbles with what they enclose, and all thin grey lines (rims of bubbles, hairs): two (h, w) bool masks."""
-    mean = density.mean(-1)
-    grey = (mean > 0.12) & (density.max(-1) - density.min(-1) < GREY * mean) & fit
+    mean = average(density)
+    grey = (mean > 0.12) & (highest(density) - lowest(density) < GREY * mean) & fit
     inside, lines = np.zeros_like(grey), np.zeros_like(grey)
     if not grey.any():
         return inside, lines

@@ -6,6 +6,21 @@ import cv2
 import numpy as np
 
 
+def highest(stack: np.ndarray) -> np.ndarray:
+    """The largest of three channels at each pixel: (h, w) of (h, w, 3). numpy's own `max(-1)` is ten times slower."""
+    return np.maximum(np.maximum(stack[..., 0], stack[..., 1]), stack[..., 2])
+
+
+def lowest(stack: np.ndarray) -> np.ndarray:
+    """The smallest of three channels at each pixel."""
+    return np.minimum(np.minimum(stack[..., 0], stack[..., 1]), stack[..., 2])
+
+
+def average(stack: np.ndarray) -> np.ndarray:
+    """The mean of three channels at each pixel, float32."""
+    return (stack[..., 0].astype(np.float32) + stack[..., 1] + stack[..., 2]) * np.float32(1 / 3)
+
+
 def _square(size: int) -> np.ndarray:
     return np.ones((size, size), dtype=np.uint8)
 

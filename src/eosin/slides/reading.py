@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eosin.slides.backends.base import Backend, SlideError
-from eosin.slides.resample import BAND_PX, area_resize, level_for, padded_region, resize
+from eosin.slides.resample import area_resize, level_for, padded_region, resize
 
 if TYPE_CHECKING:
     from eosin.slides.slide import Slide
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_WORKERS = 8
 RUN_TILES = 8
+MAX_STRIP_PX = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class _RunReader:
     def _together(self, boxes: list[tuple[float, float, float, float]]) -> list[TileOrFailed]:
         left, top = math.floor(boxes[0][0]), math.floor(boxes[0][1])
         right, bottom = math.ceil(boxes[-1][2]), math.ceil(boxes[-1][3])
-        if (right - left) * (bottom - top) > BAND_PX:
+        if (right - left) * (bottom - top) > MAX_STRIP_PX:
             return [self._alone(box) for box in boxes]
         strip = padded_region(self._source, self._level, left, top, right - left, bottom - top)
         return [self._cut(strip, tuple(v - o for v, o in zip(b, (left, top, left, top), strict=True))) for b in boxes]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -11,7 +13,8 @@ from PIL import Image
 
 from eosin.slides.backends.base import Backend, RegionError
 
-BAND_PX = 16_000_000  # pixels of a level that are held at once
+BAND_PX = 2_000_000  # pixels of a level that a thread holds at once
+BAND_THREADS = min(4, os.cpu_count() or 1)
 DAMAGED_GREY = 128
 MAX_FAILURES = 200
 _WHOLE = 1e-3  # positions nearer than this to a whole pixel are that pixel
@@ -46,10 +49,15 @@ def read_scaled(
     if rows_a_band >= height:
         return area_resize(backend, level, (x0, y0, x1, y1), out_px)
     result = np.empty((height, width, 3), dtype=np.uint8)
-    for top in range(0, height, rows_a_band):
+
+    def band(top: int) -> None:
         bottom = min(height, top + rows_a_band)
         part = (x0, _snapped(y0 + top * step), x1, _snapped(y0 + bottom * step))
         result[top:bottom] = area_resize(backend, level, part, (width, bottom - top))
+
+    with ThreadPoolExecutor(BAND_THREADS) as pool:
+        for _ in pool.map(band, range(0, height, rows_a_band)):
+            pass
     return result
 
 

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eosin.slides.backends.base import SlideError
 from eosin.slides.ink import black_border, bubbles, pen_marks
-from eosin.slides.masks import close, grow, mean_around, opened, parts, smoothed, without_small
+from eosin.slides.masks import close, grow, highest, mean_around, opened, parts, smoothed, without_small
 from eosin.slides.slide import Slide
 
 FAT_DENSITY = 0.004  # the faintest wall of a fat cell that is looked for
 MAX_DAMAGED = 0.5
+SMALLEST_PX = 512  # small slides are looked at more closely, until their picture is this long
 FAT_WALLS = 0.05  # share of walls in fat
 
 Ring = np.ndarray
@@ -124,7 +125,7 @@ def tissue_mask(slide: Slide, settings: TissueSettings | None = None, model: Tis
     threshold = 0.0
     if model is None:
         threshold = density_threshold(density, pen | border, settings.density_range)
-        raw = smoothed(strongest(density), settings.smooth_um / 2 / mpp) > threshold
+        raw = smoothed(highest(density), settings.smooth_um / 2 / mpp) > threshold
     else:
         raw = np.asarray(model(pixels, mpp))
         if raw.shape != pixels.shape[:2]:
@@ -155,7 +156,7 @@ def overview(slide: Slide, settings: TissueSettings) -> tuple[np.ndarray, np.nda
     """The picture that tissue is looked for in, uint8 (height, width, 3), where it is damaged, its µm per pixel."""
     width, height = slide.size_px
     longest_um = max(width, height) * slide.mpp
-    mpp = max(min(settings.mpp, longest_um / 768), longest_um / settings.max_px, slide.mpp)
+    mpp = max(min(settings.mpp, longest_um / SMALLEST_PX), longest_um / settings.max_px, slide.mpp)
     out_px = max(1, round(width * slide.mpp / mpp)), max(1, round(height * slide.mpp / mpp))
     pixels, damaged = slide.overview(out_px)
     return pixels.copy() if damaged.any() else pixels, damaged, mpp
@@ -164,7 +165,7 @@ def overview(slide: Slide, settings: TissueSettings) -> tuple[np.ndarray, np.nda
 def glass_colour(pixels: np.ndarray) -> tuple[float, float, float]:
     """Colour of empty glass: the most frequent of the brightest greys; near white where a slide shows no glass."""
     thin = pixels[:: max(1, pixels.shape[0] // 1500), :: max(1, pixels.shape[1] // 1500)].reshape(-1, 3)
-    bright = thin.astype(np.int16).sum(-1) // 3
+    bright = thin.astype(np.int16) @ np.ones(3, np.int16) // 3
     counts = np.bincount(bright, minlength=256)
     top = int(np.searchsorted(np.cumsum(counts), 0.998 * len(bright)))
     low = max(0, top - 40)
@@ -186,14 +187,9 @@ def optical_density(pixels: np.ndarray, glass: tuple[float, float, float]) -> np
     return np.stack([table.astype(np.float32)[:, c][pixels[..., c]] for c in range(3)], axis=-1)
 
 
-def strongest(density: np.ndarray) -> np.ndarray:
-    """Density of the channel that is darkest at each pixel, (h, w)."""
-    return np.maximum(np.maximum(density[..., 0], density[..., 1]), density[..., 2])
-
-
 def density_threshold(density: np.ndarray, unfit: np.ndarray, limits: tuple[float, float]) -> float:
     """Otsu's threshold of the strongest channel, inside `limits` and above the unrest of the glass."""
-    values = strongest(density)[~unfit]
+    values = highest(density)[~unfit]
     if values.size < 64:
         return limits[0]
     low = values[values <= limits[1]]
@@ -212,7 +208,7 @@ def fat_cells(
     Closing by the width of a cell fills the cells. What that adds to the tissue counts where it is wider than half a
     cell, as large as two, and has walls inside.
     """
-    dark = np.minimum(strongest(density), settings.density_range[1])
+    dark = np.minimum(highest(density), settings.density_range[1])
     around = mean_around(dark, max(3, round(2 * settings.fat_cell_um / mpp) | 1))
     local = dark - around
     empty = local[(around < 0.5 * settings.density_range[0]) & ~unfit]
