@@ -52,8 +52,10 @@ def said(text: str) -> list[str]:
         ("Schwannoma is favoured over leiomyoma.", ["schwannoma?", "no leiomyoma"]),
         ("We consider only necrosis here.", ["necrosis"]),
         ("Consider lymphoma.", ["lymphoma?"]),
-        ("No necrosis or atypia, granuloma or history of melanoma.",
-         ["no necrosis", "no nuclear atypia", "no granuloma", "no melanoma (history)"]),
+        (
+            "No necrosis or atypia, granuloma or history of melanoma.",
+            ["no necrosis", "no nuclear atypia", "no granuloma", "no melanoma (history)"],
+        ),
         ("Possible granuloma and no mitosis.", ["granuloma?", "no mitosis"]),
         ("Differential diagnosis: lymphoma, melanoma.", ["lymphoma?", "melanoma?"]),
         ("Adenoma, necrosis: absent.", ["adenoma", "no necrosis"]),

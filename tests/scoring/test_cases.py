@@ -98,9 +98,7 @@ def test_format(case: Any) -> None:
 @cases("findings")
 def test_findings(case: Any) -> None:
     linker = Linker.builtin()
-    found = [
-        ("" if m.present else "no ") + m.label + "?" * m.possible for m in linker.link(case[0])
-    ]
+    found = [("" if m.present else "no ") + m.label + "?" * m.possible for m in linker.link(case[0])]
     assert found == case[1]
 
 

@@ -144,9 +144,14 @@ def test_an_encoder_is_used_and_named() -> None:
 
 def test_ambiguous_synonyms_are_left_out_and_preferred_names_win() -> None:
     linker = Linker.of(
-        [named(i, n, "finding") for i, n in (
-            ("1", ("ductal carcinoma", "ER")), ("2", ("emergency room", "ER")), ("3", ("ALK",)),
-        )]  # fmt: skip
+        [
+            named(i, n, "finding")
+            for i, n in (
+                ("1", ("ductal carcinoma", "ER")),
+                ("2", ("emergency room", "ER")),
+                ("3", ("ALK",)),
+            )
+        ]  # fmt: skip
     )
     assert linker.concept_of("ER") is None
     assert linker.meanings_of("ER") == ("1", "2")

@@ -356,6 +356,7 @@ def test_conch_refuses_other_weights_and_half_of_its_own(tmp_path: Path) -> None
 
 # ---- by hub name ---------------------------------------------------------------------------------------------------
 
+
 def hub_folder(home: Path, repo: str) -> Path:
     """A place in a hub cache as a download leaves it."""
     top = home / "hub" / f"models--{repo.replace('/', '--')}"

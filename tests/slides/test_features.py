@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,9 +113,7 @@ def test_tiles_are_read_at_the_scale_that_is_asked_for(slides: Path, tmp_path: P
 def test_files_do_not_depend_on_readers_batches_or_queues(slides: Path, tmp_path: Path) -> None:
     """Byte for byte: read here one by one, and by two processes with other batches."""
     one = features.run([slides], tmp_path / "one", FeatureSettings(readers=0, batch_size=1, min_tissue=0.2))
-    two = features.run(
-        [slides], tmp_path / "two", FeatureSettings(readers=2, batch_size=7, prefetch=1, min_tissue=0.2)
-    )
+    two = features.run([slides], tmp_path / "two", FeatureSettings(readers=2, batch_size=7, prefetch=1, min_tissue=0.2))
     assert len(one.done) == len(two.done) == 2
     files = sorted((tmp_path / "one").rglob("*.h5"))
     assert len(files) == 4  # features and patches
@@ -348,6 +348,18 @@ def slow_to_take(job: Job, settings: Any) -> Iterator[Begin | Batch]:
     yield Begin(6, {})
     for i in range(6):
         yield Batch(np.array([i]), np.zeros((1, 400, 400, 3), np.uint8))
+
+
+def test_a_script_without_a_main_guard_is_told_so(slides: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom eosin.slides import features\n"
+        f"features.run([Path({str(slides / 's0.tiff')!r})], Path({str(tmp_path / 'out')!r}), "
+        "features.FeatureSettings(readers=1))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "__main__" in done.stderr
+    assert done.stderr.rstrip().splitlines()[-1].startswith("  next:") and "readers=0" in done.stderr
 
 
 # ---- what is shown and refused -------------------------------------------------------------------------------------

@@ -270,9 +270,7 @@ def test_a_spatialdata_store_as_wsidata_writes_it(tmp_path: Path) -> None:
         anndata.AnnData(X=FEATURES[order], obs=obs), region="tiles", region_key="library_id", instance_key="tile_id"
     )
     attrs = {"tile_spec": {"tiles": {"width": 256, "stride_width": 256, "mpp": 0.5}}, "slide_properties": {"mpp": 0.25}}
-    held = spatialdata.SpatialData(
-        shapes={"tiles": ShapesModel.parse(frame)}, tables={"uni_tiles": table}, attrs=attrs
-    )
+    held = spatialdata.SpatialData(shapes={"tiles": ShapesModel.parse(frame)}, tables={"uni_tiles": table}, attrs=attrs)
     held.write(tmp_path / "s.zarr")
     back = read_zarr(tmp_path / "s.zarr")
     assert back.encoder == "uni" and back.place == Place(256, 512.0, 0.5, 0.25, 0)

@@ -24,6 +24,7 @@ _HIDDEN = re.compile(
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−﹘﹣－", "-"))
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00b4": "'", "`": "'"})
 
+
 def has_hidden(text: str) -> bool:
     """Whether the text holds characters that no reader sees (controls, zero-width, direction marks)."""
     return _HIDDEN.search(text) is not None

@@ -149,18 +149,18 @@ def _resume(plan: Plan, jobs: Sequence[Job]) -> tuple[list[Done], list[Job], lis
             todo.append(job)
             continue
         try:
-            bag = h5.read_h5(file)
+            held = h5.outline(file)
         except EosinError as exc:
             dropped.append(Dropped(job.name, "the feature file there is damaged", f"{file}: {exc.found}", STEP))
             continue
-        taken = bag.attributes.get("source_bytes", -1)
-        if bag.features.shape[1] != plan.record.dim:
-            detail = f"{file}: dimension {bag.features.shape[1]}, not {plan.record.dim}"
+        taken = held.attributes.get("source_bytes", -1)
+        if held.dim != plan.record.dim:
+            detail = f"{file}: dimension {held.dim}, not {plan.record.dim}"
             dropped.append(Dropped(job.name, "the feature file there is of another encoder", detail, STEP))
         elif taken not in (-1, size_of(job.path)):
             dropped.append(Dropped(job.name, "the feature file there is of another slide", str(file), STEP))
         else:
-            done.append(Done(job.name, job.path, file, len(bag.features), bag.failed, resumed=True))
+            done.append(Done(job.name, job.path, file, held.num_tiles, held.failed, resumed=True))
     return done, todo, dropped
 
 

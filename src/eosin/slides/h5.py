@@ -201,6 +201,31 @@ def write_patches(path: Path, coords: np.ndarray, place: Place, name: str) -> No
 # ---- reading h5 ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a file says without its features being read."""
+
+    num_tiles: int
+    dim: int
+    failed: tuple[tuple[tuple[int, int], str], ...]
+    attributes: Mapping[str, Any]
+
+
+def outline(path: Path) -> Outline:
+    """Size and attributes of an h5 file of features.
+
+    Raises:
+        EosinError: not an h5 file, cut off, or without features.
+    """
+    try:
+        with need("h5py", "slides").File(path, "r") as file:
+            held = file["features"]
+            about = {k: _plain(v) for k, v in held.attrs.items()}
+            return Outline(held.shape[0], held.shape[-1], _failed(file), about)
+    except (OSError, KeyError) as exc:
+        raise EosinError("This h5 file cannot be read.", found=str(exc)[:160], where=path) from None
+
+
 def read_h5(path: Path) -> FeatureBag:
     """Features of TRIDENT's or CLAM's layout.
 
@@ -250,9 +275,7 @@ def _failed(file: Any) -> tuple[tuple[tuple[int, int], str], ...]:
     return tuple(zip(corners, (r.decode() for r in file["failed_reasons"][()]), strict=True))
 
 
-def checked_rows(
-    features: np.ndarray, coords: np.ndarray | None, where: Path
-) -> tuple[np.ndarray, np.ndarray | None]:
+def checked_rows(features: np.ndarray, coords: np.ndarray | None, where: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Features as (N, D) float32 and coords as (N, 2) int64; refuses shapes that cannot be a bag."""
     if features.ndim == 3 and features.shape[0] == 1:
         features = features[0]

@@ -58,9 +58,7 @@ def parts(mask: np.ndarray, *, diagonal: bool = False) -> tuple[np.ndarray, np.n
     return np.asarray(labels), np.asarray(table)
 
 
-def without_small(
-    mask: np.ndarray, min_px: float, *, at_border: bool = False, diagonal: bool = False
-) -> np.ndarray:
+def without_small(mask: np.ndarray, min_px: float, *, at_border: bool = False, diagonal: bool = False) -> np.ndarray:
     """The parts of at least `min_px` pixels.
 
     Args:

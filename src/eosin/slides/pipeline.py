@@ -235,8 +235,17 @@ class _Child:
         self._process.start()
         theirs.close()
         self._wait(START_S, stop)
-        if self._pipe.poll(0):
-            self._pipe.recv()
+        try:
+            ready = self._pipe.poll(0) and self._pipe.recv() == "ready"
+        except (EOFError, OSError):
+            ready = False
+        if not ready and not stop.is_set():
+            self.kill()
+            raise EosinError(
+                "A reading process did not start.",
+                expected='a script whose work stands under: if __name__ == "__main__":',
+                next_step="or read in a thread of this process: readers=0",
+            )
 
     def _lost(self, job: Job, reason: str, detail: str) -> Dropped:
         self.kill()

@@ -1,5 +1,4 @@
-"""Read many tiles of a slide fast: runs of neighbours at once, in threads, each piece of the file decoded once.
-"""
+"""Read many tiles of a slide fast: runs of neighbours at once, in threads, each piece of the file decoded once."""
 
 from __future__ import annotations
 

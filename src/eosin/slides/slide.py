@@ -201,9 +201,7 @@ class Slide:
         return f"Slide({str(self.path)!r}, {self.size_px[0]} x {self.size_px[1]} px, {self.reader})"
 
 
-def open_slide(
-    path: str | Path, *, mpp: float | None = None, icc: bool = False, reader: str | None = None
-) -> Slide:
+def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False, reader: str | None = None) -> Slide:
     """Open a slide.
 
     Args:
