@@ -107,6 +107,17 @@ def test_page_markdown_and_json_agree(runs: list[Path], tmp_path: Path) -> None:
     assert "/" not in "".join(r["folder"] for r in data["runs"])  # no path of this machine
 
 
+def test_sampled_replies_are_a_column_where_there_are_any(runs: list[Path], tmp_path: Path) -> None:
+    assert "sampled replies" not in as_markdown(compare_runs(runs))
+    root = seeded(tmp_path / "run", 0, SHARES[0])
+    path = root / "evals/rl/heldout/summary.json"
+    store.write_json(path, {**store.read_json(path), "sampled": {"k": 2, "accuracy": 0.625}})
+    markdown = plain(as_markdown(compare_runs([root])))
+    assert "sampled replies" in markdown and markdown.count("62.5 %") == 1
+    lines = [x for x in markdown.splitlines() if x.startswith("|")]
+    assert len({x.count("|") for x in lines}) == 1
+
+
 def test_stages_of_several_recipes_are_kept_apart(tmp_path: Path) -> None:
     one = seeded(tmp_path / "a", 0, SHARES[0])
     other = seeded(tmp_path / "b", 0, SHARES[1], name="other")

@@ -141,6 +141,20 @@ def test_dicom_without_pixels(tmp_path: Path, shared_data: Path) -> None:
         open_slide(tmp_path / "cut.dcm").thumbnail(50)
 
 
+def test_a_folder_of_dicom_files(tmp_path: Path, shared_data: Path) -> None:
+    """The files of one series are one slide, found once; files of two series in a folder are not."""
+    source = shared_data / "slides" / "dicom"
+    for name in ("a.dcm", "b.dcm"):
+        (tmp_path / name).write_bytes((source / "multiframe_camelyon_challenge_image.dcm").read_bytes())
+    with open_slide(tmp_path) as slide:
+        assert slide.size_px == (1152, 700)
+    found, _ = find_slides([tmp_path])
+    assert [f.key for f in found] == ["a"]
+    (tmp_path / "c.dcm").write_bytes((source / "highdicom_sm_image.dcm").read_bytes())
+    assert reason(tmp_path) == "folder holds more than one slide"
+    assert [f.key for f in find_slides([tmp_path])[0]] == ["a", "c"]
+
+
 def test_not_a_colour_picture(tmp_path: Path) -> None:
     import tifffile
 

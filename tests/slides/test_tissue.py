@@ -13,8 +13,9 @@ from scipy import ndimage
 from eosin.slides.backends.base import SlideError
 from eosin.slides.ink import black_border
 from eosin.slides.masks import close, opened, without_small
-from eosin.slides.quality import sharpness
+from eosin.slides.quality import blur_flags, sharpness
 from eosin.slides.slide import open_slide
+from eosin.slides.tiles import TileGrid, read_tiles, tile_grid
 from eosin.slides.tissue import Tissue, TissueSettings, glass_colour, otsu, tissue_mask
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")
@@ -190,6 +191,16 @@ def test_close_open_and_parts_against_scipy() -> None:
     labels, count = ndimage.label(mask)
     sizes = ndimage.sum(mask, labels, range(count + 1))
     assert np.array_equal(without_small(mask, 40), (sizes >= 40)[labels] & mask)
+
+
+def test_blurred_tiles_of_a_real_slide_are_flagged(shared_data: Path) -> None:
+    with open_slide(shared_data / "slides" / "cc0" / "CMU-1-Small-Region.svs") as slide:
+        tiles = tile_grid(slide, tissue_mask(slide), TileGrid(min_tissue=0.5))
+        pixels = list(read_tiles(slide, tiles))
+    assert not blur_flags(tiles, pixels).any() and len(pixels) > 30
+    blurred = [(i, np.asarray(ndimage.gaussian_filter(t, (3, 3, 0)))) for i, t in pixels]
+    assert blur_flags(tiles, blurred).all()
+    assert tiles.with_flags(blur_flags(tiles, blurred)).flag_names(0) == ["blur"]
 
 
 def test_sharpness_falls_with_blur() -> None:

@@ -248,7 +248,9 @@ def _show(done: FolderRun, columns: tuple[str, ...]) -> None:
     table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for row in done.rows:
         table.add_row(*(_cell(row.get(c, "")) for c in columns))
-    _console().print(table)
+    console = _console()
+    console.width = max(console.width, 160)  # a table that is wrapped cannot be read
+    console.print(table)
 
 
 def _cell(value: Any) -> str:

@@ -92,6 +92,12 @@ class Row:
         return _some(e.exam.summary.get("balanced_accuracy") for e in self.entries)
 
     @property
+    def sampled(self) -> Spread | None:
+        """Accuracy of sampled replies, where the exam drew any: what reinforcement learning raises by its objective."""
+        found = (e.exam.summary.get("sampled") for e in self.entries)
+        return _some(s.get("accuracy") for s in found if isinstance(s, Mapping))
+
+    @property
     def before(self) -> Spread | None:
         return _some(e.before.summary.get("accuracy") for e in self.entries if e.before is not None)
 
@@ -354,6 +360,7 @@ def _row_json(found: Comparison, row: Row) -> dict[str, Any]:
         "accuracy": _spread_json(row.accuracy),
         "balanced_accuracy": _spread_json(row.balanced),
         "accuracy_ci95_over_cases": None if row.pooled is None else [row.pooled.lo, row.pooled.hi],
+        "sampled_accuracy": _spread_json(row.sampled),
         "before": _spread_json(row.before),
         "change": _spread_json(row.changes),
         "change_over_cases": None if row.change is None else _change_json(row.change),

@@ -27,8 +27,8 @@ from eosin.report.page import clean, templates
 
 NOTE = "Research use only, not for diagnosis."
 HEADER = (
-    "stage", "what", "from", "runs", "accuracy before", "accuracy after", "over cases", "change, points", "steps",
-    "prompts", "time in training",
+    "stage", "what", "from", "runs", "accuracy before", "accuracy after", "over cases", "change, points",
+    "sampled replies", "steps", "prompts", "time in training",
 )  # fmt: skip
 
 
@@ -67,8 +67,16 @@ def row_cells(row: Row) -> tuple[str, ...]:
     pooled = "" if row.pooled is None else f"[{100 * row.pooled.lo:.1f},\u00a0{100 * row.pooled.hi:.1f}]"
     return (
         row.key, row.title, row.start, count(len(row.entries)), with_spread(row.before), with_spread(row.accuracy),
-        pooled, told, _count(row.steps), _count(row.prompts), "" if row.seconds is None else duration(row.seconds.mean),
+        pooled, told, with_spread(row.sampled), _count(row.steps), _count(row.prompts),
+        "" if row.seconds is None else duration(row.seconds.mean),
     )  # fmt: skip
+
+
+def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of a table, without the columns that no row fills."""
+    cells = [row_cells(r) for r in rows]
+    used = [i for i in range(len(HEADER)) if any(c[i] for c in cells)]
+    return [HEADER[i] for i in used], [[c[i] for i in used] for c in cells]
 
 
 def _count(value: Spread | None) -> str:
@@ -81,8 +89,9 @@ def as_markdown(found: Comparison) -> str:
     """Tables for a document; every figure is said once, with what its spread is."""
     lines = []
     for exam, rows in found.tables.items():
-        lines += [f"Exam \u201c{exam}\u201d", "", _line(HEADER), _line(["---"] * len(HEADER))]
-        lines += [_line(row_cells(r)) for r in rows]
+        header, cells = table_cells(rows)
+        lines += [f"Exam \u201c{exam}\u201d", "", _line(header), _line(["---"] * len(header))]
+        lines += [_line(c) for c in cells]
         lines.append("")
     lines.append(
         "Accuracy: mean over runs \u00b1 standard deviation over runs, in points. Over cases: 95 % interval of that "
@@ -111,7 +120,6 @@ def render(found: Comparison) -> str:
             runs=_run_rows(found),
             is_phantom=any(r.is_phantom for r in found.runs),
             notes=found.notes,
-            header=HEADER,
             exams=[_exam(found, e, i) for i, e in enumerate(found.tables)],
             curves=_curve_charts(found),
         )
@@ -136,11 +144,13 @@ def _run_rows(found: Comparison) -> list[dict[str, str]]:
 
 def _exam(found: Comparison, exam: str, place: int) -> dict[str, Any]:
     rows = found.tables[exam]
+    header, cells = table_cells(rows)
     order = {r.key: i for i, r in enumerate(r for r in rows if r.start)}
     costs = [c for c in ("prompts", "seconds") if any(getattr(r, c) is not None for r in rows)]
     return {
         "name": exam,
-        "rows": [row_cells(r) for r in rows],
+        "header": header,
+        "rows": cells,
         "each": [e for r in rows for e in _each(found, r)],
         "chart": Markup(_accuracy_chart(rows, f"accuracy{place}", exam)),
         "costs": [Markup(_cost_chart(rows, order, c, f"cost{place}-{c}", exam)) for c in costs],

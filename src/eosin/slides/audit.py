@@ -43,7 +43,7 @@ def issues(slide: Slide, row: Row) -> Iterator[tuple[str, str]]:
     if named:
         yield "properties can hold names", ", ".join(named[:6])
     for level in range(1, len(slide.level_sizes_px)):
-        off = level_difference(slide, level)
+        off = level_difference(slide, level, level - 1)
         if off > MAX_DIFFERENCE:
             yield "levels disagree in content", f"level {level}, {off:.0f} grey levels"
     if max(slide.size_px) > 30_000 and len(slide.level_sizes_px) == 1:

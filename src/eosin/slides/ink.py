@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from eosin.slides.masks import average, close, filled, grow, highest, lowest, mean_around, opened, parts, thickness
+from eosin.slides.masks import average, close, filled, grow, highest, lowest, mean_around, opened, parts, thickness, without_small
 
 BLACK_LEVEL = 45
 PEN_DENSITY = 0.45  # in the strongest channel
 VERY_DENSE = 0.75
 EVEN = 0.13  # standard deviation over mean, over 27 µm: ink is even, tissue at low power is not (0.22 and more)
 PEN_ANGLE = 8.0  # degrees between the colour of ink and the colour of this slide's tissue
+PEN_AREA_UM2 = 6000.0
 GREY = 0.15
 
 
@@ -48,7 +49,7 @@ def pen_marks(density: np.ndarray, mpp: float, fit: np.ndarray) -> np.ndarray:
     if not even.any():
         return even
     core = even & ((_angles(density, fit & ~even) > PEN_ANGLE) | (strongest > VERY_DENSE))
-    core = opened(core, 2 * max(1, round(16 / mpp)) + 1)
+    core = without_small(opened(core, max(3, round(16 / mpp) | 1)), PEN_AREA_UM2 / mpp**2, diagonal=True)
     return grow(core, width // 2 + max(1, round(8 / mpp))) & fit
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 
 from eosin.slides.backends.base import RegionError, SlideError
@@ -13,35 +16,39 @@ _OUT_PX = 24
 _PLACES = 6
 
 
-def check_levels(slide: Slide) -> None:
-    """Compare each level with the one before at some places, the most stained ones first.
+def check_levels(slide: Slide, levels: Sequence[int] | None = None) -> None:
+    """Compare levels, each with the next finer one, at some places in the darkest third of the slide.
+
+    Args:
+        levels: those that will be read; None: all.
 
     Raises:
         SlideError: "levels disagree in content".
     """
-    for level in range(1, len(slide.level_sizes_px)):
-        found = level_difference(slide, level)
+    chosen = sorted(set(range(len(slide.level_sizes_px)) if levels is None else levels))
+    for finer, level in pairwise(chosen):
+        found = level_difference(slide, level, finer)
         if found > MAX_DIFFERENCE:
             raise SlideError("levels disagree in content", expected="every level shows the same picture",
-                             found=f"level {level} differs from level {level - 1} by {found:.0f} grey levels",
+                             found=f"level {level} differs from level {finer} by {found:.0f} grey levels",
                              where=slide.path)  # fmt: skip
 
 
-def level_difference(slide: Slide, level: int) -> float:
-    """Mean absolute difference in grey levels between a level and the one before, at the worst place."""
+def level_difference(slide: Slide, level: int, finer: int) -> float:
+    """Mean absolute difference in grey levels between a level and a finer one, at the worst place."""
     downs = slide.level_downsamples
-    side = min(192 * downs[level - 1], *slide.size_px)
+    side = min(192 * downs[finer], *slide.size_px)
     worst = 0.0
     for x, y in _places(slide, side):
         box = (x, y, x + side, y + side)
         try:
-            ours, finer = (
+            ours, theirs = (
                 read_scaled(slide.backend, n, downs[n], box, (_OUT_PX, _OUT_PX)).astype(np.float32)
-                for n in (level, level - 1)
+                for n in (level, finer)
             )
         except RegionError:
             continue
-        worst = max(worst, float(np.abs(ours - finer).mean()))
+        worst = max(worst, float(np.abs(ours - theirs).mean()))
     return worst
 
 

@@ -78,6 +78,11 @@ def mean_around(values: np.ndarray, width_px: int) -> np.ndarray:
     return np.asarray(cv2.blur(values.astype(np.float32), (width_px, width_px), borderType=cv2.BORDER_REFLECT))
 
 
+def lowest_around(values: np.ndarray, width_px: int) -> np.ndarray:
+    """The smallest value in a square of `width_px` (odd) about each pixel."""
+    return np.asarray(cv2.erode(values, _square(width_px)))
+
+
 def smoothed(values: np.ndarray, sigma_px: float) -> np.ndarray:
     """Gaussian blur, float32."""
     if sigma_px <= 0:

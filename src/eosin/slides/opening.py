@@ -7,6 +7,7 @@ from pathlib import Path
 
 from eosin.core.errors import MissingExtraError
 from eosin.slides.backends.base import Backend, SlideError
+from eosin.slides.find import series_of
 
 READERS = ("openslide", "tifffile", "wsidicom", "image")
 _PACKAGES = {"openslide": "openslide-python", "tifffile": "tifffile", "cv2": "opencv-python-headless"}
@@ -41,6 +42,9 @@ def checked_file(path: Path) -> tuple[Path, bytes]:
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() == ".dcm" and p.is_file())
             if not inside:
                 raise SlideError("slide path is a folder", where=path)
+            if len({series_of(p) for p in inside}) > 1:
+                raise SlideError("folder holds more than one slide", expected="the files of one DICOM series",
+                                 where=path)  # fmt: skip
             path = inside[0]
         if not path.exists():
             loop = path.is_symlink()

@@ -21,7 +21,9 @@ from eosin.core.errors import EosinError
 from eosin.core.store import write_text_atomic
 from eosin.core.units import BoxLevel0, BoxMicrons, to_microns
 from eosin.slides.backends.base import SlideError
+from eosin.slides.levels import check_levels
 from eosin.slides.reading import Failed, read_tiles
+from eosin.slides.resample import level_for
 from eosin.slides.slide import Slide
 from eosin.slides.tissue import Tissue
 
@@ -125,10 +127,12 @@ def tile_grid(slide: Slide, tissue: Tissue, settings: TileGrid | None = None) ->
     """The tiles of a slide that hold enough tissue.
 
     Raises:
-        SlideError: the slide's scale is unknown, or it is coarser than the tiles.
+        SlideError: the slide's scale is unknown, it is coarser than the tiles, or its levels show different pictures.
     """
     settings = settings or TileGrid()
     side, mpp, step = _sizes(slide, settings)
+    downs = slide.level_downsamples
+    check_levels(slide, [level_for(downs, side / settings.tile_px), level_for(downs, min(tissue.scale))])
     corners = [_starts(length, side, step, settings.edge) for length in slide.size_px]
     grid_x, grid_y = np.meshgrid(*corners)
     coords = np.stack([grid_x.ravel(), grid_y.ravel()], axis=-1).astype(np.int64).reshape(-1, 2)

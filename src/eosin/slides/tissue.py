@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eosin.slides.backends.base import SlideError
 from eosin.slides.ink import black_border, bubbles, pen_marks
-from eosin.slides.masks import close, grow, highest, mean_around, opened, parts, smoothed, without_small
+from eosin.slides.masks import close, grow, highest, lowest_around, mean_around, opened, parts, smoothed, without_small
 from eosin.slides.slide import Slide
 
-FAT_DENSITY = 0.004  # the faintest wall of a fat cell that is looked for
+FAT_DENSITY = 0.003  # the faintest wall of a fat cell that is looked for
 MAX_DAMAGED = 0.5
 SMALLEST_PX = 512  # small slides are looked at more closely, until their picture is this long
-FAT_WALLS = 0.05  # share of walls in fat
+FAT_WALLS = 0.12  # share of walls in fat
 
 Ring = np.ndarray
 TissueModel = Callable[[np.ndarray, float], np.ndarray]
@@ -204,17 +204,18 @@ def fat_cells(
 ) -> np.ndarray:
     """True in nets of thin walls round empty cells, where density itself is next to nothing. (h, w) bool.
 
-    A wall is darker than its surroundings by more than the unrest of the glass, and hangs together with others.
+    A wall is darker than the lightest of its surroundings by more than the unrest of the glass, and hangs together with others.
     Closing by the width of a cell fills the cells. What that adds to the tissue counts where it is wider than half a
     cell, as large as two, and has walls inside.
     """
     dark = np.minimum(highest(density), settings.density_range[1])
-    around = mean_around(dark, max(3, round(2 * settings.fat_cell_um / mpp) | 1))
-    local = dark - around
-    empty = local[(around < 0.5 * settings.density_range[0]) & ~unfit]
-    unrest = 1.48 * float(np.median(np.abs(empty - np.median(empty)))) if empty.size >= 64 else 0.002
+    width = max(3, round(2 * settings.fat_cell_um / mpp) | 1)
+    local = dark - lowest_around(dark, width)
+    empty = local[(mean_around(dark, width) < 0.5 * settings.density_range[0]) & ~unfit]
+    usual = float(np.median(empty)) if empty.size >= 64 else 0.0
+    unrest = 1.48 * float(np.median(np.abs(empty - usual))) if empty.size >= 64 else 0.002
     cell_px = settings.fat_cell_um / mpp
-    thin = (local > max(FAT_DENSITY, 4 * unrest)) & ~unfit
+    thin = (local > max(FAT_DENSITY, usual + 6 * unrest)) & ~unfit
     walls = without_small(thin | tissue, cell_px**2 / 3, diagonal=True)
     body = opened(close(tissue, settings.close_um / mpp), cell_px / 3)
     added = close(walls, cell_px) & ~grow(body, 2) & ~unfit
@@ -224,7 +225,7 @@ def fat_cells(
         return added
     area = table[:, -1]
     inner = np.bincount(labels[thin], minlength=len(table))
-    good = (area >= 2 * cell_px**2) & (inner >= FAT_WALLS * area)
+    good = (area >= 3 * cell_px**2) & (inner >= FAT_WALLS * area)
     good[0] = False
     return grow(good[labels], 3) & ~unfit
 

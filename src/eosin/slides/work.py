@@ -101,7 +101,6 @@ def tissue(path: str, key: str, out: str | None, settings: Settings) -> Row:
 def tiles(path: str, key: str, out: str | None, settings: Settings) -> Row:
     """tissue.geojson, tiles.geojson, tiles.csv and sheet.png; with `pictures` every tile as PNG."""
     with opened(path, settings) as slide:
-        check_levels(slide)
         found = tissue_mask(slide, TissueSettings(**settings["tissue"]))
         chosen = _chosen(slide, found, settings)
         if settings.get("quality"):
