@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from eosin import __version__
-from eosin.cli import ask, demo, doctor, evaluate, phantom, prove, report, rl_data, score
+from eosin.cli import ask, demo, doctor, evaluate, knowledge, phantom, prove, report, rl_data, score, slides
 from eosin.cli import run as run_verb
 from eosin.core.errors import EosinError
 
@@ -31,6 +31,8 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(report.app, name="report")
 app.command("score")(score.score)
 app.command("prove")(prove.prove)
+app.add_typer(slides.app, name="slides")
+app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(phantom.app, name="phantom")
 
 

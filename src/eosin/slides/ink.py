@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from eosin.slides.masks import average, close, filled, grow, highest, lowest, mean_around, opened, parts, thickness, without_small
+from eosin.slides.masks import (
+    average,
+    close,
+    filled,
+    grow,
+    highest,
+    lowest,
+    mean_around,
+    opened,
+    parts,
+    thickness,
+    without_small,
+)
 
 BLACK_LEVEL = 45
 PEN_DENSITY = 0.45  # in the strongest channel

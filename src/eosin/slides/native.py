@@ -169,6 +169,8 @@ def check_whole(file: Path) -> None:
 
 def _check_colour(tiff: Any, file: Path) -> None:
     page = max(tiff.pages, key=lambda p: int(p.imagewidth) * int(p.imagelength))
+    if 258 not in page.tags:
+        raise SlideError("slide damaged", found="its largest page has no tag of bits a sample", where=file)
     if page.samplesperpixel not in (3, 4) or page.bitspersample != 8:
         raise SlideError("not a colour picture of 8 bits", expected="red, green, blue, 8 bits each",
                          found=f"{page.samplesperpixel} x {page.bitspersample} bits", where=file)  # fmt: skip

@@ -212,10 +212,9 @@ def fat_cells(
     width = max(3, round(2 * settings.fat_cell_um / mpp) | 1)
     local = dark - lowest_around(dark, width)
     empty = local[(mean_around(dark, width) < 0.5 * settings.density_range[0]) & ~unfit]
-    usual = float(np.median(empty)) if empty.size >= 64 else 0.0
-    unrest = 1.48 * float(np.median(np.abs(empty - usual))) if empty.size >= 64 else 0.002
+    usual, high = np.quantile(empty, (0.5, 0.95)) if empty.size >= 64 else (0.0, FAT_DENSITY)
     cell_px = settings.fat_cell_um / mpp
-    thin = (local > max(FAT_DENSITY, usual + 6 * unrest)) & ~unfit
+    thin = (local > max(FAT_DENSITY, usual + 2 * (high - usual))) & ~unfit
     walls = without_small(thin | tissue, cell_px**2 / 3, diagonal=True)
     body = opened(close(tissue, settings.close_um / mpp), cell_px / 3)
     added = close(walls, cell_px) & ~grow(body, 2) & ~unfit
