@@ -141,3 +141,8 @@ def test_facts_for_scoring() -> None:
     perineural = LINKER.concept_of("perineural invasion")
     assert tubular and perineural
     assert facts.sign_of(perineural, "present", tubular) == -1  # a tubular adenoma is an adenoma by its name
+
+
+def test_a_whole_reply_is_cut_into_its_steps_without_tags_and_numbers() -> None:
+    text = "<think>1. The glands are crowded.\n2. No necrosis is seen. 3. Mitoses: 12.</think><answer>A</answer>"
+    assert split_steps(text) == ["The glands are crowded.", "No necrosis is seen.", "Mitoses: 12.", "A"]

@@ -131,11 +131,11 @@ def test_noise_of_an_ontology_is_left_out() -> None:
     raw = [f"Left, carcinoma number {i}" for i in range(30)]
     names = ["metastatic carcinoma", "Thymoma", "carcinoma (m), lobe", "Left carcinoma", *raw]
     graph = Graph.of([concept("MC:4", "carcinoma", *names), concept("MC:5", "carcinoma, squamous cell"),
-                      concept("MC:6", "tissue"), concept("MC:7", "x")])  # fmt: skip
+                      concept("MC:6", "tissue"), concept("MC:7", "x"), concept("MC:8", "whirl present")])  # fmt: skip
     linker = Linker.of(graph, with_tables=False)
     assert linker.concept_of("metastatic carcinoma") == "MC:4"
     assert linker.concept_of("squamous cell carcinoma") == "MC:5"
-    for name in ("Thymoma", "carcinoma (m), lobe", "Left carcinoma", "tissue", "x"):
+    for name in ("Thymoma", "carcinoma (m), lobe", "Left carcinoma", "tissue", "x", "whirl present"):
         assert linker.concept_of(name) is None, name
 
 

@@ -36,7 +36,8 @@ HIERARCHY = frozenset({"is_a", "same_as", "close_match"})
 WEAK = 0.3
 """Strength of what is only implied: a path, or the absence of something that would speak against."""
 MAX_TRACE_CHARS = 200_000
-_STEP = re.compile(r"(?<=[.!?])\s+(?=\S)|\n+")
+_STEP = re.compile(r"(?<=[.!?])(?<!\b\d\.)(?<!\b\d\d\.)\s+(?=\S)|\n+")  # never after the number of a step
+_TAG = re.compile(r"</?[a-z][a-z_]*>")
 _NUMBER = re.compile(r"^\s*(?:step\s*)?\d{1,3}[.):]\s*", re.IGNORECASE)
 
 
@@ -175,8 +176,8 @@ def check(
 
 
 def split_steps(trace: str | Sequence[str]) -> list[str]:
-    """Steps of a trace without their numbers; a text is cut at sentences and lines."""
-    parts: Iterable[str] = _STEP.split(trace) if isinstance(trace, str) else trace
+    """Steps of a trace without their numbers; a text is cut at sentences and lines, a reply at its tags too."""
+    parts: Iterable[str] = _STEP.split(_TAG.sub("\n", trace)) if isinstance(trace, str) else trace
     return [t for t in (_NUMBER.sub("", p).strip() for p in parts) if t]
 
 

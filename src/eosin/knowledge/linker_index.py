@@ -384,18 +384,18 @@ def variants(label: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def _noise() -> tuple[frozenset[str], frozenset[str]]:
-    found: dict[str, set[str]] = {"general": set(), "qualifier": set()}
+def _noise() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    found: dict[str, set[str]] = {"general": set(), "qualifier": set(), "status": set()}
     for row in tables.read_table("noise"):
         found[row["kind"]] |= {" ".join(words_of(w)) for w in row.many("words", ",")}
-    return frozenset(found["general"]), frozenset(found["qualifier"])
+    return frozenset(found["general"]), frozenset(found["qualifier"]), frozenset(found["status"])
 
 
 def is_noise(name: str, words: Sequence[str], scope: str, raw_of: str | None) -> bool:
     """Whether a name of an ontology is of no use: too long or short, only numbers, only general words; for a raw string
     also signs, qualifiers, or nothing in common with its concept's label (`raw_of`)."""
-    general, qualifiers = _noise()
-    if not 0 < len(words) <= MAX_NAME_WORDS or not any(w.isalpha() and len(w) > 1 for w in words):
+    general, qualifiers, status = _noise()
+    if not 0 < len(words) <= MAX_NAME_WORDS or words[-1] in status or not any(w.isalpha() and len(w) > 1 for w in words):
         return True
     if general.issuperset(words) or (len(name) < 3 or (len(name) == 3 and not name.isupper() and len(words) == 1)):
         return name.casefold() not in _SHORT

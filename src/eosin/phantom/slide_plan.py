@@ -200,7 +200,7 @@ class _Drawing:
         return {"fat_spots": tuple(spots)}
 
     def faint(self) -> dict[str, object]:
-        return {"faint": float(self._rng("faint").uniform(0.18, 0.4))}
+        return {"faint": float(self._rng("faint").uniform(0.3, 0.5))}
 
     def border(self) -> dict[str, object]:
         rng = self._rng("border")

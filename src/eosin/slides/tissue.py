@@ -17,9 +17,10 @@ from eosin.slides.ink import black_border, bubbles, pen_marks
 from eosin.slides.masks import close, grow, highest, lowest_around, mean_around, opened, parts, smoothed, without_small
 from eosin.slides.slide import Slide
 
-FAT_DENSITY = 0.003  # the faintest wall of a fat cell that is looked for
+FAT_DENSITY = 0.004  # the faintest wall of a fat cell that is looked for
 MAX_DAMAGED = 0.5
 SMALLEST_PX = 512  # small slides are looked at more closely, until their picture is this long
+FAT_DEPTH_UM = 40.0
 FAT_WALLS = 0.12  # share of walls in fat
 
 Ring = np.ndarray
@@ -222,9 +223,10 @@ def fat_cells(
     labels, table = parts(added)
     if len(table) == 1:
         return added
-    area = table[:, -1]
-    inner = np.bincount(labels[thin], minlength=len(table))
-    good = (area >= 3 * cell_px**2) & (inner >= FAT_WALLS * area)
+    deep = ~grow(body | unfit, round(FAT_DEPTH_UM / mpp))  # beside tissue and ink, compression rings like thin walls
+    area = np.bincount(labels[deep], minlength=len(table))
+    inner = np.bincount(labels[deep & thin], minlength=len(table))
+    good = (area >= 2 * cell_px**2) & (inner >= FAT_WALLS * area)
     good[0] = False
     return grow(good[labels], 3) & ~unfit
 
