@@ -407,7 +407,12 @@ def test_a_cluster_makes_the_same_files(slides: Path, tmp_path: Path) -> None:
         os.symlink(slides / f"s{i}.tiff", folder / f"s{i}.tiff")
     (folder / "empty.svs").touch()
     here = features.run([folder], tmp_path / "here", settings())
-    there = features.run([folder], tmp_path / "there", settings(engine="ray", cluster_workers=1, batch_size=3))
+    try:
+        there = features.run([folder], tmp_path / "there", settings(engine="ray", cluster_workers=1, batch_size=3))
+    except EosinError as exc:
+        if "could not be reached" not in str(exc):
+            raise
+        pytest.skip("Ray did not start on this machine in its own time limit")
     assert [d.name for d in here.done] == sorted(d.name for d in there.done) == ["s0", "s1"]
     assert [(d.id, d.reason) for d in here.dropped] == [(d.id, d.reason) for d in there.dropped]
     files = sorted((tmp_path / "here").rglob("*.h5"))

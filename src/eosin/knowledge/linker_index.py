@@ -395,7 +395,9 @@ def is_noise(name: str, words: Sequence[str], scope: str, raw_of: str | None) ->
     """Whether a name of an ontology is of no use: too long or short, only numbers, only general words; for a raw string
     also signs, qualifiers, or nothing in common with its concept's label (`raw_of`)."""
     general, qualifiers, status = _noise()
-    if not 0 < len(words) <= MAX_NAME_WORDS or words[-1] in status or not any(w.isalpha() and len(w) > 1 for w in words):
+    if not 0 < len(words) <= MAX_NAME_WORDS or words[-1] in status:
+        return True
+    if not any(w.isalpha() and len(w) > 1 for w in words):
         return True
     if general.issuperset(words) or (len(name) < 3 or (len(name) == 3 and not name.isupper() and len(words) == 1)):
         return name.casefold() not in _SHORT

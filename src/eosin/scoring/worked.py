@@ -78,7 +78,7 @@ def _worked(item: ScoreItem, grammar: Grammar, tools: Tools, answer: str) -> str
     findings = [_entity_sentence(e) for e in usable_findings(view)]
     feature = _feature(view, _words(answer))
     if not findings:
-        findings = [f"There is {feature}."]
+        findings = [f"There is {name}." for name in _told(view) or [feature]]
     steps = list(findings)
     if answer:
         steps.append(f"The {feature} is typical of {_words(answer)}.")
@@ -106,6 +106,16 @@ def usable_findings(view: View) -> list[Entity]:
         if not hidden and concept not in view.asked_or_gold:
             found.append(entity)
     return found
+
+
+def _told(view: View) -> list[str]:
+    """Labels of what the data's own reasoning sees, each concept once: the gold findings where there are no others."""
+    found: dict[str, str] = {}
+    for text in filter(None, (view.item.reference.findings, view.item.reference.think)):
+        for m in view.mentions(text):
+            if m.present and m.concept not in view.asked_or_gold and view.kind_of(m.concept) in SEEN_KINDS:
+                found.setdefault(m.concept, m.label)
+    return list(found.values())
 
 
 def _feature(view: View, answer: str) -> str:

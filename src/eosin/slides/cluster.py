@@ -45,7 +45,7 @@ def _connect(ray: Any, address: str | None) -> None:
     options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **options)
-    except (ConnectionError, RuntimeError, ValueError) as exc:
+    except Exception as exc:  # a node that does not come up in time raises a bare Exception
         raise EosinError(
             "The Ray cluster could not be reached.",
             found=f"{type(exc).__name__}: {(str(exc).splitlines() or [''])[0][:200]}",
