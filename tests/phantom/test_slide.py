@@ -77,7 +77,7 @@ def test_truth_lies_where_the_pixels_are(flat: Pages) -> None:
     found = {k: np.asarray(m) for k, m in masks.items()}
     assert set(found) == {"Tissue", "Lesion", "Fat", "Pen", "Border"}
     is_glass = np.abs(pixels - 240).max(-1) < 12
-    is_fat = np.abs(pixels - (250, 200, 60)).max(-1) < 20
+    is_fat = np.abs(pixels - (250, 200, 60)).max(-1) < 50  # half way to its neighbours: its border is soft
     is_black = pixels.max(-1) < 15
     is_lesion = np.abs(pixels - (90, 60, 140)).max(-1) < 20
     assert agreement(is_black & ~found["Pen"], found["Border"] & ~found["Pen"]) > 0.96  # an edge of two soft pixels

@@ -232,6 +232,7 @@ def _is_denied(doubt: Cue, denials: Mapping[int, int], words: Words) -> bool:
     return False
 
 
+@functools.cache
 def _parts(kind: str) -> tuple[Says, str]:
     """What a kind of cue says, and where it looks."""
     said, _, side = kind.partition("-")

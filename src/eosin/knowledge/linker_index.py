@@ -102,22 +102,21 @@ class Index:
 
         Both words must make a name when they are turned round, and the adjective must be no mention by itself.
         """
-        listed = words.words
-        copulas = [k for k, w in enumerate(listed) if w in _COPULAS]
-        if not copulas:
-            return []
-        taken = {k for first, last, _ in found for k in range(first, last + 1)}
-        made = []
-        for k in copulas:
-            following = self._trie.root.get
+        listed, root, get = words.words, self._trie.root, self._trie.get
+        made: list[Found] = []
+        for k in [k for k, w in enumerate(listed) if w in _COPULAS and k]:
+            noun = listed[k - 1]
             for j in range(k + 1, min(k + 1 + _PREDICATE_WORDS, len(listed))):
-                if not _SAME_CLAUSE.fullmatch(words.text, words.ends[j - 1], words.starts[j]):
-                    break
-                if k and j not in taken and following(listed[j]) is not None:
-                    meaning = self._trie.get([listed[j], listed[k - 1]])
-                    if meaning is not None and not meaning.others and _whole(words, j, j):
-                        made.append((j, j, meaning))
+                meaning = get([listed[j], noun]) if listed[j] in root else None
+                if meaning is not None and not meaning.others and self._is_predicate(words, found, k, j):
+                    made.append((j, j, meaning))
         return made
+
+    @staticmethod
+    def _is_predicate(words: Words, found: Sequence[Found], k: int, j: int) -> bool:
+        """Whether word j stands in the clause of the copula k, is whole, and is in no mention."""
+        gaps = (_SAME_CLAUSE.fullmatch(words.text, words.ends[i], words.starts[i + 1]) for i in range(k, j))
+        return all(gaps) and _whole(words, j, j) and not any(first <= j <= last for first, last, _ in found)
 
     def _give_way(self, words: Words, found: list[Found], i: int, last: int) -> bool:
         """Whether the match before gives way to a longer one that begins inside it; it is then cut short or dropped."""

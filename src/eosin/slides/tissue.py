@@ -205,9 +205,9 @@ def fat_cells(
 ) -> np.ndarray:
     """True in nets of thin walls round empty cells, where density itself is next to nothing. (h, w) bool.
 
-    A wall is darker than the lightest of its surroundings by more than the unrest of the glass, and hangs together with others.
-    Closing by the width of a cell fills the cells. What that adds to the tissue counts where it is wider than half a
-    cell, as large as two, and has walls inside.
+    A wall is darker than the lightest of its surroundings by more than the unrest of the glass, and hangs together
+    with others. Closing by the width of a cell fills the cells. What that adds to the tissue counts where it is wider
+    than half a cell, as large as two, and has walls inside.
     """
     dark = np.minimum(highest(density), settings.density_range[1])
     width = max(3, round(2 * settings.fat_cell_um / mpp) | 1)
