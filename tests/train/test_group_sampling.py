@@ -201,3 +201,17 @@ def test_with_several_updates_a_batch_the_ratio_leaves_one_after_the_first(
     rows = [r for r in store.read_jsonl(ctx.metrics_file) if "clip_fraction" in r]
     assert [r["clip_fraction"] > 0 for r in rows] == [False, True, False, True]
     assert [r.get("prompts_seen") for r in rows] == [4.0, None, 8.0, None]
+
+
+def test_rl_raises_a_reward_that_it_can_reach(context: Callable[..., StageContext]) -> None:
+    """The sign of the whole chain: from rewards over advantages and packed log-probabilities to the optimiser."""
+    own = f"{Path(__file__).parents[1] / 'support' / 'rewards.py'}:share_of_e"
+    settings = RlStage(
+        steps=24, batch_size=32, num_generations=8, max_new_tokens=16, log_every=4, learning_rate=4e-3,
+        warmup_fraction=0.1, rewards=[RewardSpec(name=own)], collapse=None, freeze=["vision"],
+        algorithm=Algorithm.model_validate({"name": "grpo", "beta": 0.0, "mask_truncated": False}),
+    )  # fmt: skip
+    ctx = context("rl")
+    rl.run(settings, ctx)
+    rewards = [r["reward"] for r in store.read_jsonl(ctx.metrics_file) if "reward" in r]
+    assert rewards[-1] > 1.3 * rewards[0]

@@ -16,7 +16,8 @@ import psutil
 from eosin import __version__
 
 _PACKAGES = (
-    "torch", "torchvision", "transformers", "trl", "peft", "accelerate", "datasets", "timm", "open_clip_torch", "h5py", "numpy",
+    "torch", "torchvision", "transformers", "trl", "peft", "accelerate", "datasets", "timm",
+    "open_clip_torch", "h5py", "numpy",
     "pillow", "pydantic", "pyarrow", "scikit-learn", "openslide-python", "tifffile",
 )  # fmt: skip
 

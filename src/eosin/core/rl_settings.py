@@ -228,7 +228,7 @@ class CollapseStop(_Settings):
     Attributes:
         steps: optimiser steps in a row.
         min_entropy: mean entropy of the next token, in nats, at or below which the policy says one thing only.
-        min_reward_std: largest standard deviation of a group's rewards at or below which no group has variance.
+        min_reward_std: mean standard deviation of rewards within groups at or below which there is nothing to learn.
         max_unparsed: share of completions above which the form of the reply is lost.
     """
 

@@ -171,7 +171,7 @@ def writing(
             yield writer
             manifest = _manifest(writer, kind, parents, record or {})
             write_json(temporary / MANIFEST, manifest)
-            _put_in_place(temporary, path)
+            put_in_place(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -181,7 +181,7 @@ def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def _put_in_place(temporary: Path, path: Path) -> None:
+def put_in_place(temporary: Path, path: Path) -> None:
     """Rename a whole artifact to its place. Killed at any point, the old or the new one can be opened."""
     aside = _aside(path)
     if path.exists():

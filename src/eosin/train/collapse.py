@@ -266,7 +266,7 @@ class CollapseCallback(TrainerCallback):  # type: ignore[misc]
 
     def _promote(self, state: TrainerState, step: int) -> None:
         if self._candidate is not None and step > self._candidate and state.is_world_process_zero:
-            store._put_in_place(self._ctx.folder / _CANDIDATE, self._ctx.folder / LAST_GOOD)
+            store.put_in_place(self._ctx.folder / _CANDIDATE, self._ctx.folder / LAST_GOOD)
             self._candidate = None
 
     def _drop_candidate(self, state: TrainerState) -> None:

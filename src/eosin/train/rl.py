@@ -64,7 +64,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     rows = rows_dataset(train, rl_row(ctx.grammar, ctx.prompt), ctx.pictures(settings.image_cache_gib))
     watchers = callbacks(ctx, clock)
     if settings.collapse is not None:
-        watchers.append(CollapseCallback(settings, ctx))
+        watchers.insert(-1, CollapseCallback(settings, ctx))  # before the clock: its saves are not data time
     trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, tell(writer, settings))
     writer.writes = trainer.is_world_process_zero()
     _watch_valid(settings, ctx, trainer, clock)

@@ -185,10 +185,10 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             "groups_dropped": lost,
             "generation_batches": float(rounds),
             "group_std": self._sum(sum(map(self.spread_of, self._scored))) / total,
-            "prompts_seen": float(self.counts.prompts_seen),
         }
         for name, value in numbers.items():
             self._metrics["train"][name].append(value)
+        self._metrics["train"]["prompts_seen"] = [float(self.counts.prompts_seen)]  # a count, not a mean over steps
 
     # -- masks and logs ------------------------------------------------------------------------------------------
 
