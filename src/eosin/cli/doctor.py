@@ -21,9 +21,15 @@ ABILITIES: dict[str, tuple[str | None, tuple[str, ...]]] = {
         "train",
         ("torch", "torchvision", "transformers", "trl", "peft", "accelerate", "datasets", "safetensors"),
     ),
-    "whole-slide images": ("slides", ("openslide", "openslide_bin", "tifffile", "imagecodecs")),
+    "whole-slide images": (
+        "slides",
+        ("openslide", "openslide_bin", "tifffile", "imagecodecs", "cv2", "wsidicom", "h5py"),
+    ),
+    "patch encoders": ("encoders", ("timm", "open_clip")),
+    "features over a cluster": ("cluster", ("ray",)),
 }
-_NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "openslide": "openslide-python", "openslide_bin": "openslide-bin"}
+_NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "openslide": "openslide-python", "openslide_bin": "openslide-bin",
+          "cv2": "opencv-python-headless", "open_clip": "open-clip-torch"}  # fmt: skip
 
 
 def doctor(
