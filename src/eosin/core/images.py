@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from eosin.core.bags import PatchBag
 from eosin.core.errors import ImageError
-from eosin.core.sample import ImageBytes, ImageFile, ImageRef, SlideRegion
+from eosin.core.sample import ImageBytes, ImageFile, ImageRef, SlideBag, SlideRegion
 
 MIN_SIDE_PX = 8
 MAX_SIDE_PX = 20_000
@@ -20,7 +21,20 @@ MAX_SIDE_PX = 20_000
 # Sizes are checked below. A filter set once: `warnings.catch_warnings` is not safe between threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-RegionReader = Callable[[SlideRegion], Image.Image]
+Picture = Image.Image | PatchBag
+
+
+class RegionReader(Protocol):
+    """Reads regions of slides, and bags of patch features. The slides room provides it (`slides.regions`)."""
+
+    def __call__(self, ref: SlideRegion) -> Image.Image:
+        """The RGB picture of a region."""
+        ...
+
+    def bag(self, ref: SlideBag) -> PatchBag:
+        """The patches of a slide that a model is shown."""
+        ...
+
 
 
 def read_bytes(ref: ImageFile | ImageBytes) -> bytes:
@@ -96,8 +110,23 @@ def load_image(ref: ImageRef, read_region: RegionReader | None = None) -> Image.
         if read_region is None:
             raise ImageError("slide regions need a slide reader", where=ref.path)
         return read_region(ref)
+    if isinstance(ref, SlideBag):
+        raise ImageError("a bag of patch features has no pixels", where=ref.path)
     where = ref.path if isinstance(ref, ImageFile) else None
     return decode(read_bytes(ref), where)
+
+
+def load_picture(ref: ImageRef, read_region: RegionReader | None = None) -> Picture:
+    """What a model is shown for a reference: an RGB image, or the bag of patches of a slide.
+
+    Raises:
+        ImageError: it cannot be read or used.
+    """
+    if not isinstance(ref, SlideBag):
+        return load_image(ref, read_region)
+    if read_region is None:
+        raise ImageError("bags of patch features need a slide reader", where=ref.path)
+    return read_region.bag(ref)
 
 
 def digest_of(encoded: list[bytes]) -> str:

@@ -40,7 +40,35 @@ class SlideRegion(_Frozen):
     mpp: Mpp | None = None
 
 
-ImageRef = Annotated[ImageFile | ImageBytes | SlideRegion, Field(discriminator="kind")]
+class SlideBag(_Frozen):
+    """A whole slide as the features of its patches.
+
+    Attributes:
+        path: the feature file (TRIDENT or CLAM h5, SlideChat csv, GigaPath pt).
+        encoder: name of the encoder that the features must be of.
+        slide: the slide file itself, where it is at hand: for pictures and maps of evidence.
+        mpp, tile_um: scale and side of the patches, where the feature file does not state them.
+        clusters: a .npy file with the cluster of each row of the feature file.
+        without_clusters: clusters whose patches are not shown (pseudo-bag masking).
+    """
+
+    kind: Literal["bag"] = "bag"
+    path: str
+    encoder: str | None = None
+    slide: str | None = None
+    mpp: Mpp | None = None
+    tile_um: float | None = Field(default=None, gt=0)
+    clusters: str | None = None
+    without_clusters: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _clusters_known(self) -> SlideBag:
+        if self.without_clusters and self.clusters is None:
+            raise ValueError("without_clusters needs the file of clusters")
+        return self
+
+
+ImageRef = Annotated[ImageFile | ImageBytes | SlideRegion | SlideBag, Field(discriminator="kind")]
 
 
 class TextPart(_Frozen):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from eosin.core.errors import ImageError
 from eosin.core.images import encode_png, read_bytes
 from eosin.core.outcome import Parsed, Unparsed
-from eosin.core.sample import SlideRegion
+from eosin.core.sample import ImageBytes, ImageFile
 from eosin.scoring.events import Checklist, Event
 from eosin.scoring.judge import Judge, JudgeRequest
 from eosin.scoring.term import View
@@ -163,6 +163,7 @@ def _image(view: View) -> Parsed[bytes | None] | Unparsed:
     if ref is None:
         return Parsed(None)
     try:
-        return Parsed(encode_png(view.item.open_image()) if isinstance(ref, SlideRegion) else read_bytes(ref))
+        is_encoded = isinstance(ref, ImageBytes | ImageFile)
+        return Parsed(read_bytes(ref) if is_encoded else encode_png(view.item.open_image()))
     except ImageError as exc:
         return Unparsed(exc.message)

@@ -19,10 +19,12 @@ from PIL import Image
 
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.images import check_size
-from eosin.core.sample import SlideRegion
+from eosin.core.sample import SlideBag, SlideRegion
 from eosin.core.units import BoxLevel0, to_level0
 
 if TYPE_CHECKING:
+    from eosin.core.bags import PatchBag
+    from eosin.slides.bags import BagCache
     from eosin.slides.slide import Slide
 
 MIB = 2**20
@@ -60,6 +62,7 @@ class SlideRegions:
         self._handles: OrderedDict[str, _Handle] = OrderedDict()
         self._pixels: OrderedDict[tuple[object, ...], np.ndarray] = OrderedDict()
         self._held = 0
+        self._bags: BagCache | None = None
         self.num_read = 0
         self.num_found = 0
 
@@ -71,6 +74,17 @@ class SlideRegions:
                 outside it or is too small or too large. The message is short enough to serve as a drop reason.
         """
         return Image.fromarray(self.pixels(ref))
+
+    def bag(self, ref: SlideBag) -> PatchBag:
+        """The patches of a slide. Raises ImageError as `slides.bags.read_bag`."""
+        from eosin.slides.bags import BagCache
+
+        if self._pid != os.getpid():
+            self._reset()
+        with self._lock:
+            if self._bags is None:
+                self._bags = BagCache(self._settings["cache_mib"] or 0.0)
+            return self._bags.get(ref)
 
     def pixels(self, ref: SlideRegion) -> np.ndarray:
         """Pixels (h, w, 3) uint8 of a region; not to be written to."""

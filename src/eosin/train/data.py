@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,15 @@ import torch
 from datasets import Dataset
 from PIL import Image
 
-from eosin.core.images import RegionReader, load_image
+from eosin.core.bags import PatchBag
+from eosin.core.images import Picture, RegionReader, load_picture
 from eosin.core.prompt import PromptSettings, caption_messages, gold_reply, prompt_messages
 from eosin.core.reply import Grammar
 from eosin.core.sample import ImageRef, Message, Sample
 from eosin.models.pictures import fit
 from eosin.models.template import escape_special, to_chat
 from eosin.train.augment import AugmentSettings, augment_array, augment_pil
+from eosin.train.bag_augment import BagAugment, augment_bag
 
 Row = dict[str, Any]
 
@@ -40,16 +42,19 @@ class PictureStore:
         self._kept: OrderedDict[tuple[str, int], Image.Image] = OrderedDict()
         self._bytes = 0
 
-    def get(self, sample: Sample) -> list[Image.Image]:
-        """All pictures of a sample, RGB."""
+    def get(self, sample: Sample) -> list[Picture]:
+        """All pictures of a sample: RGB images, and bags of patches."""
         return [self._one(sample.id, i, ref) for i, ref in enumerate(sample.images)]
 
-    def _one(self, sample_id: str, index: int, ref: ImageRef) -> Image.Image:
+    def _one(self, sample_id: str, index: int, ref: ImageRef) -> Picture:
         key = (sample_id, index)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        picture = fit(load_image(ref, self._read_region), self._max_pixels)
+        picture = load_picture(ref, self._read_region)
+        if isinstance(picture, PatchBag):
+            return picture  # the reader keeps bags itself, once for all samples of a slide
+        picture = fit(picture, self._max_pixels)
         size = picture.width * picture.height * 3
         self._kept[key] = picture
         self._bytes += size
@@ -61,7 +66,7 @@ class PictureStore:
 
 def rows_dataset(
     samples: Sequence[Sample],
-    make_row: Callable[[Sample, list[Image.Image]], Row],
+    make_row: Callable[[Sample, list[Picture]], Row],
     pictures: PictureStore,
     *,
     augment_seed: int | None = None,
@@ -87,44 +92,52 @@ def rows_dataset(
     return Dataset.from_dict({"sample_number": list(range(len(samples)))}).with_transform(fetch)
 
 
-def augmented(shown: list[list[Image.Image]], rng: np.random.Generator) -> list[list[Image.Image]]:
+def augmented(shown: list[list[Picture]], rng: np.random.Generator) -> list[list[Picture]]:
     """The pictures of a batch, changed; all at once where they are squares of one size, else one by one."""
     flat = [p for own in shown for p in own]
-    if flat and len({p.size for p in flat}) == 1 and flat[0].width == flat[0].height:
+    images = [p for p in flat if not isinstance(p, PatchBag)]
+    changed: Iterator[Picture]
+    if flat and len(images) == len(flat) and len({p.size for p in images}) == 1 and images[0].width == images[0].height:
         generator = torch.Generator().manual_seed(int(rng.integers(0, 2**62)))
-        pixels = augment_array(np.stack([np.asarray(p) for p in flat]), TEXT_SAFE, generator)
+        pixels = augment_array(np.stack([np.asarray(p) for p in images]), TEXT_SAFE, generator)
         changed = iter([Image.fromarray(p) for p in pixels])
     else:
-        changed = iter([augment_pil(p, rng, TEXT_SAFE) for p in flat])
+        changed = iter([_changed(p, rng) for p in flat])
     return [[next(changed) for _ in own] for own in shown]
 
 
-def sft_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[Image.Image]], Row]:
+def _changed(picture: Picture, rng: np.random.Generator) -> Picture:
+    if isinstance(picture, PatchBag):
+        return augment_bag(picture, BagAugment(), rng)
+    return augment_pil(picture, rng, TEXT_SAFE)
+
+
+def sft_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[Picture]], Row]:
     """Question and gold reply; the loss is on the reply."""
 
-    def make(sample: Sample, pictures: list[Image.Image]) -> Row:
+    def make(sample: Sample, pictures: list[Picture]) -> Row:
         messages = prompt_messages(sample, grammar, instruction=prompt.instruction)
         return _pair(messages, gold_reply(sample, grammar, prompt.answer), pictures)
 
     return make
 
 
-def caption_row(sample: Sample, pictures: list[Image.Image]) -> Row:
+def caption_row(sample: Sample, pictures: list[Picture]) -> Row:
     """A fixed request and the caption; the loss is on the caption."""
     return _pair(caption_messages(sample), sample.caption or "", pictures)
 
 
-def rl_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[Image.Image]], Row]:
+def rl_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[Picture]], Row]:
     """The prompt alone; rewards find the sample by its id."""
 
-    def make(sample: Sample, pictures: list[Image.Image]) -> Row:
+    def make(sample: Sample, pictures: list[Picture]) -> Row:
         messages = prompt_messages(sample, grammar, instruction=prompt.instruction)
         return {"id": sample.id, "prompt": to_chat(messages), "images": pictures}
 
     return make
 
 
-def _pair(messages: tuple[Message, ...], reply: str, pictures: list[Image.Image]) -> Row:
+def _pair(messages: tuple[Message, ...], reply: str, pictures: list[Picture]) -> Row:
     completion = [{"role": "assistant", "content": [{"type": "text", "text": escape_special(reply)}]}]
     return {"prompt": to_chat(messages), "completion": completion, "images": pictures}
 

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from eosin.core import store
+from eosin.core.bags import PatchBag
 from eosin.core.errors import ImageError
+from eosin.core.images import Picture
 from eosin.scoring.compose import Outcome
 from eosin.scoring.item import ScoreItem
 
@@ -48,7 +51,7 @@ class RolloutWriter:
     num_generations: int
     keep_every: int
     step: Callable[[], int]
-    pictures: Callable[[str], Sequence[Image.Image]] | None = None
+    pictures: Callable[[str], Sequence[Picture]] | None = None
     waits: bool = False
     writes: bool = True
     _waiting: list[list[dict[str, Any]]] = field(default_factory=list, init=False)
@@ -170,13 +173,30 @@ def verdicts(
     return fates, found
 
 
-def thumbnail(picture: Image.Image) -> bytes:
-    """A JPEG of at most 224 px a side."""
-    small = picture.convert("RGB")
+def thumbnail(picture: Picture) -> bytes:
+    """A JPEG of at most 224 px a side; of a bag of patches its map."""
+    small = bag_map(picture) if isinstance(picture, PatchBag) else picture.convert("RGB")
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85, optimize=True)
     return buffer.getvalue()
+
+
+def bag_map(bag: PatchBag, cell_px: int = 6) -> Image.Image:
+    """Patches at their places, coloured by the first three principal components of their features in this bag."""
+    centred = bag.features - bag.features.mean(axis=0)
+    directions = np.linalg.svd(centred, full_matrices=False)[2][:3]
+    values = np.zeros((len(bag), 3))
+    values[:, : len(directions)] = centred @ directions.T
+    spread = values.std(axis=0) + 1e-9
+    colours = np.clip(128 + 60 * values / spread, 0, 255).astype(np.uint8)
+    cells = np.round((bag.centres_um - bag.centres_um.min(axis=0)) / bag.tile_um).astype(int)
+    width, height = np.minimum(cells.max(axis=0) + 1, THUMBNAIL_PX)
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    inside = (cells[:, 0] < width) & (cells[:, 1] < height)
+    canvas[cells[inside, 1], cells[inside, 0]] = colours[inside]
+    scale = max(1, min(cell_px, THUMBNAIL_PX // max(width, height)))
+    return Image.fromarray(canvas).resize((int(width) * scale, int(height) * scale), Image.Resampling.NEAREST)
 
 
 def with_advantage(group: list[dict[str, Any]]) -> list[dict[str, Any]]:

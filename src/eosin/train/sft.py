@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from PIL import Image
 from trl import SFTConfig, SFTTrainer
 
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError
+from eosin.core.images import Picture
 from eosin.core.sample import Sample
 from eosin.core.stages import PretrainStage, SftStage
 from eosin.models.load import freeze
@@ -35,7 +35,7 @@ def run(settings: SftStage, ctx: StageContext) -> StageResult:
 def train_on_pairs(
     settings: SftStage | PretrainStage,
     ctx: StageContext,
-    make_row: Callable[[Sample, list[Image.Image]], Row],
+    make_row: Callable[[Sample, list[Picture]], Row],
 ) -> StageResult:
     """Next-token cross-entropy on the completion of every pair (mean over its tokens in a batch)."""
     train = subset(ctx.train, settings.max_samples, ctx.seed)

@@ -28,7 +28,8 @@ IMAGES_BYTES_COLUMN = "images.list.element.bytes"
 
 
 def image_cell(ref: ImageRef) -> dict[str, Any] | None:
-    """What `datasets` takes for an image: bytes or a path. A slide region is no file it could open: None."""
+    """What `datasets` takes for an image: bytes or a path. A region of a slide or a bag of
+    patches is no image that it could open: None."""
     if isinstance(ref, ImageBytes):
         return {"bytes": ref.data, "path": None}
     if isinstance(ref, ImageFile):

@@ -29,7 +29,7 @@ from eosin.core.formats.dialogue import (
 from eosin.core.formats.rows import STEP, Outcome, whole_file
 from eosin.core.outcome import Dropped
 from eosin.core.reply import Grammar
-from eosin.core.sample import ImageBytes, ImageFile, Message, Sample, SlideRegion, TextPart
+from eosin.core.sample import ImageBytes, ImageRef, Message, Sample, TextPart
 from eosin.core.store import write_bytes_atomic
 
 PLACE = "<image>"
@@ -82,7 +82,7 @@ def _value(message: Message) -> str:
     return "".join(p.text.replace(PLACE, _ESCAPED) if isinstance(p, TextPart) else PLACE for p in message.parts)
 
 
-def _image_path(ref: ImageFile | ImageBytes | SlideRegion, path: Path) -> str:
+def _image_path(ref: ImageRef, path: Path) -> str:
     base = path.parent.resolve()
     if isinstance(ref, ImageBytes):
         name = hashlib.sha256(ref.data).hexdigest()[:32] + _suffix(ref.data)
