@@ -236,12 +236,14 @@ class Run:
 
 
 def in_words(exam: dict[str, Any]) -> str:
-    """One line: balanced accuracy where there are classes, else accuracy; interval, n, unparsed."""
+    """One line: balanced accuracy where there are classes, else accuracy; interval, entity F1, n, unparsed."""
     balanced = exam.get("balanced_accuracy") is not None
     name, key = ("balanced accuracy", "balanced_accuracy") if balanced else ("accuracy", "accuracy")
     interval = exam["balanced_ci95" if balanced else "ci95"]
     shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else " (no interval)"
-    return f"{name} {exam[key]:.3f}{shown}, n {exam['n']}, unparsed {exam['unparsed_rate']:.3f}"
+    found = exam.get("entities")
+    entities = f", entity F1 {found['f1']:.3f}" if found else ""
+    return f"{name} {exam[key]:.3f}{shown}{entities}, n {exam['n']}, unparsed {exam['unparsed_rate']:.3f}"
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -18,6 +18,7 @@ from eosin.core.reply import Grammar
 from eosin.core.sample import Sample
 from eosin.engines.base import Decoding, Engine
 from eosin.evaluate.asking import Asker, Progress, Task
+from eosin.evaluate.entity_scores import entity_figures
 from eosin.evaluate.items import Classes, check_samples
 from eosin.evaluate.probes import looks_at_image, run_probes
 from eosin.evaluate.scores import chance, class_figures, matching, sampled_figures, score_rows
@@ -166,6 +167,7 @@ def _summary(asker: Asker, rows: Rows, aside: Rows, usable: Sequence[Sample], se
     return {
         **score_rows(rows, asker.classes, settings),
         **class_figures(rows, asker.classes),
+        "entities": entity_figures(rows, settings),
         "num_set_aside": len(aside),
         "set_aside_reasons": dict(Counter(r["set_aside"] for r in aside).most_common()),
         "chance": chance(usable),

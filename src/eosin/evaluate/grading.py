@@ -8,6 +8,7 @@ from eosin.core.outcome import Parsed, Unparsed
 from eosin.core.reply import Grammar, Reply
 from eosin.core.sample import Sample
 from eosin.engines.base import Generation
+from eosin.evaluate.entity_scores import entity_row
 from eosin.evaluate.items import Classes, group_of, normalised
 from eosin.scoring.answers import parse_answer
 
@@ -73,4 +74,5 @@ def grade(generation: Generation, sample: Sample, grammar: Grammar, classes: Cla
         "tolerant_correct": is_right(tolerant, sample),
         "num_tokens": generation.num_tokens,
         "truncated": generation.truncated,
+        **entity_row(generation.text, sample, grammar),
     }

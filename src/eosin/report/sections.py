@@ -140,6 +140,7 @@ def _exam_section(run: Run, name: str, place: int) -> dict[str, Any]:
         "split": run.split_of(name),
         "chart": Markup(chart),
         "rows": rows,
+        "has_entities": any(r["entities"] for r in rows),
         "chance": None if chance is None else percent(chance),
         "cluster": cluster,
         "probes": _probe_rows(run, runs),
@@ -166,6 +167,7 @@ def _accuracy_row(run: Run, exam: ExamRun) -> dict[str, Any]:
         "shown": percent_with_interval(summary.get("accuracy"), summary.get("ci95")),
         "balanced_shown": percent_with_interval(summary.get("balanced_accuracy"), summary.get("balanced_ci95")),
         "change": told,
+        **_entity_cells(run, exam),
         "change_from": before.stage if before is not None else "",
         "n": count(summary.get("n")),
         "clusters": count(summary.get("num_clusters")),
@@ -173,6 +175,19 @@ def _accuracy_row(run: Run, exam: ExamRun) -> dict[str, Any]:
         "unparsed": percent(summary.get("unparsed_rate")),
         "truncated": percent(summary.get("truncated_rate")),
     }
+
+
+def _entity_cells(run: Run, exam: ExamRun) -> dict[str, str]:
+    """Entity F1 of an exam and its paired change; empty where the samples have no gold entities."""
+    found = exam.summary.get("entities")
+    if not isinstance(found, Mapping):
+        return {"entities": "", "entity_change": ""}
+    change = words.entity_change_of(run, exam)
+    told = points_with_interval(change.difference, (change.lo, change.hi)) if change is not None else ""
+    return {"entities": percent_with_interval(found.get("f1"), found.get("ci95")), "entity_change": told}
+
+
+_MODEL_ONLY = ("entities", "entity_change", "tolerant", "unparsed", "truncated", "clusters")
 
 
 def _baseline_rows(run: Run, name: str) -> list[dict[str, Any]]:
@@ -184,7 +199,7 @@ def _baseline_rows(run: Run, name: str) -> list[dict[str, Any]]:
         row |= {"label": words.BASELINES.get(key, key), "is_baseline": True}
         if row["accuracy"] is None:
             row["shown"] = clipped(found.get("reason") or "not computed", 200)
-        rows.append(row | dict.fromkeys(("tolerant", "unparsed", "truncated", "clusters"), ""))
+        rows.append(row | dict.fromkeys(_MODEL_ONLY, ""))
     return rows
 
 

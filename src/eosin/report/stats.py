@@ -17,7 +17,7 @@ SEED = 20240
 
 @dataclass(frozen=True)
 class Change:
-    """Change of accuracy between two exams of the same questions.
+    """Change of accuracy, or of another mean, between two exams of the same questions.
 
     Attributes:
         difference: after minus before, as a share.
@@ -53,13 +53,19 @@ def chance_level(rows: Sequence[Mapping[str, Any]], labels: Sequence[Any] = ()) 
 
 
 def paired_change(
-    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], seed: int = SEED
+    before: Sequence[Mapping[str, Any]],
+    after: Sequence[Mapping[str, Any]],
+    seed: int = SEED,
+    *,
+    column: str = "correct",
 ) -> Change | None:
-    """Paired difference of accuracy with a cluster bootstrap (percentile interval, 2,000 resamples).
+    """Paired difference of accuracy, or of the mean of another column, with a cluster bootstrap (percentile
+    interval, 2,000 resamples).
 
     Clusters are the rows' `group`; a row without one is its own cluster. None where no question is shared
-    or there are fewer than two clusters.
+    or there are fewer than two clusters. Rows without the column are left out.
     """
+    before, after = ([r for r in rows if column == "correct" or column in r] for rows in (before, after))
     earlier = {str(r["id"]): r for r in before if "id" in r}
     sums: dict[str, list[float]] = {}
     for row in after:
@@ -67,7 +73,7 @@ def paired_change(
         if other is None:
             continue
         cluster = sums.setdefault(str(row.get("group") or row["id"]), [0.0, 0.0])
-        cluster[0] += float(bool(row.get("correct"))) - float(bool(other.get("correct")))
+        cluster[0] += float(row.get(column) or 0.0) - float(other.get(column) or 0.0)
         cluster[1] += 1
     if len(sums) < 2:
         return None

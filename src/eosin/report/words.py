@@ -104,6 +104,12 @@ def change_of(run: Run, exam: ExamRun) -> Change | None:
     return None if before is None else paired_change(before.rows, exam.rows)
 
 
+def entity_change_of(run: Run, exam: ExamRun) -> Change | None:
+    """Paired change of entity F1 against the checkpoint that the stage started from; None without gold entities."""
+    before = run.exam_before(exam)
+    return None if before is None else paired_change(before.rows, exam.rows, column="entity_f1")
+
+
 def _change_sentence(run: Run, exam: ExamRun) -> str:
     change, before = change_of(run, exam), run.exam_before(exam)
     assert change is not None and before is not None
