@@ -17,7 +17,8 @@ from eosin.core.stages import WarmupStage
 from eosin.models.load import load, vision_tower
 from eosin.train import warmup
 from eosin.train.stage import StageContext
-from eosin.train.warmup import Patcher, balanced_order, one_cycle, targets_of, vocabulary
+from eosin.train.warmup import balanced_order, one_cycle, targets_of, vocabulary
+from eosin.train.warmup_eyes import Patcher
 
 Make = Callable[..., StageContext]
 

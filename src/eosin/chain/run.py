@@ -143,19 +143,16 @@ class Run:
         store.write_json(self.at.baselines, found)
 
     def base_model(self) -> None:
-        """Build the small model where the recipe asks for it. A hub model is loaded by its name when needed."""
-        from eosin.core.stages import TinyModel
+        """Build the first model where the recipe asks for one. A hub model is loaded by its name when needed."""
+        from eosin.core.stages import HubModel
 
-        settings = self.recipe.model
-        if not isinstance(settings, TinyModel) or store.exists(self.at.base):
+        if isinstance(self.recipe.model, HubModel) or store.exists(self.at.base):
             return
+        from eosin.chain.base import build_base
         from eosin.models import checkpoint
-        from eosin.models.tiny import build_tiny
-        from eosin.train.data import corpus_of
 
+        model, processor = build_base(self.recipe, self.splits["train"], self.read_region)
         grammar = self.recipe.reply_grammar
-        corpus = corpus_of(self.splits["train"], grammar, self.recipe.prompt)
-        model, processor = build_tiny(corpus, settings, self.recipe.seed)
         facts = {
             "stage": "base",
             "step": 0,
@@ -164,7 +161,7 @@ class Run:
         }
         checkpoint.save(model, processor, self.at.base, parents=(self.samples_artifact(),), facts=facts)
         millions = sum(p.numel() for p in model.parameters()) / 1e6
-        console.print(f"base: Qwen2.5-VL with {millions:.1f} M parameters, random weights")
+        console.print(f"base: {type(model).__name__} with {millions:.1f} M parameters")
 
     def samples_artifact(self) -> store.Artifact:
         return store.open_artifact(self.at.samples, "samples")

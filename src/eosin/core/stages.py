@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from eosin.core.masking import PseudoBags, Trajectory
 from eosin.core.rl_settings import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec
 
 PositiveInt = Annotated[int, Field(ge=1)]
-Part = Literal["vision", "projector", "language"]
+Part = Literal["vision", "slide", "projector", "language"]
 
 
 class _Settings(BaseModel):
@@ -71,7 +72,86 @@ class HubModel(_Settings):
     max_pixels: int | None = Field(default=None, ge=28 * 28)
 
 
-ModelSettings = Annotated[TinyModel | HubModel, Field(discriminator="kind")]
+class SlideTower(_Settings):
+    """The tower that reads the patches of a slide: LongNet (arXiv 2307.02486) and a projector.
+
+    Attributes:
+        preset: the sizes. "pathreasoner-r1" is the paper's (arXiv 2601.21617): 2 layers x 512 x 8 heads, FFN 1,024,
+            dilations 1 to 16 in segments of 1,024 to 16,384. "demo" is small enough for a CPU.
+        layers, width, heads, ffn, segments, dilations: sizes in the place of the preset's.
+        order: "canonical" reads patches along a Hilbert curve, in whatever order they come; "as given" is the paper's.
+        has_places: 2-D sin-cos of the patches' places in the tower (the paper has none).
+        has_magnification: a token that says mpp and tile side (the paper has none).
+        pooling: "none" gives a token a patch, as the paper; "kmeans", "topk" and "queries" at most `num_tokens`.
+        max_patches: of a slide.
+        over_max: what becomes of a slide with more: refused, or pooled by k-means to that number.
+    """
+
+    preset: Literal["pathreasoner-r1", "demo"] = "demo"
+    layers: PositiveInt | None = None
+    width: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    ffn: PositiveInt | None = None
+    segments: list[PositiveInt] | None = None
+    dilations: list[PositiveInt] | None = None
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    order: Literal["canonical", "as given"] = "canonical"
+    has_places: bool = True
+    has_magnification: bool = True
+    pooling: Literal["none", "kmeans", "topk", "queries"] = "none"
+    num_tokens: PositiveInt = 256
+    max_patches: PositiveInt = 20_000
+    over_max: Literal["refuse", "kmeans"] = "refuse"
+
+    @model_validator(mode="after")
+    def _pairs(self) -> SlideTower:
+        sizes = self.sizes()
+        segments, dilations = sizes["segments"], sizes["dilations"]
+        if len(segments) != len(dilations) or 1 not in dilations:
+            raise ValueError("segments and dilations are lists of one length, and one dilation is 1")
+        if any(w % r for w, r in zip(segments, dilations, strict=True)):
+            raise ValueError("each segment must be a multiple of its dilation")
+        if sizes["width"] % (4 * sizes["heads"]):
+            raise ValueError("width must be a multiple of 4 x heads")
+        return self
+
+    def sizes(self) -> dict[str, Any]:
+        """layers, width, heads, ffn, segments, dilations: the preset's, changed where the recipe says so."""
+        preset: dict[str, Any] = {
+            "pathreasoner-r1": {
+                "layers": 2, "width": 512, "heads": 8, "ffn": 1024, "segments": [1024, 2048, 4096, 8192, 16384],
+                "dilations": [1, 2, 4, 8, 16],
+            },
+            "demo": {
+                "layers": 2, "width": 96, "heads": 4, "ffn": 192, "segments": [64, 128, 256], "dilations": [1, 2, 4],
+            },
+        }[self.preset]  # fmt: skip
+        return {name: value if (own := getattr(self, name)) is None else own for name, value in preset.items()}
+
+
+class SlideModel(_Settings):
+    """The slide reader: any decoder of the Qwen2.5 family with a tower for the patches of whole slides.
+
+    Attributes:
+        base: the decoder, and the eye for images where it has one: the small model, or a Qwen2.5-VL or text-only
+            Qwen2.5 by hub name or folder, whose weights are copied.
+        sees_images: keep the base's own eye, so that a sample may show regions beside the slide.
+        dimension: of the patch features; by default that of the data's feature files.
+        encoder: name of the encoder that features must be of; by default that of the data's feature files.
+        tile_um, mpp: side and scale that patches must have, within 10 %; by default any.
+    """
+
+    kind: Literal["slide"] = "slide"
+    base: Annotated[TinyModel | HubModel, Field(discriminator="kind")] = TinyModel()
+    sees_images: bool = True
+    tower: SlideTower = SlideTower()
+    dimension: PositiveInt | None = None
+    encoder: str | None = None
+    tile_um: float | None = Field(default=None, gt=0)
+    mpp: float | None = Field(default=None, gt=0)
+
+
+ModelSettings = Annotated[TinyModel | HubModel | SlideModel, Field(discriminator="kind")]
 
 
 class Lora(_Settings):
@@ -150,6 +230,8 @@ class _LanguageStage(_Stage):
 
     Attributes:
         vision_cache_gib: outputs of a frozen vision tower kept for a run, on disk and memory-mapped; 0 keeps none.
+        max_cut_share: largest share of gold replies that may be longer than the stage's length cap.
+        over_cap: what happens where more are: "refuse" does not start, "warn" says so and goes on.
     """
 
     lora: Lora | None = None
@@ -158,6 +240,8 @@ class _LanguageStage(_Stage):
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     max_tokens: PositiveInt | None = None
     vision_cache_gib: float = Field(default=1.0, ge=0)
+    max_cut_share: float = Field(default=0.1, ge=0, le=1)
+    over_cap: Literal["refuse", "warn"] = "refuse"
 
 
 class PretrainStage(_LanguageStage):
@@ -167,9 +251,16 @@ class PretrainStage(_LanguageStage):
 
 
 class SftStage(_LanguageStage):
-    """Supervised fine-tuning on reasoning chains; the loss is on the reply only."""
+    """Supervised fine-tuning on reasoning chains; the loss is on the reply only.
+
+    Attributes:
+        trajectory: also train on the ends of chains, with the steps before as context (docs/masking.md).
+        pseudo_bags: also train on slides from which a cluster of patches was taken out (docs/masking.md).
+    """
 
     kind: Literal["sft"] = "sft"
+    trajectory: Trajectory | None = None
+    pseudo_bags: PseudoBags | None = None
 
 
 class RlStage(_LanguageStage):
@@ -209,6 +300,7 @@ class RlStage(_LanguageStage):
     difficulty: Difficulty | None = None
     valid_every: PositiveInt | None = None
     valid_samples: PositiveInt = 64
+    over_cap: Literal["refuse", "warn"] = "warn"
     keep_rollouts: PositiveInt = Field(default=400, description="rollouts kept on disk, evenly over the run")
 
     @field_validator("fast_path", mode="before")

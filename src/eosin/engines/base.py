@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from PIL import Image
-
+from eosin.core.images import Picture
 from eosin.core.sample import Message
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt. `images[i]` stands where the messages hold ImagePart(index=i)."""
+    """One prompt. `images[i]`, an RGB image or a bag of patches, stands where the messages hold ImagePart(index=i)."""
 
     id: str
     messages: tuple[Message, ...]
-    images: tuple[Image.Image, ...] = ()
+    images: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -40,18 +41,23 @@ _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_id
 
 
 def positions_of(model: PreTrainedModel, ids: Sequence[int], pixels: dict[str, Tensor], kinds: Any) -> Tensor:
-    """Positions of the prompt's tokens: (3, P + 1) from the model's own M-RoPE index, else (1, P + 1) counting."""
+    """Positions of the prompt's tokens: (3, P + 1) from the model's own M-RoPE index, else (1, P + 1) counting.
+
+    A slide's tokens stand at their patches' places, which the slide reader finds in `pixel_values`.
+    """
     index = getattr(model.base_model, "get_rope_index", None)
     tokens = torch.tensor([list(ids)], device=model.device)
     if index is None or "image_grid_thw" not in pixels:
         count = torch.arange(len(ids), device=model.device)[None]
         return count.expand(3, -1) if index is not None else count
     types = torch.as_tensor(kinds, device=model.device).view(1, -1)
+    needs_places = "pixel_values" in signature(index).parameters
     positions, _ = index(
         tokens,
         mm_token_type_ids=types,
         image_grid_thw=pixels["image_grid_thw"],
         attention_mask=torch.ones_like(tokens),
+        **({"pixel_values": pixels["pixel_values"]} if needs_places else {}),
     )
     found: Tensor = positions[:, 0]
     return found

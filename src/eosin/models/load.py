@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
+import eosin.models.slide_processor  # noqa: F401  (registers the slide reader with transformers' Auto classes)
 from eosin.core.errors import EosinError
 
 
@@ -115,16 +116,20 @@ def set_max_pixels(processor: ProcessorMixin, max_pixels: int) -> None:
 
 
 def parts(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
-    """Parameters by part: vision (tower without projector), projector, language."""
-    tower = vision_tower(model)
+    """Parameters by part: vision and slide (towers without projectors), projector (of both), language."""
     projector_names = ("merger", "projector", "multi_modal_projector", "connector", "aligner")
-    found: dict[str, list[nn.Parameter]] = {"vision": [], "projector": [], "language": []}
-    vision_ids = {id(p) for p in tower.parameters()} if tower is not None else set()
+    found: dict[str, list[nn.Parameter]] = {"vision": [], "slide": [], "projector": [], "language": []}
+    vision_ids, slide_ids = (
+        {id(p) for p in tower.parameters()} if tower is not None else set()
+        for tower in (vision_tower(model), slide_tower(model))
+    )
     for name, parameter in model.named_parameters():
         if any(f".{p}" in f".{name}" for p in projector_names):
             found["projector"].append(parameter)
         elif id(parameter) in vision_ids:
             found["vision"].append(parameter)
+        elif id(parameter) in slide_ids:
+            found["slide"].append(parameter)
         else:
             found["language"].append(parameter)
     return found
@@ -138,6 +143,12 @@ def vision_tower(model: PreTrainedModel) -> nn.Module | None:
         if isinstance(tower, nn.Module):
             return tower
     return None
+
+
+def slide_tower(model: PreTrainedModel) -> nn.Module | None:
+    """The tower for patches of whole slides, or None."""
+    tower = getattr(getattr(model, "model", model), "slide_tower", None)
+    return tower if isinstance(tower, nn.Module) else None
 
 
 def freeze(model: PreTrainedModel, frozen: set[str]) -> dict[str, int]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 from PIL import Image
 from transformers import ProcessorMixin
+
+from eosin.core.bags import PatchBag
+from eosin.core.images import Picture
 
 
 def max_pixels_of(processor: ProcessorMixin) -> int | None:
@@ -15,8 +20,19 @@ def max_pixels_of(processor: ProcessorMixin) -> int | None:
         return None
 
 
-def fit(picture: Image.Image, max_pixels: int | None) -> Image.Image:
-    """Shrink a picture to at most `max_pixels` of area, keeping its shape (bicubic, antialiased)."""
+@overload
+def fit(picture: Image.Image, max_pixels: int | None) -> Image.Image: ...
+@overload
+def fit(picture: PatchBag, max_pixels: int | None) -> PatchBag: ...
+@overload
+def fit(picture: Picture, max_pixels: int | None) -> Picture: ...
+def fit(picture: Picture, max_pixels: int | None) -> Picture:
+    """Shrink a picture to at most `max_pixels` of area, keeping its shape (bicubic, antialiased).
+
+    A bag of patch features has no pixels and stays as it is.
+    """
+    if isinstance(picture, PatchBag):
+        return picture
     area = picture.width * picture.height
     if max_pixels is None or area <= max_pixels:
         return picture

@@ -26,7 +26,7 @@ from transformers.vision_utils import get_vision_window_index
 from eosin.core import store
 from eosin.models.load import vision_tower
 
-FAMILIES = ("qwen2_5_vl", "qwen2_vl")
+FAMILIES = ("qwen2_5_vl", "qwen2_vl", "eosin_slide_reader")
 
 
 class FeatureFile:

@@ -1,9 +1,11 @@
-"""Warm-up of the vision tower: classification of the training labels, before any language.
+"""Warm-up of a tower: classification of the training labels, before any language.
 
 A tower with random weights learns next to nothing through a language model's loss in a short run. Here the tower and
-its projector (the merger) are trained directly: the mean of the merged tokens, which are the tokens that the language
-model reads, must tell the class and, where samples carry gold entities, which findings are present. The heads are
-thrown away afterwards; a copy stands beside the checkpoint.
+its projector are trained directly: the tokens that the language model reads, taken together, must tell the class
+and, where samples carry gold entities, which findings are present. Of an image the mean of its tokens is judged; of
+a slide, where a lesion may be a few patches among thousands, every patch is judged and weighed by learned attention
+(gated attention of Ilse et al., arXiv 1802.04712, eq. 9, with the class scores taken before the sum). The heads
+are thrown away afterwards; a copy stands beside the checkpoint.
 """
 
 from __future__ import annotations
@@ -26,14 +28,11 @@ from torch.nn import functional as F
 from eosin.core import store
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError
-from eosin.core.recipe import check_settings
 from eosin.core.sample import Sample
 from eosin.core.stages import WarmupStage
-from eosin.models.load import vision_tower
-from eosin.train.augment import AugmentSettings, augment_batch
-from eosin.train.data import PictureStore
 from eosin.train.monitor import StageBar, StepClock
 from eosin.train.stage import StageContext, StageResult
+from eosin.train.warmup_eyes import BagEye, Eye, eye_of
 
 
 @dataclass
@@ -53,54 +52,34 @@ class Targets:
 
 
 class Heads(nn.Module):
-    """Linear heads on the mean of the merged tokens."""
+    """Linear heads on every token; their weighted mean is the verdict.
 
-    def __init__(self, width: int, num_classes: int, num_findings: int) -> None:
+    Args:
+        attends: weights by gated attention; False: the plain mean.
+    """
+
+    def __init__(self, width: int, num_classes: int, num_findings: int, attends: bool = False) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.classes = nn.Linear(width, num_classes)
         self.findings = nn.Linear(width, num_findings)
+        self.attends = attends
+        if attends:
+            self.look, self.gate, self.weigh = nn.Linear(width, 64), nn.Linear(width, 64), nn.Linear(64, 1)
 
-    def forward(self, tokens_BTD: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens_BTD: Tensor, is_padding_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, classes) and (B, findings) of tokens (B, T, D)."""
-        pooled = self.norm(tokens_BTD.mean(1))
-        return self.classes(pooled), self.findings(pooled)
+        if not self.attends:
+            pooled = self.norm(tokens_BTD.mean(1))
+            return self.classes(pooled), self.findings(pooled)
+        normed = self.norm(tokens_BTD)
+        weights = self.weights(normed, is_padding_BT)
+        return (weights * self.classes(normed)).sum(1), (weights * self.findings(normed)).sum(1)
 
-
-@dataclass(frozen=True)
-class Patcher:
-    """Pixels to the patches that Qwen2.5-VL's tower takes, as its image processor makes them.
-
-    Attributes:
-        side_px: side of the square images; a multiple of patch_size x merge_size.
-    """
-
-    side_px: int
-    patch_size: int
-    merge_size: int
-    temporal: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, tower: Any, processor: Any) -> Patcher:
-        """The patcher for a tower and its processor; images are squares of the largest area the processor keeps."""
-        config, images = tower.config, processor.image_processor
-        unit = config.patch_size * config.spatial_merge_size
-        side = int(math.isqrt(int(images.size["longest_edge"]))) // unit * unit
-        return cls(side, config.patch_size, config.spatial_merge_size, config.temporal_patch_size,
-                   tuple(images.image_mean), tuple(images.image_std))  # fmt: skip
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (B, H, W, 3) -> patches (B * grid^2, 3 * temporal * patch^2) and grid_thw (B, 3)."""
-        num, grid, p, m = images.shape[0], self.side_px // self.patch_size, self.patch_size, self.merge_size
-        mean, std = (torch.tensor(v, dtype=torch.float32) * 255 for v in (self.mean, self.std))
-        x = (images.float() - mean.to(images.device)) / std.to(images.device)
-        x = x.permute(0, 3, 1, 2).reshape(num, 3, grid // m, m, p, grid // m, m, p)
-        x = x.permute(0, 2, 5, 3, 6, 1, 4, 7)  # B, row, column, row in block, column in block, channel, y, x
-        x = x.unsqueeze(6).expand(*x.shape[:6], self.temporal, p, p)
-        thw = torch.tensor([[1, grid, grid]] * num, device=images.device)
-        return x.reshape(num * grid * grid, 3 * self.temporal * p * p), thw
+    def weights(self, normed_BTD: Tensor, is_padding_BT: Tensor) -> Tensor:
+        """Attention (B, T, 1) of every token: softmax of w' (tanh(V h) * sigmoid(U h))."""
+        scores = self.weigh(torch.tanh(self.look(normed_BTD)) * torch.sigmoid(self.gate(normed_BTD)))
+        return scores.masked_fill(is_padding_BT[..., None], -torch.inf).softmax(1)
 
 
 def targets_of(samples: Sequence[Sample], classes: Sequence[str], finding_names: Sequence[str]) -> Targets:
@@ -134,21 +113,16 @@ def vocabulary(samples: Sequence[Sample], rare: float = 0.02) -> tuple[list[str]
 def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
     """Train the tower; write the whole model as this stage's checkpoint."""
     model = ctx.loaded.model
-    tower = vision_tower(model)
-    config: Any = getattr(tower, "config", None)
-    if tower is None or not hasattr(config, "spatial_merge_size"):
-        raise EosinError("The warm-up knows towers of the Qwen2-VL family only.", where=f"stages.{ctx.name}")
     train = subset([s for s in ctx.train if s.label and s.images], settings.max_samples, ctx.seed)
     classes, findings = vocabulary(train)
-    valid = [s for s in ctx.valid if s.label in classes and s.images]
-    patcher = Patcher.of(tower, ctx.loaded.processor)
+    train, valid = [_one_a_picture(part) for part in (train, [s for s in ctx.valid if s.label in classes and s.images])]
+    eye = eye_of(settings, ctx, train)
     clock = StepClock()
     pictures = ctx.pictures(settings.image_cache_gib)
     with clock.timing("data"):
-        data = [
-            (pixels(part, pictures, patcher.side_px), targets_of(part, classes, findings)) for part in (train, valid)
-        ]
-    job = Job(settings, ctx, tower, patcher, Heads(int(config.out_hidden_size), len(classes), len(findings)), clock)
+        data = [(eye.load(part, pictures), targets_of(part, classes, findings)) for part in (train, valid)]
+    heads = Heads(eye.width, len(classes), len(findings), attends=isinstance(eye, BagEye))
+    job = Job(settings, ctx, eye, heads, clock)
     job.train(*data[0], *data[1])
     artifact = ctx.save("checkpoint", model, job.step, replace=True)
     save_file(job.heads.state_dict(), str(ctx.folder / "warmup_head.safetensors"))
@@ -157,36 +131,35 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
         checkpoint=artifact,
         num_steps=job.step,
         step_time=clock.split(),
-        num_trainable=sum(p.numel() for p in tower.parameters()),
+        num_trainable=sum(p.numel() for p in eye.tower.parameters()),
         num_parameters=sum(p.numel() for p in model.parameters()),
         extra={"classes": classes, "findings": findings},
     )
 
 
-def pixels(samples: Sequence[Sample], pictures: PictureStore, side_px: int) -> Tensor:
-    """First images of samples as uint8 (N, side, side, 3)."""
-    out = np.empty((len(samples), side_px, side_px, 3), dtype=np.uint8)
-    for i, sample in enumerate(samples):
-        picture = pictures.get(sample)[0]
-        out[i] = np.asarray(picture if picture.size == (side_px, side_px) else picture.resize((side_px, side_px)))
-    return torch.from_numpy(out)
+def _one_a_picture(samples: Sequence[Sample]) -> list[Sample]:
+    """One sample of each picture: several questions about a slide are one slide."""
+    seen: dict[Any, Sample] = {}
+    for sample in samples:
+        seen.setdefault((sample.images[0], sample.label), sample)
+    return list(seen.values())
 
 
 class Job:
     """One warm-up in progress. Everything random is drawn from (seed, epoch), so a resume repeats nothing."""
 
     def __init__(
-        self, settings: WarmupStage, ctx: StageContext, tower: Any, patcher: Patcher, heads: Heads, clock: StepClock
+        self, settings: WarmupStage, ctx: StageContext, eye: Eye, heads: Heads, clock: StepClock
     ) -> None:
-        self.settings, self.ctx, self.tower, self.patcher, self.clock = settings, ctx, tower, patcher, clock
+        self.settings, self.ctx, self.eye, self.tower, self.clock = settings, ctx, eye, eye.tower, clock
         self.device = ctx.loaded.model.device
         torch.manual_seed(ctx.seed)
         self.heads = heads.to(self.device)
         for name, parameter in heads.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-        tower.requires_grad_(True)
-        self.parameters = [*tower.parameters(), *heads.parameters()]
+        self.tower.requires_grad_(True)
+        self.parameters = [*self.tower.parameters(), *heads.parameters()]
         decayed = [p for p in self.parameters if p.ndim > 1]
         plain = [p for p in self.parameters if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -194,14 +167,11 @@ class Job:
             lr=settings.learning_rate,
             betas=(0.9, 0.98),
         )
-        self.augment = AugmentSettings.none()
-        if settings.augment:
-            self.augment = check_settings(AugmentSettings, settings.options, f"stages.{ctx.name}.options")
         self.step = 0
         self.started = time.perf_counter()
         self.bar = StageBar(ctx.name)
 
-    def train(self, images: Tensor, targets: Targets, valid_images: Tensor, valid_targets: Targets) -> None:
+    def train(self, images: Any, targets: Targets, valid_images: Any, valid_targets: Targets) -> None:
         """All epochs, from the last whole save if there is one."""
         per_epoch = math.ceil(len(images) / self.settings.batch_size)
         total = self.settings.steps or math.ceil(self.settings.epochs * per_epoch)
@@ -217,19 +187,19 @@ class Job:
                     break
                 chosen = order[start : start + self.settings.batch_size]
                 with self.clock.timing("data"):
-                    batch = augment_batch(images[chosen], self.augment, generator)
+                    batch = self.eye.changed(self.eye.choose(images, chosen), generator)
                 with self.clock.timing("step"):
                     losses.append(self._step(batch, targets, chosen, total))
             self._log(losses, valid_images, valid_targets, total)
             self._save()
         self.bar.stop()
 
-    def _step(self, batch: Tensor, targets: Targets, chosen: Tensor, total: int) -> float:
+    def _step(self, batch: Any, targets: Targets, chosen: Tensor, total: int) -> float:
         self.tower.train()
         rate = one_cycle(self.step / total, self.settings.warmup_fraction) * self.settings.learning_rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        class_logits, finding_logits = self.heads(self.tokens(batch))
+        class_logits, finding_logits = self.heads(*self.eye.tokens(batch))
         loss = F.cross_entropy(
             class_logits, targets.labels[chosen].to(self.device), label_smoothing=self.settings.label_smoothing
         )
@@ -242,21 +212,16 @@ class Job:
         self.step += 1
         return float(loss.detach())
 
-    def tokens(self, batch: Tensor) -> Tensor:
-        """Merged tokens (B, T, D) of uint8 images (B, H, W, 3)."""
-        patches, grid = self.patcher(batch.to(self.device))
-        merged = self.tower(patches.to(self.tower.dtype), grid_thw=grid).pooler_output
-        return torch.as_tensor(merged).reshape(len(batch), -1, merged.shape[-1]).float()
-
     @torch.no_grad()
-    def accuracy(self, images: Tensor, targets: Targets) -> float:
+    def accuracy(self, images: Any, targets: Targets) -> float:
         """Balanced accuracy of the class head."""
         self.tower.eval()
-        said = torch.cat([self.heads(self.tokens(part))[0].argmax(1).cpu() for part in images.split(128)])
+        parts = [self.eye.choose(images, p) for p in torch.arange(len(images)).split(128)]
+        said = torch.cat([self.heads(*self.eye.tokens(part))[0].argmax(1).cpu() for part in parts])
         recalls = [float((said[targets.labels == c] == c).float().mean()) for c in targets.labels.unique()]
         return sum(recalls) / len(recalls)
 
-    def _log(self, losses: list[float], valid_images: Tensor, valid_targets: Targets, total: int) -> None:
+    def _log(self, losses: list[float], valid_images: Any, valid_targets: Targets, total: int) -> None:
         row: dict[str, Any] = {
             "stage": self.ctx.name,
             "step": self.step,

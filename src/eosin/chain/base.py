@@ -1,0 +1,79 @@
+"""The model before any training, where a recipe builds it: the small Qwen2.5-VL, or a slide reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from eosin.core.bags import PatchBag
+from eosin.core.errors import EosinError, ImageError
+from eosin.core.images import RegionReader
+from eosin.core.recipe import Recipe
+from eosin.core.sample import Sample, SlideBag
+from eosin.core.stages import SlideModel, TinyModel
+
+MAX_SCALE_BAGS = 200
+"""Slides from which mean and spread of the features are taken."""
+
+
+def build_base(recipe: Recipe, train: Sequence[Sample], read_region: RegionReader) -> tuple[Any, Any]:
+    """Model and processor with the weights that a run starts from; new weights are seeded by the recipe.
+
+    Raises:
+        EosinError: a slide reader without any slide in the training samples.
+    """
+    from eosin.models.tiny import build_tiny
+    from eosin.train.data import corpus_of
+
+    settings = recipe.model
+    corpus = corpus_of(train, recipe.reply_grammar, recipe.prompt)
+    if isinstance(settings, TinyModel):
+        return build_tiny(corpus, settings, recipe.seed)
+    assert isinstance(settings, SlideModel)
+    return _slide_reader(settings, corpus, recipe.seed, train, read_region)
+
+
+def _slide_reader(
+    settings: SlideModel, corpus: Iterable[str], seed: int, train: Sequence[Sample], read_region: RegionReader
+) -> tuple[Any, Any]:
+    import torch
+
+    from eosin.models.slide_build import build_slide_reader
+
+    first = next(_bags(train, read_region), None)
+    if first is None:
+        raise EosinError(
+            "A slide reader needs slides.", expected="training samples with patch features", where="model.kind",
+            next_step="data: {source: slides, ...} or {source: phantom-slides}",
+        )  # fmt: skip
+    model, processor = build_slide_reader(corpus, settings, seed, dimension=first.dimension, encoder=first.encoder)
+    mean, std = scale_of(_bags(train, read_region))
+    model.model.slide_tower.set_scale(torch.from_numpy(mean), torch.from_numpy(std))
+    return model, processor
+
+
+def _bags(samples: Sequence[Sample], read_region: RegionReader) -> Iterator[PatchBag]:
+    """The bags of the first slides that can be read; samples were checked before."""
+    seen: set[str] = set()
+    for ref in (r for s in samples for r in s.images if isinstance(r, SlideBag)):
+        if ref.path in seen or len(seen) >= MAX_SCALE_BAGS:
+            continue
+        seen.add(ref.path)
+        try:
+            yield read_region.bag(ref)
+        except ImageError:
+            continue
+
+
+def scale_of(bags: Iterable[PatchBag]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (D,) float32 of the features of all patches, every patch weighing the same."""
+    total = square = np.zeros(())
+    num = 0
+    for bag in bags:
+        values = bag.features.astype(np.float64)
+        total, square, num = total + values.sum(0), square + (values**2).sum(0), num + len(values)
+    mean = total / num
+    spread = np.sqrt(np.maximum(square / num - mean**2, 0))
+    return mean.astype(np.float32), spread.astype(np.float32)
