@@ -5,20 +5,29 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from eosin.chain.layout import Layout
 from eosin.core import store
-from eosin.core.data_settings import DataSettings, FolderData, PhantomData, SamplesData, TableData
+from eosin.core.data_settings import (
+    DataSettings,
+    FolderData,
+    PhantomData,
+    PhantomSlidesData,
+    SamplesData,
+    SlidesData,
+    TableData,
+)
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples, write_parquet
 from eosin.core.images import RegionReader
-from eosin.core.outcome import Dropped
+from eosin.core.outcome import Dropped, Sieve
 from eosin.core.recipe import Recipe
 from eosin.core.sample import Sample
-from eosin.curate import Cleaned, clean, write_dropped
+from eosin.curate import Cleaned, StepCount, clean, write_dropped
 from eosin.sources import Card, Collection, read_labelled
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -52,7 +61,9 @@ def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None)
 
 
 def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
-    collection = read_source(recipe.data, recipe.seed)
+    collection, ground_steps = grounded(
+        read_source(recipe.data, recipe.seed, at.slides), recipe.data, recipe.seed
+    )
     fractions = _fractions(recipe.data)
     cleaned = clean(
         collection.kept,
@@ -72,21 +83,29 @@ def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
             write_parquet(part, writer.dir / f"{split}.parquet")
         writer.counts["dropped"] = len(dropped)
         write_dropped(writer.dir / "dropped.jsonl", dropped)
-        store.write_json(writer.dir / "card.json", card_of(collection.card, cleaned, dropped))
+        store.write_json(writer.dir / "card.json", card_of(collection.card, cleaned, dropped, ground_steps))
     counts = ", ".join(f"{writer.counts[s]} {s}" for s in SPLITS)
     console.print(f"samples: {counts}, {len(dropped)} set aside {_reasons(dropped) or ''}")
 
 
-def read_source(settings: DataSettings, seed: int) -> Collection:
-    """Samples of whatever the recipe's `data` names."""
+def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -> Collection:
+    """Samples of whatever the recipe's `data` names.
+
+    Args:
+        slides: where slides that the source makes, and their features, stand.
+    """
+    if isinstance(settings, PhantomSlidesData):
+        return _phantom_slides(settings, seed, slides)
     if isinstance(settings, PhantomData):
         from eosin.sources.phantom import read_phantom
 
         return read_phantom(settings, seed)
+    if isinstance(settings, SlidesData):
+        from eosin.sources.slide_folder import read_slides
+
+        return read_slides(settings)
     if isinstance(settings, (FolderData, TableData)):
         return read_labelled(settings)
-    from pathlib import Path
-
     found = read_samples(Path(settings.path))
     if not found.kept:
         raise EosinError("No sample could be read.", found=str(found.reasons()), where=settings.path)
@@ -96,13 +115,47 @@ def read_source(settings: DataSettings, seed: int) -> Collection:
     return Collection(card=card, samples=found)
 
 
+def _phantom_slides(settings: PhantomSlidesData, seed: int, slides: Path | None) -> Collection:
+    from eosin.sources.phantom_slides import read_phantom_slides
+
+    if slides is None:
+        raise EosinError("Phantom slides need a folder to stand in.", next_step="run the recipe with --out FOLDER")
+    return read_phantom_slides(settings, seed, slides, console=console)
+
+
+def grounded(
+    collection: Collection, settings: DataSettings, seed: int
+) -> tuple[Collection, tuple[StepCount, ...]]:
+    """The same collection with reasoning that stands on the knowledge graph, where the recipe asks for it."""
+    aliases: dict[str, str] = {}
+    if isinstance(settings, PhantomSlidesData):
+        from eosin.sources.phantom_slides import CONCEPT_NAMES
+
+        aliases = CONCEPT_NAMES
+    elif not (isinstance(settings, SlidesData) and settings.reasoning == "grounded"):
+        return collection, ()
+    from eosin.curate.grounded import GroundSettings, ground
+
+    made = ground(collection.kept, GroundSettings(seed=seed, aliases=aliases))
+    if collection.kept and not made.samples.kept:
+        raise EosinError(
+            "No sample could be grounded in the knowledge graph.", found=str(made.samples.reasons()), where="data",
+            next_step="set data.reasoning to none, or look at docs/knowledge.md",
+        )  # fmt: skip
+    samples = Sieve(made.samples.kept, (*collection.dropped, *made.samples.dropped))
+    card = collection.card.counted(samples.kept)
+    return collection.model_copy(update={"samples": samples, "card": card}), made.steps
+
+
 def _fractions(settings: DataSettings) -> dict[str, Any]:
-    if isinstance(settings, SamplesData):
+    if isinstance(settings, SamplesData | SlidesData):
         return {"valid_fraction": settings.valid_fraction, "test_fraction": settings.test_fraction}
     return {}
 
 
-def card_of(card: Card, cleaned: Cleaned, dropped: Sequence[Dropped]) -> dict[str, Any]:
+def card_of(
+    card: Card, cleaned: Cleaned, dropped: Sequence[Dropped], before: Sequence[StepCount] = ()
+) -> dict[str, Any]:
     """The data card of a run: what is in each split, and what was set aside and why."""
     counted = card.counted(cleaned.samples)
     units = Counter((s.origin.group or "image:").split(":")[0] for s in cleaned.samples)
@@ -115,7 +168,7 @@ def card_of(card: Card, cleaned: Cleaned, dropped: Sequence[Dropped]) -> dict[st
         "groups": counted.num_groups,
         "split_unit": "+".join(sorted(units)),
         "drop_reasons": _reasons(dropped),
-        "steps": [s.as_json() for s in cleaned.steps],
+        "steps": [s.as_json() for s in (*before, *cleaned.steps)],
         "near_duplicates": len(cleaned.near),
         "warnings": list(cleaned.warnings),
     }

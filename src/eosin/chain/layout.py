@@ -25,6 +25,11 @@ class Layout:
         return self.out / "samples"
 
     @property
+    def slides(self) -> Path:
+        """Slides that the run itself made, and the features of their patches."""
+        return self.out / "slides"
+
+    @property
     def base(self) -> Path:
         return self.out / "base"
 

@@ -42,6 +42,54 @@ class PhantomData(_Settings):
     seed: int | None = None
 
 
+QuestionKind = Literal["diagnosis", "finding", "findings", "place"]
+
+
+class PhantomSlidesData(_Settings):
+    """Whole phantom slides: written, cut into patches, encoded, and asked about with grounded reasoning.
+
+    Attributes:
+        train_cases, valid_cases, test_cases: slides in each split; a case has one slide.
+        size_px, mpp: side of a slide at level 0, and its microns per pixel.
+        tile_px: side of a patch in pixels at `tile_mpp` (None: the scale of the slide). None: what the encoder takes.
+        encoder: name of the patch encoder. weights: a local file or folder of its weights.
+        lesion_um: usual radius of a lesion. Small lesions leave little trace in the mean of all patches.
+        page_px: side of the page of normal mucosa that is laid over a slide in mirrored copies.
+        artefact_share: share of the slides that are spoilt by pen, tears, fat, bubbles, dust or a faint stain.
+        questions: kinds of questions about each slide of the train split.
+        exam_questions: the same for valid and test.
+        visible_only: drop cases whose lesions all lie under ink or in a tear.
+        workers: slides that are written at a time; None: one a core, at most 8.
+        seed: None means the seed of the run.
+    """
+
+    source: Literal["phantom-slides"] = "phantom-slides"
+    train_cases: int = Field(default=160, ge=1)
+    valid_cases: int = Field(default=12, ge=0)
+    test_cases: int = Field(default=60, ge=1)
+    size_px: int = Field(default=2048, ge=512, le=40_000)
+    mpp: Mpp = 1.0
+    tile_px: int | None = Field(default=128, ge=32, le=2048)
+    tile_mpp: Mpp | None = None
+    encoder: str = "colour-texture"
+    weights: str | None = None
+    lesion_um: float = Field(default=170.0, ge=20)
+    page_px: int = Field(default=1024, ge=256, le=4096)
+    artefact_share: float = Field(default=0.0, ge=0, le=1)
+    questions: list[QuestionKind] = Field(default=["diagnosis"], min_length=1)
+    exam_questions: list[QuestionKind] = Field(default=["diagnosis"], min_length=1)
+    visible_only: bool = True
+    workers: int | None = Field(default=None, ge=1, le=64)
+    seed: int | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> PhantomSlidesData:
+        most = 0.2 * self.size_px * self.mpp
+        if self.lesion_um > most:
+            raise ValueError(f"lesion_um must be at most a fifth of the slide's side, {most:g}")
+        return self
+
+
 class LabelledData(_Settings):
     """What a labelled folder and a labelled table have in common.
 
@@ -159,6 +207,50 @@ class TableData(LabelledData):
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
 
 
+class SlidesData(LabelledData):
+    """Whole slides whose patches are encoded already: a folder of feature files, and what is said of the slides.
+
+    Attributes:
+        root: the folder of feature files (TRIDENT or CLAM h5, SlideChat csv, GigaPath pt), with its subfolders.
+        manifest: what is said of the slides. A .json or .jsonl file with conversations (SlideChat, PathReasoner), a
+            table with Question and Answer (SlideBench), or a table with a slide and a label a row. A relative path is
+            looked for in `root` first.
+        slides: folder of the slide files themselves, where they are at hand: for pictures and maps of evidence.
+        encoder: name of the encoder that the features must be of.
+        patch_mpp, tile_um: scale and side of the patches, where the feature files do not state them.
+        slide_column, label_column: columns of the table.
+        group_column: the column of the unit that may never stand in two splits; `group_kind` says what it is. Without
+            one it is the patient of a TCGA barcode, else the slide.
+        split_column: a column with train, valid or test.
+        report_column: a column with the findings or the report of a slide, from which reasoning can be grounded.
+        reasoning: "grounded" writes findings, reasoning and entities from the report and the knowledge graph, and
+            drops what cannot be grounded; "none" leaves the samples as they are.
+        encoding, delimiter: of the table; None means: find out.
+    """
+
+    source: Literal["slides"] = "slides"
+    manifest: str = "slides.csv"
+    slides: str | None = None
+    encoder: str | None = None
+    patch_mpp: Mpp | None = None
+    tile_um: float | None = Field(default=None, gt=0)
+    slide_column: str = "slide"
+    label_column: str = "label"
+    group_column: str | None = None
+    group_kind: GroupKind = "case"
+    split_column: str | None = None
+    report_column: str | None = None
+    reasoning: Literal["none", "grounded"] = "none"
+    encoding: str | None = None
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+
+    @model_validator(mode="after")
+    def _not_embedded(self) -> SlidesData:
+        if self.embed_images:
+            raise ValueError("embed_images is for pictures; a slide stays in its feature file")
+        return self
+
+
 class SamplesData(_Settings):
     """Samples in any format that Eosin reads: parquet, JSON lines, LLaVA JSON, a samples artifact, datasets.
 
@@ -174,4 +266,6 @@ class SamplesData(_Settings):
     seed: int = 0
 
 
-DataSettings = Annotated[PhantomData | FolderData | TableData | SamplesData, Field(discriminator="source")]
+DataSettings = Annotated[
+    PhantomData | PhantomSlidesData | FolderData | TableData | SlidesData | SamplesData, Field(discriminator="source")
+]

@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Sequence
 
 from eosin.core.errors import ImageError
-from eosin.core.images import read_bytes
 from eosin.core.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.sample import Sample, SlideRegion
-from eosin.curate.hashes import HashOf, first_image_hash, near_pairs
+from eosin.core.sample import Sample
+from eosin.curate.hashes import HashOf, content_of, first_image_hash, near_pairs
 
 STEP = "decontaminate"
 
@@ -55,11 +54,8 @@ def _image_keys(sample: Sample) -> list[str]:
     """One key for each readable image."""
     keys = []
     for ref in sample.images:
-        if isinstance(ref, SlideRegion):
-            keys.append(ref.model_dump_json())
-            continue
         try:
-            keys.append(hashlib.sha256(read_bytes(ref)).hexdigest())
+            keys.append(hashlib.sha256(content_of(ref)).hexdigest())
         except ImageError:
             continue
     return keys

@@ -12,6 +12,7 @@ from eosin.core.sample import Sample
 from eosin.curate.hashes import HashOf, first_image_hash, image_digest, near_pairs
 
 STEP = "dedupe"
+_PLAIN_OPTIONS = frozenset({"yes", "no", "true", "false"})
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,13 @@ def _unique_ids(samples: Sequence[Sample]) -> list[Outcome]:
 
 
 def _matter(sample: Sample, digest: str) -> tuple[object, ...]:
-    """What is asked of which images, whatever the order of options and the wording of a closed question."""
-    if sample.choices:
-        return (digest, frozenset(c.text for c in sample.choices))
+    """What is asked of which images, whatever the order of options and the wording of a closed question.
+
+    Where the options are yes and no, the wording says what is asked.
+    """
+    options = frozenset(c.text for c in sample.choices)
+    if options and not {o.strip().casefold() for o in options} <= _PLAIN_OPTIONS:
+        return (digest, options)
     return (digest, tuple(m.text for m in sample.messages))
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from eosin.core.errors import ImageError
+from eosin.core.errors import EosinError, ImageError
 from eosin.core.images import decode, digest_of, read_bytes
-from eosin.core.sample import Sample, SlideRegion
+from eosin.core.sample import ImageRef, Sample, SlideBag, SlideRegion
 
 HASH_BITS = 64
 FLAT_STD = 3.0
@@ -22,20 +24,51 @@ HashOf = Callable[[Sample], int | None]
 def image_digest(sample: Sample) -> str | None:
     """sha256 over the encoded images in order; None where there is no image or one cannot be read.
 
-    A slide region counts with its path, box and scale.
+    A slide region counts with its path, box and scale; a bag of patches with its features, places and what is shown.
     """
     if not sample.images:
         return None
-    total = hashlib.sha256()
     try:
-        if not any(isinstance(ref, SlideRegion) for ref in sample.images):
-            return digest_of([read_bytes(ref) for ref in sample.images if not isinstance(ref, SlideRegion)])
-        for ref in sample.images:
-            data = ref.model_dump_json().encode() if isinstance(ref, SlideRegion) else read_bytes(ref)
-            total.update(hashlib.sha256(data).digest())
+        return digest_of([content_of(ref) for ref in sample.images])
     except ImageError:
         return None
+
+
+def content_of(ref: ImageRef) -> bytes:
+    """Bytes that are equal for equal images: the encoded image, the place of a slide region, the features of a bag.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if isinstance(ref, SlideRegion):
+        return ref.model_dump_json().encode()
+    if isinstance(ref, SlideBag):
+        shown = ",".join(map(str, sorted(ref.without_clusters)))
+        return f"bag:{_bag_digest(ref.path, _stamp(ref.path))}:{shown}".encode()
+    return read_bytes(ref)
+
+
+@lru_cache(maxsize=65_536)
+def _bag_digest(path: str, stamp: tuple[int, int] | None) -> str:
+    """sha256 over features and coordinates, whatever else the file holds; made once for a file as it stands."""
+    from eosin.slides.feature_files import read_features
+
+    try:
+        held = read_features(Path(path))
+    except EosinError as exc:
+        raise ImageError(exc.message, expected=exc.expected, found=exc.found, where=path) from None
+    total = hashlib.sha256(str(held.features.shape).encode())
+    total.update(np.ascontiguousarray(held.features).tobytes())
+    total.update(b"" if held.coords is None else np.ascontiguousarray(held.coords).tobytes())
     return total.hexdigest()
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        about = Path(path).stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_size
 
 
 def dhash(image: Image.Image) -> int | None:
@@ -52,8 +85,8 @@ def dhash(image: Image.Image) -> int | None:
 
 
 def first_image_hash(sample: Sample) -> int | None:
-    """`dhash` of the first image; None where it is flat, a slide region, or cannot be read."""
-    if not sample.images or isinstance(sample.images[0], SlideRegion):
+    """`dhash` of the first image; None where it is flat, a slide region, a bag of patches, or cannot be read."""
+    if not sample.images or isinstance(sample.images[0], SlideRegion | SlideBag):
         return None
     try:
         return dhash(decode(read_bytes(sample.images[0])))

@@ -11,7 +11,7 @@ from itertools import islice
 from eosin.core.errors import ImageError
 from eosin.core.images import RegionReader, decode, load_image, read_bytes
 from eosin.core.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.sample import ImageFile, ImageRef, Sample, SlideRegion
+from eosin.core.sample import ImageFile, ImageRef, Sample, SlideBag, SlideRegion
 
 STEP = "validate"
 _CHUNK = 512
@@ -92,6 +92,9 @@ def _text_problem(sample: Sample, need_answer: bool) -> tuple[str, str] | None:
 
 
 def _check_image(ref: ImageRef, read_region: RegionReader | None) -> None:
+    if isinstance(ref, SlideBag):
+        _check_bag(ref, read_region)
+        return
     if isinstance(ref, SlideRegion):
         if read_region is not None:
             load_image(ref, read_region)
@@ -103,6 +106,24 @@ def _check_image(ref: ImageRef, read_region: RegionReader | None) -> None:
     if isinstance(ref, ImageFile) and ref.sha256 is not None and hashlib.sha256(data).hexdigest() != ref.sha256:
         raise ImageError("image file changed", expected=f"sha256 {ref.sha256}", where=where)
     decode(data, where)
+
+
+def _check_bag(ref: SlideBag, read_region: RegionReader | None) -> None:
+    """The bag must be readable, not empty, finite, of the encoder that is named, and have places for its patches."""
+    try:
+        if read_region is not None:
+            read_region.bag(ref)
+        else:
+            from eosin.slides.bags import read_bag
+
+            read_bag(ref)
+    except ImageError as exc:
+        slide = os.path.basename(ref.slide or ref.path)
+        found = "; ".join(f for f in (exc.found, exc.next_step) if f)
+        raise ImageError(
+            exc.message, expected=exc.expected, found=f"slide {slide}" + (f": {found}" if found else ""),
+            where=exc.where or ref.path,
+        ) from None  # fmt: skip
 
 
 def _look_for(ref: SlideRegion) -> None:

@@ -1,10 +1,11 @@
-"""What an exam can be passed with, without a language model: the most frequent class, and colour alone.
+"""What an exam can be passed with, without a language model: the most frequent class, and colour or mean features.
 
 Colour histogram: shares of pixels in 16 equal bins of each of R, G, B, H, S, V (96 figures an image;
 Pillow's 8-bit HSV), square roots taken (Hellinger map), averaged over an item's images, standardised with
 the train split's mean and deviation, and given to multinomial logistic regression with L2 penalty, C =
 1.0, fixed, not tuned. Images over 512 px a side are reduced first. No position, no texture: a model that
-does not beat it may be reading the stain.
+does not beat it may be reading the stain. Slides that are shown as patch features have no pixels; for them stands
+`mean_features`, see `eosin.evaluate.bag_baseline`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from eosin.core.draw import subset
 from eosin.core.errors import ImageError
 from eosin.core.exam_settings import ExamSettings
 from eosin.core.images import RegionReader, load_image
-from eosin.core.sample import Sample
+from eosin.core.sample import Sample, SlideBag
+from eosin.evaluate.bag_baseline import MeanFeatures, fit_mean_features
 from eosin.evaluate.items import Classes, check_samples, group_of, image_key, normalised
 from eosin.evaluate.scores import score_parts
 
@@ -47,30 +49,78 @@ def run_baselines(
     *,
     read_region: RegionReader | None = None,
 ) -> dict[str, Any]:
-    """Both baselines on the items that the exam with these settings asks.
+    """The baselines on the items that the exam with these settings asks.
 
     Args:
         train: samples to fit on; those without an answer are left out.
         test: the exam's samples, as given to `run_exam`.
 
     Returns:
-        {"majority": figures, "colour_histogram": figures}, figures as in an exam's summary with
-        "num_train" and "num_set_aside" (items whose images cannot be used), or {"n": 0, "reason": why
-        there are none}.
+        {"majority": figures, "colour_histogram": figures}, where slides are shown as patch features also
+        "mean_features"; figures as in an exam's summary with "num_train" and "num_set_aside" (items whose images
+        cannot be used), or {"n": 0, "reason": why there are none}.
     """
     check_samples(test)
     asked = subset(test, settings.max_samples, settings.seed)
     fitted = [s for s in train if s.answer is not None and s.answer.strip()]
+    slides = any(_shows_bag(s) for s in asked)
     if not fitted:
-        reason = {"n": 0, "reason": "no training samples with an answer"}
-        return {"majority": reason, "colour_histogram": dict(reason)}
+        names = ("majority", "mean_features", "colour_histogram") if slides else ("majority", "colour_histogram")
+        return {name: {"n": 0, "reason": "no training samples with an answer"} for name in names}
     classes = Classes.of(asked)
+    if slides:
+        return _slide_baselines(fitted, asked, classes, settings, read_region)
     features = _Features(read_region)
     kept = [s for s in asked if not s.images or features.of(s) is not None]
     return {
         "majority": _majority(fitted, kept, classes, settings, len(asked)),
         "colour_histogram": _colour(fitted, kept, classes, settings, features, len(asked)),
     }
+
+
+def _shows_bag(sample: Sample) -> bool:
+    return any(isinstance(ref, SlideBag) for ref in sample.images)
+
+
+def _slide_baselines(
+    train: Sequence[Sample],
+    asked: Sequence[Sample],
+    classes: Classes,
+    settings: ExamSettings,
+    read_region: RegionReader | None,
+) -> dict[str, Any]:
+    """Majority and mean features of an exam with slides that are shown as patch features."""
+    features = MeanFeatures(read_region)
+    kept = [s for s in asked if not s.images or features.of(s) is not None]
+    return {
+        "majority": _majority(train, kept, classes, settings, len(asked)),
+        "mean_features": _mean_features(train, kept, classes, settings, features, len(asked)),
+        "colour_histogram": {"n": 0, "reason": "slides that are shown as patch features have no pixels"},
+    }
+
+
+def _mean_features(
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    classes: Classes,
+    settings: ExamSettings,
+    features: MeanFeatures,
+    num_asked: int,
+) -> dict[str, Any]:
+    known = {normalised(name) for name in classes.names.values()}
+    fitting = [s for s in train if normalised(classes.gold(s)) in known]  # other kinds of questions are left out
+    rows = [(x, s) for s in fitting if (x := features.of(s)) is not None]
+    shown = [(x, s) for s in test if (x := features.of(s)) is not None]
+    if len({len(x) for x, _ in (*rows, *shown)}) > 1:
+        return {"n": 0, "reason": "the features of these slides have different dimensions"}
+    y = [normalised(classes.gold(s)) for _, s in rows]
+    if len(set(y)) < 2 or not shown:
+        return {"n": 0, "reason": "needs slides, and two classes in the training samples"}
+    X = np.stack([x for x, _ in rows])
+    orders, chosen = fit_mean_features(X, y, [group_of(s) for _, s in rows], np.stack([x for x, _ in shown]))
+    pictured = [s for _, s in shown]
+    said = [_first_offered(order, s, classes) for order, s in zip(orders, pictured, strict=True)]
+    return {**_figures(said, pictured, classes, settings, len(X), num_asked), "c": chosen}
 
 
 class _Features:

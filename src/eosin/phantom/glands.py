@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -49,13 +49,14 @@ class GlandStyle:
 
 @dataclass
 class Drawn:
-    """What was painted and lies inside the window: boxes in pixels and counts."""
+    """What was painted and lies inside the window: boxes in pixels, counts, and centres of filled lumens in µm."""
 
     boxes: list[tuple[int, int, int, int]]
     goblets: int = 0
     mitoses: int = 0
     filled: int = 0
     holes: int = 0
+    filled_at: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def num(self) -> int:
@@ -134,6 +135,7 @@ def paint_gland(planes: Planes, x: float, y: float, style: GlandStyle, rng: Rng,
     if filled in ("necrosis", "pus"):
         _fill_lumen(planes, rows, cols, open_um * free, filled, rng)
         drawn.filled += 1
+        drawn.filled_at.append((x, y))
     drawn.mitoses += num_mitoses
     box = _box(rows, cols, inside)
     if box is not None:

@@ -47,10 +47,11 @@ class Finding:
 
 @dataclass
 class Scene:
-    """Planes with everything painted, and the findings."""
+    """Planes with everything painted, the findings, and for some of them where they are: x and y in µm."""
 
     planes: Planes
     findings: dict[str, Finding] = field(default_factory=dict)
+    places: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     def saw(self, name: str, present: bool = True, count: int | None = None, boxes: list[Box] | None = None) -> None:
         """Note a finding."""
@@ -135,6 +136,7 @@ def _carcinoma(scene: Scene, rng: Rng) -> None:
     scene.saw("mitoses", small.mitoses + large.mitoses > 0, small.mitoses + large.mitoses)
     scene.saw("desmoplastic stroma", True)
     scene.saw("necrosis", necrotic or small.filled + large.filled > 0)
+    scene.places["necrosis"] = [*small.filled_at, *large.filled_at]
     scene.saw("goblet cells", False, 0)
 
 
@@ -176,6 +178,7 @@ def _colitis(scene: Scene, rng: Rng) -> None:
     tissues.free_cells(planes, rng, "neutrophil", rng.uniform(17, 26))
     scene.saw("dense inflammation", True)
     scene.saw("crypt abscess", drawn.filled > 0, drawn.filled)
+    scene.places["crypt abscess"] = list(drawn.filled_at)
     scene.saw("distorted glands", drawn.num > 0, drawn.num, drawn.boxes)
     scene.saw("goblet cells", drawn.goblets > 0, drawn.goblets)
     scene.saw("pleomorphic nuclei", False)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from eosin.phantom import tissues
 from eosin.phantom.noise import Window
 from eosin.phantom.planes import Planes
-from eosin.phantom.scenes import build_scene
+from eosin.phantom.scenes import Finding, build_scene
+from eosin.phantom.slide_lesions import LesionScene
 from eosin.phantom.tile import PhantomCase, case_rng, optics_of
 
 PAGE_PX = 2048
@@ -26,10 +27,19 @@ GLASS = "glass"
 
 @dataclass(frozen=True)
 class Pages:
-    """Pictures of each material, uint8 (side, side, 3), by the name of the tissue, and the colour of bare glass."""
+    """The material of one slide.
+
+    Attributes:
+        pictures: of each material, uint8 (side, side, 3), by the name of the tissue.
+        glass: colour of bare glass.
+        findings: what each page of tissue shows.
+        lesions: the lesions that have scenes of their own.
+    """
 
     pictures: dict[str, np.ndarray]
     glass: tuple[float, float, float]
+    findings: dict[str, dict[str, Finding]] = field(default_factory=dict)
+    lesions: tuple[LesionScene, ...] = ()
 
     def cut(self, name: str, x: int, y: int, width: int, height: int) -> np.ndarray:
         """A box of the plane that a page covers in mirrored copies: uint8 (height, width, 3)."""
@@ -44,10 +54,14 @@ class Pages:
         levels = np.arange(256, dtype=np.float64)
         tables = [np.clip(g * (levels / g) ** exponent, 0, 255).round().astype(np.uint8) for g in self.glass]
         pictures = {
-            name: page if name == GLASS else np.stack([tables[c][page[..., c]] for c in range(3)], axis=-1)
-            for name, page in self.pictures.items()
+            name: page if name == GLASS else _toned(page, tables) for name, page in self.pictures.items()
         }
-        return Pages(pictures, self.glass)
+        lesions = tuple(replace(x, picture=_toned(x.picture, tables)) for x in self.lesions)
+        return Pages(pictures, self.glass, self.findings, lesions)
+
+
+def _toned(page: np.ndarray, tables: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack([tables[c][page[..., c]] for c in range(3)], axis=-1)
 
 
 def _span(start: int, length: int, side: int) -> slice:
@@ -66,12 +80,19 @@ def _mirror(start: int, length: int, side: int) -> np.ndarray:
 
 
 def make_pages(
-    case: PhantomCase, names: Sequence[str], mpp: float, *, page_px: int = PAGE_PX, workers: int = 1
+    case: PhantomCase,
+    names: Sequence[str],
+    mpp: float,
+    *,
+    page_px: int = PAGE_PX,
+    workers: int = 1,
+    lesions: tuple[LesionScene, ...] = (),
 ) -> Pages:
     """Render the pages of a case.
 
     Args:
         names: diagnoses, and FAT. page_px: side of a page. workers: processes.
+        lesions: scenes that are there already.
     """
     wanted = list(dict.fromkeys([*names, GLASS]))
     jobs = [(case, name, mpp, page_px) for name in wanted]
@@ -80,24 +101,25 @@ def make_pages(
             made = list(pool.map(_page, jobs))
     else:
         made = [_page(job) for job in jobs]
-    pictures = dict(zip(wanted, made, strict=True))
+    pictures = {name: picture for name, (picture, _) in zip(wanted, made, strict=True)}
+    findings = {name: found for name, (_, found) in zip(wanted, made, strict=True) if found}
     colour = pictures[GLASS].reshape(-1, 3).mean(0)
-    return Pages(pictures, (float(colour[0]), float(colour[1]), float(colour[2])))
+    return Pages(pictures, (float(colour[0]), float(colour[1]), float(colour[2])), findings, lesions)
 
 
-def _page(job: tuple[PhantomCase, str, float, int]) -> np.ndarray:
+def _page(job: tuple[PhantomCase, str, float, int]) -> tuple[np.ndarray, dict[str, Finding]]:
     case, name, mpp, side = job
     optics = optics_of(case)
     noise = case_rng(case, 7, sum(name.encode()))
     if name == GLASS:
         side = 512
         nothing = {k: np.zeros((side, side), np.float32) for k in ("haem", "eosin", "red", "mucin")}
-        return optics.expose(nothing, mpp, noise, jpeg=False)
+        return optics.expose(nothing, mpp, noise, jpeg=False), {}
     if name == FAT:
-        return optics.expose(_fat_planes(case, mpp, side // 2), mpp, noise, jpeg=False)
+        return optics.expose(_fat_planes(case, mpp, side // 2), mpp, noise, jpeg=False), {}
     window = Window(2000.0, 2000.0, side, side, mpp)
     scene = build_scene(name, window, case_rng(case, 6, len(name)), extras=False)
-    return optics.expose(scene.planes.flatten(), mpp, noise, jpeg=False)
+    return optics.expose(scene.planes.flatten(), mpp, noise, jpeg=False), scene.findings
 
 
 def _fat_planes(case: PhantomCase, mpp: float, side: int) -> dict[str, np.ndarray]:

@@ -43,11 +43,38 @@ class Painter:
         layers: list[tuple[str, F32 | float]] = [(GLASS, 1.0)]
         if not isinstance(inside, float) or inside > 0:
             layers.append((NORMAL, inside))
+            if plan.own_scenes:
+                return self._fat(self._own_lesions(self._stacked(layers, grid), grid), inside, grid)
             for name, distance in ((plan.case.diagnosis, plan.lesion), (FAT, plan.fat)):
                 if (name == FAT and plan.fat_spots) or (name != FAT and plan.lesions):
                     share = grid.shares(distance(grid.xs, grid.ys), _LESION_SOFT_UM)
                     layers.append((name, share * inside if not isinstance(inside, float) or inside < 1 else share))
         return self._stacked(layers, grid)
+
+    def _own_lesions(self, picture: np.ndarray, grid: _Grid) -> np.ndarray:
+        """Lesions that have scenes of their own, each painted in its own box."""
+        for scene in self._pages.lesions:
+            side = scene.picture.shape[0]
+            x0, y0 = max(grid.x, scene.x), max(grid.y, scene.y)
+            x1, y1 = min(grid.x + grid.width, scene.x + side), min(grid.y + grid.height, scene.y + side)
+            if x0 >= x1 or y0 >= y1:
+                continue
+            part = _Grid(x0, y0, x1 - x0, y1 - y0, self._mpp)
+            share = part.shares(self._plan.one_lesion(scene.number, part.xs, part.ys), _LESION_SOFT_UM)
+            weight = np.broadcast_to(np.asarray(share, dtype=np.float32), (part.height, part.width))
+            rows, cols = slice(y0 - grid.y, y1 - grid.y), slice(x0 - grid.x, x1 - grid.x)
+            over = scene.picture[y0 - scene.y : y1 - scene.y, x0 - scene.x : x1 - scene.x]
+            picture[rows, cols] = _mixed(picture[rows, cols], over, weight)
+        return picture
+
+    def _fat(self, picture: np.ndarray, inside: F32 | float, grid: _Grid) -> np.ndarray:
+        if not self._plan.fat_spots:
+            return picture
+        share = grid.shares(self._plan.fat(grid.xs, grid.ys), _LESION_SOFT_UM)
+        if isinstance(share, float) and share <= 0:
+            return picture
+        weight = np.broadcast_to(np.asarray(share * inside, dtype=np.float32), picture.shape[:2])
+        return _mixed(picture, self._pages.cut(FAT, grid.x, grid.y, grid.width, grid.height), weight)
 
     def _stacked(self, layers: list[tuple[str, F32 | float]], grid: _Grid) -> np.ndarray:
         """Each layer over those before it, where its share says so."""
@@ -59,7 +86,7 @@ class Painter:
             page = self._pages.cut(name, grid.x, grid.y, grid.width, grid.height)
             picture = page if picture is None or isinstance(share, float) else _mixed(picture, page, share)
         assert picture is not None
-        return np.ascontiguousarray(picture)
+        return np.array(picture, order="C") if self._plan.own_scenes else np.ascontiguousarray(picture)
 
     def _bordered(self, picture: np.ndarray, grid: _Grid) -> np.ndarray:
         if not any(self._plan.border_um):

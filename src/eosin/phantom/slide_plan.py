@@ -42,6 +42,7 @@ class SlidePlan:
         side_um: side of the square slide. lesions: centre x, centre y, radius of each, µm.
         faint: exponent of the light that passes: 1 is the usual stain, 0.2 a very faint one.
         border_um: width of the black border at the left, top, right, bottom.
+        own_scenes: each lesion is a scene of its own, not a piece of one page.
     """
 
     case: PhantomCase
@@ -54,21 +55,30 @@ class SlidePlan:
     dust: tuple[Disc, ...] = ()
     faint: float = 1.0
     border_um: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    own_scenes: bool = False
     _waves: dict[str, Waves] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, case: PhantomCase, side_um: float, artefacts: tuple[str, ...] = ()) -> SlidePlan:
+    def of(
+        cls, case: PhantomCase, side_um: float, artefacts: tuple[str, ...] = (), lesion_um: float | None = None
+    ) -> SlidePlan:
         """The plan of a case's slide.
 
         Args:
             artefacts: names of ARTEFACTS.
+            lesion_um: usual radius of a lesion; each then is a scene of its own. None: 0.12 of the side, cut from
+                one page.
         """
         unknown = sorted(set(artefacts) - set(ARTEFACTS))
         if unknown:
             raise EosinError("There is no such artefact.", expected=", ".join(ARTEFACTS), found=", ".join(unknown))
-        lesions = _lesions(case, side_um)
+        if lesion_um is not None and not 20 <= lesion_um <= 0.2 * side_um:
+            raise EosinError("This is no radius for a lesion.", expected=f"20 to {0.2 * side_um:g} µm",
+                             found=f"{lesion_um:g}")  # fmt: skip
+        lesions = _lesions(case, side_um, 0.12 * side_um if lesion_um is None else lesion_um)
         draw = _Drawing(case, side_um)
-        return cls(case, side_um, lesions, **{k: v for name in artefacts for k, v in getattr(draw, name)().items()})
+        drawn = {k: v for name in artefacts for k, v in getattr(draw, name)().items()}
+        return cls(case, side_um, lesions, own_scenes=lesion_um is not None, **drawn)
 
     def _wave(self, salt: int, shortest: float, longest: float, xs: F64, ys: F64) -> F32:
         key = f"{salt} {shortest} {longest}"
@@ -95,11 +105,23 @@ class SlidePlan:
 
     def lesion(self, xs: F64, ys: F64) -> F32:
         """Signed distance in µm to the border of the nearest lesion, positive inside."""
+        return self._nearest(self.lesions, xs, ys)
+
+    def one_lesion(self, number: int, xs: F64, ys: F64) -> F32:
+        """Signed distance in µm to the border of one lesion, positive inside."""
+        return self._nearest(self.lesions[number : number + 1], xs, ys)
+
+    def shown_lesion(self, number: int, xs: F64, ys: F64) -> F32:
+        """As `one_lesion`, where it can be seen: in clean tissue and not under fat."""
+        clean = np.minimum(self.one_lesion(number, xs, ys), self.clean_tissue(xs, ys))
+        return np.minimum(clean, -self.fat(xs, ys)) if self.fat_spots else clean
+
+    def _nearest(self, lesions: tuple[tuple[float, float, float], ...], xs: F64, ys: F64) -> F32:
         best = np.full((len(ys), len(xs)), FAR_UM, dtype=np.float32)
-        if not self.lesions:
+        if not lesions:
             return best
         wave = self._wave(104729, 0.04, 0.2, xs, ys)
-        for x, y, r in self.lesions:
+        for x, y, r in lesions:
             distance = r * (1 + 0.12 * wave) - np.hypot((xs - x)[None, :], (ys - y)[:, None])
             best = np.maximum(best, distance.astype(np.float32))
         return np.minimum(best, self.tissue(xs, ys))
@@ -150,10 +172,9 @@ def stroke_distance(stroke: Stroke, xs: F64, ys: F64) -> F32:
     return np.asarray(stroke.width_um / 2 - np.sqrt(nearest), dtype=np.float32)
 
 
-def _lesions(case: PhantomCase, side_um: float) -> tuple[tuple[float, float, float], ...]:
+def _lesions(case: PhantomCase, side_um: float, radius: float) -> tuple[tuple[float, float, float], ...]:
     rng = case_rng(case, 5)
     num = 0 if case.diagnosis == NORMAL else int(rng.integers(1, 4))
-    radius = 0.12 * side_um
     lesions: list[tuple[float, float, float]] = []
     for _ in range(200):
         if len(lesions) == num:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eosin.core.data_settings import FolderData, LabelledData, TableData
+from eosin.core.data_settings import LabelledData
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.formats.rows import make_sample, unique
 from eosin.core.images import digest_of, read_bytes
@@ -68,7 +68,7 @@ def nearest(word: str, among: Sequence[str]) -> str | None:
 
 
 def collect(
-    images: Sequence[LabelledImage], dropped: Sequence[Dropped], settings: FolderData | TableData
+    images: Sequence[LabelledImage], dropped: Sequence[Dropped], settings: LabelledData
 ) -> Collection:
     """Samples of labelled images, with options, answers, reasoning, captions and splits.
 
@@ -89,7 +89,7 @@ def collect(
             "No image of this source could be used.", where=settings.root,
             found=", ".join(f"{n} x {reason}" for reason, n in samples.reasons().items()),
         )  # fmt: skip
-    return Collection(card=_card(samples.kept, settings), samples=samples, warnings=split_warnings(samples.kept))
+    return Collection(card=card_of(samples.kept, settings), samples=samples, warnings=split_warnings(samples.kept))
 
 
 def _text(label: str, settings: LabelledData) -> str:
@@ -273,7 +273,8 @@ def _cap(samples: Sequence[Sample], settings: LabelledData) -> Sieve[Sample]:
     )
 
 
-def _card(samples: Sequence[Sample], settings: FolderData | TableData) -> Card:
+def card_of(samples: Sequence[Sample], settings: LabelledData) -> Card:
+    """The card of a labelled source, with the counts of its samples."""
     group = next((s.origin.group for s in samples if s.origin.group), None)
     unit = "file" if settings.one_group_per_file else group.split(":")[0] if group else None
     card = Card(

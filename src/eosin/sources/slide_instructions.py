@@ -1,0 +1,248 @@
+"""Questions about slides as other groups write them: SlideChat and PathReasoner JSON, SlideBench csv.
+
+A JSON row has `conversations` (from human or gpt, value) with `<image>` where the slide is shown, and names the slide
+by `image` (a path or a list of one: "./BLCA/TCGA-...-DX1.csv"), or by `slide`, `slide_id` or `id`. PathReasoner's
+replies hold a findings block (<info>, or <observe> as its reward reads it), <think> and <answer>. A SlideBench row has
+Slide, Question, A to D, Answer. Layouts were learnt from public readers of these files; nothing of them is in Eosin.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eosin.core.errors import EosinError
+from eosin.core.formats.rows import Outcome, make_sample, unique
+from eosin.core.outcome import Dropped, Sieve, Unparsed, sieve
+from eosin.core.reply import Grammar
+from eosin.core.sample import Message, Sample, TextPart, ask, lettered
+
+if TYPE_CHECKING:
+    from eosin.sources.slide_folder import Bags, Found
+
+STEP = "source"
+PLACE = "<image>"
+_TAG_SETS = ("info/think/answer", "observe/think/answer", "think/answer")
+_TAGS = re.compile(r"</?(?:info|observe|think|answer)>")
+_NUMBERED = re.compile(r"^\s*1\.\s+\S.*^\s*2\.\s+\S", re.DOTALL | re.MULTILINE)
+_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_NAMES_OF_SLIDE = ("image", "images", "slide", "slide_id", "wsi", "wsi_id", "id")
+_KNOWN = ("conversations", "messages", "image", "images", "id", "split", "patient", "case", "slide")
+_OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])[).:]\s+", re.MULTILINE)
+_LETTER = re.compile(r"^\(?([A-Z])(?:[).:]\s*(.*))?$", re.DOTALL)
+
+
+def read_conversations(path: Path, bags: Bags, name: str) -> Sieve[Sample]:
+    """Samples of a JSON or JSON lines file. What cannot be used is Dropped with its reason."""
+    return sieve(unique(_conversation(row, f"{path.name}:{i}", bags, name) for i, row in enumerate(_rows(path), 1)))
+
+
+def read_questions(
+    header: Sequence[str], rows: Sequence[tuple[int, list[str]]], path: Path, bags: Bags, name: str
+) -> Sieve[Sample]:
+    """Samples of a table with Slide, Question, A to Z and Answer, as SlideBench has it."""
+    columns = [h.strip() for h in header]
+    return sieve(unique(_question_row(columns, cells, f"{path.name}:{n}", bags, name) for n, cells in rows))
+
+
+# ---- JSON ----------------------------------------------------------------------------------------------------------
+
+
+def _rows(path: Path) -> Iterator[Any]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise EosinError("This file cannot be read.", found=str(exc)[:160], where=path) from None
+    if path.suffix.lower() == ".jsonl":
+        for line in text.splitlines():
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError) as exc:
+                    yield str(exc)[:120]
+        return
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise EosinError("This file is not valid JSON.", found=str(exc)[:160], where=path) from None
+    if not isinstance(rows, list):
+        found = f"a JSON {type(rows).__name__}"
+        raise EosinError("A file of conversations is a list of rows.", found=found, where=path)
+    yield from rows
+
+
+def _conversation(row: Any, place: str, bags: Bags, name: str) -> Outcome:
+    if not isinstance(row, Mapping):
+        return Dropped(place, "row is not an object", repr(row)[:120], STEP)
+    own = f"{name}/{row['id']}" if row.get("id") not in (None, "") else f"{name}/{place}"
+    turns = row.get("conversations") or row.get("messages")
+    read = _turns(turns)
+    if isinstance(read, str):
+        return Dropped(own, read, place, STEP)
+    *earlier, (role, reply) = read
+    if role != "assistant" or not reply.strip():
+        return Dropped(own, "no reply", place, STEP)
+    if not earlier or earlier[-1][0] != "user":
+        return Dropped(own, "no question", place, STEP)
+    slides = _slides(row)
+    if len(slides) != 1:
+        return Dropped(own, "no slide named" if not slides else "more than one slide", ", ".join(slides)[:200], STEP)
+    found = bags.find(slides[0])
+    if isinstance(found, tuple):
+        return Dropped(own, found[0], found[1], STEP)
+    told = _reply(reply)
+    if isinstance(told, str):
+        return Dropped(own, told, reply[:120], STEP)
+    fields = _dialogue(earlier) | told
+    return make_sample(_with_options(fields) | _about(own, found, row, name), place)
+
+
+def _turns(turns: Any) -> list[tuple[str, str]] | str:
+    """Role and text of each turn, or why they cannot be read."""
+    if not isinstance(turns, list) or not turns:
+        return "no dialogue"
+    read = []
+    for turn in turns:
+        if not isinstance(turn, Mapping):
+            return "turn is not an object"
+        role = _ROLES.get(str(turn.get("from", turn.get("role"))).lower())
+        text = turn.get("value", turn.get("content"))
+        if role is None:
+            return "unknown role"
+        if not isinstance(text, str):
+            return "turn without text"
+        read.append((role, text))
+    return read
+
+
+def _slides(row: Mapping[str, Any]) -> list[str]:
+    """Names of the slides of a row: the first key that names any."""
+    for key in _NAMES_OF_SLIDE:
+        value = row.get(key)
+        values = value if isinstance(value, list) else [value]
+        names = [str(v) for v in values if isinstance(v, str | int) and str(v).strip()]
+        if names:
+            return names
+    return []
+
+
+def _dialogue(turns: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Messages that show the slide once, in front of the first question."""
+    messages: list[Message] = []
+    shown = False
+    for role, text in turns:
+        plain = text.replace(PLACE, "").strip()
+        first = role == "user" and not shown
+        shown = shown or first
+        parts = ask(plain)[0].parts if first else (TextPart(text=plain),)
+        messages.append(Message.model_validate({"role": role, "parts": parts}))
+    return {"messages": tuple(messages)}
+
+
+def _reply(reply: str) -> dict[str, Any] | str:
+    """Findings, steps and answer of a reply; a reply without tags is the answer. A text says what is wrong."""
+    if not _TAGS.search(reply):
+        return {"answer": reply.strip()}
+    reason = ""
+    for tags in _TAG_SETS:
+        parsed = Grammar.of(tags).parse(reply)
+        if isinstance(parsed, Unparsed):
+            reason = reason or parsed.reason
+            continue
+        blocks = parsed.value
+        numbered = Grammar.of(tags, numbered_steps=bool(_NUMBERED.search(blocks.think)))
+        if not blocks.answer:
+            return "empty answer block"
+        return {
+            "answer": blocks.answer, "reasoning": numbered.split_steps(blocks.think),
+            "findings": blocks.findings or None,
+        }  # fmt: skip
+    return "tags of the reply are broken"
+
+
+# ---- options -------------------------------------------------------------------------------------------------------
+
+
+def _with_options(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same fields as a closed question, where the question lists options A, B, ... and the answer is one."""
+    *earlier, last = fields["messages"]
+    question, options = cut_options(last.text)
+    if len(options) < 2:
+        return fields
+    letter = _letter(str(fields["answer"]), options)
+    if letter is None:
+        return fields
+    parts = (*(p for p in last.parts if p.type == "image"), TextPart(text=question or "Which option is right?"))
+    message = last.model_copy(update={"parts": parts})
+    return {**fields, "messages": (*earlier, message), "choices": lettered(options), "answer": letter}
+
+
+def cut_options(text: str) -> tuple[str, list[str]]:
+    """A question and the options that stand behind it: lettered A, B, ... in order, to the end of the text."""
+    marks = list(_OPTION.finditer(text))
+    start = next((i for i, m in enumerate(marks) if m.group(1) == "A"), None)
+    if start is None:
+        return text, []
+    chosen = marks[start:]
+    if len(chosen) < 2 or [m.group(1) for m in chosen] != [chr(ord("A") + i) for i in range(len(chosen))]:
+        return text, []
+    ends = [*(m.start() for m in chosen[1:]), len(text)]
+    options = [text[m.end() : end].strip().rstrip(",;") for m, end in zip(chosen, ends, strict=True)]
+    if any(not o for o in options) or len({o.casefold() for o in options}) < len(options):
+        return text, []
+    return text[: chosen[0].start()].strip(), options
+
+
+def _letter(answer: str, options: Sequence[str]) -> str | None:
+    """The letter of an answer that is a letter, a letter with its option, or an option. Both must agree."""
+    folded = [o.casefold().rstrip(".") for o in options]
+    plain = answer.strip().casefold().rstrip(".")
+    if plain in folded:
+        return chr(ord("A") + folded.index(plain))
+    match = _LETTER.match(answer.strip())
+    if match is None or ord(match.group(1)) - ord("A") >= len(options):
+        return None
+    said = (match.group(2) or "").strip().casefold().rstrip(".")
+    return match.group(1) if not said or said == folded[ord(match.group(1)) - ord("A")] else None
+
+
+# ---- SlideBench ----------------------------------------------------------------------------------------------------
+
+
+def _question_row(columns: Sequence[str], cells: Sequence[str], place: str, bags: Bags, name: str) -> Outcome:
+    if len(cells) != len(columns):
+        return Dropped(place, "wrong number of cells", f"{len(cells)} cells, {len(columns)} columns", STEP)
+    row = {c: v.strip() for c, v in zip(columns, cells, strict=True)}
+    lower = {c.lower(): v for c, v in row.items()}
+    own = f"{name}/{lower.get('id') or place}"
+    told = next((lower[k] for k in ("slide", "slide_id", "image", "wsi") if lower.get(k)), "")
+    found = bags.find(told)
+    if isinstance(found, tuple):
+        return Dropped(own, found[0], found[1], STEP)
+    if not lower["question"] or not lower["answer"]:
+        return Dropped(own, "no question" if not lower["question"] else "no answer", place, STEP)
+    options = [row[c] for c in columns if re.fullmatch(r"[A-Z]", c) and row[c]]
+    fields: dict[str, Any] = {"messages": ask(lower["question"]), "answer": lower["answer"]}
+    if options:
+        letter = _letter(lower["answer"], options)
+        if letter is None:
+            return Dropped(own, "answer is none of the options", lower["answer"][:80], STEP)
+        fields |= {"choices": lettered(options), "answer": letter}
+    extra = {k: v for k, v in row.items() if not re.fullmatch(r"[A-Z]", k) and k.lower() not in ("question", "answer")}
+    return make_sample(fields | _about(own, found, {"split": lower.get("split"), **extra}, name), place)
+
+
+def _about(own: str, found: Found, row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Id, image, origin, split and the further columns of a row."""
+    units = {**found.units, **{k: str(row[k]) for k in ("patient", "case") if row.get(k) not in (None, "")}}
+    split = str(row.get("split") or "").lower()
+    return {
+        "id": own,
+        "images": (found.bag,),
+        "origin": {"source": name, **units},
+        "split": {"val": "valid", "validation": "valid"}.get(split, split) or None,
+        "extra": {k: v for k, v in row.items() if k not in _KNOWN},
+    }
