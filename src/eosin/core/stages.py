@@ -318,6 +318,13 @@ class RlStage(_LanguageStage):
                 raise ValueError("rewards are the name of a set, a list of terms, or a mapping {source: either}")
         return value
 
+    @field_validator("augment")
+    @classmethod
+    def _one_view(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("all replies of a group must be shown the same picture; RL has no augmentation")
+        return value
+
     @model_validator(mode="after")
     def _groups(self) -> RlStage:
         if self.batch_size % self.num_generations:

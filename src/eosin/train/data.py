@@ -70,12 +70,14 @@ def rows_dataset(
     pictures: PictureStore,
     *,
     augment_seed: int | None = None,
+    cuts: Sequence[int] | None = None,
 ) -> Dataset:
     """A `datasets.Dataset` whose rows are made when they are asked for.
 
     Args:
         make_row: writes one row from a sample and its pictures.
         augment_seed: flips, quarter turns and stain jitter, other ones each time; None switches them off.
+        cuts: characters at the beginning of each row's reply that carry no loss (`train.collate`); None for none.
     """
     rng = np.random.default_rng(augment_seed) if augment_seed is not None else None
 
@@ -84,7 +86,7 @@ def rows_dataset(
         if rng is not None:
             shown = augmented(shown, rng)
         rows = [
-            {"sample_number": number, **make_row(samples[number], own)}
+            {"sample_number": number, **make_row(samples[number], own), **({"cut": cuts[number]} if cuts else {})}
             for number, own in zip(batch["sample_number"], shown, strict=True)
         ]
         return {key: [row[key] for row in rows] for key in rows[0]}

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from eosin.core import store
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.formats.artifact import dropped_line
-from eosin.core.images import RegionReader, load_image
+from eosin.core.images import RegionReader, load_picture
 from eosin.core.outcome import Dropped, Kept, Sieve, Unparsed, sieve
 from eosin.core.prompt import prompt_messages
 from eosin.core.reply import Grammar
@@ -117,7 +117,7 @@ class Measurement:
         rows: dict[str, dict[str, Any]] = {}
         for sample in batch:
             try:
-                images = tuple(load_image(ref, self.read_region) for ref in sample.images)
+                images = tuple(load_picture(ref, self.read_region) for ref in sample.images)
             except ImageError as exc:
                 detail = exc.found or exc.where or ""
                 rows[sample.id] = {"id": sample.id, "set_aside": exc.message, "detail": detail}

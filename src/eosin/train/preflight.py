@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from trl.data_utils import prepare_multimodal_messages
 
+from eosin.core.bags import PatchBag
 from eosin.core.errors import EosinError
 from eosin.engines.group_decode import EncodedPrompt, Sampling, encode_prompt, sample_groups
 from eosin.models import shared_prefix
@@ -182,9 +183,11 @@ class _Probe:
 
 
 def _blank(image: Any) -> Any:
-    """A white image of the same size."""
+    """A white image of the same size; the same places without any content."""
     from PIL import Image
 
+    if isinstance(image, PatchBag):
+        return image.blank()
     return Image.new("RGB", image.size, (255, 255, 255))
 
 

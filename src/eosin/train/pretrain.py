@@ -13,6 +13,11 @@ from eosin.train.stage import StageContext, StageResult
 
 def run(settings: PretrainStage, ctx: StageContext) -> StageResult:
     """Train on every sample that has a caption and an image."""
+    return train_on_pairs(settings, captioned(ctx), caption_row)
+
+
+def captioned(ctx: StageContext) -> StageContext:
+    """The context with its usable samples: those with a caption and an image."""
     usable = [s for s in ctx.train if s.caption and s.images]
     if not usable:
         raise EosinError(
@@ -22,4 +27,4 @@ def run(settings: PretrainStage, ctx: StageContext) -> StageResult:
             next_step="take the pretrain stage out of the recipe, or give the samples captions",
         )
     valid = [s for s in ctx.valid if s.caption and s.images]
-    return train_on_pairs(settings, replace(ctx, train=usable, valid=valid), caption_row)
+    return replace(ctx, train=usable, valid=valid)

@@ -29,6 +29,7 @@ from eosin.train.data import rl_row, rows_dataset
 from eosin.train.difficulty import prompts_in_band
 from eosin.train.groups import Group
 from eosin.train.heldout import HeldOutCallback, held_out
+from eosin.train.lengths import judge, of_replies
 from eosin.train.monitor import MetricsCallback, StepClock
 from eosin.train.preflight import Checks
 from eosin.train.rollouts import RolloutWriter, verdicts
@@ -41,6 +42,8 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def run(settings: RlStage, ctx: StageContext) -> StageResult:
     """Train the policy that `ctx.loaded` holds, which is the checkpoint of the stage before."""
     train, band = prompts_of(settings, ctx)
+    lengths = of_replies(train, ctx.loaded, ctx.grammar, ctx.prompt, settings.max_new_tokens, ctx.seed)
+    lengths_record = judge(lengths, settings, f"stages.{ctx.name}")
     freeze(ctx.loaded.model, set(settings.freeze))
     clock = StepClock()
     rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in train})
@@ -80,6 +83,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         "path": path_of(trainer),
         "rollouts": trainer.counts.__dict__,
         "difficulty": band,
+        "lengths": lengths_record,
     }
     return result
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from rich.console import Console
 from trl import SFTConfig, SFTTrainer
 
 from eosin.core.draw import subset
@@ -12,9 +14,12 @@ from eosin.core.errors import EosinError
 from eosin.core.images import Picture
 from eosin.core.sample import Sample
 from eosin.core.stages import PretrainStage, SftStage
-from eosin.models.load import freeze
+from eosin.models.load import Loaded, freeze
+from eosin.train.collate import MaskedCollator
 from eosin.train.data import Row, rows_dataset, sft_row
+from eosin.train.lengths import judge, of_rows
 from eosin.train.monitor import StepClock
+from eosin.train.pseudo_bags import with_pseudo_bags
 from eosin.train.stage import (
     BestCallback,
     StageContext,
@@ -25,6 +30,9 @@ from eosin.train.stage import (
     trainer_arguments,
     warmup_steps,
 )
+from eosin.train.trajectory import TrainingRows, trajectory_rows, whole_rows
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def run(settings: SftStage, ctx: StageContext) -> StageResult:
@@ -32,30 +40,60 @@ def run(settings: SftStage, ctx: StageContext) -> StageResult:
     return train_on_pairs(settings, ctx, sft_row(ctx.grammar, ctx.prompt))
 
 
+def training_rows(settings: SftStage | PretrainStage, ctx: StageContext, *, ask: bool = True) -> TrainingRows:
+    """What a stage trains on: its samples, with the masked copies and variants that its settings ask for.
+
+    Args:
+        ask: measure pseudo-bags with the model; without it only those measured before give copies.
+
+    Raises:
+        EosinError: there is nothing to train on, or the settings do not fit the samples.
+    """
+    train = subset(ctx.train, settings.max_samples, ctx.seed)
+    if not train:
+        raise EosinError("This stage has nothing to train on.", where=f"stages.{ctx.name}")
+    if not isinstance(settings, SftStage):
+        return whole_rows(train)
+    facts: dict[str, Any] = {}
+    if settings.pseudo_bags is not None:
+        train, facts["pseudo_bags"] = with_pseudo_bags(train, settings.pseudo_bags, ctx, ask=ask)
+    if settings.trajectory is None:
+        rows = whole_rows(train)
+    else:
+        rows = trajectory_rows(train, settings.trajectory, ctx.grammar, ctx.prompt.answer)
+        facts["trajectory"] = dict(rows.facts)
+        console.print(f"  trajectory: {len(rows)} rows of {len(train)} samples")
+    return replace(rows, facts=facts)
+
+
 def train_on_pairs(
     settings: SftStage | PretrainStage,
     ctx: StageContext,
     make_row: Callable[[Sample, list[Picture]], Row],
 ) -> StageResult:
-    """Next-token cross-entropy on the completion of every pair (mean over its tokens in a batch)."""
-    train = subset(ctx.train, settings.max_samples, ctx.seed)
-    if not train:
-        raise EosinError("This stage has nothing to train on.", where=f"stages.{ctx.name}")
+    """Next-token cross-entropy on the completion of every pair (mean over its tokens in the loss of a batch)."""
+    shown = training_rows(settings, ctx)
     freeze(ctx.loaded.model, set(settings.freeze))
+    pad_as_tokenizer(ctx.loaded)
     pictures = ctx.pictures(settings.image_cache_gib)
     seed = ctx.seed if settings.augment else None
     clock = StepClock()
     arguments: dict[str, Any] = {
         **trainer_arguments(settings, ctx, bool(ctx.valid)),
-        "warmup_steps": warmup_steps(settings, len(train)),
+        "warmup_steps": warmup_steps(settings, len(shown)),
         "max_length": settings.max_tokens,
         "completion_only_loss": True,
     }
     watchers = callbacks(ctx, clock)
+    rows = rows_dataset(shown.samples, make_row, pictures, augment_seed=seed, cuts=shown.cuts)
+    if settings.max_tokens is not None:
+        lengths = of_rows(rows, ctx.loaded, settings.max_tokens, ctx.seed)
+        shown.facts["lengths"] = judge(lengths, settings, f"stages.{ctx.name}")
     trainer = SFTTrainer(
         model=ctx.loaded.model,
         args=SFTConfig(**arguments),
-        train_dataset=rows_dataset(train, make_row, pictures, augment_seed=seed),
+        data_collator=MaskedCollator(ctx.loaded.processor, settings.max_tokens),
+        train_dataset=rows,
         eval_dataset=rows_dataset(ctx.valid, make_row, pictures) if ctx.valid else None,
         processing_class=ctx.loaded.processor,
         peft_config=lora_config(settings.lora, settings.freeze),
@@ -63,4 +101,14 @@ def train_on_pairs(
     )
     # Augmented pictures are new every time: keeping their features would fill the file for nothing.
     with ctx.keep_vision(0.0 if settings.augment else settings.vision_cache_gib):
-        return run_trainer(trainer, ctx, clock)
+        result = run_trainer(trainer, ctx, clock)
+    result.extra.update(shown.facts)
+    return result
+
+
+def pad_as_tokenizer(loaded: Loaded) -> None:
+    """Give model and tokenizer one padding token, as TRL does where it makes the collator itself."""
+    tokenizer = loaded.processor.tokenizer
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    loaded.model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    loaded.model.generation_config.pad_token_id = tokenizer.pad_token_id

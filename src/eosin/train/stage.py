@@ -152,19 +152,29 @@ def warmup_steps(settings: PretrainStage | SftStage, num_rows: int) -> int:
 
 
 def lora_config(lora: Lora | None, frozen: Sequence[str]) -> Any:
-    """The PEFT config of a stage, or None for full training. Frozen parts get no adapter."""
+    """The PEFT config of a stage, or None for full training. Frozen parts get no adapter.
+
+    A slide tower is small and often new: unless it is frozen, it trains whole, together with its projector, and is
+    saved whole beside the adapter. Where the projector is frozen, the tower stays as it is too.
+    """
     if lora is None:
         return None
     from peft import LoraConfig
 
-    names = {"vision": r"visual\.(?!merger)|vision_tower|vision_model", "projector": r"merger|projector"}
+    names = {
+        "vision": r"visual\.(?!merger)|vision_tower|vision_model",
+        "slide": r"slide_tower\.(?!projector)",
+        "projector": r"merger|projector",
+    }
     skip = "|".join(names[p] for p in frozen if p in names)
+    whole = "slide_tower.projector" if "slide" in frozen else "slide_tower"
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
         exclude_modules=rf".*(?:{skip}).*" if skip else None,
+        modules_to_save=[whole] if "projector" not in frozen else None,
         task_type="CAUSAL_LM",
     )
 
