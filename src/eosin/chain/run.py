@@ -220,6 +220,7 @@ class Run:
 
     def write_summary(self) -> dict[str, Any]:
         """summary.json, the joined metrics and rollouts, and the report, also of a run that was cut off."""
+        from eosin.chain.previews import preview_run
         from eosin.chain.summary import build_summary
         from eosin.report import build
 
@@ -228,6 +229,7 @@ class Run:
         for name, target in (("metrics.jsonl", self.at.metrics), ("rollouts.jsonl", self.at.rollouts)):
             files = [self.at.stage(s) / name for s in self.recipe.stages]
             store.write_text_atomic(target, "".join(f.read_text("utf-8") for f in files if f.exists()))
+        preview_run(self.at.out, self.splits, self.read_region)
         build(self.at.out)
         return summary
 

@@ -21,8 +21,11 @@ def evaluate(
     probes: Annotated[str, typer.Option(help="Comma-separated; empty for none.")] = "blank,swapped,question_only",
     grammar: Annotated[str | None, typer.Option(help="Tags, e.g. think/answer. Default: the checkpoint's.")] = None,
     seed: Annotated[int, typer.Option(help="Of subsets, swaps, sampling and bootstrap.")] = 0,
+    evidence: Annotated[
+        int, typer.Option(help="Items with a slide whose evidence is tested by deletion and pointing; 0: none.")
+    ] = 0,
 ) -> None:
-    """Examine a model on held-out samples: accuracy with intervals, probes, baselines.
+    """Examine a model on held-out samples: accuracy with intervals, probes, baselines, evidence.
 
     Example: eosin evaluate runs/demo/stages/rl/checkpoint runs/demo/samples --out evals/demo
     """
@@ -33,12 +36,14 @@ def evaluate(
     from eosin.chain.run import in_words
     from eosin.core.exam_settings import ExamSettings
     from eosin.core.recipe import check_settings
+    from eosin.report.evidence import evidence_lines
 
     settings = check_settings(
         ExamSettings,
         {
             "split": split, "max_samples": max_samples, "max_new_tokens": max_new_tokens, "batch_size": batch_size,
             "num_sampled": num_sampled, "probes": [p for p in probes.split(",") if p], "seed": seed,
+            "evidence": {"num_samples": evidence} if evidence else None,
         },
         "eosin evaluate",
     )  # fmt: skip
@@ -53,4 +58,6 @@ def evaluate(
     for name, baseline in (result["baselines"] or {}).items():
         if baseline["n"]:
             console.print(f"baseline {name:<15} accuracy {baseline['accuracy']:.3f}  n {baseline['n']}")
+    for line in evidence_lines(exam["evidence"] or {}):
+        console.print(line, highlight=False, markup=False)
     console.print(f"written to {result['path']}", soft_wrap=True)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from eosin import __version__
-from eosin.cli import ask, demo, doctor, evaluate, knowledge, phantom, prove, report, rl_data, score, slides
+from eosin.cli import ask, demo, doctor, evaluate, knowledge, phantom, prove, report, rl_data, score, slides, train
 from eosin.cli import run as run_verb
 from eosin.core.errors import EosinError
 
@@ -34,6 +34,7 @@ app.command("prove")(prove.prove)
 app.add_typer(slides.app, name="slides")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(phantom.app, name="phantom")
+app.add_typer(train.app, name="train")
 
 
 @app.callback(invoke_without_command=True)

@@ -8,6 +8,46 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 ProbeName = Literal["blank", "swapped", "question_only", "options_shuffled"]
 PROBE_NAMES: tuple[str, ...] = get_args(ProbeName)
+EvidenceMethod = Literal["gradient", "features", "rollout"]
+
+
+class EvidenceSettings(BaseModel):
+    """Whether the patches that a model's scores point to are those that its answer depends on (docs/evidence.md).
+
+    Attributes:
+        methods: gradient (gradient x input on the slide tokens), features (the same on the patch features, through
+            the slide tower), rollout (attention rollout). Random scores are always measured beside them.
+        answer: the model's own answer, or the gold one put in its place.
+        num_samples: items measured, a seeded class-balanced subset of those with a slide; None: every one.
+        fractions: shares of the patches that are removed.
+        num_random: random removals of each share.
+        num_maps: items whose map is drawn and written as GeoJSON.
+        batch_size: bags that are read together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    methods: list[EvidenceMethod] = Field(default=["gradient", "rollout"], min_length=1)
+    answer: Literal["own", "gold"] = "own"
+    num_samples: int | None = Field(default=24, ge=1)
+    fractions: list[float] = Field(default=[0.05, 0.1, 0.2, 0.4], min_length=1)
+    num_random: int = Field(default=4, ge=1)
+    num_maps: int = Field(default=6, ge=0)
+    batch_size: int = Field(default=4, ge=1)
+
+    @field_validator("methods")
+    @classmethod
+    def _once_each(cls, methods: list[EvidenceMethod]) -> list[EvidenceMethod]:
+        if len(set(methods)) != len(methods):
+            raise ValueError("a method is named twice")
+        return methods
+
+    @field_validator("fractions")
+    @classmethod
+    def _rising(cls, fractions: list[float]) -> list[float]:
+        if any(not 0 < f < 1 for f in fractions) or sorted(set(fractions)) != fractions:
+            raise ValueError("fractions rise, and lie between 0 and 1")
+        return fractions
 
 
 class ExamSettings(BaseModel):
@@ -23,7 +63,8 @@ class ExamSettings(BaseModel):
         num_sampled: sampled replies an item beside the greedy one; 0 turns sampling off.
         temperature, top_p: of the sampled replies only. The exam's own score is greedy.
         bootstrap: resamples of the cluster bootstrap.
-        seed: of subsets, swaps, sampled replies and the bootstrap.
+        seed: of subsets, swaps, sampled replies, random removals and the bootstrap.
+        evidence: deletion and pointing tests on items that show a slide; None measures none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +80,7 @@ class ExamSettings(BaseModel):
     top_p: float = Field(default=1.0, gt=0, le=1)
     bootstrap: int = Field(default=2000, ge=100)
     seed: int = Field(default=0, ge=0)
+    evidence: EvidenceSettings | None = None
 
     @field_validator("probes")
     @classmethod

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from eosin.core.bags import PatchBag
 from eosin.core.errors import EosinError, ImageError
-from eosin.core.images import RegionReader, load_image
+from eosin.core.images import Picture, RegionReader, load_picture
 from eosin.core.prompt import prompt_messages, without_images
 from eosin.core.reply import Grammar
 from eosin.core.sample import ImageRef, Sample
@@ -30,8 +31,8 @@ class Task:
     Attributes:
         sample: what is asked and graded.
         images: the images shown.
-        show: the images themselves; mid-grey images of their sizes (RGB 128: neither glass nor tissue); or
-            none, with their places taken out of the prompt.
+        show: the images themselves; mid-grey images of their sizes (RGB 128: neither glass nor tissue; of a bag of
+            patches the same places, every feature 0); or none, with their places taken out of the prompt.
         facts: further columns of the row.
     """
 
@@ -98,10 +99,15 @@ class Asker:
         messages = prompt_messages(task.sample, self.grammar, instruction=self.instruction)
         if task.show == "nothing":
             return Request(task.sample.id, without_images(messages))
-        images = tuple(load_image(ref, self.read_region) for ref in task.images)
+        images = tuple(load_picture(ref, self.read_region) for ref in task.images)
         if task.show == "blank":
-            images = tuple(Image.new("RGB", image.size, BLANK_RGB) for image in images)
+            images = tuple(_blank(image) for image in images)
         return Request(task.sample.id, messages, images)
+
+
+def _blank(picture: Picture) -> Picture:
+    """A mid-grey image of the same size; of a bag the same places without content."""
+    return picture.blank() if isinstance(picture, PatchBag) else Image.new("RGB", picture.size, BLANK_RGB)
 
 
 def _seeded(decoding: Decoding, phase: str, start: int) -> Decoding:

@@ -15,6 +15,7 @@ from eosin.core.sample import Sample
 from eosin.engines.base import Engine
 from eosin.evaluate.asking import Progress
 from eosin.evaluate.baselines import run_baselines
+from eosin.evaluate.evidence_tests import Attributor
 from eosin.evaluate.exam import run_exam
 
 
@@ -41,6 +42,7 @@ def evaluate_samples(
     parents: Sequence[store.Artifact] = (),
     instruction: bool = True,
     read_region: RegionReader | None = None,
+    evidence: Attributor | None = None,
 ) -> dict[str, Any]:
     """Examine a model on the split that the settings name, and fit both baselines if there are train samples.
 
@@ -54,7 +56,7 @@ def evaluate_samples(
     place = out / "exam"
     summary = run_exam(
         engine, asked, grammar, settings, place, record=record, progress=progress, parents=parents,
-        instruction=instruction, read_region=read_region,
+        instruction=instruction, read_region=read_region, evidence=evidence,
     )  # fmt: skip
     train = [s for s in samples if s.split == "train"] if settings.split != "train" else []
     baselines: dict[str, Any] | None = None

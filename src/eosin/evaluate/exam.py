@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +20,8 @@ from eosin.core.sample import Sample
 from eosin.engines.base import Decoding, Engine
 from eosin.evaluate.asking import Asker, Progress, Task
 from eosin.evaluate.entity_scores import entity_figures
+from eosin.evaluate.evidence_run import PHASE, measure
+from eosin.evaluate.evidence_tests import Attributor
 from eosin.evaluate.items import Classes, check_samples
 from eosin.evaluate.probes import looks_at_image, run_probes
 from eosin.evaluate.scores import chance, class_figures, matching, sampled_figures, score_rows
@@ -39,6 +42,7 @@ def run_exam(
     parents: Sequence[store.Artifact] = (),
     instruction: bool = True,
     read_region: RegionReader | None = None,
+    evidence: Attributor | None = None,
 ) -> dict[str, Any]:
     """Examine a model and write the artifact `out` (kind "eval"); return its summary.json.
 
@@ -52,7 +56,9 @@ def run_exam(
         parents: the checkpoint (and samples) examined. Without the checkpoint here, rows of another
             checkpoint under the same engine name would be taken for finished ones.
         instruction: whether the prompt states the reply's form, as in training.
-        read_region: reads slide regions.
+        read_region: reads slide regions and bags.
+        evidence: says where the model looked (`evidence.ModelEvidence`), for `settings.evidence`. Without it the
+            summary says that no evidence was measured.
 
     Raises:
         EosinError: no samples, an id twice, samples without an answer, no usable image at all, another
@@ -69,11 +75,13 @@ def run_exam(
     decoding = Decoding(settings.max_new_tokens, batch_size=settings.batch_size, seed=settings.seed)
     classes = Classes.of(asked)
     asker = Asker(engine, grammar, classes, decoding, work, instruction, read_region, progress)
-    summary, files = _examine(asker, asked, settings)
+    summary, files = _examine(asker, asked, settings, evidence)
     told = {"seed": settings.seed, **(record or {})}
     with store.writing(out, "eval", parents=parents, record=told) as writer:
         for name, rows in files.items():
             (writer.dir / name).write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="ascii")
+        if (maps := work.dir / PHASE).is_dir():
+            shutil.copytree(maps, writer.dir / PHASE)
         store.write_json(writer.dir / "summary.json", summary)
         writer.counts = {"scored": summary["n"], "set_aside": summary["num_set_aside"]}
         writer.facts = {"exam_key": key}
@@ -94,7 +102,8 @@ def _terms(
         "parents": [p.digest for p in parents],
         "grammar": [grammar.name, grammar.numbered_steps],
         "instruction": instruction,
-        "settings": settings.model_dump(),
+        # Exams of before evidence was measured keep their key.
+        "settings": settings.model_dump(exclude=None if settings.evidence else {"evidence"}),
     }
 
 
@@ -125,7 +134,9 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
     return summary
 
 
-def _examine(asker: Asker, asked: Sequence[Sample], settings: ExamSettings) -> tuple[dict[str, Any], dict[str, Rows]]:
+def _examine(
+    asker: Asker, asked: Sequence[Sample], settings: ExamSettings, attributor: Attributor | None
+) -> tuple[dict[str, Any], dict[str, Rows]]:
     """All phases of an exam: its summary and the rows of each file."""
     everything = asker.ask("predictions", [Task.plain(s) for s in asked])
     rows = [r for r in everything if "set_aside" not in r]
@@ -149,9 +160,27 @@ def _examine(asker: Asker, asked: Sequence[Sample], settings: ExamSettings) -> t
     files = {"predictions.jsonl": rows, **{f"probe-{name}.jsonl": r for name, r in probe_rows.items()}}
     if aside:
         files["set_aside.jsonl"] = aside
+    summary["evidence"], measured = _evidence(asker, attributor, usable, normal, settings)
+    if measured:
+        files["evidence.jsonl"] = measured
     if draws:
         files["sampled.jsonl"] = [{**r, "draw": k} for k, drawn in enumerate(draws) for r in drawn]
     return summary, files
+
+
+def _evidence(
+    asker: Asker,
+    attributor: Attributor | None,
+    usable: Sequence[Sample],
+    normal: Mapping[str, Mapping[str, Any]],
+    settings: ExamSettings,
+) -> tuple[dict[str, Any] | None, Rows]:
+    """Deletion and pointing tests, where the settings ask for them."""
+    if settings.evidence is None:
+        return None, []
+    if attributor is None:
+        return {"n": 0, "reason": "the weights of this engine's model are not at hand"}, []
+    return measure(asker, attributor, usable, normal, settings)
 
 
 def _sampled(asker: Asker, usable: Sequence[Sample], settings: ExamSettings) -> list[Rows]:

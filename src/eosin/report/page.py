@@ -15,7 +15,9 @@ from markupsafe import Markup
 from eosin.core.errors import disk_errors
 from eosin.core.store import write_text_atomic
 from eosin.report import sections, words
+from eosin.report.evidence import evidence_sections
 from eosin.report.load import Run, load
+from eosin.report.masking import mask_sections
 from eosin.report.pictures import Picture, load_pictures, load_thumbnails
 from eosin.report.replies import KNOWN_TAGS, Group, gallery_rows, groups_a_stage, rollout_groups
 from eosin.report.rl import rl_sections
@@ -48,6 +50,21 @@ def build(run_dir: Path, out: Path | None = None) -> Path:
     return target
 
 
+def shown_samples(run_dir: Path) -> list[str]:
+    """Ids of the samples whose pictures the page of a run shows, for whoever writes previews of them."""
+    run = load(Path(run_dir))
+    return [*(str(r.get("id")) for r in _gallery(run)), *(g.sample_id for g in _groups(run))]
+
+
+def _gallery(run: Run) -> list[dict[str, Any]]:
+    return gallery_rows(run.last_exam, _gallery_size(run.recipe)) if run.last_exam else []
+
+
+def _groups(run: Run) -> list[Group]:
+    limit = groups_a_stage(sum(bool(s.rollouts) for s in run.stages))
+    return [g for s in run.stages for g in rollout_groups(s, limit)]
+
+
 def render(run: Run, page_dir: Path) -> str:
     """The page as HTML.
 
@@ -56,9 +73,7 @@ def render(run: Run, page_dir: Path) -> str:
     """
     last = run.last_exam
     tags = _tags(run.recipe)
-    shown = gallery_rows(last, _gallery_size(run.recipe)) if last else []
-    limit = groups_a_stage(sum(bool(s.rollouts) for s in run.stages))
-    groups = [g for s in run.stages for g in rollout_groups(s, limit)]
+    shown, groups = _gallery(run), _groups(run)
     thumbnails = [load_thumbnails(run.root / "stages" / g.stage, g.images) for g in groups]
     without = [g.sample_id for g, own in zip(groups, thumbnails, strict=True) if not own]
     pictures = load_pictures(run.root, [*(str(r.get("id")) for r in shown), *without], run.notes)
@@ -84,7 +99,9 @@ def render(run: Run, page_dir: Path) -> str:
             gallery=[sections.gallery_item(r, pictures[str(r.get("id"))], tags) for r in shown],
             last=last,
             last_title=words.stage_title(last.stage) if last else "",
+            evidence=evidence_sections(run),
             rl=rl_sections(run),
+            masking=mask_sections(run),
             rollouts=_rollouts(groups, shown_with, tags),
             card=sections.data_card(run),
             record=sections.record_rows(run.record),

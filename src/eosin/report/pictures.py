@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ MAX_SIDE_PX = 256
 MAX_PAGE_BYTES = 3_000_000
 MAX_THUMBNAILS = 4
 THUMBNAIL_PX = 160
+PREVIEW_PX = 256
 SEARCH_ORDER = ("test", "valid", "train")
 _GOLD = ("reasoning", "findings", "label", "origin")
 
@@ -44,11 +46,22 @@ class Picture:
 
 def data_uri(image: Image.Image, max_side_px: int = MAX_SIDE_PX) -> str:
     """An image as a JPEG data URI of at most `max_side_px` a side."""
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image, max_side_px)).decode("ascii")
+
+
+def encode_jpeg(image: Image.Image, max_side_px: int) -> bytes:
+    """An image as JPEG, its longer side at most `max_side_px`."""
     small = image.convert("RGB")
     small.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def preview_path(root: Path, sample_id: str) -> Path:
+    """Where the preview of a sample stands whose image lies in a slide; the chain writes it, as the report reads no
+    slides. The name is a digest, as an id may hold any sign."""
+    return root / "previews" / f"{hashlib.sha256(sample_id.encode()).hexdigest()[:24]}.jpg"
 
 
 def load_pictures(root: Path, wanted: Iterable[str], notes: list[str]) -> dict[str, Picture]:
@@ -116,14 +129,19 @@ def _picture(row: dict[str, Any] | None, root: Path) -> Picture:
     images = row.get("images")
     if not isinstance(images, list) or not images:
         return Picture(None, "this sample has no image", gold=gold)
-    if not isinstance(images[0], dict):
-        return Picture(None, "a region of a slide, not shown here", gold=gold)
     try:
-        image = _image(images[0], root)
+        image = _image(images[0], root) if isinstance(images[0], dict) else _preview(str(row.get("id")), root)
     except (EosinError, OSError) as exc:
         why = exc.message if isinstance(exc, EosinError) else "image file could not be read"
         return Picture(None, why, gold=gold)
     return Picture(data_uri(image), size=image.size, gold=gold)
+
+
+def _preview(sample_id: str, root: Path) -> Image.Image:
+    place = preview_path(root, sample_id)
+    if not place.is_file():
+        raise ImageError("a region of a slide or a whole slide, without a preview", where=place)
+    return decode(place.read_bytes(), str(place))
 
 
 def _gold(row: dict[str, Any]) -> dict[str, Any]:
