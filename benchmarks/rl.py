@@ -32,6 +32,7 @@ class Case:
         groups: groups a step.
         steps: measured steps, after one that is not counted where `warm`.
         trains_tower: whether the vision tower trains; frozen, Eosin computes it once an image.
+        patches: instead of an image, a slide of so many patches, read by the published slide tower, which trains.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Case:
     repeats: int = 2
     trains_tower: bool = False
     warm: bool = True
+    patches: int = 0
 
 
 CASES = [
@@ -52,10 +54,12 @@ CASES = [
     Case("prompt 1,024, completion 128", 32, 128),
     Case("prompt 1,024, completion 128, tower trains", 32, 128, trains_tower=True),
     Case("prompt 4,096, completion 256", 64, 256, steps=1, repeats=1, warm=False),
+    Case("slide, prompt 4,096, completion 256", 0, 256, steps=1, repeats=1, warm=False, patches=4063),
 ]
 QUICK = [
     Case("prompt 64, completion 32", 2, 32, groups=4, steps=2, repeats=1),
     Case("prompt 400, completion 64", 19, 64, steps=1, repeats=1),
+    Case("slide, prompt 400, completion 64", 0, 64, steps=1, repeats=1, patches=367),
 ]
 
 
@@ -66,21 +70,11 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
     from trl import GRPOConfig, GRPOTrainer
 
     from eosin.core.rl_settings import Algorithm
-    from eosin.core.stages import TinyModel, TinyText, TinyVision
-    from eosin.models.load import freeze
-    from eosin.models.tiny import build_tiny
     from eosin.train.monitor import StepClock
     from eosin.train.trl_overrides import SharedPrefixTrainer
 
     torch.set_num_threads(threads)
-    px = 28 * case.side
-    shape = TinyModel(
-        image_px=px, vocab_size=640, vision=TinyVision(depth=4, hidden_size=128, intermediate_size=384),
-        text=TinyText(hidden_size=256, intermediate_size=768, num_layers=6, num_heads=8, num_kv_heads=4),
-    )  # fmt: skip
-    model, processor = build_tiny(["the tissue shows glands and stroma"] * 4, shape, 0)
-    processor.tokenizer.padding_side = "left"
-    freeze(model, set() if case.trains_tower else {"vision"})
+    model, processor = model_of(case)
     seconds: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
@@ -104,7 +98,7 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
         )  # fmt: skip
         common: dict[str, Any] = {
             "model": model, "reward_funcs": [reward], "args": arguments, "processing_class": processor,
-            "train_dataset": dataset(px, case), "callbacks": [Clock()],
+            "train_dataset": slides(case) if case.patches else dataset(28 * case.side, case), "callbacks": [Clock()],
         }  # fmt: skip
         if path == "plain":
             trainer = GRPOTrainer(**common)
@@ -124,6 +118,30 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "prompt": prompt,
     }
+
+
+def model_of(case: Case) -> tuple[Any, Any]:
+    """The small model of a case and its processor."""
+    from eosin.core.stages import SlideModel, SlideTower, TinyModel, TinyText, TinyVision
+    from eosin.models.load import freeze
+    from eosin.models.slide_build import build_slide_reader
+    from eosin.models.tiny import build_tiny
+
+    shape = TinyModel(
+        image_px=28 * max(case.side, 2), vocab_size=640,
+        vision=TinyVision(depth=4, hidden_size=128, intermediate_size=384),
+        text=TinyText(hidden_size=256, intermediate_size=768, num_layers=6, num_heads=8, num_kv_heads=4),
+    )  # fmt: skip
+    corpus = ["the tissue shows glands and stroma"] * 4
+    if case.patches:
+        tower = SlideTower(preset="pathreasoner-r1")
+        settings = SlideModel(base=shape, sees_images=False, tower=tower, dimension=512)
+        model, processor = build_slide_reader(corpus, settings, 0)
+    else:
+        model, processor = build_tiny(corpus, shape, 0)
+        freeze(model, set() if case.trains_tower else {"vision"})
+    processor.tokenizer.padding_side = "left"
+    return model, processor
 
 
 def kept_tower(model: Any, folder: str, path: str) -> Any:
@@ -155,6 +173,31 @@ def dataset(px: int, case: Case) -> Any:
         content = [{"type": "image"}, {"type": "text", "text": question}]
         return {
             "prompt": [[{"role": "user", "content": content}] for _ in images], "images": images,
+            "sample_number": batch["sample_number"],
+        }  # fmt: skip
+
+    return Dataset.from_dict({"sample_number": list(range(64))}).with_transform(fetch)
+
+
+def slides(case: Case) -> Any:
+    """Bags of random features on a square, another one for every prompt."""
+    import numpy as np
+    from datasets import Dataset
+
+    from eosin.core.bags import PatchBag
+
+    side = int(np.ceil(case.patches**0.5))
+    cells = np.arange(case.patches)
+    centres = np.stack([cells % side, cells // side], 1) * 256.0
+
+    def fetch(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        bags = []
+        for number in batch["sample_number"]:
+            features = np.random.default_rng(number).normal(size=(case.patches, 512)).astype(np.float32)
+            bags.append([PatchBag(f"slide {number}", features, centres, 256.0, 0.5)])
+        content = [{"type": "image"}, {"type": "text", "text": "Which tissue class does this tile show?"}]
+        return {
+            "prompt": [[{"role": "user", "content": content}] for _ in bags], "images": bags,
             "sample_number": batch["sample_number"],
         }  # fmt: skip
 

@@ -56,7 +56,7 @@ class _Dilated(torch.autograd.Function):
         query, key, value, out, lse = ctx.saved_tensors
         given = grads[0].to(value.dtype)
         sums = [torch.zeros(t.shape, dtype=torch.float32, device=t.device) for t in (query, key, value)]
-        for cut in _cuts(*query.shape[:2], ctx.pairs):
+        for cut in _cuts(query.shape[0], query.shape[1], ctx.pairs):
             parts = _attend_backward(
                 cut(given), cut(query), cut(key), cut(value), cut(out), cut(lse)[..., 0], ctx.scale
             )
@@ -87,9 +87,14 @@ def _cuts(heads: int, size: int, pairs: Pairs) -> Iterator[_Cut]:
                 yield _Cut(first, step, whole, size, size - whole)
 
 
+def _is_fused(query: Tensor) -> bool:
+    """Whether torch's own SDPA kernel gives the denominators too; else scores are made row by row in plain torch."""
+    return query.device.type == "cpu"
+
+
 def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Plain attention (b, s, m, D) and the log of its denominator (b, s, m) in fp32."""
-    if query.device.type == "cpu":
+    if _is_fused(query):
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, scale=scale)
         return out, lse.float()
     out = torch.empty(query.shape, dtype=value.dtype, device=value.device)
@@ -105,7 +110,7 @@ def _attend_backward(
     given: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value. `out` and `lse` are those of the whole mixture, not of this piece."""
-    if query.device.type == "cpu":
+    if _is_fused(query):
         found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
             given.contiguous(), query, key, value, out, lse.contiguous(), 0.0, False, scale=scale
         )
@@ -116,7 +121,8 @@ def _attend_backward(
 def _backward_by_rows(
     given: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grad_query, grad_key, grad_value = (torch.zeros(t.shape, dtype=t.dtype, device=t.device) for t in (query, key, value))
+    shapes = (query, key, value)
+    grad_query, grad_key, grad_value = (torch.zeros(t.shape, dtype=t.dtype, device=t.device) for t in shapes)
     inner = (given * out).sum(-1, dtype=torch.float32)
     for rows in _rows(query):
         own = query[:, :, rows]

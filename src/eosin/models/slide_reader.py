@@ -6,12 +6,13 @@ and width 1. So trainers, `generate` and the shared-prefix path treat slides and
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForImageTextToText,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -35,6 +36,8 @@ class SlideReaderConfig(Qwen2_5_VLConfig):  # type: ignore[misc]
     """Config of Qwen2.5-VL and `slide`, the fields of a `SlideSpec`."""
 
     model_type = MODEL_TYPE
+    # TRL looks here for the class of a model that transformers itself does not name (the reference of a KL term).
+    auto_map: ClassVar[dict[str, str]] = {}
     slide: dict | None = None
 
     @property
@@ -67,7 +70,7 @@ class SlideReaderModel(Qwen2_5_VLModel):  # type: ignore[misc]
         self.visual = kind._from_config(config.vision_config) if config.sees_images else None
         self.language_model = Qwen2_5_VLTextModel._from_config(config.text_config)
         self.slide_tower = SlideTower(config.slide_spec, config.text_config.hidden_size)
-        self.rope_deltas = None
+        self.rope_deltas: Tensor | None = None
         self.post_init()
 
     # -- what the eyes see -------------------------------------------------------------------------------------------
@@ -128,6 +131,8 @@ class SlideReaderModel(Qwen2_5_VLModel):  # type: ignore[misc]
             own = self._row_positions(ids[real].tolist(), images).to(ids.device)
             positions[:, b, real] = own
             deltas.append(int(own.max()) + 1 - own.shape[1])
+        if next(images, None) is not None:
+            raise _other_tokens()
         return positions, torch.tensor(deltas, device=input_ids.device)[:, None]
 
     def _image_positions(self, grids: Tensor | None, pixel_values: Tensor | None) -> list[Tensor]:
@@ -156,8 +161,8 @@ class SlideReaderModel(Qwen2_5_VLModel):  # type: ignore[misc]
         while at < len(ids):
             if ids[at] == image_id:
                 own = next(images, None)
-                if own is None or set(ids[at : at + own.shape[1]]) != {image_id}:
-                    raise EosinError("The prompt's image tokens are not those of its images and slides.")
+                if own is None or ids[at : at + own.shape[1]] != [image_id] * own.shape[1]:
+                    raise _other_tokens()
                 parts.append(own + place)
             else:
                 end = next((i for i in range(at, len(ids)) if ids[i] == image_id), len(ids))
@@ -179,6 +184,14 @@ class SlideReaderModel(Qwen2_5_VLModel):  # type: ignore[misc]
                 attention_mask=mask if isinstance(mask, Tensor) and mask.ndim == 2 else None,
             )  # fmt: skip
         return super().forward(input_ids=input_ids, position_ids=position_ids, **kwargs)
+
+
+def _other_tokens() -> EosinError:
+    return EosinError(
+        "The prompt's image tokens are not those of its images and slides.",
+        found="a prompt that was cut off within a slide, or pictures of another prompt",
+        next_step="raise the stage's max_tokens, or pool the slide's tokens (model.tower.pooling)",
+    )
 
 
 class SlideReader(Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]
@@ -212,3 +225,4 @@ class SlideReader(Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]
 
 AutoConfig.register(MODEL_TYPE, SlideReaderConfig)
 AutoModelForImageTextToText.register(SlideReaderConfig, SlideReader)
+AutoModelForCausalLM.register(SlideReaderConfig, SlideReader)

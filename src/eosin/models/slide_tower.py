@@ -36,7 +36,8 @@ class DilatedBlock(GradientCheckpointingLayer):  # type: ignore[misc]
 
     def __init__(self, spec: SlideSpec) -> None:
         super().__init__()
-        self.heads, self.pairs, self.dropout = spec.heads, spec.pairs, spec.dropout
+        self.heads, self.pairs = spec.heads, spec.pairs
+        self.dropout = nn.Dropout(spec.dropout)  # a module, so that RL can switch it off as all others
         self.norm1, self.norm2 = nn.LayerNorm(spec.width), nn.LayerNorm(spec.width)
         self.qkv, self.out = nn.Linear(spec.width, 3 * spec.width), nn.Linear(spec.width, spec.width)
         self.fc1, self.fc2 = nn.Linear(spec.width, spec.ffn), nn.Linear(spec.ffn, spec.width)
@@ -45,11 +46,8 @@ class DilatedBlock(GradientCheckpointingLayer):  # type: ignore[misc]
         num, width = states.shape
         query, key, value = self.qkv(self.norm1(states)).view(num, 3, self.heads, -1).permute(1, 2, 0, 3)
         mixed = dilated_attention(query, key, value, self.pairs).transpose(0, 1).reshape(num, width)
-        states = states + self._drop(self.out(mixed))
-        return states + self._drop(self.fc2(gelu(self.fc1(self.norm2(states)))))
-
-    def _drop(self, states: Tensor) -> Tensor:
-        return nn.functional.dropout(states, self.dropout, self.training)
+        states = states + self.dropout(self.out(mixed))
+        return states + self.dropout(self.fc2(gelu(self.fc1(self.norm2(states)))))
 
 
 class Queries(nn.Module):
@@ -103,6 +101,8 @@ class SlideTower(nn.Module):
         # Features are standardised by these before anything else; `set_scale` fills them from training data.
         self.register_buffer("feature_mean", torch.zeros(spec.dimension))
         self.register_buffer("feature_std", torch.ones(spec.dimension))
+        self.feature_mean: Tensor
+        self.feature_std: Tensor
         self._kept: list[list[SlideTokens]] = []
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
@@ -141,25 +141,28 @@ class SlideTower(nn.Module):
     def read(self, features: Tensor, places: Places) -> SlideTokens:
         """The tokens of one slide: features (N, dimension)."""
         states, order = self.encode(features, places)
-        gate = None
+        gate = weight = None
         if self.gate is not None:
-            states, order, gate = self._choose(states, order)
+            states, order, gate, weight = self._choose(states, order)
         elif self.queries is not None:
             states = self.queries(states)
             order = order.new_full((len(states),), -1)
+        tokens = self.projector(states)
+        if weight is not None:  # after the projector, whose norm would take the weight out again
+            tokens = tokens * weight[:, None]
         if self.magnification is not None:
             scale = torch.tensor([[math.log2(places.mpp) * 8, math.log2(places.tile_um) * 8]], device=states.device)
             first = self.magnification(sin_cos(scale, self.spec.width).to(states.dtype))
-            states, order = torch.cat((first, states)), torch.cat((order.new_full((1,), -1), order))
-        return SlideTokens(self.projector(states), order, gate)
+            tokens, order = torch.cat((self.projector(first), tokens)), torch.cat((order.new_full((1,), -1), order))
+        return SlideTokens(tokens, order, gate)
 
-    def _choose(self, states: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The `num_tokens` rows of the highest gate, still in order, weighted by it."""
+    def _choose(self, states: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The `num_tokens` rows of the highest gate, still in order; the gate by row of the bag, and of the chosen."""
         assert self.gate is not None
         gate = self.gate(states)[:, 0].sigmoid()
         which = gate.topk(min(self.spec.num_tokens, len(states))).indices.sort().values
         by_row = torch.empty_like(gate).index_copy(0, order, gate)
-        return states[which] * gate[which, None], order[which], by_row
+        return states[which], order[which], by_row, gate[which]
 
     def forward(self, bags: Sequence[tuple[Tensor, Places]]) -> list[SlideTokens]:
         """The tokens of several slides: (features, places) of each."""
