@@ -71,7 +71,7 @@ def timed(function: Callable[[], object], repeats: int) -> float:
     """Seconds of processor time of the fastest of several runs. Words of texts are forgotten before each."""
     best = float("inf")
     for _ in range(repeats):
-        words._remembered.cache_clear()
+        words.forget()
         started = time.process_time()
         function()
         best = min(best, time.process_time() - started)

@@ -1,5 +1,7 @@
 """How a mention is meant: present or absent, certain or possible, of the patient, the past or the family.
 
+What is said to be not assessable has the scope "unassessed": it is neither present nor absent.
+
 The idea is that of NegEx (Chapman et al., J Biomed Inform 2001) and ConText (Harkema et al., J Biomed Inform 2009):
 cue words speak of what stands before or after them, up to the end of a clause. The cues are rows of context.tsv.
 The only rule set of its kind in Eosin: scoring and linking read it.
@@ -20,8 +22,8 @@ from eosin.knowledge.words import Words, words_of
 
 Polarity = Literal["present", "absent"]
 Certainty = Literal["certain", "possible"]
-Scope = Literal["patient", "history", "family"]
-Says = Literal["absent", "possible", "history", "family"]
+Scope = Literal["patient", "history", "family", "unassessed"]
+Says = Literal["absent", "possible", "history", "family", "unassessed"]
 
 MAX_REACH = 25
 """No cue reaches further than this many words."""
@@ -118,8 +120,8 @@ class Rules:
 _KINDS = (
     "ignored", "absent-before", "absent-after", "absent-near", "absent-value", "absent-end", "possible-before",
     "possible-after", "possible-start", "possible-heading", "request", "history-before", "history-near",
-    "family-before", "stop", "verb", "lead", "now", "preposition", "abbreviation", "section-history",
-    "section-family", "section-patient",
+    "family-before", "unassessed-after", "stop", "verb", "lead", "now", "preposition", "abbreviation",
+    "section-history", "section-family", "section-patient",
 )  # fmt: skip
 _SECTION: Mapping[str, Scope] = {
     "section-history": "history", "section-family": "family", "section-patient": "patient",
@@ -257,7 +259,7 @@ class _Reach:
             says: Says = "possible" if first == self._clause_start(first) else "absent"
             return Cue(says, last + 1, self._ahead(last, MAX_REACH, stop_at_place=True), False, text)
         said, side = _parts(kind)
-        if said in ("absent", "possible") and self._is_value(first, last):
+        if said in ("absent", "possible", "unassessed") and self._is_value(first, last):
             return Cue(said, self._behind(first, self._clause_start(first - 1)), first - 1, True, text)
         if side == "value" or (side == "end" and last != self._clause_end(last)):
             return None

@@ -21,7 +21,7 @@ from eosin.knowledge.concepts import Concept
 from eosin.knowledge.context import PLAIN, Certainty, Polarity, Scope, Span, Status, statuses
 from eosin.knowledge.linker_index import Index, Meaning, NameIndex
 from eosin.knowledge.linker_senses import choose, defined_abbreviations
-from eosin.knowledge.words import Words, name_key, read_words
+from eosin.knowledge.words import MAX_NAME_CHARS, Words, name_key, read_words
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Encode = Callable[[Sequence[str]], Any]
 Signed = tuple[str, str]
+MAX_REMEMBERED = 4096
+"""So many short texts a linker remembers: options, questions and answers come back for every reply of a group."""
 
 
 class Mention(NamedTuple):
@@ -81,6 +83,7 @@ class Linker:
     def __init__(self, index: Index, encode: Encode | None = None) -> None:
         self._index = index
         self._encode = encode
+        self._short: dict[str, tuple[Mention, ...]] = {}
 
     @classmethod
     def of(
@@ -148,7 +151,21 @@ class Linker:
         return tuple(self._index.ids[r] for r in rows)
 
     def link(self, text: str) -> tuple[Mention, ...]:
-        """Every concept that the text names, in order, without overlap."""
+        """Every concept that the text names, in order, without overlap. Short texts are remembered."""
+        if len(text) >= MAX_NAME_CHARS:
+            return self._link(text)
+        found = self._short.get(text)
+        if found is None:
+            if len(self._short) >= MAX_REMEMBERED:
+                self._short.clear()
+            found = self._short[text] = self._link(text)
+        return found
+
+    def forget(self) -> None:
+        """Forget the remembered texts, so that a measurement begins anew."""
+        self._short.clear()
+
+    def _link(self, text: str) -> tuple[Mention, ...]:
         words = read_words(text)
         found = self._index.spans(words)
         own = defined_abbreviations(words, found) if "(" in text else {}

@@ -79,8 +79,8 @@ class Index:
         Args:
             own: abbreviations that the text itself defines.
         """
-        root, longest = self._trie.root, self._trie.longest
-        hits = [(i, root[w]) for i, w in enumerate(words.words) if w in root]
+        longest = self._trie.longest
+        hits = self._trie.beginnings(words.words)
         if own:
             hits = sorted({**dict.fromkeys(self._own_places(words, own), 0), **dict(hits)}.items())
         found: list[Found] = []
@@ -164,6 +164,15 @@ class _Trie:
                 self.accept.append(None)
         return node
 
+    def beginnings(self, listed: Sequence[str]) -> list[tuple[int, int]]:
+        """Words at which a name may begin, each with its node: a name of one word, or one whose second word follows."""
+        get, nodes, accept = self.root.get, self.nodes, self.accept
+        return [
+            (i, node)
+            for i, (word, following) in enumerate(zip(listed, [*listed[1:], ""], strict=False))
+            if (node := get(word)) is not None and (accept[node] is not None or following in (nodes[node] or ()))
+        ]
+
     def get(self, words: Sequence[str]) -> Meaning | None:
         node = 0
         for word in words:
@@ -201,7 +210,10 @@ def _whole(words: Words, first: int, last: int) -> bool:
     start, end = starts[first], ends[last]
     if text[end : end + 1].isalnum() or (start and text[start - 1].isalnum()):
         return False
-    return first == last or all(_unbroken(words, k) for k in range(first, last))
+    for k in range(first, last):
+        if not (starts[k + 1] - ends[k] == 1 and text[ends[k]] in " -/") and not _unbroken(words, k):
+            return False
+    return True
 
 
 def _unbroken(words: Words, k: int) -> bool:

@@ -50,7 +50,7 @@ class AccuracyTerm(Term):
             if isinstance(several, Unparsed):
                 return Scored(0.0, {"unparsed": several.reason})
             return Scored(float(several.value == wanted), {"parsed": ", ".join(sorted(several.value))})
-        reading = answers.read_strict(text, choices)
+        reading = view.reading(text)
         if isinstance(reading, Unparsed):
             return Scored(0.0, {"unparsed": reading.reason})
         said = reading.value

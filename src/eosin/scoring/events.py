@@ -8,14 +8,12 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from eosin.core.outcome import Parsed, Unparsed
-from eosin.core.sample import Entity
 from eosin.knowledge.linker import Linker, Mention, Signed
 from eosin.knowledge.words import words_of
-from eosin.scoring.answers import parse_answer
 from eosin.scoring.entities import dice_hardened, gold_concepts, trigram_similarity
 from eosin.scoring.linking import named
 from eosin.scoring.shape import repeated_share
-from eosin.scoring.term import View
+from eosin.scoring.term import View, once
 from eosin.scoring.text import MAX_BLOCK_CHARS
 
 SEEN_KINDS = frozenset({"finding", "cell", "tissue", "stain", "marker"})
@@ -80,6 +78,7 @@ def option_linker(choices: tuple[tuple[str, str], ...]) -> Linker:
     )
 
 
+@once
 def option_mentions(view: View) -> tuple[Mention, ...]:
     """Options named in the think block, with polarity."""
     if not view.item.choices:
@@ -87,14 +86,16 @@ def option_mentions(view: View) -> tuple[Mention, ...]:
     return option_linker(tuple(view.item.choices.items())).link(view.block("think"))
 
 
+@once
 def answered(view: View) -> str | None:
     """The letter that the reply itself gives."""
     if not isinstance(view.parsed, Parsed):
         return None
-    answer = parse_answer(view.parsed.value.answer, view.item.choices)
-    return answer.value if isinstance(answer, Parsed) else None
+    answer = view.reading(view.parsed.value.answer)
+    return answer.value.letter if isinstance(answer, Parsed) else None
 
 
+@once
 def rule_checklist(view: View) -> Checklist:
     """The six events by rules. `definition_error` is seen only where the data has gold findings."""
     return Checklist(
@@ -107,6 +108,7 @@ def rule_checklist(view: View) -> Checklist:
     )
 
 
+@once
 def copied_share(view: View) -> float:
     """Share of the think block's 5-word runs that stand in the question or its options."""
     words = words_of(view.block("think"))
@@ -118,6 +120,7 @@ def copied_share(view: View) -> float:
     return sum(r in known for r in runs) / len(runs)
 
 
+@once
 def no_reasoning(view: View) -> str | None:
     """Why the reply cannot count as a reading: it does not parse, or think is empty, copied, or a list of names."""
     if isinstance(view.parsed, Unparsed):
@@ -136,6 +139,7 @@ def no_reasoning(view: View) -> str | None:
     return None
 
 
+@once
 def eliminated(view: View) -> dict[str, str]:
     """Options other than the answered one that the think block rules out, each with the sentence that says why.
 
@@ -153,21 +157,23 @@ def eliminated(view: View) -> dict[str, str]:
     return found
 
 
-def gold_findings(view: View, gold: tuple[Entity, ...]) -> frozenset[Signed]:
+@once
+def gold_findings(view: View) -> frozenset[Signed]:
     """Gold entities that are findings: no diagnosis, no class, nothing that question, options or answer name."""
-    named = gold_concepts([e for e in gold if e.kind != "diagnosis"], view.tools.links, visible_only=True)
+    gold = [e for e in view.item.entities or () if e.kind != "diagnosis"]
+    named = gold_concepts(gold, view.tools.links, visible_only=True)
     return frozenset(
         s for s in named if s[0] not in view.asked_or_gold and view.kind_of(s[0]) not in ("diagnosis", "class")
     )
 
 
-def grounding(view: View, gold: tuple[Entity, ...]) -> float | None:
+def grounding(view: View) -> float | None:
     """Hardened Dice of the findings block (the think block where the grammar has none) with the gold findings.
 
     Entities of kind diagnosis are no findings. None where there is nothing to compare with.
     """
     linker = view.tools.links
-    wanted = gold_findings(view, gold)
+    wanted = gold_findings(view)
     if not wanted:
         return None
     known = {c for c, _ in wanted}
@@ -183,6 +189,7 @@ def grounding(view: View, gold: tuple[Entity, ...]) -> float | None:
     return dice_hardened(claims, wanted, similar)
 
 
+@once
 def found_against(view: View) -> list[str]:
     """Findings that the reply states for certain and that speak against its own diagnosis by the tables or the graph.
     Gold findings are left out: where the data itself holds them true, they can be no fault of the reply."""
@@ -265,7 +272,7 @@ def _knowledge(view: View) -> Event:
 def _against_findings(view: View) -> Event:
     """A finding stated with the opposite polarity of the gold finding. The diagnosis itself is no finding, or the
     checklist would know the answer."""
-    gold = dict(gold_findings(view, view.item.entities or ()))
+    gold = dict(gold_findings(view))
     for text in (view.findings, view.block("think")):
         for m in view.mentions(text):
             if not m.possible and m.concept in gold and gold[m.concept] != m.signed[1]:

@@ -117,7 +117,7 @@ class ProcessTerm(Term):
         if len(view.item.choices) > 1:
             others = len(view.item.choices) - 1
             parts["elimination"] = min(1.0, len(events.eliminated(view)) / others)
-        grounded = events.grounding(view, view.item.entities) if view.item.entities else None
+        grounded = events.grounding(view) if view.item.entities else None
         if grounded is not None:
             parts["grounding"] = grounded
         if found_against(view):

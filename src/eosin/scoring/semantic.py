@@ -12,7 +12,7 @@ from eosin.knowledge.linker import Linker
 from eosin.knowledge.words import read_words
 from eosin.scoring import checklist
 from eosin.scoring.accuracy import answer_block
-from eosin.scoring.answers import MAX_ANSWER_CHARS, parse_answer
+from eosin.scoring.answers import MAX_ANSWER_CHARS
 from eosin.scoring.term import NoGold, Term, Tools, View, register
 from eosin.scoring.text import has_hidden
 
@@ -116,9 +116,9 @@ class SemanticTerm(Term):
             return Scored(0.0, {"unparsed": fault})
         if not item.choices:
             return block.value, reference
-        option = parse_answer(block.value, item.choices)
+        option = view.reading(block.value)
         if isinstance(option, Parsed):
-            return item.choices[option.value], reference
+            return item.choices[option.value.letter], reference
         if option.reason != "not one of the options":
             return Scored(0.0, {"unparsed": option.reason})
         return block.value, reference

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from eosin.core.outcome import Parsed, Scored, Unscored
 from eosin.knowledge.words import words_of
@@ -41,8 +42,10 @@ def run_share(text: str) -> float:
     return sum(m.end() - m.start() for m in _LONG_RUN.finditer(text)) / len(text) if text else 0.0
 
 
+@lru_cache(maxsize=32)
 def repeated_share(text: str, n: int = 4) -> float:
-    """The larger of the share of repeated n-grams and the share of long runs of one character."""
+    """The larger of the share of repeated n-grams and the share of long runs of one character. Several terms ask for
+    the same block, so the last few are remembered."""
     return max(repetition_share(words_of(text), n), run_share(text))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -11,13 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from eosin.core.errors import EosinError
 from eosin.core.outcome import Parsed, Scored, Unparsed, Unscored
 from eosin.core.reply import Grammar, Reply
+from eosin.scoring.answers import Reading, read_strict
 from eosin.scoring.item import ScoreItem
 from eosin.scoring.text import MAX_BLOCK_CHARS, MAX_REPLY_CHARS
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from eosin.scoring.judge import Judge
 
 ENTRY_POINT_GROUP = "eosin.rewards"
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class View:
         self.tools = tools
         self.scores: dict[str, float] = {}
         self._mentions: dict[str, tuple[Mention, ...]] = {}
+        self._readings: dict[str, Parsed[Reading] | Unparsed] = {}
+        self.known: dict[object, Any] = {}
 
     @cached_property
     def parsed(self) -> Parsed[Reply] | Unparsed:
@@ -110,6 +115,12 @@ class View:
     def block(self, tag: str) -> str:
         """The text of one block of the strict parse; empty where the reply does not parse."""
         return self.parsed.value.blocks.get(tag, "") if isinstance(self.parsed, Parsed) else ""
+
+    def reading(self, text: str) -> Parsed[Reading] | Unparsed:
+        """The option that an answer names, strictly read; remembered per text."""
+        if text not in self._readings:
+            self._readings[text] = read_strict(text, self.item.choices)
+        return self._readings[text]
 
     @property
     def findings(self) -> str:
@@ -167,6 +178,19 @@ class View:
     def asked_or_answered(self) -> frozenset[str]:
         """The same with the reply's own answer, for terms that are blind to gold."""
         return self.asked | self._concepts(self.block("answer"))
+
+
+def once(function: Callable[[View], R]) -> Callable[[View], R]:
+    """Make a function of a view remember its result there, as several terms ask for it. The result is not changed."""
+
+    @functools.wraps(function)
+    def remembered(view: View) -> R:
+        if function not in view.known:
+            view.known[function] = function(view)
+        found: R = view.known[function]
+        return found
+
+    return remembered
 
 
 class Term(BaseModel):

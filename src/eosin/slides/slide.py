@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from eosin.core.units import BoxLevel0, BoxMicrons, to_level0
 from eosin.slides.backends.base import Backend, SlideError
 from eosin.slides.opening import open_backend
 from eosin.slides.resample import level_for, read_scaled, read_tolerant
+
+if TYPE_CHECKING:
+    from eosin.slides.zarr_view import ZarrView
 
 ANISOTROPY_LIMIT = 0.01
 SECRET_IMAGES = ("label", "macro")
@@ -167,6 +170,12 @@ class Slide:
             raise SlideError("label and macro images can hold names", found=name, where=self.path,
                              next_step="--with-label, if that is what you want")  # fmt: skip
         return self.backend.associated_image(name)
+
+    def zarr(self) -> ZarrView:
+        """The levels as lazy zarr arrays, where zarr is installed and the file is a TIFF. See `zarr_view`."""
+        from eosin.slides.zarr_view import zarr_view
+
+        return zarr_view(self)
 
     def coloured(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels turned to sRGB by the file's own profile, where `icc` was asked for; else as they are."""

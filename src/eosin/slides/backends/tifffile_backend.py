@@ -24,7 +24,7 @@ class TiffBackend:
         check_whole(file)
         self._tiff = open_tiff(file)
         try:
-            series = _main_series(self._tiff, file)
+            series = main_series(self._tiff, file)
             self._handle = TiffFileHandle(file)
             pages = [_page_of(level, file) for level in series.levels]
             levels = [NativeLevel(self._handle, page, file) for page in pages]
@@ -76,7 +76,7 @@ class TiffBackend:
         self._tiff.close()
 
 
-def _main_series(tiff: Any, file: Path) -> Any:
+def main_series(tiff: Any, file: Path) -> Any:
     if not tiff.series:
         raise SlideError("slide without levels", where=file)
     colour = [s for s in tiff.series if _is_colour(s) and not _side_name(s)]
