@@ -16,8 +16,10 @@ from eosin.report.words import stage_title
 MAP_PX = 760
 MAX_MAPS = 4
 METHODS = {
+    "sensitivity": "sensitivity of the patch features",
+    "features": "gradient × centred patch features",
+    "centred": "gradient × centred slide tokens",
     "gradient": "gradient × input on the slide tokens",
-    "features": "gradient × input on the patch features",
     "rollout": "attention rollout",
     "random": "random patches",
 }
@@ -54,7 +56,8 @@ def _sentence(told: Mapping[str, Any]) -> str:
     n = num(told.get("n"))
     if not n:
         return f"No evidence was measured: {told.get('reason') or 'no item could be used'}."
-    of = "the model's own answer" if told.get("answer") == "own" else "the gold answer"
+    of = "the model's own reply" if told.get("of") == "reply" else "the answer given the reasoning"
+    of += "" if told.get("answer") == "own" else ", with the gold answer in its place"
     draws = plural(round(num(told.get("num_random")) or 0), "random draw")
     return f"Evidence for {of} on {plural(round(n), 'item')}; {draws} a fraction as control."
 
@@ -85,7 +88,7 @@ def _pointing_rows(exam: ExamRun) -> list[dict[str, Any]]:
         rows.append(
             {
                 "stage": stage_title(exam.stage),
-                "name": METHODS[name] if name != "random" else "random scores",
+                "name": _scores(name),
                 "expected": percent(own.get("expected")),
                 "hits": percent(_map(own.get("lesion")).get("hits")),
                 "ratios": [ratio(_map(own.get(t)).get("ratio")) for t in _TOPS],
@@ -141,8 +144,12 @@ def evidence_lines(told: Mapping[str, Any]) -> list[str]:
         if isinstance(own, Mapping):
             hits = percent(_map(own.get("lesion")).get("hits"))
             against = f"hits {hits} against {percent(own.get('expected'))} expected"
-            lines.append(f"pointing {METHODS.get(name, name):<40} {against}, ratio {_lesion_ratio(own)}")
+            lines.append(f"pointing {_scores(name):<40} {against}, ratio {_lesion_ratio(own)}")
     return [*lines, *_left_out(told)]
+
+
+def _scores(name: str) -> str:
+    return "random scores" if name == "random" else METHODS.get(name, name)
 
 
 def _lesion_ratio(own: Mapping[str, Any]) -> str:

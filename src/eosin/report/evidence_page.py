@@ -63,7 +63,7 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("reply", f"{count(told['num_tokens'])} tokens" + (", cut at the length cap" if told["truncated"] else "")),
     ]
     if "method" in evidence:
-        rows.append(("evidence of", f"{evidence['of']}: “{evidence['text']}”, log p {evidence['logprob']:.3f}"))
+        rows.append(("evidence of", f"the {evidence['of']}, log p {evidence['logprob']:.3f}"))
         rows.append(("method", str(evidence["method"])))
         rows += [(f"note on {k}", str(v)) for k, v in evidence["notes"].items()]
     return rows
@@ -74,7 +74,7 @@ def _patches(top: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image | 
         {
             "uri": None if picture is None else data_uri(picture, PATCH_PX),
             "number": row["patch"],
-            "place": f"x {row['x_um'] / 1000:.3f} mm, y {row['y_um'] / 1000:.3f} mm",
+            "place": f"x {row['x_um'] / 1000:.3f}, y {row['y_um'] / 1000:.3f}\u00a0mm",
             "share": percent(row["share"]),
         }
         for row, picture in zip(top, pictures, strict=True)

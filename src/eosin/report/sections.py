@@ -43,9 +43,9 @@ def headline(run: Run) -> list[dict[str, str]]:
     first = run.of_exam(last.name)[0]
     if first.stage != last.stage:
         tiles.append(_tile("Accuracy", first.summary, stage=words.stage_title(first.stage)))
-    colour = run.baselines.get(last.name, {}).get("colour_histogram")
-    if isinstance(colour, Mapping):
-        tiles.append(_tile("Colour histogram", colour, stage="baseline"))
+    name, simple = words.simple_baseline(run.baselines.get(last.name, {}))
+    if simple:
+        tiles.append(_tile(words.BASELINES[name], simple, stage="baseline"))
     blank = words.probe_figures(last).get("blank")
     if blank:
         tiles.append(_tile("Blank image", blank, stage="probe"))
@@ -72,6 +72,7 @@ def stage_rows(run: Run) -> list[dict[str, Any]]:
             "steps": count(s.info.get("num_steps")),
             "memory": _gib(s.info.get("peak_rss_gib")),
             "parameters": _parameters(s.info),
+            "slides": _slides(s.info),
             "checkpoint": s.checkpoint,
             "settings": _settings(run, s),
         }
@@ -90,6 +91,16 @@ def _parameters(info: Mapping[str, Any]) -> str:
         return "not recorded"
     share = f" ({percent(trainable / total, 0)})" if total > 0 else ""
     return f"{count(trainable)} of {count(total)}{share}"
+
+
+def _slides(info: Mapping[str, Any]) -> str:
+    """What a slide was to the model: patches and tokens, on average over the slides that a stage was shown."""
+    found = info.get("slides_shown")
+    if not isinstance(found, Mapping) or not (shown := num(found.get("slides"))):
+        return ""
+    patches, tokens = (num(found.get(k)) or 0.0 for k in ("patches", "tokens"))
+    pooled = count(found.get("pooled_slides")) if num(found.get("pooled_slides")) else "none"
+    return f"{patches / shown:,.0f} patches, {tokens / shown:,.0f} tokens a slide; {pooled} pooled"
 
 
 def _settings(run: Run, stage: StageRun) -> list[dict[str, Any]]:

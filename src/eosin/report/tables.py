@@ -16,7 +16,7 @@ _PROBES = {
     "question_only": "question only",
     "options_shuffled": "shuffled",
 }
-_BASELINES = {"majority": "majority", "colour_histogram": "colours only"}
+_BASELINES = {"majority": "majority", "colour_histogram": "colours only", "mean_features": "mean of patch features"}
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:

@@ -22,7 +22,7 @@ from eosin.report.splits import leaks
 from eosin.report.stats import Change, chance_level, lower_end, paired_change
 
 KINDS = {
-    "warmup": "warm-up of the vision tower by classification",
+    "warmup": "warm-up of the tower by classification",
     "pretrain": "continued pretraining on image-caption pairs",
     "sft": "supervised fine-tuning on reasoning chains",
     "rl": "reinforcement learning on sampled replies",
@@ -33,7 +33,11 @@ PROBES = {
     "question_only": ("Question only", "no image at all"),
     "options_shuffled": ("Options shuffled", "the same image, the options in another order"),
 }
-BASELINES = {"majority": "Majority class", "colour_histogram": "Colour histogram"}
+BASELINES = {
+    "majority": "Majority class",
+    "colour_histogram": "Colour histogram",
+    "mean_features": "Mean of the patch features",
+}
 MAX_UNPARSED, MAX_TRUNCATED, MAX_STARVED, MAX_FLAT_GROUPS = 0.01, 0.05, 0.2, 0.5
 MIN_QUESTIONS, MIN_CLUSTERS = 100, 20
 
@@ -125,12 +129,25 @@ def _baseline_sentence(run: Run, exam: ExamRun) -> list[str]:
     told += [f"chance {percent(chance)}"] if chance is not None else []
     parts = [] if baselines else ["No baseline was recorded for this exam."]
     parts += [f"For comparison: {', '.join(told)}."] if told else []
-    colour = baselines.get("colour_histogram", {})
-    floor, top = lower_end(exam.summary), (pair(colour.get("ci95")) or (None, num(colour.get("accuracy"))))[1]
+    name, simple = simple_baseline(baselines)
+    floor, top = lower_end(exam.summary), (pair(simple.get("ci95")) or (None, num(simple.get("accuracy"))))[1]
     if floor is not None and top is not None:
         verdict = "is" if floor > top else "is not"
-        parts.append(f"The model {verdict} better than colour alone beyond both intervals.")
+        parts.append(f"The model {verdict} better than {_WITHOUT_ARCHITECTURE[name]} beyond both intervals.")
     return [" ".join(parts)]
+
+
+_WITHOUT_ARCHITECTURE = {"mean_features": "the mean of the patch features", "colour_histogram": "colour alone"}
+
+
+def simple_baseline(baselines: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The trained baseline that a model must beat, by name: mean features of slides, else the colour histogram."""
+    for name in _WITHOUT_ARCHITECTURE:
+        found = baselines.get(name)
+        if isinstance(found, Mapping) and num(found.get("accuracy")) is not None:
+            return name, found
+    found = baselines.get("colour_histogram")
+    return "colour_histogram", found if isinstance(found, Mapping) else {}
 
 
 def _baseline_words(name: str, baseline: Mapping[str, Any]) -> str:

@@ -185,3 +185,14 @@ def concepts_named(names: Collection[str], sample: Sample) -> frozenset[str]:
         c for e in sample.entities
         if ("" if e.polarity == "present" else "no ") + links.label_of(c := gold_concept(e, links)) in wanted
     )  # fmt: skip
+
+
+def phrases(names: Iterable[str]) -> list[str]:
+    """What rewritten targets say of findings, for the tokenizer of the small model, which learns from texts."""
+    said = ["The diagnosis is not assessable.", f"So the answer is {NOT_ASSESSABLE}."]
+    for name in names:
+        said += [
+            f"The presence of {name} is {NOT_ASSESSABLE}.", f"There is evidence of {name}.",
+            f"There is no evidence of {name}.",
+        ]  # fmt: skip
+    return said

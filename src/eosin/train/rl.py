@@ -75,7 +75,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         kept = stack.enter_context(ctx.keep_vision(settings.vision_cache_gib))
         stack.enter_context(share_kept(kept, trainer.ref_model))
         result = run_trainer(trainer, ctx, clock)
-    result.extra = {
+    result.extra |= {
         "algorithm": settings.algorithm.true_name,
         "rewards": rewards.described(),
         "base_rates": reward.summary(),

@@ -239,7 +239,14 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock) -> StageR
         step_time=clock.split(),
         num_trainable=sum(n for n, trains in counts if trains),
         num_parameters=sum(n for n, _ in counts),
+        extra=slides_shown(ctx),
     )
+
+
+def slides_shown(ctx: StageContext) -> dict[str, Any]:
+    """How many slides this stage was shown, repeats counted, with their patches and the tokens they became."""
+    counts = getattr(ctx.loaded.processor, "counts", None)
+    return {"slides_shown": dict(vars(counts))} if counts is not None and counts.slides else {}
 
 
 __all__ = ["PeakMemory", "StageContext", "StageResult", "StepClock"]
