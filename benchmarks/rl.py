@@ -54,7 +54,7 @@ CASES = [
     Case("prompt 1,024, completion 128", 32, 128),
     Case("prompt 1,024, completion 128, tower trains", 32, 128, trains_tower=True),
     Case("prompt 4,096, completion 256", 64, 256, steps=1, repeats=1, warm=False),
-    Case("slide, prompt 4,096, completion 256", 0, 256, steps=1, repeats=1, warm=False, patches=4063),
+    Case("slide, prompt 4,096, completion 256", 0, 256, steps=1, repeats=1, patches=4063),
 ]
 QUICK = [
     Case("prompt 64, completion 32", 2, 32, groups=4, steps=2, repeats=1),

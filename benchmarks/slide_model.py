@@ -5,8 +5,8 @@ heads, features of 512 numbers) alone, beside the same tower with dense attentio
 and decoder over the whole prompt (decoder of 2 layers x 128, one token a patch), with gradient checkpointing. Time is
 the processor time of all threads, which other work on the machine moves little, the best of the rounds; memory is the
 peak of the process above what it held before the first step. The exponent is the slope of log time over log patches: 1
-is linear. With a CUDA device the prompt is also measured with a decoder of the 7B's shape and LoRA, by the clock. A ratio
-above 1 means that Eosin is better. Research use only.
+is linear. With a CUDA device the prompt is also measured with a decoder of the 7B's shape and LoRA, by the clock. A
+ratio above 1 means that Eosin is better. Research use only.
 """
 
 from __future__ import annotations
@@ -148,9 +148,10 @@ def rows_of(points: dict[str, dict[int, dict[str, float]]]) -> list[dict[str, An
         })  # fmt: skip
     for kind in ("prompt", "7b"):
         for num, own in points.get(kind, {}).items():
+            unit = "s forward + backward" if kind == "7b" else "CPU s forward + backward"
             rows.append({
-                "name": f"{kind}, {num:,} patches", "ours": round(own["seconds"], 3), "peer": None,
-                "unit": "s forward + backward" if kind == "7b" else "CPU s forward + backward", "ratio": None, "note": f"peak {own['gib']:.2f} GiB",
+                "name": f"{kind}, {num:,} patches", "ours": round(own["seconds"], 3), "peer": None, "unit": unit,
+                "ratio": None, "note": f"peak {own['gib']:.2f} GiB",
             })  # fmt: skip
     for kind, by_size in points.items():
         for what in ("seconds", "gib"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tests.slides.make_slides import picture, write_tiff
 
 from eosin.chain.previews import preview_run, write_previews
 from eosin.core.formats.parquet import write_parquet
@@ -16,7 +17,6 @@ from eosin.core.store import append_jsonl, write_json
 from eosin.core.units import BoxLevel0
 from eosin.report.pictures import load_pictures, preview_path
 from eosin.slides.regions import SlideRegions
-from tests.slides.make_slides import picture, write_tiff
 
 
 def sample(id: str, *images: ImageRef) -> Sample:
@@ -74,4 +74,5 @@ def test_a_run_previews_what_its_report_shows(tmp_path: Path) -> None:
     rows = [{"id": s.id, "group": s.id, "correct": i % 2 == 0, "label": "a", "reply": "A"} for i, s in enumerate(found)]
     append_jsonl(exam / "predictions.jsonl", rows)
     assert preview_run(tmp_path, {"train": [], "test": found}, SlideRegions()) == 2
-    assert preview_run(tmp_path, {"train": [], "test": [sample("a file", ImageFile(path="a.png"))]}, SlideRegions()) == 0
+    no_slides = {"train": [], "test": [sample("a file", ImageFile(path="a.png"))]}
+    assert preview_run(tmp_path, no_slides, SlideRegions()) == 0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.support import slide_files
+from tests.support.memorise import memorise
 from tests.support.slide_toys import CORPUS, SMALL, new_reader
 from tests.support.toys import toy_image
 from typer.testing import CliRunner
@@ -20,7 +21,6 @@ from eosin.cli.main import app
 from eosin.core.errors import EosinError
 from eosin.core.sample import SlideBag, ask
 from eosin.engines.base import Request
-from eosin.evaluate.evidence import ModelEvidence
 from eosin.evaluate.evidence_tests import Asked
 from eosin.models import checkpoint
 from eosin.models.tiny import build_tiny
@@ -64,27 +64,6 @@ def tile_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(place)
 
 
-def memorise(made: Any, asked: list[Asked]) -> None:
-    """Teach a model one reply to one question, with its end."""
-    attributor, model = ModelEvidence(made), made.model.train()
-    encoded = attributor._encode(asked)
-    ends = torch.full((len(asked), 1), made.processor.tokenizer.eos_token_id)
-    ids = torch.cat([encoded.ids, ends], 1)
-    more = {"input_ids": ids, "attention_mask": torch.cat([encoded.inputs["attention_mask"], ends * 0 + 1], 1)}
-    more["mm_token_type_ids"] = torch.cat([encoded.inputs["mm_token_type_ids"], ends * 0], 1)
-    first = encoded.answers[0][0]
-    optimiser = torch.optim.Adam(model.parameters(), 4e-3)
-    for _ in range(200):
-        logps = torch.log_softmax(model(**{**encoded.inputs, **more}, use_cache=False).logits, -1)
-        loss = -logps[:, first - 1 : -1].gather(2, ids[:, first:, None]).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        if float(loss.detach()) < 0.01:
-            return
-    raise AssertionError("the reply was not learned")
-
-
 def eosin(*args: str) -> Any:
     return CliRunner().invoke(app, ["ask", *args])
 
@@ -108,10 +87,10 @@ def test_a_slide_file_is_read_and_the_evidence_told(answered: tuple[dict[str, An
     told, out = answered
     about, evidence = told["slide"], told["evidence"]
     assert told["blocks"] == {"think": "Glands are seen.", "answer": "tumour glands"}
-    assert evidence["of"] == "answer" and evidence["text"] == "tumour glands"
+    assert evidence["of"] == "reply" and evidence["text"] == told["reply"]
     assert about["encoder"] == "colour-texture" and about["tile_um"] == TILE_UM and about["mpp"] == MPP
     assert about["num_patches"] > 10 and about["num_tokens"] == about["num_patches"] + 1
-    assert evidence["method"] == "gradient" and "tower" in evidence["notes"]["rollout"]
+    assert evidence["method"] == "sensitivity" and "tower" in evidence["notes"]["rollout"]
     assert 0 < sum(p["share"] for p in evidence["top"]) <= 1.000001
     assert [p["share"] for p in evidence["top"]] == sorted((p["share"] for p in evidence["top"]), reverse=True)
     assert "not for diagnosis" in told["note"]
@@ -128,7 +107,7 @@ def test_what_is_written_can_be_opened(answered: tuple[dict[str, Any], Path], sl
     centre = best.parts[0][0][:-1].mean(axis=0) * MPP
     np.testing.assert_allclose(centre, [first["x_um"], first["y_um"]], atol=0.02)
     assert np.ptp(best.parts[0][0][:, 0]) * MPP == pytest.approx(TILE_UM)
-    assert {"Score gradient", "Score rollout", "Share of evidence"} <= set(best.measurements)
+    assert {"Score sensitivity", "Score rollout", "Share of evidence"} <= set(best.measurements)
     page = (out / "index.html").read_text("utf-8")
     assert page.count("data:image/jpeg") == 1 + len(told["evidence"]["top"]) and "http" not in page.split("</head>")[1]
     assert (out / "evidence.png").read_bytes()[:4] == b"\x89PNG"
@@ -143,9 +122,10 @@ def test_a_second_question_reads_the_features_from_the_cache(
     file = next((out.parent / "slide-features").rglob("ph.h5"))
     before = file.stat().st_mtime_ns
     done = eosin(reader, str(slide), QUESTION, "--cache", str(out.parent / "slide-features"), "--max-new-tokens", "60",
-                 "--method", "rollout")  # fmt: skip
+                 "--method", "rollout", "--answer-only")  # fmt: skip
     assert done.exit_code == 0, (done.output, done.exception)
-    assert "by rollout (not an explanation)" in done.output and "of the evidence" in done.output
+    assert "where the answer comes from, by rollout (not an explanation)" in done.output
+    assert "of the evidence" in done.output
     assert file.stat().st_mtime_ns == before
     # The feature file alone: same patches, no pictures of them.
     done = eosin(reader, str(file), QUESTION, "--json", "--out", str(tmp_path / "h5"), "--max-new-tokens", "60")

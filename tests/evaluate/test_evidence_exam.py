@@ -106,7 +106,7 @@ def test_figures_rows_and_maps(samples: list[Sample], tmp_path: Path) -> None:
             assert picture.width > 200
         shapes = read_geojson(tmp_path / "exam" / "evidence" / row["geojson"])
         best = next(s for s in shapes if s.measurements["Rank"] == 1)
-        assert best.kind.startswith("Evidence for") and best.parts[0][0].max() <= 256
+        assert best.kind == "Evidence 5" and best.parts[0][0].max() <= 256
         assert np.ptp(best.parts[0][0][:, 0]) == pytest.approx(128)
 
 
@@ -150,3 +150,26 @@ def test_settings_are_checked() -> None:
     for wrong in ({"fractions": [0.4, 0.2]}, {"fractions": [0.0]}, {"methods": []}, {"methods": ["gradient"] * 2}):
         with pytest.raises(ValueError):
             EvidenceSettings.model_validate(wrong)
+
+
+def test_the_blank_probe_of_a_slide_keeps_its_places(samples: list[Sample], tmp_path: Path) -> None:
+    """What the engine is shown: the bag itself in the exam, and in the probe the same places with features 0."""
+    seen: list[Any] = []
+
+    def watches(request: Request) -> str:
+        seen.append(request.images[0])
+        return says(request)
+
+    plain = SETTINGS.model_copy(update={"evidence": None})
+    run_exam(MockEngine(watches), samples[:2], GRAMMAR, plain, tmp_path / "exam", read_region=SlideRegions())
+    shown, blank = seen[0], seen[2]
+    assert shown.features[:, 0].sum() == 4 and not blank.features.any()
+    np.testing.assert_array_equal(shown.centres_um, blank.centres_um)
+
+
+def test_a_bag_is_never_shrunk(samples: list[Sample]) -> None:
+    from eosin.models.pictures import fit
+
+    bag = SlideRegions().bag(samples[0].images[0])  # type: ignore[arg-type]
+    assert fit(bag, 100) is bag
+    assert fit(Image.new("RGB", (200, 100)), 5000).size == (100, 50)

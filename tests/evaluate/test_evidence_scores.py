@@ -21,7 +21,7 @@ from eosin.evaluate.evidence_run import answer_span
 from eosin.evaluate.evidence_tests import Asked
 
 REPLY = "<think>Glands are seen.</think>\n<answer>tumour glands</answer>"
-ALL = ("gradient", "features", "rollout")
+ALL = ("sensitivity", "features", "centred", "gradient", "rollout")
 
 
 def asked_of(bag: PatchBag, reply: str = REPLY) -> Asked:
@@ -105,17 +105,24 @@ def linear() -> tuple[ModelEvidence, PatchBag, np.ndarray]:
     return ModelEvidence(loaded, batch_size=2), bag, weights.numpy()  # type: ignore[arg-type]
 
 
-def test_gradient_times_input_of_a_linear_model(linear: tuple[ModelEvidence, PatchBag, np.ndarray]) -> None:
-    """p = e^z / (e^z + 4) with z = sum w . x_i, so that the score of patch i is (1 - p) w . x_i."""
+def test_scores_of_a_linear_model_in_closed_form(linear: tuple[ModelEvidence, PatchBag, np.ndarray]) -> None:
+    """p = e^z / (e^z + 4) with z = sum w . x_i: the slope in every patch is (1 - p) w."""
     evidence, bag, weights = linear
     asked = Asked(Request("a", ask("?"), (bag,)), "<answer>yes</answer>", (8, 11))
     z = float((bag.features @ weights).sum())
     p = np.exp(z) / (np.exp(z) + 4)
-    found = evidence.scores(asked, ["gradient", "features"])
+    found = evidence.scores(asked, ALL[:-1])
     assert found.logprob == pytest.approx(np.log(p), abs=1e-6)
     assert (found.num_tokens, found.num_slide_tokens) == (1, 6)
-    for name in ("gradient", "features"):
-        np.testing.assert_allclose(found.scores[name], (1 - p) * (bag.features @ weights), atol=1e-6)
+    centred = bag.features - bag.features.mean(axis=0)
+    expected = {
+        "gradient": (1 - p) * (bag.features @ weights),
+        "centred": (1 - p) * (centred @ weights),
+        "features": (1 - p) * (centred @ weights),
+        "sensitivity": (1 - p) * np.linalg.norm(centred * weights, axis=1),
+    }
+    for name, scores in expected.items():
+        np.testing.assert_allclose(found.scores[name], scores, atol=1e-6)
 
 
 def test_logprobs_of_bags_of_different_size(linear: tuple[ModelEvidence, PatchBag, np.ndarray]) -> None:
@@ -174,14 +181,15 @@ def test_gradient_is_the_slope_in_each_slide_token(reader: Any, asked: Asked) ->
 
 
 def test_features_is_the_slope_in_each_patch(asked: Asked) -> None:
+    """Moving one patch away from the mean of the slide changes log p by its score."""
     evidence = ModelEvidence(new_reader())
     scores = evidence.scores(asked, ["features"]).scores["features"]
-    step = 0.05
+    step, mean = 0.05, asked.bag.features.mean(axis=0)
     for row in range(4):
         found = []
         for sign in (1, -1):
             features = asked.bag.features.copy()
-            features[row] *= 1 + sign * step
+            features[row] += sign * step * (features[row] - mean)
             bag = PatchBag("b", features, asked.bag.centres_um, asked.bag.tile_um, asked.bag.mpp, asked.bag.encoder)
             found.append(evidence.logprobs([asked.with_bag(bag)])[0])
         assert (found[0] - found[1]) / (2 * step) == pytest.approx(scores[row], rel=0.05, abs=6e-5)
@@ -221,16 +229,16 @@ def test_scores_stand_with_their_patches_whatever_the_order(pooling: str) -> Non
     found = evidence.scores(asked, ALL)
     turned = rng.permutation(15)
     again = evidence.scores(asked.with_bag(asked.bag.take(turned)), ALL)
-    assert set(found.scores) == ({"features"} if pooling == "queries" else set(ALL))
+    assert set(found.scores) == ({"sensitivity", "features"} if pooling == "queries" else set(ALL))
     for name, scores in found.scores.items():
         assert scores.shape == (15,) and np.abs(scores).max() > 0
         np.testing.assert_allclose(again.scores[name], scores[turned], atol=1e-7)
     if pooling == "queries":
-        assert found.notes["gradient"] == MIXED
+        assert found.notes["gradient"] == found.notes["rollout"] == MIXED
         return
     assert found.notes["rollout"] == DECODER_ONLY
     if pooling == "topk":
-        assert (found.scores["gradient"] == 0).sum() == 10 and (found.scores["rollout"] > 0).sum() == 5
+        assert (found.scores["centred"] == 0).sum() == 10 and (found.scores["rollout"] > 0).sum() == 5
     if pooling == "kmeans":
         members = loaded.processor.shown(asked.bag).row_of  # type: ignore[attr-defined]
         for row in range(5):

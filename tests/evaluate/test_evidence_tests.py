@@ -48,7 +48,7 @@ class Decides:
 
     def scores(self, asked: Asked, methods: Sequence[str]) -> Attribution:
         right = asked.bag.features[:, 0].astype(float)
-        return Attribution({"gradient": right, "rollout": -right}, self.logprobs([asked])[0], 1, len(asked.bag))
+        return Attribution({"gradient": right, "rollout": -right}, self.logprobs([asked])[0], 2, len(asked.bag))
 
     def logprobs(self, asked: Sequence[Asked]) -> list[float]:
         return [-0.1 if a.bag.features.any() else -5.0 for a in asked]
@@ -63,7 +63,8 @@ def test_one_patch_decides() -> None:
     assert row["gradient"] == [-5.0, -5.0]
     assert row["rollout"] == [-0.1, -0.1]
     np.testing.assert_allclose(falls(row, "gradient", probability=False), [4.9, 4.9])
-    np.testing.assert_allclose(falls(row, "gradient", probability=True), math.exp(-0.1) - math.exp(-5))
+    assert row["num_tokens"] == 2  # so that a token's probability was e^-0.05 and becomes e^-2.5
+    np.testing.assert_allclose(falls(row, "gradient", probability=True), math.exp(-0.05) - math.exp(-2.5))
     # At random, the patch is among k of 10 with probability k / 10.
     lost = (np.array(row["random"]) == -5).mean(axis=1)
     assert lost == pytest.approx([0.1, 0.5], abs=0.16)
@@ -135,7 +136,7 @@ def test_summary_of_pointing_is_a_ratio_of_sums() -> None:
 
 
 def test_summary_of_deletion_compares_with_random_on_the_same_items() -> None:
-    shared = {"full": -1.0, "num_removed": [1, 2], "random": [[-1.0, -1.5], [-1.5, -2.0]]}
+    shared = {"full": -1.0, "num_tokens": 1, "num_removed": [1, 2], "random": [[-1.0, -1.5], [-1.5, -2.0]]}
     rows = [{"group": f"case:{i}", "deletion": {**shared, "gradient": [-2.0 - i, -2.0 - i]}} for i in range(12)]
     found = deletion_summary(rows, [0.1, 0.2], 500, 0)
     own = found["gradient"]["logprob"]

@@ -109,6 +109,18 @@ def test_a_qualifier_forbids_a_merge(tmp_path: Path) -> None:
     assert made.graph.sources[1].counts["cross-references with a qualifier"] == 1
 
 
+def test_a_syndrome_is_not_the_tumor_that_it_brings(tmp_path: Path) -> None:
+    """A reference in the real files ties Cowden syndrome to the gangliocytoma; a plural is the same word."""
+    made = built(
+        tmp_path, "id  label  synonyms  type  xrefs\nDOID:1  Cowden syndrome 1    diagnosis  NCI:C1\n"
+        "DOID:2  myelodysplastic syndrome    diagnosis  NCI:C2\n",
+        "id  label  synonyms  type  xrefs\nONCOTREE:L  Dysplastic Gangliocytoma    diagnosis  NCI:C1\n"
+        "ONCOTREE:M  Myelodysplastic Syndromes    diagnosis  NCI:C2\n",
+    )  # fmt: skip
+    assert {(c, m) for c, m, _ in merges(made)} == {("DOID:2", "ONCOTREE:M")}
+    assert [(r.predicate, r.subject) for r in made.graph.relations("DOID:1", "in")] == [("close_match", "ONCOTREE:L")]
+
+
 def test_an_organ_and_a_diagnosis_never_merge(tmp_path: Path) -> None:
     made = built(tmp_path, "id  label  type  xrefs\nUBERON:1  lung  organ  NCI:C1\n",
                  "id  label  type  xrefs\nDOID:1  lung  diagnosis  NCI:C1\n")  # fmt: skip

@@ -129,3 +129,20 @@ def test_a_series_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert write_slides([job(tmp_path, 0), job(tmp_path, 5)], workers=1, report=lambda *t: told.append(t)) == 1
     assert (tmp_path / "0.tiff").stat().st_mtime_ns == before and told == [(2, 2)]
     assert json.loads((tmp_path / "5.geojson").read_text())["diagnosis"] == "leiomyoma"
+
+
+def test_findings_that_need_not_be_there_can_be_left_out() -> None:
+    window = Window(0.0, 0.0, 300, 300, 1.0)
+    away = frozenset({"mitoses", "necrosis", "cribriform glands"})
+    bare = build_scene(CARCINOMA, window, np.random.default_rng(3), extras=False, without=away)
+    assert not any(bare.findings[name].present for name in away) and bare.findings["irregular glands"].present
+    assert scene_of(CARCINOMA).findings["mitoses"].present
+    colitis = build_scene(COLITIS, window, np.random.default_rng(3), extras=False, without=frozenset({"crypt abscess"}))
+    assert not colitis.findings["crypt abscess"].present and colitis.findings["dense inflammation"].present
+
+
+def test_cases_differ_in_the_findings_they_may_show() -> None:
+    plans = [SlidePlan.of(make_case(0, n), 1000.0, (), 80.0, 0.5) for n in range(60)]
+    shares = [np.mean(["mitoses" in p.without for p in plans]), np.mean(["necrosis" in p.without for p in plans])]
+    assert all(0.3 < s < 0.7 for s in shares) and len({p.without for p in plans}) > 8
+    assert not SlidePlan.of(make_case(0, 2), 1000.0, (), 80.0).without

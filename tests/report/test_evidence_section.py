@@ -26,8 +26,8 @@ def _method(fall: float) -> dict[str, Any]:
 
 
 EVIDENCE: dict[str, Any] = {
-    "n": 20, "num_without_slide": 3, "num_skipped": 2, "skipped": {"the reply states no answer": 2}, "answer": "own",
-    "methods": ["gradient"], "notes": {"rollout": "decoder only"}, "num_random": 4,
+    "n": 20, "num_without_slide": 3, "num_skipped": 2, "skipped": {"the reply states no answer": 2}, "of": "reply",
+    "answer": "own", "methods": ["gradient"], "notes": {"rollout": "decoder only"}, "num_random": 4,
     "deletion": {"n": 20, "fractions": [0.05, 0.2], "gradient": _method(1.75), "random": _method(0.25)},
     "pointing": {"n": 15, "gradient": {
         "n": 15, "expected": 0.12,
@@ -78,7 +78,7 @@ def test_a_run_without_evidence_has_no_such_section(whole: Path, tmp_path: Path)
 
 def test_lines_for_the_terminal() -> None:
     lines = evidence_lines(EVIDENCE)
-    assert lines[0].startswith("Evidence for the model's own answer on 20 items; 4 random draws")
+    assert lines[0].startswith("Evidence for the model's own reply on 20 items; 4 random draws")
     assert any("ratio 3.42" in x and "expected" in x for x in lines)
     assert any("minus random +1.50" in x for x in lines)
     assert evidence_lines({}) == []

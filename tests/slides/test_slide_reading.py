@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 from eosin.core.units import BoxLevel0, BoxMicrons
 from eosin.slides.backends.base import SlideError
 from eosin.slides.backends.openslide_backend import OpenSlideBackend
+from eosin.slides.levels import check_levels
 from eosin.slides.slide import Slide, open_slide
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")
@@ -246,3 +247,20 @@ def test_dicom_through_both_readers(shared_data: Path) -> None:
     with open_slide(path) as a, open_slide(path, reader="wsidicom") as b:
         assert (a.size_px, a.mpp) == (b.size_px, pytest.approx(b.mpp))
         assert np.array_equal(a.read(box(100, 100, 500, 400)), b.read(box(100, 100, 500, 400)))
+
+
+def test_far_levels_of_fine_detail_agree(tmp_path: Path) -> None:
+    """A level sixteen times coarser cannot show what the finest shows; that is no disagreement. Another picture is."""
+    rng = np.random.default_rng(0)
+    fine = np.repeat(np.repeat(rng.choice([100, 220], (300, 400)).astype(np.uint8), 6, axis=0), 6, axis=1)
+    pixels = np.stack([fine] * 3, axis=-1)
+    good = write_tiff(tmp_path / "good.tiff", pixels, levels=5, jpeg=False)
+    other = write_tiff(
+        tmp_path / "other.tiff", pixels, levels=5, jpeg=False,
+        level_pixels={4: np.full((113, 150, 3), 230, np.uint8)},
+    )  # fmt: skip
+    with open_slide(good) as slide:
+        assert slide.level_downsamples[4] == 16.0
+        check_levels(slide, [0, 4])
+    with open_slide(other) as slide, pytest.raises(SlideError, match="levels disagree in content"):
+        check_levels(slide, [0, 4])

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from make_slides import picture, write_tiff
 from PIL import Image
 
 from eosin.core.errors import EosinError
 from eosin.core.units import BoxLevel0
 from eosin.slides.backends.base import SlideError
 from eosin.slides.slide import open_slide
-from tests.slides.make_slides import picture, write_tiff
 
 zarr = pytest.importorskip("zarr")
 

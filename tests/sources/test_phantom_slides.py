@@ -12,7 +12,7 @@ from eosin.chain.data import grounded
 from eosin.core.data_settings import PhantomSlidesData
 from eosin.core.errors import EosinError
 from eosin.core.recipe import Recipe
-from eosin.core.sample import SlideBag
+from eosin.core.sample import Sample, SlideBag
 from eosin.curate import clean
 from eosin.slides.bags import read_bag
 from eosin.slides.encoder_records import EncoderRecord
@@ -36,21 +36,27 @@ def collection(folder: Path) -> Collection:
     return read_phantom_slides(SETTINGS, 0, folder)
 
 
+def shown(sample: Sample) -> SlideBag:
+    [ref] = sample.images
+    assert isinstance(ref, SlideBag)
+    return ref
+
+
 def test_every_slide_becomes_a_bag(collection: Collection, folder: Path) -> None:
     assert not collection.dropped
     cases = {s.origin.case for s in collection.kept}
     assert len(cases) == 7 and collection.card.num_groups == {"train": 6, "test": 1}
     for sample in collection.kept:
-        [ref] = sample.images
-        assert isinstance(ref, SlideBag) and ref.encoder == "colour-texture" and Path(str(ref.slide)).exists()
+        ref = shown(sample)
+        assert ref.encoder == "colour-texture" and Path(str(ref.slide)).exists()
         assert sample.extra["phantom"] is True and Path(sample.extra["truth"]).exists()
-    bag = read_bag(collection.kept[0].images[0])
+    bag = read_bag(shown(collection.kept[0]))
     assert bag.tile_um == 64.0 and bag.mpp == 1.0 and bag.dimension == 112 and 10 <= len(bag) <= 64
     assert (bag.centres_um > 0).all() and (bag.centres_um < 512).all()
 
 
 def test_the_feature_file_says_what_its_tiles_were(collection: Collection) -> None:
-    ref = collection.kept[0].images[0]
+    ref = shown(collection.kept[0])
     record = EncoderRecord.model_validate_json(outline(Path(ref.path)).attributes["encoder_record"])
     assert record.tile_px == 64 and record == tile_encoder(SETTINGS)[0]
 
@@ -112,13 +118,25 @@ def test_a_lesion_can_be_told_from_its_surroundings(collection: Collection) -> N
         truth = json.loads(Path(sample.extra["truth"]).read_text())
         if sample.extra["question"] != "diagnosis" or not truth["lesions"]:
             continue
-        bag = read_bag(sample.images[0])
+        bag = read_bag(shown(sample))
         spread = bag.features.std(axis=0) + 1e-6
         far = np.abs((bag.features - np.median(bag.features, axis=0)) / spread).mean(axis=1)
         places = np.array([[x["x_um"], x["y_um"]] for x in truth["lesions"]])
         inside = (np.hypot(*(bag.centres_um[:, None] - places[None]).transpose(2, 0, 1)) < 50).any(axis=1)
         ratios.append(far[inside].mean() / far[~inside].mean())
     assert np.median(ratios) > 1.2
+
+
+def test_a_folder_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    from eosin.sources.phantom_slides import _claim
+
+    _claim(tmp_path, SETTINGS, 0)
+    mark = tmp_path / "slides.json"
+    old = {k: v for k, v in json.loads(mark.read_text()).items() if k != "finding_share"}
+    mark.write_text(json.dumps(old))
+    _claim(tmp_path, SETTINGS, 0)
+    with pytest.raises(EosinError, match="finding_share"):
+        _claim(tmp_path, SETTINGS.model_copy(update={"finding_share": 0.5}), 0)
 
 
 def test_an_encoder_keeps_its_own_tiles() -> None:

@@ -24,12 +24,13 @@ from eosin.sources.slide_instructions import cut_options
 PLACE = h5.Place(tile_px=256, side_level0=512.0, mpp=0.5, level0_mpp=0.25)
 
 
-def trident(root: Path, name: str, seed: int = 0) -> Path:
+def trident(root: Path, name: str, seed: int = 0, encoder: str | None = "uni") -> Path:
+    """A file in TRIDENT's layout; without `encoder` its folder alone tells what it is of, as in TRIDENT's own files."""
     rng = np.random.default_rng(seed)
     file = h5.features_file(h5.coords_folder(root, 0.5, 256, 0), "uni_v1", name)
     coords = np.array([[0, 0], [512, 0], [0, 512]])
     features = rng.normal(size=(3, 8)).astype(np.float32)
-    h5.write_bag(file, h5.FeatureBag(name, features, coords, PLACE), encoder_name="uni")
+    h5.write_bag(file, h5.FeatureBag(name, features, coords, PLACE), encoder_name=encoder)
     h5.write_patches(h5.patches_file(file.parent.parent, name), coords, PLACE, name)
     return file
 
@@ -176,7 +177,8 @@ def test_reports_of_a_table_can_be_grounded(tmp_path: Path) -> None:
     for i in range(3):
         trident(tmp_path, f"s{i}", i)
     rows = ["s0,adenocarcinoma,p1,,Irregular glands with desmoplastic stroma and necrosis.",
-            "s1,tubular adenoma,p2,,Crowded glands with stratified nuclei.", "s2,leiomyoma,p3,,Nothing to see."]  # fmt: skip
+            "s1,tubular adenoma,p2,,Crowded glands with stratified nuclei.",
+            "s2,leiomyoma,p3,,Nothing to see."]  # fmt: skip
     manifest = table(tmp_path, rows)
     settings = SlidesData(root=str(tmp_path), manifest=manifest, report_column="text", reasoning="grounded")
     made, steps = grounded(read_slides(settings), settings, 0)
@@ -193,6 +195,15 @@ def test_clam_files_are_found_and_told_why_they_do_not_do(tmp_path: Path) -> Non
     assert sieve.reasons() == {"scale of the patches not known": 2}
     known = read(tmp_path, "slides.csv", patch_mpp=0.5, tile_um=128.0)
     assert validate(known.kept).reasons() == {"patches without coordinates": 2}  # CLAM states no µm of level 0
+
+
+def test_the_name_of_trident_folders_is_understood(tmp_path: Path) -> None:
+    trident(tmp_path, NAME, encoder=None)
+    rows = [talk(NAME, "What?", "x", id=1)]
+    found = read(tmp_path, write(tmp_path, "a.json", rows), encoder="uni")
+    assert not validate(found.kept).dropped and read_bag(found.kept[0].images[0]).encoder == "uni"
+    other = read(tmp_path, "a.json", encoder="conch")
+    assert validate(other.kept).reasons() == {"these features are of another encoder": 1}
 
 
 def test_slides_and_names(tmp_path: Path) -> None:
@@ -213,6 +224,13 @@ def test_a_slide_with_two_feature_files_is_not_guessed(tmp_path: Path) -> None:
     found = read(tmp_path, write(tmp_path, "a.json", rows))
     assert [s.id for s in found.kept] == ["theirs/2"]
     assert found.samples.reasons() == {"several feature files of this slide": 1}
+
+
+def test_settings_of_tables_are_not_ignored(tmp_path: Path) -> None:
+    trident(tmp_path, NAME)
+    manifest = write(tmp_path, "a.json", [talk(NAME, "What?", "x", id=1)])
+    with pytest.raises(EosinError, match="data.hold_out is for a table"):
+        read(tmp_path, manifest, hold_out={"slide": ["x"]})
 
 
 def test_nothing_there_is_said_at_once(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class SlideOptions:
         tile_um, tile_mpp: side of a patch in µm, and µm per pixel of its pixels.
         slide_mpp: µm per pixel of level 0, where the slide does not say.
         methods: of the evidence (`EvidenceSettings.methods`); the first one is drawn.
+        of: whether the whole reply is attributed, or its answer alone, given the reasoning.
     """
 
     out: Path | None = None
@@ -72,7 +73,8 @@ class SlideOptions:
     tile_um: float | None = None
     tile_mpp: float | None = None
     slide_mpp: float | None = None
-    methods: tuple[str, ...] = ("gradient", "rollout")
+    methods: tuple[str, ...] = ("sensitivity", "centred", "rollout")
+    of: Literal["reply", "answer"] = "reply"
 
 
 def kind_of(path: Path) -> Kind:

@@ -62,14 +62,14 @@ def ask_slide(
     from eosin.slides.bags import read_bag
 
     with _cache(options) as cache:
-        ref = SlideBag(path=str(path))
+        ref = SlideBag(path=str(path), mpp=options.tile_mpp, tile_um=options.tile_um)
         if kind == "slide":
             plan = encoder_plan(loaded, checkpoint, options)
             ref = SlideBag(path=str(features_of(path, plan, cache, options, console)), slide=str(path))
         bag = read_bag(ref)
         _say(console, f"{len(bag)} patches of {bag.tile_um:g} µm; asking")
         result, request, grammar = reply_to(loaded, checkpoint, question, ref, bag)
-        asked = _asked(request, str(result["reply"]), grammar)
+        asked = _asked(request, str(result["reply"]), grammar, options.of)
         result["slide"] = _about(loaded, bag, path)
         if asked is None:
             result["evidence"] = {"reason": "the reply is empty"}
@@ -77,7 +77,7 @@ def ask_slide(
         else:
             _say(console, "looking for what the answer depends on")
             attribution = _attribute(loaded, asked, options)
-            result["evidence"] = _evidence(asked, attribution, bool(result["blocks"]))
+            result["evidence"] = _evidence(asked, attribution)
             result["slide"]["num_tokens"] = attribution.num_slide_tokens
         if options.out is not None:
             result["files"] = _write(result, asked, attribution, ref, checkpoint, question, options.out)
@@ -188,9 +188,9 @@ def features_of(path: Path, plan: EncoderPlan, cache: Path, options: SlideOption
 # ---- evidence ------------------------------------------------------------------------------------------------------
 
 
-def _asked(request: Any, reply: str, grammar: Any) -> Asked | None:
-    """The answer whose evidence is sought; of a reply that breaks its form, the whole of it."""
-    span = answer_span(reply, grammar)
+def _asked(request: Any, reply: str, grammar: Any, of: str) -> Asked | None:
+    """The part of the reply whose evidence is sought; of a reply that breaks its form, the whole of it."""
+    span = answer_span(reply, grammar) if of == "answer" else None
     if span is None and reply:
         span = 0, len(reply)
     return None if span is None else Asked(request, reply, span)
@@ -201,14 +201,15 @@ def _attribute(loaded: Loaded, asked: Asked, options: SlideOptions) -> Attributi
 
     attributor = ModelEvidence(loaded)
     found = attributor.scores(asked, options.methods)
-    return found if found.scores else attributor.scores(asked, ["features"])
+    return found if found.scores else attributor.scores(asked, ["sensitivity"])
 
 
-def _evidence(asked: Asked, attribution: Attribution, is_answer: bool) -> dict[str, Any]:
+def _evidence(asked: Asked, attribution: Attribution) -> dict[str, Any]:
     method = next(iter(attribution.scores))
+    text = asked.reply[slice(*asked.span)]
     return {
-        "of": "answer" if is_answer else "whole reply, which does not follow its form",
-        "text": asked.reply[slice(*asked.span)],
+        "of": "reply" if len(text) == len(asked.reply) else "answer",
+        "text": text,
         "logprob": attribution.logprob,
         "method": method,
         "notes": dict(attribution.notes),
@@ -245,7 +246,7 @@ def _write(
         picture = None
         if asked is not None and attribution is not None:
             ground = maps.background(asked.bag, ref)
-            title = f"{asked.bag.name}: {asked.reply[slice(*asked.span)]} ({result['evidence']['method']})"
+            title = f"{asked.bag.name}: {_short(result)} ({result['evidence']['method']})"
             names |= maps.write_map(writer.dir, NAME, asked.bag, attribution.scores, ground, title)
             picture = writer.dir / names["picture"]
         pictures = _top_pictures(result["evidence"].get("top", []), ref, result["slide"])
@@ -254,6 +255,11 @@ def _write(
         write_evidence_page(writer.dir / "index.html", told, picture, pictures, "geojson" in names)
         writer.counts = {"patches": int(result["slide"]["num_patches"])}
     return {kind: str(out / name) for kind, name in names.items()}
+
+
+def _short(result: dict[str, Any]) -> str:
+    """The answer, for the title of a map."""
+    return str(result["answer_text"] or result["blocks"].get("answer") or result["reply"])
 
 
 def _top_pictures(top: list[dict[str, Any]], ref: SlideBag, about: dict[str, Any]) -> list[Image.Image | None]:

@@ -42,20 +42,32 @@ def _slide_reader(
 
     from eosin.models.slide_build import build_slide_reader
 
-    first = next(_bags(train, read_region), None)
-    if first is None:
+    bags = list(_bags(train, read_region))
+    if not bags:
         raise EosinError(
             "A slide reader needs slides.", expected="training samples with patch features", where="model.kind",
             next_step="data: {source: slides, ...} or {source: phantom-slides}",
         )  # fmt: skip
-    model, processor = build_slide_reader(corpus, settings, seed, dimension=first.dimension, encoder=first.encoder)
-    mean, std = scale_of(_bags(train, read_region))
+    settings = settings.model_copy(update=_patch_size(settings, bags))
+    model, processor = build_slide_reader(corpus, settings, seed, dimension=bags[0].dimension, encoder=bags[0].encoder)
+    mean, std = scale_of(bags)
     model.model.slide_tower.set_scale(torch.from_numpy(mean), torch.from_numpy(std))
     return model, processor
 
 
+def _patch_size(settings: SlideModel, bags: Sequence[PatchBag]) -> dict[str, float]:
+    """Side and scale of the patches, where the recipe leaves them open and all slides agree: the model then knows how
+    a slide must be cut for it."""
+    found = {}
+    for name in ("tile_um", "mpp"):
+        values = {round(getattr(bag, name), 3) for bag in bags}
+        if getattr(settings, name) is None and len(values) == 1:
+            found[name] = values.pop()
+    return found
+
+
 def _bags(samples: Sequence[Sample], read_region: RegionReader) -> Iterator[PatchBag]:
-    """The bags of the first slides that can be read; samples were checked before."""
+    """The bags of some slides, of `MAX_SCALE_BAGS` at most; samples were checked before."""
     seen: set[str] = set()
     for ref in (r for s in samples for r in s.images if isinstance(r, SlideBag)):
         if ref.path in seen or len(seen) >= MAX_SCALE_BAGS:

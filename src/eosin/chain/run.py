@@ -196,6 +196,7 @@ class Run:
         todo = {n: s for n, s in self.recipe.exams.items() if not store.exists(self.at.exam(stage, n))}
         if not todo:
             return
+        from eosin.chain.exam import evidence_of
         from eosin.engines.transformers_engine import TransformersEngine
         from eosin.evaluate.exam import run_exam
         from eosin.models.vision_cache import keep_vision
@@ -215,6 +216,7 @@ class Run:
                     parents=self.parents(stage),
                     instruction=self.recipe.prompt.instruction,
                     read_region=self.read_region,
+                    evidence=evidence_of(loaded, settings),
                 )
                 console.print(f"{stage}: {in_words(result)}")
 

@@ -42,8 +42,11 @@ def ask(
         float | None, typer.Option("--tile-mpp", help="µm per pixel of a patch. Default: the checkpoint's.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="Evidence: gradient, features or rollout; the first of several is drawn.")
-    ] = "gradient,rollout",
+        str, typer.Option(help="Evidence: sensitivity, features, centred, gradient, rollout. The first is drawn.")
+    ] = "sensitivity,centred,rollout",
+    answer_only: Annotated[
+        bool, typer.Option("--answer-only", help="Evidence of the answer given the reasoning, not of the whole reply.")
+    ] = False,
 ) -> None:
     """Ask a model about an image or a whole slide. Prints its reasoning and its answer, and for a slide where it
     looked. Research use only, not for diagnosis.
@@ -57,7 +60,9 @@ def ask(
 
     methods = tuple(m.strip() for m in method.split(",") if m.strip())
     slide_mpp = mpp if box is None else None
-    options = SlideOptions(out, cache, encoder, weights, tile_um, tile_mpp, slide_mpp, methods)
+    options = SlideOptions(
+        out, cache, encoder, weights, tile_um, tile_mpp, slide_mpp, methods, "answer" if answer_only else "reply"
+    )
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     asked = question_of(question, choices or [], max_new_tokens)
     result = ask_checkpoint(checkpoint, _what(image, box, mpp), asked, options, progress)

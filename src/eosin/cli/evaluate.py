@@ -59,5 +59,5 @@ def evaluate(
         if baseline["n"]:
             console.print(f"baseline {name:<15} accuracy {baseline['accuracy']:.3f}  n {baseline['n']}")
     for line in evidence_lines(exam["evidence"] or {}):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"written to {result['path']}", soft_wrap=True)

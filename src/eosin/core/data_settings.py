@@ -56,6 +56,8 @@ class PhantomSlidesData(_Settings):
         lesion_um: usual radius of a lesion. Small lesions leave little trace in the mean of all patches.
         page_px: side of the page of normal mucosa that is laid over a slide in mirrored copies.
         artefact_share: share of the slides that are spoilt by pen, tears, fat, bubbles, dust or a faint stain.
+        finding_share: share of the cases that may show one of the findings that a diagnosis need not show (mitoses,
+            necrosis, cribriform glands, crypt abscess), each drawn for itself. 1: all of them, where there is room.
         questions: kinds of questions about each slide of the train split.
         exam_questions: the same for valid and test.
         visible_only: drop cases whose lesions all lie under ink or in a tear.
@@ -76,6 +78,7 @@ class PhantomSlidesData(_Settings):
     lesion_um: float = Field(default=170.0, ge=20)
     page_px: int = Field(default=1024, ge=256, le=4096)
     artefact_share: float = Field(default=0.0, ge=0, le=1)
+    finding_share: float = Field(default=1.0, ge=0, le=1)
     questions: list[QuestionKind] = Field(default=["diagnosis"], min_length=1)
     exam_questions: list[QuestionKind] = Field(default=["diagnosis"], min_length=1)
     visible_only: bool = True

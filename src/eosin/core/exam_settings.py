@@ -8,15 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 ProbeName = Literal["blank", "swapped", "question_only", "options_shuffled"]
 PROBE_NAMES: tuple[str, ...] = get_args(ProbeName)
-EvidenceMethod = Literal["gradient", "features", "rollout"]
+EvidenceMethod = Literal["sensitivity", "features", "centred", "gradient", "rollout"]
 
 
 class EvidenceSettings(BaseModel):
     """Whether the patches that a model's scores point to are those that its answer depends on (docs/evidence.md).
 
     Attributes:
-        methods: gradient (gradient x input on the slide tokens), features (the same on the patch features, through
-            the slide tower), rollout (attention rollout). Random scores are always measured beside them.
+        methods: sensitivity (length of gradient x centred input on the patch features, through the slide tower),
+            features (its sum, signed), centred (the same sum on the slide tokens), gradient (gradient x input on the
+            slide tokens), rollout (attention rollout). The first is drawn. Random scores always stand beside them.
+        of: what is attributed: the whole reply (findings, reasoning and answer), or its answer alone, given the
+            reasoning, from which a model that reasons mostly copies it.
         answer: the model's own answer, or the gold one put in its place.
         num_samples: items measured, a seeded class-balanced subset of those with a slide; None: every one.
         fractions: shares of the patches that are removed.
@@ -27,11 +30,12 @@ class EvidenceSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    methods: list[EvidenceMethod] = Field(default=["gradient", "rollout"], min_length=1)
+    methods: list[EvidenceMethod] = Field(default=["sensitivity", "centred", "gradient", "rollout"], min_length=1)
+    of: Literal["reply", "answer"] = "reply"
     answer: Literal["own", "gold"] = "own"
     num_samples: int | None = Field(default=24, ge=1)
     fractions: list[float] = Field(default=[0.05, 0.1, 0.2, 0.4], min_length=1)
-    num_random: int = Field(default=4, ge=1)
+    num_random: int = Field(default=3, ge=1)
     num_maps: int = Field(default=6, ge=0)
     batch_size: int = Field(default=4, ge=1)
 

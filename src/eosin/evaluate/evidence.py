@@ -1,13 +1,15 @@
-"""Which patches an answer depends on: a score per patch from a loaded model (docs/evidence.md).
+"""Which patches a reply depends on: a score per patch from a loaded model (docs/evidence.md).
 
-What is attributed is log p of the answer: the sum over the tokens of the answer block's text, given the prompt and all
-that stands before it in the reply, the model's own findings and reasoning included. The reasoning is therefore not
-attributed: it is context, and what it took from the slide already reaches the answer through it too.
+What is attributed is log p of a part of the reply (`Asked.span`: all of it, or the answer block's text): the sum over
+its tokens, given the prompt and all that stands before it in the reply. Of the answer alone the reasoning is context:
+a model that copies its answer from there has next to no slope left in the slide.
 
 - gradient: gradient x input on the slide tokens that enter the decoder, summed over the width of a token.
-- features: the same on the patch features, through the slide tower.
+- centred: the same with the mean of the slide's tokens taken from each. What all patches share says nothing of one.
+- features: gradient x (features - their mean over the slide), summed, through the slide tower.
+- sensitivity: the length of that product instead of its sum: how much, not in which direction.
 - rollout: attention rollout (Abnar and Zuidema 2020, arXiv:2005.00928, eq. 1) from the positions that predict the
-  answer down to the slide tokens: v <- v (A + I) / 2 a layer, A averaged over heads. Only the vector v is kept; rows
+  part down to the slide tokens: v <- v (A + I) / 2 a layer, A averaged over heads. Only the vector v is kept; rows
   of A are made again from queries and keys, some at a time, so that no (T, T) matrix exists.
 
 Torch is imported inside functions: exams that measure no evidence do without it.
@@ -18,13 +20,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eosin.core.bags import F64
 from eosin.core.errors import EosinError
+from eosin.core.exam_settings import EvidenceMethod
 from eosin.evaluate.evidence_tests import Asked, Attribution
 
 if TYPE_CHECKING:
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
     from eosin.models.load import Loaded
 
 DECODER_ONLY = "through the decoder's layers only; the slide tower's attention is not followed"
-MIXED = "every slide token draws on all patches (learned queries): ask for the method features"
+MIXED = "every slide token draws on all patches (learned queries): ask for sensitivity or features"
+METHODS = get_args(EvidenceMethod)
+ON_TOKENS, ON_FEATURES = ("gradient", "centred"), ("features", "sensitivity")
 _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
 
@@ -48,6 +53,29 @@ class _Encoded:
     inputs: dict[str, Any]
     ids: Tensor
     answers: list[list[int]]
+
+
+@dataclass(frozen=True)
+class _Slopes:
+    """log p and its slopes: (inputs, gradients) of the slide tokens (T, W), and of the rows of features (R, D)."""
+
+    logprob: float
+    tokens: tuple[Tensor, Tensor]
+    features: tuple[Tensor, Tensor] | None
+
+    def on_tokens(self, rows_T: NDArray[np.int64], *, centred: bool) -> F64:
+        """Gradient x input of each token (T,); the mean is that of the tokens that stand for patches."""
+        inputs, slopes = self.tokens
+        if centred:
+            inputs = inputs - inputs[(rows_T >= 0).tolist()].mean(0)
+        return np.asarray((inputs * slopes).sum(-1).cpu().numpy())
+
+    def on_features(self, *, signed: bool) -> F64:
+        """Sum, or length, of gradient x centred features of each row (R,)."""
+        assert self.features is not None
+        inputs, slopes = self.features
+        product = (inputs - inputs.mean(0)) * slopes
+        return np.asarray((product.sum(-1) if signed else product.norm(dim=-1)).cpu().numpy())
 
 
 class ModelEvidence:
@@ -82,31 +110,32 @@ class ModelEvidence:
         Raises:
             EosinError: no such method; the model's decoder was not found; slide tokens that do not fit the bag.
         """
+        strange = sorted(set(methods) - set(METHODS))
+        if strange:
+            raise EosinError("No such method.", expected=", ".join(METHODS), found=", ".join(strange))
         found: dict[str, F64] = {}
         notes: dict[str, str] = {}
-        strange = sorted(set(methods) - {"gradient", "features", "rollout"})
-        if strange:
-            raise EosinError("No such method.", expected="gradient, features, rollout", found=", ".join(strange))
         with _resting(self._model):
             encoded = self._encode([asked])
-            tokens = self._slide_tokens(encoded, asked)
+            places = self._slide_tokens(encoded, asked)
             with _rows_of_tokens(self._model) as rows:
-                logprob, by_token, by_feature = self._gradients(encoded, asked, "features" in methods)
-            row_of_token = rows[0] if rows else None  # the slide is the first bag
-            if row_of_token is not None and (row_of_token < 0).all():
-                notes |= dict.fromkeys({"gradient", "rollout"} & set(methods), MIXED)
-                methods = [m for m in methods if m == "features"]
-            if "gradient" in methods:
-                found["gradient"] = self._spread(asked, by_token[tokens].double().cpu().numpy(), row_of_token)
-            if by_feature is not None:
-                found["features"] = by_feature
-            if "rollout" in methods:
-                reason = self._no_rollout()
-                if reason is None:
-                    flow = self._rollout(encoded)[tokens].double().cpu().numpy()
-                    found["rollout"] = self._spread(asked, flow, row_of_token)
-                notes["rollout"] = reason or DECODER_ONLY
-        return Attribution(found, logprob, len(encoded.answers[0]), len(tokens), notes)
+                slopes = self._gradients(encoded, asked, places, with_features=bool(set(methods) & set(ON_FEATURES)))
+            rows_T = self._rows_of(asked, len(places), rows[0] if rows else None)
+            if (rows_T < 0).all():
+                notes |= dict.fromkeys({*ON_TOKENS, "rollout"} & set(methods), MIXED)
+                methods = [m for m in methods if m in ON_FEATURES]
+            for name in methods:
+                if name == "rollout" and (reason := self._no_rollout()) is not None:
+                    notes[name] = reason
+                elif name == "rollout":
+                    notes[name] = DECODER_ONLY
+                    found[name] = self._spread(asked, self._rollout(encoded)[places].double().cpu().numpy(), rows_T)
+                elif name in ON_TOKENS:
+                    found[name] = self._spread(asked, slopes.on_tokens(rows_T, centred=name == "centred"), rows_T)
+                else:
+                    values = slopes.on_features(signed=name == "features")
+                    found[name] = self._spread(asked, values, np.arange(len(values)))
+        return Attribution(found, slopes.logprob, len(encoded.answers[0]), len(places), notes)
 
     # ---- prompts and replies as tokens -----------------------------------------------------------------------------
 
@@ -175,8 +204,8 @@ class ModelEvidence:
 
     # ---- attribution -----------------------------------------------------------------------------------------------
 
-    def _gradients(self, encoded: _Encoded, asked: Asked, with_features: bool) -> tuple[float, Tensor, F64 | None]:
-        """log p, gradient x input of every token that enters the decoder (T,), and of every patch's features (N,)."""
+    def _gradients(self, encoded: _Encoded, asked: Asked, places: list[int], *, with_features: bool) -> _Slopes:
+        """log p and its slopes in the slide tokens and, through the tower, in the patch features."""
         import torch
 
         kept: dict[str, Tensor] = {}
@@ -193,14 +222,14 @@ class ModelEvidence:
             logprob = self._answer_logprobs(_Encoded(inputs, encoded.ids, encoded.answers))[0]
             sources = [kept["embeds"], *([inputs["pixel_values"]] if with_features else [])]
             slopes = torch.autograd.grad(logprob, sources)
-        by_token = (slopes[0] * kept["embeds"].detach()).double().sum(-1)[0]
-        by_feature = None
+        tokens = kept["embeds"].detach()[0, places].double(), slopes[0][0, places].double()
+        features = None
         if with_features:
-            first = int(encoded.inputs["image_grid_thw"][: asked.place].prod(-1).sum())
-            rows = slice(first, first + int(encoded.inputs["image_grid_thw"][asked.place].prod()))
-            product = (slopes[1] * inputs["pixel_values"].detach())[rows, : asked.bag.dimension].double().sum(-1)
-            by_feature = self._spread(asked, product.cpu().numpy(), np.arange(len(product)))
-        return float(logprob.detach()), by_token, by_feature
+            grid = encoded.inputs["image_grid_thw"]
+            first = int(grid[: asked.place].prod(-1).sum())
+            part = slice(first, first + int(grid[asked.place].prod())), slice(0, asked.bag.dimension)
+            features = inputs["pixel_values"].detach()[part].double(), slopes[1][part].double()
+        return _Slopes(float(logprob.detach()), tokens, features)
 
     def _no_rollout(self) -> str | None:
         from eosin.models import shared_prefix
@@ -255,24 +284,25 @@ class ModelEvidence:
         shown = getattr(self._processor, "shown", None)
         return np.arange(len(asked.bag)) if shown is None else np.asarray(shown(asked.bag).row_of)
 
-    def _spread(self, asked: Asked, values: F64, row_of_token: NDArray[np.int64] | None) -> F64:
-        """Scores of tokens as scores of patches (N,): patches that became one token share its score evenly, those in
-        no token have 0.
-
-        Args:
-            values: (T,). row_of_token: (T,) or None, where the tokens are the patches in order.
-        """
-        row_of_patch = self._rows(asked)
-        num = int(row_of_patch.max()) + 1
-        if row_of_token is None:
-            row_of_token = np.arange(len(values)) - (len(values) - num)
-        if len(row_of_token) != len(values) or row_of_token.max() >= num:
+    def _rows_of(self, asked: Asked, num_tokens: int, told: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """The row that each slide token stands for, (T,), -1 for none; without a tower the tokens are the patches in
+        order, behind at most one other token."""
+        num = int(self._rows(asked).max()) + 1
+        rows_T = np.arange(num_tokens) - (num_tokens - num) if told is None else told
+        if len(rows_T) != num_tokens or rows_T.max() >= num or (told is None and num_tokens - num not in (0, 1)):
             raise EosinError(
                 "The slide tokens in the prompt are not those of the slide.",
-                expected=f"tokens of {num} rows", found=f"{len(values)} tokens", where=asked.bag.name,
+                expected=f"tokens of {num} rows", found=f"{num_tokens} tokens", where=asked.bag.name,
             )  # fmt: skip
+        return rows_T
+
+    def _spread(self, asked: Asked, values: F64, rows_T: NDArray[np.int64]) -> F64:
+        """Scores of tokens (T,) as scores of patches (N,): patches that became one token share its score evenly, those
+        in no token have 0."""
+        row_of_patch = self._rows(asked)
+        num = int(row_of_patch.max()) + 1
         by_row = np.zeros(num)
-        np.add.at(by_row, row_of_token[row_of_token >= 0], values[row_of_token >= 0])
+        np.add.at(by_row, rows_T[rows_T >= 0], values[rows_T >= 0])
         return np.asarray((by_row / np.bincount(row_of_patch, minlength=num))[row_of_patch])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from eosin.slides.geojson import Shape, read_geojson, write_geojson
 MAX_SIDE_PX = 720
 BINS = 5
 LESION_KIND = "Lesion"
-NOTE = "A score is what the answer's probability depends on in this model, not a diagnosis. Research use only."
+NOTE = "A score says what the reply's probability depends on in this model. Research use only, not for diagnosis."
 _RED, _BLUE, _GREY = (178, 24, 43), (33, 102, 172), (200, 200, 200)
 Rgb = tuple[int, int, int]
 
@@ -53,6 +54,7 @@ def file_name(sample_id: str) -> str:
 # ---- places --------------------------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=256)
 def mpp_of_level0(ref: SlideBag) -> float | None:
     """µm per pixel of level 0: from the feature file, else from the slide; None where neither says."""
     from eosin.slides.feature_files import read_features
@@ -130,13 +132,13 @@ def patch_shapes(bag: PatchBag, scores: Mapping[str, F64], mpp_level0: float) ->
         ring = np.round((bag.centres_um[i] + half) / mpp_level0, 2)
         values = {"Share of evidence": float(share[i]), "Rank": float(rank[i])}
         values |= {f"Score {name}": float(column[i]) for name, column in scores.items()}
-        kind, colour = _bin(float(strength[i]))
+        kind, colour = _bin(float(strength[i]), is_signed=bool((main < 0).any()))
         number = int(bag.numbers[i])
         shapes.append(Shape([[ring]], kind, f"patch {number}", "tile", values, colour))
     return shapes
 
 
-def _bin(strength: float) -> tuple[str, Rgb]:
+def _bin(strength: float, *, is_signed: bool) -> tuple[str, Rgb]:
     """Class and colour of a patch: QuPath colours by class."""
     step = min(BINS, int(np.ceil(abs(strength) * BINS - 0.5)))
     if step == 0:
@@ -144,11 +146,12 @@ def _bin(strength: float) -> tuple[str, Rgb]:
     deep = _RED if strength > 0 else _BLUE
     mix = (step - 1) / (BINS - 1) * 0.8 + 0.2
     red, green, blue = (round(c * mix + 235 * (1 - mix)) for c in deep)
-    return f"Evidence {'for' if strength > 0 else 'against'} {step}", (red, green, blue)
+    side = ("for " if strength > 0 else "against ") if is_signed else ""
+    return f"Evidence {side}{step}", (red, green, blue)
 
 
 def top_patches(bag: PatchBag, scores: F64, num: int, seed: int = 0) -> list[dict[str, Any]]:
-    """The first `num` patches that speak for the answer: number in the feature file, centre in µm, share of the
+    """The first `num` patches with positive scores: number in the feature file, centre in µm, share of the
     evidence. Patches without any are not listed."""
     shares = shares_of(scores)
     return [
@@ -167,7 +170,7 @@ def top_patches(bag: PatchBag, scores: F64, num: int, seed: int = 0) -> list[dic
 
 
 def heat_layer(bag: PatchBag, scores: F64, size_px: tuple[int, int], side_um: tuple[float, float]) -> F64:
-    """Colours (h, w, 4) in 0..1: red speaks for the answer, blue against it, clear says nothing."""
+    """Colours (h, w, 4) in 0..1: red speaks for the reply, blue against it, clear says nothing."""
     layer = np.zeros((size_px[1], size_px[0], 4))
     scale = np.array([size_px[0] / side_um[0], size_px[1] / side_um[1]])
     strength = strengths(scores)
@@ -208,7 +211,8 @@ def heat_map(bag: PatchBag, scores: F64, ground: Background, title: str) -> Imag
         axis.set_ylim(high / 1000, 0)
         axis.tick_params(labelsize=7, length=2)
         axis.set_xlabel("mm", fontsize=7)
-    legend = "red: speaks for the answer, blue: against it"
+    is_signed = bool((scores < 0).any())
+    legend = "red: speaks for the reply, blue: against it" if is_signed else "red: the reply depends on it"
     legend += "; green line: known lesion" if ground.outlines else ""
     figure.suptitle(_one_line(title), fontsize=9, x=0.02, ha="left")
     figure.text(0.02, 0.015, f"{legend}\n{NOTE}", fontsize=6.5, color="#444444", ha="left", va="bottom")
@@ -221,7 +225,7 @@ def heat_map(bag: PatchBag, scores: F64, ground: Background, title: str) -> Imag
 def _faded(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A light grey copy, on which colours are seen."""
     grey = pixels.astype(float) @ np.array([0.299, 0.587, 0.114])
-    return np.repeat((115 + 140 * grey / 255).astype(np.uint8)[..., None], 3, axis=2)
+    return np.repeat((80 + 175 * grey / 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _one_line(text: str, limit: int = 110) -> str:

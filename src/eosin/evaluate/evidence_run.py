@@ -118,12 +118,16 @@ class _One:
         reply = str(graded["reply"])
         if self.settings.answer == "gold":
             reply, span = with_answer(reply, span, sample)
+        answer = reply[slice(*span)]
+        if self.settings.of == "reply":
+            span = 0, len(reply)
         try:
             asked = self._asked(sample, reply, span)
             attribution = self.attributor.scores(asked, self.settings.methods)
             if not attribution.scores:
                 return {**told, "skipped": "; ".join(sorted(set(attribution.notes.values())))}
-            return {**told, **self._figures(sample, asked, attribution, bool(graded.get("correct")), draw)}
+            told |= {"answer": answer, "correct": graded.get("correct") if self.settings.answer == "own" else None}
+            return {**told, **self._figures(sample, asked, attribution, answer if draw else None)}
         except EosinError as exc:
             return {**told, "skipped": exc.message, "detail": exc.found or exc.where or ""}
 
@@ -134,7 +138,7 @@ class _One:
             raise ImageError("no slide among the pictures")
         return Asked(Request(sample.id, messages, pictures), reply, span)
 
-    def _figures(self, sample: Sample, asked: Asked, attribution: Attribution, correct: bool, draw: bool) -> Row:
+    def _figures(self, sample: Sample, asked: Asked, attribution: Attribution, drawn_as: str | None) -> Row:
         bag, ref = asked.bag, slide_of(sample)
         seed = int(np.random.default_rng([self.seed, *sample.id.encode()]).integers(2**31))
         polygons, reason = self._lesions(sample, ref)
@@ -144,10 +148,8 @@ class _One:
         else:
             pointed = {"reason": reason}
         row: Row = {
-            "answer": asked.reply[asked.span[0] : asked.span[1]],
-            "correct": correct if self.settings.answer == "own" else None,
             "logprob": attribution.logprob,
-            "num_answer_tokens": attribution.num_tokens,
+            "num_tokens": attribution.num_tokens,
             "num_patches": len(bag),
             "num_slide_tokens": attribution.num_slide_tokens,
             "notes": dict(attribution.notes),
@@ -155,8 +157,8 @@ class _One:
             "pointing": pointed,
             "top": {n: maps.top_patches(bag, s, NUM_TOP, seed) for n, s in attribution.scores.items()},
         }
-        if draw:
-            row["map"] = self._draw(sample, asked, attribution, ref)
+        if drawn_as is not None:
+            row["map"] = self._draw(sample, asked, attribution, ref, drawn_as)
         return row
 
     def _lesions(self, sample: Sample, ref: SlideBag | None) -> tuple[list[list[Any]], str | None]:
@@ -172,12 +174,14 @@ class _One:
         except EosinError:
             return [], "truth not readable"
 
-    def _draw(self, sample: Sample, asked: Asked, attribution: Attribution, ref: SlideBag | None) -> dict[str, str]:
+    def _draw(
+        self, sample: Sample, asked: Asked, attribution: Attribution, ref: SlideBag | None, answer: str
+    ) -> dict[str, str]:
         truth = sample.extra.get("truth")
         outlined = Path(truth) if isinstance(truth, str) and self._lesions(sample, ref)[1] is None else None
         ground = maps.background(asked.bag, ref, outlined)
         method = next(iter(attribution.scores))
-        title = f"{sample.id}: {asked.reply[asked.span[0] : asked.span[1]]} ({method})"
+        title = f"{sample.id}: {answer} ({method})"
         return maps.write_map(self.folder, maps.file_name(sample.id), asked.bag, attribution.scores, ground, title)
 
 
@@ -194,6 +198,7 @@ def _summary(rows: Sequence[Row], num_without_slide: int, settings: ExamSettings
         "num_without_slide": num_without_slide,
         "num_skipped": len(rows) - len(done),
         "skipped": dict(Counter(r["skipped"] for r in rows if "skipped" in r).most_common()),
+        "of": settings.evidence.of,
         "answer": settings.evidence.answer,
         "methods": list(settings.evidence.methods),
         "notes": notes,

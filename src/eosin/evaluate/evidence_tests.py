@@ -29,12 +29,12 @@ LESION = "lesion"  # as many patches as lie in the lesion
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, a reply to it, and which characters of the reply are the answer whose evidence is sought.
+    """A question, a reply to it, and which characters of the reply the evidence is sought for.
 
     Attributes:
         request: with at least one bag among its images.
         reply: the whole reply: the model's own reasoning, and an answer.
-        span: first and one past the last character of the answer's text in `reply`.
+        span: first and one past the last of these characters: all of the reply, or the answer's text.
     """
 
     request: Request
@@ -64,9 +64,9 @@ class Attribution:
     """Scores of the patches of one bag.
 
     Attributes:
-        scores: by method, (N,) in the order of the bag; higher speaks more for the answer. Signed for the gradients.
-        logprob: of the answer, the sum over its tokens.
-        num_tokens: of the answer. num_slide_tokens: that the bag became for the decoder.
+        scores: by method, (N,) in the order of the bag; higher is more evidence. Some methods are signed.
+        logprob: of what is attributed, the sum over its tokens.
+        num_tokens: of what is attributed. num_slide_tokens: that the bag became for the decoder.
         notes: by method, what is to be known about its scores, or why there are none.
     """
 
@@ -85,7 +85,7 @@ class Attributor(Protocol):
         ...
 
     def logprobs(self, asked: Sequence[Asked]) -> list[float]:
-        """log p of each answer: the sum over its tokens, given the prompt and what stands before it in the reply."""
+        """log p of each span: the sum over its tokens, given the prompt and what stands before it in the reply."""
         ...
 
 
@@ -116,8 +116,8 @@ def deletion(
     """log p of the answer after each removal.
 
     Returns:
-        {"full": log p of the whole bag, "num_removed": [...], METHOD: [log p a fraction], "random": [[log p a draw] a
-        fraction]}, or {"reason"} for a bag of one patch.
+        {"full": log p of the whole bag, "num_tokens", "num_removed": [...], METHOD: [log p a fraction], "random":
+        [[log p a draw] a fraction]}, or {"reason"} for a bag of one patch.
     """
     bag = asked.bag
     num = len(bag)
@@ -134,7 +134,9 @@ def deletion(
         removals += [order[:k] for k in counts]
     found = attributor.logprobs([asked.with_bag(bag.take(_kept(num, gone))) for gone in removals])
     rows = np.asarray(found, dtype=float).reshape(-1, len(counts))
-    result: dict[str, Any] = {"full": attribution.logprob, "num_removed": counts}
+    result: dict[str, Any] = {
+        "full": attribution.logprob, "num_tokens": attribution.num_tokens, "num_removed": counts,
+    }  # fmt: skip
     result |= {name: rows[i].tolist() for i, name in enumerate(attribution.scores)}
     return {**result, RANDOM: rows[len(attribution.scores) :].T.tolist()}
 
@@ -146,11 +148,12 @@ def _kept(num: int, gone: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def falls(row: Mapping[str, Any], name: str, *, probability: bool) -> F64:
-    """Fall of log p (or of p) at each fraction, from a row of `deletion`; random draws are averaged. (F,)"""
+    """Fall of log p at each fraction, from a row of `deletion`, or of the mean probability of a token, exp(log p /
+    tokens); random draws are averaged. (F,)"""
     after = np.asarray(row[name], dtype=float)
     before = np.asarray(row["full"], dtype=float)
     if probability:
-        after, before = np.exp(after), np.exp(before)
+        after, before = (np.exp(v / row["num_tokens"]) for v in (after, before))
     fall = before - after
     return np.asarray(fall.mean(axis=1) if fall.ndim == 2 else fall)
 
@@ -273,7 +276,7 @@ def pointing_summary(rows: Sequence[Mapping[str, Any]], resamples: int, seed: in
     return result
 
 
-_NOT_METHODS = {"deletion": ("full", "num_removed", RANDOM), "pointing": ("num_lesion", "expected")}
+_NOT_METHODS = {"deletion": ("full", "num_tokens", "num_removed", RANDOM), "pointing": ("num_lesion", "expected")}
 
 
 def _methods_of(rows: Sequence[Mapping[str, Any]], test: str) -> list[str]:

@@ -21,10 +21,11 @@ from eosin.knowledge.sources.base import MappingRow, RelationRow
 _ALIKE = [{"finding", "diagnosis"}]
 QUALIFIERS = (
     "benign", "mixed", "altered", "mutant", "wildtype", "high grade", "low grade", "well differentiated", "chronic",
-    "in situ", "borderline",
+    "in situ", "borderline", "syndrome",
 )  # fmt: skip
 """Words that divide one diagnosis from another: a cross-reference does not join two of which one bears such a word in
-its label and the other in no name. (Names may forbid a merge; they never make one.)"""
+its label and the other in no name: a syndrome is not the tumor that it brings. (Names may forbid a merge; they never
+make one.)"""
 MAX_BEARERS = 20
 """A cross-reference that more concepts bear ties nobody to anybody."""
 
@@ -228,7 +229,8 @@ def _qualified(a: Draft, b: Draft) -> bool:
     """Whether the label of a bears a qualifier that no name of b bears."""
     label = _spaced(a.label or "")
     wanted = [q for q in QUALIFIERS if f" {q} " in label]
-    return bool(wanted) and not all(any(f" {q} " in _spaced(name) for name in b.names) for q in wanted)
+    names = [_spaced(name) for name in b.names]
+    return any(not any(f" {q} " in name or f" {q}s " in name for name in names) for q in wanted)
 
 
 def _spaced(name: str) -> str:

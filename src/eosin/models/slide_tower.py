@@ -200,5 +200,3 @@ def sin_cos(steps: Tensor, width: int) -> Tensor:
     rates = 10_000.0 ** (-torch.arange(quarter, device=steps.device, dtype=torch.float64) / quarter)
     angles = steps.double()[:, :, None] * rates
     return torch.cat((angles.sin(), angles.cos()), -1).flatten(1).float()
-
-

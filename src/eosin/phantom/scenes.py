@@ -7,7 +7,7 @@ vary in all of them, and every case has its own colours, so that colour tells li
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,11 +47,16 @@ class Finding:
 
 @dataclass
 class Scene:
-    """Planes with everything painted, the findings, and for some of them where they are: x and y in µm."""
+    """Planes with everything painted, the findings, and for some of them where they are: x and y in µm.
+
+    Attributes:
+        without: findings of OPTIONAL that are not painted here.
+    """
 
     planes: Planes
     findings: dict[str, Finding] = field(default_factory=dict)
     places: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    without: frozenset[str] = frozenset()
 
     def saw(self, name: str, present: bool = True, count: int | None = None, boxes: list[Box] | None = None) -> None:
         """Note a finding."""
@@ -90,6 +95,18 @@ def _glands(scene: Scene, rng: Rng, style: GlandStyle, step_um: tuple[float, flo
     return drawn
 
 
+OPTIONAL = ("mitoses", "necrosis", "cribriform glands", "crypt abscess")
+"""Findings that a diagnosis may show or not."""
+_FILLINGS = {"necrosis": "necrosis", "pus": "crypt abscess"}
+
+
+def _style(style: GlandStyle, scene: Scene) -> GlandStyle:
+    """A style without what the scene shall not show."""
+    if "mitoses" in scene.without:
+        style = replace(style, mitoses=0.0)
+    return replace(style, lumen_share=0.0) if _FILLINGS.get(style.lumen) in scene.without else style
+
+
 def _normal(scene: Scene, rng: Rng) -> None:
     planes = scene.planes
     step = rng.uniform(74, 108)
@@ -107,7 +124,7 @@ def _normal(scene: Scene, rng: Rng) -> None:
 def _adenoma(scene: Scene, rng: Rng) -> None:
     planes = scene.planes
     step = rng.uniform(56, 76)
-    drawn = _glands(scene, rng, CROWDED, (step * 1.3, step * 0.95), 0.3)
+    drawn = _glands(scene, rng, _style(CROWDED, scene), (step * 1.3, step * 0.95), 0.3)
     tissues.stroma(planes, rng, desmoplastic=False, cells_um=rng.uniform(13, 22), level=rng.uniform(0.3, 0.7))
     tissues.free_cells(planes, rng, "lymphocyte", rng.uniform(15, 30))
     scene.saw("crowded glands", True, drawn.num, drawn.boxes)
@@ -120,14 +137,16 @@ def _adenoma(scene: Scene, rng: Rng) -> None:
 def _carcinoma(scene: Scene, rng: Rng) -> None:
     planes = scene.planes
     necrotic = False
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 and "necrosis" not in scene.without:
         x, y = _somewhere(planes.window, rng)
         region = blob(planes.window, x, y, rng.uniform(26, 46), fresh_seed(rng), ragged=0.5)
         necrotic = _visible(tissues.necrosis(planes, rng, region), 0.03)
     spread = rng.uniform(140, 200)
-    large = _glands(scene, rng, CRIBRIFORM, (spread, spread * 0.87), 0.5)
+    large = Drawn([])
+    if "cribriform glands" not in scene.without:
+        large = _glands(scene, rng, _style(CRIBRIFORM, scene), (spread, spread * 0.87), 0.5)
     step = rng.uniform(66, 105)
-    small = _glands(scene, rng, IRREGULAR, (step * 1.1, step), 0.75)
+    small = _glands(scene, rng, _style(IRREGULAR, scene), (step * 1.1, step), 0.75)
     tissues.stroma(planes, rng, desmoplastic=True, cells_um=rng.uniform(14, 22), level=rng.uniform(0.35, 0.75))
     tissues.free_cells(planes, rng, "lymphocyte", rng.uniform(15, 40))
     scene.saw("irregular glands", small.num > 0, small.num, small.boxes)
@@ -148,14 +167,14 @@ def _mucinous(scene: Scene, rng: Rng) -> None:
     tissues.mucin_pools(planes, rng, pools)
     tissues.stroma(planes, rng, desmoplastic=True, cells_um=rng.uniform(11, 20), level=rng.uniform(0.32, 0.72))
     boxes: list[Box] = []
-    mitoses = 0
+    mitoses, rate = 0, 0.0 if "mitoses" in scene.without else 0.25
     sites = lattice(fresh_seed(rng), window, step_um=(68, 60), jitter=0.9, margin_um=20)
     seed = fresh_seed(rng)
     for i in range(len(sites)):
         if planes.at(pools, sites.x[i : i + 1], sites.y[i : i + 1])[0] < 10:
             continue
         own = _own_rng(seed, sites, i)
-        done = tissues.clump(planes, own, float(sites.x[i]), float(sites.y[i]), own.uniform(13, 24), 0.25)
+        done = tissues.clump(planes, own, float(sites.x[i]), float(sites.y[i]), own.uniform(13, 24), rate)
         boxes += done.boxes
         mitoses += done.mitoses
     signet = tissues.free_cells_in_pools(planes, rng, pools)
@@ -171,7 +190,7 @@ def _mucinous(scene: Scene, rng: Rng) -> None:
 def _colitis(scene: Scene, rng: Rng) -> None:
     planes = scene.planes
     step = rng.uniform(76, 116)
-    drawn = _glands(scene, rng, INFLAMED, (step, step * 0.92), 0.55)
+    drawn = _glands(scene, rng, _style(INFLAMED, scene), (step, step * 0.92), 0.55)
     tissues.stroma(planes, rng, desmoplastic=False, cells_um=rng.uniform(22, 30), level=rng.uniform(0.3, 0.7))
     tissues.free_cells(planes, rng, "plasma", rng.uniform(10, 14.5))
     tissues.free_cells(planes, rng, "lymphocyte", rng.uniform(10.5, 16))
@@ -296,13 +315,16 @@ _SCENES: dict[str, Callable[[Scene, Rng], None]] = {
 }
 
 
-def build_scene(diagnosis: str, window: Window, rng: Rng, *, extras: bool = True) -> Scene:
+def build_scene(
+    diagnosis: str, window: Window, rng: Rng, *, extras: bool = True, without: frozenset[str] = frozenset()
+) -> Scene:
     """Paint a window of tissue with this diagnosis.
 
     Args:
         extras: also lay fat, blood and clefts at random.
+        without: findings of OPTIONAL that shall not be painted.
     """
-    scene = Scene(Planes.empty(window))
+    scene = Scene(Planes.empty(window), without=without)
     before = np.random.default_rng(rng.integers(0, 2**63))
     if extras:
         _extras(scene, diagnosis, before)

@@ -63,7 +63,8 @@ def _lesion_scene(plan: SlidePlan, mpp: float, number: int) -> LesionScene:
     x, y = int((x_um - reach) // mpp), int((y_um - reach) // mpp)
     side = max(64, int(2 * reach / mpp) + 1)
     window = Window(x * mpp, y * mpp, side, side, mpp)
-    scene = build_scene(plan.case.diagnosis, window, case_rng(plan.case, 12, number), extras=False)
+    rng = case_rng(plan.case, 12, number)
+    scene = build_scene(plan.case.diagnosis, window, rng, extras=False, without=plan.without)
     noise = case_rng(plan.case, 13, number)
     picture = optics_of(plan.case).expose(scene.planes.flatten(), mpp, noise, jpeg=False)
     shown = plan.shown_lesion(number, window.xs(), window.ys()) > 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from eosin.core.errors import EosinError
 from eosin.phantom.noise import F32, F64, Waves
-from eosin.phantom.scenes import NORMAL
+from eosin.phantom.scenes import NORMAL, OPTIONAL
 from eosin.phantom.tile import PhantomCase, case_rng
 
 ARTEFACTS = ("pen", "fat", "faint", "border", "tears", "bubble", "dust")
@@ -43,6 +43,7 @@ class SlidePlan:
         faint: exponent of the light that passes: 1 is the usual stain, 0.2 a very faint one.
         border_um: width of the black border at the left, top, right, bottom.
         own_scenes: each lesion is a scene of its own, not a piece of one page.
+        without: findings of `scenes.OPTIONAL` that no lesion with a scene of its own shows.
     """
 
     case: PhantomCase
@@ -56,11 +57,17 @@ class SlidePlan:
     faint: float = 1.0
     border_um: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     own_scenes: bool = False
+    without: frozenset[str] = frozenset()
     _waves: dict[str, Waves] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(
-        cls, case: PhantomCase, side_um: float, artefacts: tuple[str, ...] = (), lesion_um: float | None = None
+        cls,
+        case: PhantomCase,
+        side_um: float,
+        artefacts: tuple[str, ...] = (),
+        lesion_um: float | None = None,
+        finding_share: float = 1.0,
     ) -> SlidePlan:
         """The plan of a case's slide.
 
@@ -68,6 +75,7 @@ class SlidePlan:
             artefacts: names of ARTEFACTS.
             lesion_um: usual radius of a lesion; each then is a scene of its own. None: 0.12 of the side, cut from
                 one page.
+            finding_share: share of the cases that may show one of the findings that a diagnosis need not show.
         """
         unknown = sorted(set(artefacts) - set(ARTEFACTS))
         if unknown:
@@ -78,7 +86,9 @@ class SlidePlan:
         lesions = _lesions(case, side_um, 0.12 * side_um if lesion_um is None else lesion_um)
         draw = _Drawing(case, side_um)
         drawn = {k: v for name in artefacts for k, v in getattr(draw, name)().items()}
-        return cls(case, side_um, lesions, own_scenes=lesion_um is not None, **drawn)
+        drawn_away = case_rng(case, 16).random(len(OPTIONAL)) >= finding_share
+        without = frozenset(name for name, away in zip(OPTIONAL, drawn_away, strict=True) if away)
+        return cls(case, side_um, lesions, own_scenes=lesion_um is not None, without=without, **drawn)
 
     def _wave(self, salt: int, shortest: float, longest: float, xs: F64, ys: F64) -> F32:
         key = f"{salt} {shortest} {longest}"

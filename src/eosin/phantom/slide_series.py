@@ -25,6 +25,7 @@ class SlideJob:
     lesion_um: float | None
     page_px: int
     artefacts: tuple[str, ...] = ()
+    finding_share: float = 1.0
 
     @property
     def truth(self) -> Path:
@@ -65,7 +66,8 @@ def _write(job: SlideJob) -> None:
         left.unlink(missing_ok=True)
     write_slide(
         job.out, case_number=job.case_number, seed=job.seed, size_px=job.size_px, mpp=job.mpp,
-        artefacts=job.artefacts, lesion_um=job.lesion_um, page_px=job.page_px, workers=1,
+        artefacts=job.artefacts, lesion_um=job.lesion_um, page_px=job.page_px,
+        finding_share=job.finding_share, workers=1,
     )  # fmt: skip
 
 

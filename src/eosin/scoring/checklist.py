@@ -163,7 +163,8 @@ def _image(view: View) -> Parsed[bytes | None] | Unparsed:
     if ref is None:
         return Parsed(None)
     try:
-        is_encoded = isinstance(ref, ImageBytes | ImageFile)
-        return Parsed(read_bytes(ref) if is_encoded else encode_png(view.item.open_image()))
+        if isinstance(ref, ImageBytes | ImageFile):
+            return Parsed(read_bytes(ref))
+        return Parsed(encode_png(view.item.open_image()))
     except ImageError as exc:
         return Unparsed(exc.message)

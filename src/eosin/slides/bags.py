@@ -10,6 +10,7 @@ import numpy as np
 from eosin.core.bags import PatchBag
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.sample import SlideBag
+from eosin.slides.encoder_records import RECORDS
 from eosin.slides.feature_files import read_features
 from eosin.slides.h5 import FeatureBag
 
@@ -34,7 +35,8 @@ def read_bag(ref: SlideBag) -> PatchBag:
 
 def patch_bag(found: FeatureBag, ref: SlideBag) -> PatchBag:
     """A bag from the content of a feature file; what the file does not state is taken from the reference."""
-    if ref.encoder is not None and found.encoder is not None and found.encoder != ref.encoder:
+    held, wanted = _one_name(found.encoder), _one_name(ref.encoder)
+    if wanted is not None and held is not None and held != wanted:
         raise ImageError(
             "these features are of another encoder", expected=ref.encoder, found=found.encoder, where=ref.path,
             next_step=f"eosin slides features SLIDES --encoder {ref.encoder} --out DIR",
@@ -56,8 +58,13 @@ def patch_bag(found: FeatureBag, ref: SlideBag) -> PatchBag:
     return PatchBag(
         name=found.name, features=np.ascontiguousarray(found.features, dtype=np.float32),
         centres_um=np.asarray(centres, dtype=np.float64), tile_um=float(tile_um), mpp=float(mpp),
-        encoder=found.encoder or ref.encoder,
+        encoder=held or wanted,
     )  # fmt: skip
+
+
+def _one_name(encoder: str | None) -> str | None:
+    """Eosin's name of an encoder that has two: TRIDENT's folders call uni uni_v1. An unknown name stays as it is."""
+    return next((r.name for r in RECORDS if encoder in (r.name, r.trident_name)), encoder)
 
 
 def _shown(ref: SlideBag, num: int) -> np.ndarray:

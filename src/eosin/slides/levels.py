@@ -35,15 +35,20 @@ def check_levels(slide: Slide, levels: Sequence[int] | None = None) -> None:
 
 
 def level_difference(slide: Slide, level: int, finer: int) -> float:
-    """Mean absolute difference in grey levels between a level and a finer one, at the worst place."""
+    """Mean absolute difference in grey levels between a level and a finer one, at the worst place.
+
+    Both are compared at the coarser one's own resolution at most: what it cannot show is no disagreement.
+    """
     downs = slide.level_downsamples
-    side = min(192 * downs[finer], *slide.size_px)
+    side = min(max(192 * downs[finer], _OUT_PX / 2 * downs[level]), *slide.size_px)
+    out_px = max(1, min(_OUT_PX, round(side / downs[level])))
     worst = 0.0
-    for x, y in _places(slide, side):
+    for place in _places(slide, side):
+        x, y = (v // downs[level] * downs[level] for v in place)  # whole pixels of the coarser level
         box = (x, y, x + side, y + side)
         try:
             ours, theirs = (
-                read_scaled(slide.backend, n, downs[n], box, (_OUT_PX, _OUT_PX)).astype(np.float32)
+                read_scaled(slide.backend, n, downs[n], box, (out_px, out_px)).astype(np.float32)
                 for n in (level, finer)
             )
         except RegionError:

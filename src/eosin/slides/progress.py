@@ -12,6 +12,7 @@ from rich.progress import Progress as RichProgress
 
 from eosin.core.outcome import Dropped
 
+_LINES = 40
 _WINDOW_S = 30.0
 
 
@@ -61,11 +62,16 @@ class Progress:
         self._finished_tiles += tiles
         self._done += 1
         self._lost += isinstance(outcome, Dropped)
-        if self._console is not None and self._bar is None:
+        if self._console is not None and self._bar is None and self._is_told(outcome):
             said = f"dropped: {outcome.reason}" if isinstance(outcome, Dropped) else f"{outcome.num_tiles} tiles"
             speed = f"{self.rate():.0f} tiles/s  {self._left()}"
             self._console.print(f"{self._done}/{self._total}  {name}  {said}  {speed}")
         self._show()
+
+    def _is_told(self, outcome: Any) -> bool:
+        """Whether a log gets a line about this slide: every one of a few, some of many, and all that were dropped."""
+        every = max(1, self._total // _LINES)
+        return isinstance(outcome, Dropped) or self._done % every == 0 or self._done in (1, self._total)
 
     def rate(self) -> float:
         """Tiles a second over the last half minute."""

@@ -14,7 +14,9 @@ from PIL import Image
 from eosin.slides.backends.base import Backend, RegionError
 
 BAND_PX = 2_000_000  # pixels of a level that a thread holds at once
+WHOLE_PX = 16_000_000  # a level of at most so many pixels is read whole, and averaged in one go
 BAND_THREADS = min(4, os.cpu_count() or 1)
+STRIP_ROWS = 480
 DAMAGED_GREY = 128
 MAX_FAILURES = 200
 _WHOLE = 1e-3  # positions nearer than this to a whole pixel are that pixel
@@ -48,6 +50,8 @@ def read_scaled(
     rows_a_band = max(1, int(BAND_PX / max(1, columns) / max(step, 1e-9)))
     if rows_a_band >= height:
         return area_resize(backend, level, (x0, y0, x1, y1), out_px)
+    if columns * (math.ceil(y1) - math.floor(y0)) <= WHOLE_PX:
+        return _whole_resize(backend, level, (x0, y0, x1, y1), out_px)
     result = np.empty((height, width, 3), dtype=np.uint8)
 
     def band(top: int) -> None:
@@ -90,6 +94,23 @@ def read_tolerant(
             else:
                 todo += [(x0, y0, x1, (y0 + y1) // 2), (x0, (y0 + y1) // 2, x1, y1)]
     return pixels, damaged
+
+
+def _whole_resize(
+    backend: Backend, level: int, box: tuple[float, float, float, float], out_px: tuple[int, int]
+) -> np.ndarray:
+    """`area_resize` for a box of some million pixels: read in threads, in strips of rows, then averaged at once."""
+    left, top, right, bottom = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+    pixels = np.empty((bottom - top, right - left, 3), dtype=np.uint8)
+
+    def strip(y: int) -> None:
+        rows = min(STRIP_ROWS, bottom - y)
+        pixels[y - top : y - top + rows] = padded_region(backend, level, left, y, right - left, rows)
+
+    with ThreadPoolExecutor(BAND_THREADS) as pool:
+        for _ in pool.map(strip, range(top, bottom, STRIP_ROWS)):
+            pass
+    return resize(pixels, (box[0] - left, box[1] - top, box[2] - left, box[3] - top), out_px)
 
 
 def area_resize(

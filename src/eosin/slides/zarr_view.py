@@ -14,7 +14,6 @@ import numpy as np
 
 from eosin.slides.backends.base import SlideError
 from eosin.slides.backends.tifffile_backend import main_series
-from eosin.slides.extras import need
 from eosin.slides.native import open_tiff
 
 if TYPE_CHECKING:
@@ -55,10 +54,13 @@ def zarr_view(slide: Slide) -> ZarrView:
     """The levels of a slide as lazy zarr arrays.
 
     Raises:
-        MissingExtraError: zarr is not installed.
-        SlideError: the file is no TIFF, or tifffile sees other levels in it than the slide's reader.
+        SlideError: zarr is not installed, the file is no TIFF, or tifffile sees other levels in it than the slide's
+            reader.
     """
-    zarr = need("zarr", "slides")
+    try:
+        import zarr
+    except ImportError:
+        raise SlideError("zarr is not installed", where=slide.path, next_step="pip install 'zarr>=3'") from None
     try:
         tiff = open_tiff(slide.path)
     except (SlideError, OSError) as exc:

@@ -102,11 +102,11 @@ def _job(case: PhantomCase, settings: PhantomSlidesData, folder: Path, seed: int
     artefacts = tuple(sorted(rng.choice([a for a in ARTEFACTS if a != "border"], 2, replace=False)) if spoilt else ())
     return SlideJob(
         folder / f"{case.id}.tiff", case.number, seed, settings.size_px, settings.mpp, settings.lesion_um,
-        settings.page_px, tuple(map(str, artefacts)),
+        settings.page_px, tuple(map(str, artefacts)), settings.finding_share,
     )  # fmt: skip
 
 
-_OF_SLIDES = ("size_px", "mpp", "lesion_um", "page_px", "artefact_share")
+_OF_SLIDES = ("size_px", "mpp", "lesion_um", "page_px", "artefact_share", "finding_share")
 
 
 def _claim(folder: Path, settings: PhantomSlidesData, seed: int) -> None:
@@ -117,7 +117,8 @@ def _claim(folder: Path, settings: PhantomSlidesData, seed: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(mark, new)
         return
-    old = read_json(mark)
+    defaults = {k: PhantomSlidesData.model_fields[k].default for k in _OF_SLIDES}
+    old = {**defaults, **read_json(mark)}  # of an older version, which had fewer settings
     if old != new:
         differing = ", ".join(f"{k}: there {old.get(k)!r}, here {v!r}" for k, v in new.items() if old.get(k) != v)
         raise EosinError("This folder holds phantom slides of other settings.", found=differing, where=folder,

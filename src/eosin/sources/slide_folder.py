@@ -145,6 +145,12 @@ def _by_name(
 
 def _told(samples: Sieve[Sample], settings: SlidesData, manifest: Path) -> Collection:
     """A collection of samples that were read from conversations or questions."""
+    for key in ("hold_out", "hold_out_valid", "max_train_per_class", "report_column"):
+        if getattr(settings, key):
+            raise EosinError(
+                f"data.{key} is for a table with a slide and a label a row.", where=manifest,
+                next_step="give the rows a split (train, valid, test), or use test_fraction",
+            )  # fmt: skip
     if not samples.kept:
         raise EosinError(
             "No row of this file could be used.", where=manifest,
