@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from eosin.core.errors import disk_errors
 from eosin.core.store import write_text_atomic
-from eosin.report import sections, words
+from eosin.report import sections, stage_table, words
 from eosin.report.evidence import evidence_sections
 from eosin.report.load import Run, load
 from eosin.report.masking import mask_sections
@@ -91,7 +91,7 @@ def render(run: Run, page_dir: Path) -> str:
             result=words.result(run),
             warnings=words.warnings(run),
             headline=sections.headline(run),
-            stages=sections.stage_rows(run),
+            stages=stage_table.stage_rows(run),
             link=lambda path: sections.relative(root / path),
             exams=sections.exam_sections(run),
             curves=sections.curve_sections(run),
