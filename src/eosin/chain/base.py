@@ -28,11 +28,20 @@ def build_base(recipe: Recipe, train: Sequence[Sample], read_region: RegionReade
     from eosin.train.data import corpus_of
 
     settings = recipe.model
-    corpus = corpus_of(train, recipe.reply_grammar, recipe.prompt)
+    corpus = [*corpus_of(train, recipe.reply_grammar, recipe.prompt), *_masked_phrases(recipe, train)]
     if isinstance(settings, TinyModel):
         return build_tiny(corpus, settings, recipe.seed)
     assert isinstance(settings, SlideModel)
     return _slide_reader(settings, corpus, recipe.seed, train, read_region)
+
+
+def _masked_phrases(recipe: Recipe, train: Sequence[Sample]) -> list[str]:
+    """What pseudo-bag masking will write of findings that lost their evidence: the tokenizer shall know it."""
+    if not any(getattr(s, "pseudo_bags", None) is not None for s in recipe.stages.values()):
+        return []
+    from eosin.train.not_assessable import phrases
+
+    return phrases(sorted({e.name for s in train for e in s.entities}))
 
 
 def _slide_reader(

@@ -24,6 +24,7 @@ class EvidenceSettings(BaseModel):
         num_samples: items measured, a seeded class-balanced subset of those with a slide; None: every one.
         fractions: shares of the patches that are removed.
         num_random: random removals of each share.
+        reread: let the model reply again without the patches of the first method, and see whether its answer changes.
         num_maps: items whose map is drawn and written as GeoJSON.
         batch_size: bags that are read together.
     """
@@ -36,6 +37,7 @@ class EvidenceSettings(BaseModel):
     num_samples: int | None = Field(default=24, ge=1)
     fractions: list[float] = Field(default=[0.05, 0.1, 0.2, 0.4], min_length=1)
     num_random: int = Field(default=3, ge=1)
+    reread: bool = True
     num_maps: int = Field(default=6, ge=0)
     batch_size: int = Field(default=4, ge=1)
 

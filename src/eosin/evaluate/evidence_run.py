@@ -22,6 +22,7 @@ from eosin.core.sample import Sample, SlideBag
 from eosin.engines.base import Request
 from eosin.evaluate import evidence_maps as maps
 from eosin.evaluate.asking import Asker
+from eosin.evaluate.evidence_rereading import reread, rereading_summary
 from eosin.evaluate.evidence_tests import (
     RANDOM,
     Asked,
@@ -127,9 +128,21 @@ class _One:
             if not attribution.scores:
                 return {**told, "skipped": "; ".join(sorted(set(attribution.notes.values())))}
             told |= {"answer": answer, "correct": graded.get("correct") if self.settings.answer == "own" else None}
-            return {**told, **self._figures(sample, asked, attribution, answer if draw else None)}
+            figures = self._figures(sample, asked, attribution, answer if draw else None)
+            return {**told, **figures, **self._reread(sample, asked, attribution)}
         except EosinError as exc:
             return {**told, "skipped": exc.message, "detail": exc.found or exc.where or ""}
+
+    def _reread(self, sample: Sample, asked: Asked, attribution: Attribution) -> Row:
+        """The answers without the patches that the first method points to."""
+        if not self.settings.reread or self.settings.answer != "own":
+            return {}
+        scores = next(iter(attribution.scores.values()))
+        found = reread(
+            asked, scores, sample, self.asker.grammar, self.asker.engine, self.asker.decoding, self.settings.fractions,
+            self.seed,
+        )  # fmt: skip
+        return {"reread": found}
 
     def _asked(self, sample: Sample, reply: str, span: tuple[int, int]) -> Asked:
         messages = prompt_messages(sample, self.asker.grammar, instruction=self.asker.instruction)
@@ -204,6 +217,7 @@ def _summary(rows: Sequence[Row], num_without_slide: int, settings: ExamSettings
         "notes": notes,
         "num_random": settings.evidence.num_random,
         "deletion": deletion_summary(done, settings.evidence.fractions, boot, settings.seed),
+        "reread": rereading_summary(done, settings.evidence.fractions, boot, settings.seed),
         "pointing": pointing_summary(done, boot, settings.seed),
         "not_pointed": dict(Counter(r["pointing"]["reason"] for r in done if "reason" in r["pointing"]).most_common()),
         "maps": [{"id": r["id"], **r["map"]} for r in done if "map" in r],

@@ -45,6 +45,7 @@ def _section(run: Run, exam: ExamRun, runs: list[ExamRun]) -> dict[str, Any]:
         "sentence": _sentence(told),
         "deletion": _deletion_rows(told),
         "fractions": [percent(f, 0) for f in _list(_map(told.get("deletion")).get("fractions"))],
+        "reread": _reread_lines(told),
         "pointing": [row for e in runs for row in _pointing_rows(e)],
         "notes": [f"{METHODS.get(k, k)}: {v}" for k, v in _map(told.get("notes")).items()],
         "left_out": _left_out(told),
@@ -78,6 +79,25 @@ def _deletion_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _reread_lines(told: Mapping[str, Any]) -> list[str]:
+    """What became of the answer when the model replied again without some patches."""
+    found = _map(told.get("reread"))
+    lines = []
+    for place, fraction in enumerate(_list(found.get("fractions"))):
+        best, chance, gap = (_at(found.get(k), place) for k in ("changed_best", "changed_random", "difference"))
+        lines.append(
+            f"Without the best-scored {percent(fraction, 0)} of the patches the model comes to another answer in "
+            f"{percent(best.get('value'), 0)} of {count(found.get('n'))} items, without as many random ones in "
+            f"{percent(chance.get('value'), 0)}; difference {ratio(gap, signed=True)}."
+        )
+    return lines
+
+
+def _at(values: Any, place: int) -> Mapping[str, Any]:
+    listed = _list(values)
+    return _map(listed[place]) if place < len(listed) else {}
 
 
 def _pointing_rows(exam: ExamRun) -> list[dict[str, Any]]:
@@ -140,6 +160,7 @@ def evidence_lines(told: Mapping[str, Any]) -> list[str]:
     for row in _deletion_rows(told):
         gap = f", minus random {row['gap']}" if row["gap"] else ""
         lines.append(f"deletion {row['name']:<40} fall of log p {row['area']}{gap}")
+    lines += _reread_lines(told)
     for name, own in _map(told.get("pointing")).items():
         if isinstance(own, Mapping):
             hits = percent(_map(own.get("lesion")).get("hits"))
