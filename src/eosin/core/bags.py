@@ -46,12 +46,21 @@ class PatchBag:
         if not len(self.numbers):
             object.__setattr__(self, "numbers", np.arange(num, dtype=np.int64))
         if self.features.ndim != 2 or not num:
-            raise ImageError("empty bag: no patch of this slide", where=self.name)
+            raise ImageError(
+                "empty bag: no patch of this slide", where=self.name,
+                next_step="look at the slide's tissue (eosin slides tissue), or leave this slide out",
+            )  # fmt: skip
         if self.centres_um.shape != (num, 2) or len(self.numbers) != num:
-            raise ImageError("bag without a place for every patch", found=f"{self.centres_um.shape}", where=self.name)
+            raise ImageError(
+                "bag without a place for every patch", expected=f"({num}, 2)", found=f"{self.centres_um.shape}",
+                where=self.name, next_step="make the features again with coordinates (eosin slides features)",
+            )  # fmt: skip
         if not np.isfinite(self.features).all() or not np.isfinite(self.centres_um).all():
             bad = int((~np.isfinite(self.features).all(axis=1)).sum())
-            raise ImageError("bag with features that are not finite", found=f"{bad} of {num}", where=self.name)
+            raise ImageError(
+                "bag with features or places that are not finite", found=f"{bad} of {num} patches with such features",
+                where=self.name, next_step="make the features of this slide again (eosin slides features)",
+            )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.features)
