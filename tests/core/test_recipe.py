@@ -84,7 +84,7 @@ def test_controls_are_stages_with_another_start(tmp_path: Path) -> None:
         ("stages: {rl: {batch_size: 10, num_generations: 4}}", "multiple of num_generations"),
         ("stages: {warmup: {freeze: [vision]}}", "leave freeze out"),
         ("model: {kind: tiny, image_px: 100}\nstages: {sft: {}}", "multiple of 2 x patch_size"),
-        ("data: {source: slides}\nstages: {sft: {}}", "expected one of"),
+        ("data: {source: slidez}\nstages: {sft: {}}", "expected one of"),
         ("stages: {sft: {start: base}, base: {kind: sft}}", "cannot be called 'base'"),
     ],
 )
