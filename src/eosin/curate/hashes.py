@@ -14,6 +14,7 @@ from PIL import Image
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.images import decode, digest_of, read_bytes
 from eosin.core.sample import ImageRef, Sample, SlideBag, SlideRegion
+from eosin.slides.bags import file_stamp
 
 HASH_BITS = 64
 FLAT_STD = 3.0
@@ -44,7 +45,7 @@ def content_of(ref: ImageRef) -> bytes:
         return ref.model_dump_json().encode()
     if isinstance(ref, SlideBag):
         shown = ",".join(map(str, sorted(ref.without_clusters)))
-        return f"bag:{_bag_digest(ref.path, _stamp(ref.path))}:{shown}".encode()
+        return f"bag:{_bag_digest(ref.path, file_stamp(ref.path))}:{shown}".encode()
     return read_bytes(ref)
 
 
@@ -61,14 +62,6 @@ def _bag_digest(path: str, stamp: tuple[int, int] | None) -> str:
     total.update(np.ascontiguousarray(held.features).tobytes())
     total.update(b"" if held.coords is None else np.ascontiguousarray(held.coords).tobytes())
     return total.hexdigest()
-
-
-def _stamp(path: str) -> tuple[int, int] | None:
-    try:
-        about = Path(path).stat()
-    except OSError:
-        return None
-    return about.st_mtime_ns, about.st_size
 
 
 def dhash(image: Image.Image) -> int | None:

@@ -34,8 +34,8 @@ from eosin.evaluate.evidence_tests import (
     pointing_summary,
 )
 from eosin.evaluate.items import choose_balanced, group_of
+from eosin.evaluate.work import EVIDENCE
 
-PHASE = "evidence"
 NUM_TOP = 10
 Row = dict[str, Any]
 
@@ -83,19 +83,19 @@ def measure(
 
     Returns:
         What stands under "evidence" in summary.json, and the rows of evidence.jsonl. Maps are written to the folder
-        PHASE of the exam's work folder.
+        EVIDENCE of the exam's work folder.
     """
     assert settings.evidence is not None
     shown = [s for s in samples if slide_of(s) is not None]
     chosen = choose_balanced(shown, asker.classes.gold, settings.evidence.num_samples, settings.seed)
-    rows = {r["id"]: r for r in asker.work.load(PHASE)}
-    one = _One(asker, attributor, settings.evidence, settings.seed, asker.work.dir / PHASE)
+    rows = {r["id"]: r for r in asker.work.load(EVIDENCE)}
+    one = _One(asker, attributor, settings.evidence, settings.seed, asker.work.dir / EVIDENCE)
     for place, sample in enumerate(chosen):
         if sample.id not in rows:
             rows[sample.id] = one.row(sample, normal[sample.id], draw=place < settings.evidence.num_maps)
-            asker.work.append(PHASE, [rows[sample.id]])
+            asker.work.append(EVIDENCE, [rows[sample.id]])
         if asker.progress is not None:
-            asker.progress(PHASE, place + 1, len(chosen))
+            asker.progress(EVIDENCE, place + 1, len(chosen))
     found = [rows[s.id] for s in chosen]
     return _summary(found, len(samples) - len(shown), settings), found
 

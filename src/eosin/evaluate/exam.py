@@ -20,12 +20,11 @@ from eosin.core.sample import Sample
 from eosin.engines.base import Decoding, Engine
 from eosin.evaluate.asking import Asker, Progress, Task
 from eosin.evaluate.entity_scores import entity_figures
-from eosin.evaluate.evidence_run import PHASE, measure
 from eosin.evaluate.evidence_tests import Attributor
 from eosin.evaluate.items import Classes, check_samples
 from eosin.evaluate.probes import looks_at_image, run_probes
 from eosin.evaluate.scores import chance, class_figures, matching, sampled_figures, score_rows
-from eosin.evaluate.work import Work, exam_key
+from eosin.evaluate.work import EVIDENCE, Work, exam_key
 
 Rows = list[dict[str, Any]]
 
@@ -80,8 +79,8 @@ def run_exam(
     with store.writing(out, "eval", parents=parents, record=told) as writer:
         for name, rows in files.items():
             (writer.dir / name).write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="ascii")
-        if (maps := work.dir / PHASE).is_dir():
-            shutil.copytree(maps, writer.dir / PHASE)
+        if (maps := work.dir / EVIDENCE).is_dir():
+            shutil.copytree(maps, writer.dir / EVIDENCE)
         store.write_json(writer.dir / "summary.json", summary)
         writer.counts = {"scored": summary["n"], "set_aside": summary["num_set_aside"]}
         writer.facts = {"exam_key": key}
@@ -180,6 +179,8 @@ def _evidence(
         return None, []
     if attributor is None:
         return {"n": 0, "reason": "the weights of this engine's model are not at hand"}, []
+    from eosin.evaluate.evidence_run import measure  # maps are drawn with the packages that read slides
+
     return measure(asker, attributor, usable, normal, settings)
 
 

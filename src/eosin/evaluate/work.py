@@ -12,6 +12,9 @@ from typing import Any
 from eosin.core.errors import disk_errors
 from eosin.core.sample import Sample
 
+EVIDENCE = "evidence"
+"""Name of the phase that measures evidence, and of the folder of its maps."""
+
 
 def exam_key(samples: Iterable[Sample], terms: Mapping[str, Any]) -> str:
     """Digest of all that an exam's rows depend on: its samples and `terms` (weights, decoding, grammar)."""

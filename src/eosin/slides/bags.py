@@ -93,7 +93,7 @@ class BagCache:
     def get(self, ref: SlideBag) -> PatchBag:
         """The bag of a reference. Raises as `read_bag`."""
         plain = ref.model_copy(update={"clusters": None, "without_clusters": ()})
-        key = (plain, _stamp(ref.path))
+        key = (plain, file_stamp(ref.path))
         if key in self._kept:
             self._kept.move_to_end(key)
         else:
@@ -106,7 +106,8 @@ class BagCache:
         return bag.take(_shown(ref, len(bag))) if ref.without_clusters else bag
 
 
-def _stamp(path: str) -> tuple[int, int] | None:
+def file_stamp(path: str) -> tuple[int, int] | None:
+    """Time and size of a file as it stands; None where there is none."""
     try:
         about = Path(path).stat()
     except OSError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from eosin.core.errors import MissingExtraError
 
-_SOLD_AS = {"open_clip": "open_clip_torch", "PIL": "pillow"}
+_SOLD_AS = {"open_clip": "open_clip_torch", "PIL": "pillow", "cv2": "opencv-python-headless"}
 
 
 def need(package: str, extra: str = "train") -> Any:
