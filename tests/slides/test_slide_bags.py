@@ -39,7 +39,7 @@ def test_patches_of_hidden_clusters_are_not_shown(tmp_path: Path) -> None:
     ref = _file(tmp_path / "s1.h5")
     np.save(tmp_path / "clusters.npy", np.array([0, 1, 2, 0, 1, 2]))
     hidden = ref.model_copy(update={"clusters": str(tmp_path / "clusters.npy"), "without_clusters": (1,)})
-    for bag in (read_bag(hidden), BagCache(1.0).get(hidden), load_picture(hidden, SlideRegions())):
+    for bag in (read_bag(hidden), BagCache(2**20).get(hidden), load_picture(hidden, SlideRegions())):
         assert bag.numbers.tolist() == [0, 2, 3, 5]  # type: ignore[union-attr]
     everything = hidden.model_copy(update={"without_clusters": (0, 1, 2)})
     with pytest.raises(ImageError, match="every patch"):
@@ -72,7 +72,7 @@ def test_other_encoders_missing_files_and_pixels_are_refused(tmp_path: Path) -> 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     ref = _file(tmp_path / "s1.h5")
-    cache = BagCache(1.0)
+    cache = BagCache(2**20)
     assert len(cache.get(ref)) == 6 and cache.get(ref) is cache.get(ref)
     (tmp_path / "s1.h5").unlink()
     _file(tmp_path / "s1.h5", num=4)

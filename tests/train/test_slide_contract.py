@@ -11,10 +11,9 @@ import torch
 from tests.support.slide_toys import chat_of, new_reader, toy_bag
 from tests.support.toys import toy_image
 from tests.train.test_shared_prefix import (
+    assert_same_as_plain,
     dataset_of,
     encoded,
-    loss_and_gradients,
-    relative,
     sampling_of,
     saved,
     trainer_head,
@@ -29,7 +28,7 @@ from eosin.models import shared_prefix
 from eosin.models.load import Loaded, load
 from eosin.train.packed_loss import pack, packed_logprobs
 from eosin.train.stage import restore_weights
-from eosin.train.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.train.trl_overrides import GroupTrainer
 
 
 def slide_rows(num_groups: int, num: int, with_image: bool = False) -> list[dict[str, Any]]:
@@ -127,22 +126,7 @@ def test_loss_and_gradients_are_those_of_plain_trl(
     loaded = saved(new_reader(**shape), tmp_path / "model")
     rows = without(slide_rows(groups, num, with_image), "completion")
     algorithm = Algorithm.model_validate({"name": name, "dynamic_sampling": False})
-    results = []
-    for kind in (GroupTrainer, SharedPrefixTrainer):
-        torch.manual_seed(3)
-        folder = tmp_path / kind.__name__
-        trainer = trainer_of(kind, loaded, folder, rows, num, lora=lora, algorithm=algorithm, **changes)
-        if lora is not None:
-            torch.manual_seed(4)
-            for n, p in trainer.model.named_parameters():
-                if "lora_B" in n:
-                    torch.nn.init.normal_(p, std=0.05)
-        results.append(loss_and_gradients(trainer, rows))
-    (plain, plain_grads), (shared, shared_grads) = results
-    assert shared == pytest.approx(plain, rel=1e-4, abs=1e-7)
-    assert plain_grads.keys() == shared_grads.keys()
-    moved = [n for n, g in plain_grads.items() if g.norm() > 1e-9]
-    assert max(relative(plain_grads[n], shared_grads[n]) for n in moved) < 1e-4
+    moved, _ = assert_same_as_plain(tmp_path, loaded, rows, num, lora=lora, algorithm=algorithm, **changes)
     for part in ("slide_tower", "projector.fc1"):
         assert any(part in n for n in moved)
     assert any("slide_tower" in n and "blocks" in n for n in moved)

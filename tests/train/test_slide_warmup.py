@@ -33,7 +33,7 @@ class Bags:
         return self.held[ref.path]
 
     def __call__(self, ref: object) -> object:
-        raise NotImplementedError
+        raise AssertionError("the warm-up of slides reads no regions")
 
 
 def _needle(label: int, rng: np.random.Generator) -> PatchBag:

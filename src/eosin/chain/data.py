@@ -28,7 +28,7 @@ from eosin.core.outcome import Dropped, Sieve
 from eosin.core.recipe import Recipe
 from eosin.core.sample import Sample
 from eosin.curate import Cleaned, StepCount, clean, write_dropped
-from eosin.slides.extras import need
+from eosin.slides.extras import need_slides
 from eosin.sources import Card, Collection, read_labelled
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -117,8 +117,7 @@ def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -
 
 
 def _phantom_slides(settings: PhantomSlidesData, seed: int, slides: Path | None) -> Collection:
-    for package in ("cv2", "tifffile", "h5py"):
-        need(package, "slides")
+    need_slides()
     from eosin.sources.phantom_slides import read_phantom_slides
 
     if slides is None:

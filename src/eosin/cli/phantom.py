@@ -52,10 +52,11 @@ def slide(
 
     Example: eosin phantom slide out/case2.tiff --case 2 --size 20000 --artefacts pen,fat
     """
-    from eosin.cli.run import need_slides
-    from eosin.phantom.slide import ARTEFACTS, write_slide
+    from eosin.slides.extras import need_slides
 
     need_slides()
+    from eosin.phantom.slide import ARTEFACTS, write_slide
+
     names = ARTEFACTS if artefacts == "all" else tuple(a.strip() for a in artefacts.split(",") if a.strip())
     written = write_slide(out, case_number=case, seed=seed, size_px=size_px, mpp=mpp, artefacts=names)
     for path in written:

@@ -100,16 +100,6 @@ def need(*packages: str) -> None:
             raise MissingExtraError(package, "train")
 
 
-def need_slides() -> None:
-    """Refuse early where the packages that write slides are missing."""
-    import importlib.util
-
-    from eosin.core.errors import MissingExtraError
-
-    if importlib.util.find_spec("tifffile") is None:
-        raise MissingExtraError("tifffile", "slides")
-
-
 def _first_comment(path: Path) -> str:
     first = path.read_text("utf-8").splitlines()[0]
     return first.lstrip("# ").strip() if first.startswith("#") else ""

@@ -85,8 +85,8 @@ def _shown(ref: SlideBag, num: int) -> np.ndarray:
 class BagCache:
     """Whole bags by file, kept up to a bound, least recently used first out. A changed file is read again."""
 
-    def __init__(self, limit_mib: float) -> None:
-        self._limit = int(limit_mib * 2**20)
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
         self._kept: OrderedDict[tuple[object, ...], PatchBag] = OrderedDict()
         self._held = 0
 

@@ -21,3 +21,13 @@ def need(package: str, extra: str = "train") -> Any:
     except ImportError as exc:
         missing = (exc.name or package).split(".")[0]
         raise MissingExtraError(_SOLD_AS.get(missing, missing), extra) from exc
+
+
+def need_slides() -> None:
+    """Refuse early where the packages that write and read slides are missing.
+
+    Raises:
+        MissingExtraError: as `need`.
+    """
+    for package in ("cv2", "tifffile", "h5py"):
+        need(package, "slides")

@@ -83,7 +83,7 @@ class SlideRegions:
             self._reset()
         with self._lock:
             if self._bags is None:
-                self._bags = BagCache(self._settings["cache_mib"] or 0.0)
+                self._bags = BagCache(self._limit)
             return self._bags.get(ref)
 
     def pixels(self, ref: SlideRegion) -> np.ndarray:

@@ -19,7 +19,7 @@ from eosin.slides.find import SUFFIXES as SLIDE_SUFFIXES
 from eosin.sources.card import Collection
 from eosin.sources.labelled import STEP, LabelledImage, card_of, collect, nearest
 from eosin.sources.slide_instructions import read_conversations, read_questions
-from eosin.sources.table import read_cells
+from eosin.sources.table import read_cells, row_of
 
 _TCGA = re.compile(r"^(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})(?=-|$)", re.IGNORECASE)
 _QUESTIONS = (
@@ -197,9 +197,9 @@ def _check_columns(header: Sequence[str], wanted: dict[str, str], path: Path) ->
 def _row(
     header: Sequence[str], cells: Sequence[str], place: str, bags: Bags, settings: SlidesData, found: dict[str, Found]
 ) -> LabelledImage | Dropped:
-    if len(cells) != len(header):
-        return Dropped(place, "wrong number of cells", f"{len(cells)} cells, {len(header)} columns", STEP)
-    row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    row = row_of(header, cells, place)
+    if isinstance(row, Dropped):
+        return row
     told, label = row[settings.slide_column], row[settings.label_column]
     if not label:
         return Dropped(told or place, "no label", place, STEP)

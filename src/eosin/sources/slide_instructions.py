@@ -19,6 +19,7 @@ from eosin.core.formats.rows import Outcome, make_sample, unique
 from eosin.core.outcome import Dropped, Sieve, Unparsed, sieve
 from eosin.core.reply import Grammar
 from eosin.core.sample import Message, Sample, TextPart, ask, lettered
+from eosin.sources.table import row_of
 
 if TYPE_CHECKING:
     from eosin.sources.slide_folder import Bags, Found
@@ -213,9 +214,9 @@ def _letter(answer: str, options: Sequence[str]) -> str | None:
 
 
 def _question_row(columns: Sequence[str], cells: Sequence[str], place: str, bags: Bags, name: str) -> Outcome:
-    if len(cells) != len(columns):
-        return Dropped(place, "wrong number of cells", f"{len(cells)} cells, {len(columns)} columns", STEP)
-    row = {c: v.strip() for c, v in zip(columns, cells, strict=True)}
+    row = row_of(columns, cells, place)
+    if isinstance(row, Dropped):
+        return row
     lower = {c.lower(): v for c, v in row.items()}
     own = f"{name}/{lower.get('id') or place}"
     told = next((lower[k] for k in ("slide", "slide_id", "image", "wsi") if lower.get(k)), "")

@@ -143,12 +143,19 @@ def _find_delimiter(text: str, wanted: set[str]) -> str:
     return max(_DELIMITERS, key=fit)
 
 
+def row_of(header: Sequence[str], cells: Sequence[str], place: str) -> dict[str, str] | Dropped:
+    """The cells of a line by column, without blanks around them; Dropped where they are not as many as the columns."""
+    if len(cells) != len(header):
+        return Dropped(place, "wrong number of cells", f"{len(cells)} cells, {len(header)} columns", STEP)
+    return {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+
+
 def _image(
     header: Sequence[str], cells: Sequence[str], place: str, root: Path, settings: TableData
 ) -> LabelledImage | Dropped:
-    if len(cells) != len(header):
-        return Dropped(place, "wrong number of cells", f"{len(cells)} cells, {len(header)} columns", STEP)
-    row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    row = row_of(header, cells, place)
+    if isinstance(row, Dropped):
+        return row
     file, label = row[settings.image_column], row[settings.label_column]
     if not file:
         return Dropped(place, "no image path", "", STEP)

@@ -32,7 +32,7 @@ from eosin.core.sample import Sample
 from eosin.core.stages import WarmupStage
 from eosin.train.monitor import StageBar, StepClock
 from eosin.train.stage import StageContext, StageResult
-from eosin.train.warmup_eyes import BagEye, Eye, eye_of
+from eosin.train.warmup_eyes import Eye, eye_of
 
 
 @dataclass
@@ -121,7 +121,7 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
     pictures = ctx.pictures(settings.image_cache_gib)
     with clock.timing("data"):
         data = [(eye.load(part, pictures), targets_of(part, classes, findings)) for part in (train, valid)]
-    heads = Heads(eye.width, len(classes), len(findings), attends=isinstance(eye, BagEye))
+    heads = Heads(eye.width, len(classes), len(findings), attends=eye.attends)
     job = Job(settings, ctx, eye, heads, clock)
     job.train(*data[0], *data[1])
     artifact = ctx.save("checkpoint", model, job.step, replace=True)

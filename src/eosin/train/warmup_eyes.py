@@ -29,6 +29,7 @@ class Eye(Protocol):
 
     tower: nn.Module
     width: int
+    attends: bool  # whether tokens are weighed by attention; else their mean is judged
 
     def load(self, samples: Sequence[Sample], pictures: PictureStore) -> Any:
         """The first images of samples, ready for indexing by a tensor of places with `choose`."""
@@ -99,6 +100,8 @@ class Patcher:
 class TileEye:
     """Square images through a tower of the Qwen2-VL family."""
 
+    attends = False
+
     def __init__(self, settings: WarmupStage, ctx: StageContext) -> None:
         tower: Any = vision_tower(ctx.loaded.model)
         config: Any = getattr(tower, "config", None)
@@ -137,6 +140,8 @@ class TileEye:
 
 class BagEye:
     """Bags of patches through the slide tower of a slide reader."""
+
+    attends = True
 
     def __init__(self, settings: WarmupStage, ctx: StageContext) -> None:
         tower = slide_tower(ctx.loaded.model)
