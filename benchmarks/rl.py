@@ -2,14 +2,16 @@
 
 The same small Qwen2.5-VL, image, prompt, number and length of completions. Every run is a process of its own, so that
 peak memory can be compared; ours and the peer's take turns. Completions never end early, so that both do the same
-work. A ratio above 1 means that Eosin is better. Research use only.
+work. `--gpu` runs the shape of Qwen2.5-VL-7B instead (random weights, bf16, LoRA, gradient checkpointing) on a CUDA
+device, with the memory of that device and the share of its bf16 peak that each side's own work comes to; `--gpu
+--quick` runs the same code with a small shape on whatever there is. A ratio above 1 means that Eosin is better.
+Research use only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +20,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from peak import peak_bytes
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Case:
         steps: measured steps, after one that is not counted where `warm`.
         trains_tower: whether the vision tower trains; frozen, Eosin computes it once an image.
         patches: instead of an image, a slide of so many patches, read by the published slide tower, which trains.
+        shape: "small" trains whole in fp32 on the CPU; "7b" and "lora" train an adapter in bf16 on the GPU, where there
+            is one: with the 7B's sizes, or small ones.
     """
 
     name: str
@@ -46,6 +52,7 @@ class Case:
     trains_tower: bool = False
     warm: bool = True
     patches: int = 0
+    shape: str = "small"
 
 
 CASES = [
@@ -61,6 +68,12 @@ QUICK = [
     Case("prompt 400, completion 64", 19, 64, steps=1, repeats=1),
     Case("slide, prompt 400, completion 64", 0, 64, steps=1, repeats=1, patches=367),
 ]
+GPU = [
+    Case(f"7B, prompt {side * side:,}, completion 256", side, 256, repeats=1, shape="7b") for side in (32, 45, 64, 90)
+]
+GPU_QUICK = [Case("small with LoRA, prompt 400, completion 32", 19, 32, steps=1, repeats=1, shape="lora")]
+# Dense bf16 operations a second, from the makers' data sheets.
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 
 
 def one(case: Case, path: str, threads: int) -> dict[str, Any]:
@@ -93,18 +106,20 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
         arguments = GRPOConfig(
             output_dir=folder, per_device_train_batch_size=case.num * case.groups, num_generations=case.num,
             max_completion_length=case.length, max_steps=case.steps + case.warm, beta=0.0, loss_type="grpo",
-            use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no", logging_steps=1, top_k=0,
-            remove_unused_columns=False, learning_rate=1e-5, gradient_checkpointing=False, bf16=False,
+            use_cpu=not on_gpu(case), report_to=[], disable_tqdm=True, save_strategy="no", logging_steps=1, top_k=0,
+            remove_unused_columns=False, learning_rate=1e-5, gradient_checkpointing=adapts(case), bf16=adapts(case),
         )  # fmt: skip
         common: dict[str, Any] = {
             "model": model, "reward_funcs": [reward], "args": arguments, "processing_class": processor,
+            "peft_config": adapter() if adapts(case) else None,
             "train_dataset": slides(case) if case.patches else dataset(28 * case.side, case), "callbacks": [Clock()],
         }  # fmt: skip
         if path == "plain":
             trainer = GRPOTrainer(**common)
         else:
             algorithm = Algorithm.model_validate({"name": "grpo", "beta": 0.0, "mask_truncated": False})
-            trainer = SharedPrefixTrainer(**common, clock=StepClock(), algorithm=algorithm)
+            backend: Any = "flex" if on_gpu(case) else "split"
+            trainer = SharedPrefixTrainer(**common, clock=StepClock(), algorithm=algorithm, backend=backend)
         # A model of random weights would write image tokens, at which plain TRL stops; nobody ends early.
         trainer.generation_config.suppress_tokens = [model.config.image_token_id, model.config.video_token_id]
         trainer.generation_config.eos_token_id = None
@@ -113,11 +128,74 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
             trainer.train()
     used = seconds[1:] if case.warm else seconds
     prompt = int(trainer.state.num_input_tokens_seen / (len(seconds) * case.num * case.groups)) - case.length
+    taken = torch.cuda.max_memory_allocated() if on_gpu(case) else peak_bytes()
+    rate = work(case, model.config, prompt, path) / statistics.median(used) if adapts(case) else 0.0
     return {
         "seconds": statistics.median(used),
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": taken / 2**30,
         "prompt": prompt,
+        "peak_share": rate / device_peak(case) if adapts(case) else 0.0,
     }
+
+
+def adapts(case: Case) -> bool:
+    """Whether an adapter trains, in bf16."""
+    return case.shape != "small"
+
+
+def on_gpu(case: Case) -> bool:
+    """Whether the case runs on a GPU."""
+    import torch
+
+    return adapts(case) and torch.cuda.is_available()
+
+
+def adapter() -> Any:
+    """LoRA as a recipe has it, the vision tower left as it is."""
+    from eosin.core.stages import Lora
+    from eosin.train.stage import lora_config
+
+    return lora_config(Lora(r=16), ["vision", "projector"])
+
+
+def device_peak(case: Case) -> float:
+    """bf16 operations a second that the device can do: by its name, else as a large product of matrices reaches."""
+    import torch
+
+    device = "cuda" if on_gpu(case) else "cpu"
+    name = torch.cuda.get_device_name() if on_gpu(case) else ""
+    if known := next((v for k, v in PEAKS.items() if k in name), None):
+        return known
+    side = 8192 if on_gpu(case) else 512
+    a = torch.randn(side, side, dtype=torch.bfloat16, device=device)
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        product = a @ a
+        float(product[0, 0])
+        seconds.append(time.perf_counter() - begun)
+    return float(2 * side**3 / min(seconds))
+
+
+def work(case: Case, config: Any, prompt: int, path: str) -> float:
+    """Operations of a step with an adapter, as this path does them.
+
+    Two a weight and token, and those of attention between tokens that see each other, four times: to generate, to
+    judge, to make activations again, and backward to the activations. The tower looks at an image once (kept), or for
+    every completion twice.
+    """
+    text, eye, num, length = config.text_config, config.vision_config, case.num, case.length
+    width, patches = text.hidden_size, 4 * case.side**2
+    heads = width // text.num_attention_heads * text.num_key_value_heads
+    layer = 2 * width * (width + heads) + 3 * width * text.intermediate_size
+    copies = 1 if path == "shared" else num
+    tokens = copies * prompt + num * length
+    pairs = copies * prompt**2 / 2 + num * length * (prompt + length / 2)
+    decoder = 2 * tokens * (text.num_hidden_layers * layer + width * text.vocab_size)
+    attention = 4 * pairs * text.num_hidden_layers * width
+    looks = 1 if path == "shared" else 2 * num
+    tower = 2 * patches * eye.depth * (4 * eye.hidden_size**2 + 3 * eye.hidden_size * eye.intermediate_size)
+    return float(case.groups * (4 * (decoder + attention) + looks * tower))
 
 
 def model_of(case: Case) -> tuple[Any, Any]:
@@ -133,7 +211,9 @@ def model_of(case: Case) -> tuple[Any, Any]:
         text=TinyText(hidden_size=256, intermediate_size=768, num_layers=6, num_heads=8, num_kv_heads=4),
     )  # fmt: skip
     corpus = ["the tissue shows glands and stroma"] * 4
-    if case.patches:
+    if adapts(case):
+        model, processor = with_large_head(corpus, case)
+    elif case.patches:
         tower = SlideTower(preset="pathreasoner-r1")
         settings = SlideModel(base=shape, sees_images=False, tower=tower, dimension=512)
         model, processor = build_slide_reader(corpus, settings, 0)
@@ -142,6 +222,37 @@ def model_of(case: Case) -> tuple[Any, Any]:
         freeze(model, set() if case.trains_tower else {"vision"})
     processor.tokenizer.padding_side = "left"
     return model, processor
+
+
+def with_large_head(corpus: list[str], case: Case) -> tuple[Any, Any]:
+    """A Qwen2.5-VL of the 7B's shape, or a small one, made in bf16 on its device: no weights are read."""
+    import torch
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    from eosin.core.stages import TinyModel, TinyText, TinyVision
+    from eosin.models.tiny import build_config, build_processor, train_tokenizer
+
+    text = TinyText(hidden_size=256, intermediate_size=768, num_layers=2, num_heads=8, num_kv_heads=4)
+    vision = TinyVision(depth=2, hidden_size=128, intermediate_size=384)
+    if case.shape == "7b":
+        text = TinyText(hidden_size=3584, intermediate_size=18944, num_layers=28, num_heads=28, num_kv_heads=4)
+        vision = TinyVision(depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16)
+    settings = TinyModel(image_px=28 * case.side, vocab_size=640, text=text, vision=vision)
+    tokenizer = train_tokenizer(corpus, settings.vocab_size)
+    config = build_config(tokenizer, settings)
+    config.text_config.vocab_size = 152_064 if case.shape == "7b" else 1000
+    config.text_config.max_position_embeddings = 32_768
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+    if case.shape == "7b":
+        config.vision_config.fullatt_block_indexes = [7, 15, 23, 31]
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda" if on_gpu(case) else "cpu"):
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    torch.set_default_dtype(torch.float32)
+    for name in ("eos", "pad", "bos"):
+        setattr(model.generation_config, f"{name}_token_id", getattr(config.text_config, f"{name}_token_id"))
+    return model, build_processor(tokenizer, settings)
 
 
 def kept_tower(model: Any, folder: str, path: str) -> Any:
@@ -224,6 +335,7 @@ def pair(case: Case, threads: int) -> dict[str, Any]:
         "ratio": round(seconds["plain"] / seconds["shared"], 2), "ideal": round(ideal, 2),
         "tokens_per_s": [round(tokens / seconds["shared"], 1), round(tokens / seconds["plain"], 1)],
         "peak_gib": [round(peak["shared"], 2), round(peak["plain"], 2)],
+        "peak_share": [round(statistics.median(r["peak_share"] for r in found[p]), 4) for p in ("shared", "plain")],
         "note": f"prompt {prompt}, G {case.num}, {case.groups} group(s); ideal by token count {ideal:.2f}",
     }  # fmt: skip
 
@@ -231,6 +343,7 @@ def pair(case: Case, threads: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small pairs")
+    parser.add_argument("--gpu", action="store_true", help="the 7B's shape on a CUDA device")
     parser.add_argument("--only", help="cases whose name holds this")
     parser.add_argument("--json", type=Path, help="write the table to this file")
     parser.add_argument("--threads", type=int, default=2)
@@ -241,8 +354,15 @@ def main() -> None:
         print(json.dumps(one(Case(**values), path, threads)))
         return
     rows = []
-    print(f"{'whole GRPO step, CPU':<46}{'Eosin':>9}{'TRL':>9}{'ratio':>7}{'ideal':>7}{'tok/s':>16}{'peak GiB':>14}")
-    for case in QUICK if options.quick else CASES:
+    cases = (GPU_QUICK if options.quick else GPU) if options.gpu else QUICK if options.quick else CASES
+    if options.gpu and not options.quick:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise SystemExit("no CUDA device: the 7B's shape cannot be measured here; --gpu --quick tries the code")
+        print(torch.cuda.get_device_name())
+    print(f"{'whole GRPO step':<46}{'Eosin':>9}{'TRL':>9}{'ratio':>7}{'ideal':>7}{'tok/s':>16}{'peak GiB':>14}")
+    for case in cases:
         if options.only and options.only not in case.name:
             continue
         row = pair(case, options.threads)
@@ -250,7 +370,8 @@ def main() -> None:
         ours, peer = row["tokens_per_s"]
         print(
             f"{row['name']:<46}{row['ours']:>8.2f}s{row['peer']:>8.2f}s{row['ratio']:>7.2f}{row['ideal']:>7.2f}"
-            f"{ours:>8.0f}{peer:>8.0f}{row['peak_gib'][0]:>7.2f}{row['peak_gib'][1]:>7.2f}",
+            f"{ours:>8.0f}{peer:>8.0f}{row['peak_gib'][0]:>7.2f}{row['peak_gib'][1]:>7.2f}"
+            + (f"  share of bf16 peak {row['peak_share'][0]:.1%} {row['peak_share'][1]:.1%}" if options.gpu else ""),
             flush=True,
         )
     if options.json:

@@ -279,10 +279,10 @@ _COMPILED: dict[str, Any] = {}
 
 
 def _flex_attention(device: str) -> Any:
-    """FlexAttention, compiled on a GPU."""
+    """FlexAttention, compiled on a GPU. Lengths change with every batch, so the second one compiles for any length: a
+    kernel for each would run into the limit of the compiler's cache, and then without any kernel."""
     from torch.nn.attention.flex_attention import flex_attention
 
     if device not in _COMPILED:
-        compiles = device == "cuda"
-        _COMPILED[device] = torch.compile(flex_attention, dynamic=False) if compiles else partial(flex_attention)
+        _COMPILED[device] = torch.compile(flex_attention) if device == "cuda" else partial(flex_attention)
     return _COMPILED[device]
