@@ -135,7 +135,9 @@ def write_kg(path: Path, scale: float = 1.0, seed: int = 0) -> tuple[int, int]:
 
 def in_process(code: str, *arguments: str) -> dict[str, Any]:
     """Run code in a fresh interpreter with its memory and time of its own; it prints one line of JSON."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    folders = os.pathsep.join((str(Path(__file__).parent.resolve()), os.environ.get("PYTHONPATH", "")))
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": folders})  # fmt: skip
     if done.returncode:
         raise SystemExit(done.stderr)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -143,15 +145,16 @@ def in_process(code: str, *arguments: str) -> dict[str, Any]:
 
 
 BUILD = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from eosin.knowledge.build import build_graph
 from eosin.knowledge.sources import parse_spec
+from peak import peak_bytes
 start = time.perf_counter()
 graph = build_graph(Path(sys.argv[1]), [parse_spec(s) for s in sys.argv[2:]], keep_going=True).graph
 print(json.dumps({"seconds": time.perf_counter() - start, "concepts": len(graph), "names": graph.num_names,
                   "relations": graph.num_relations,
-                  "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+                  "peak_mib": peak_bytes() / 2**20}))
 """
 OPEN = """
 import json, sys, time

@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from peak import peak_bytes
 
 SIZES, QUICK = (1000, 1600, 3200, 6400, 12_800), (500, 1000, 2000)
 DIMENSION = 512
@@ -100,7 +101,7 @@ def one(kind: str, num: int, rounds: int, threads: int) -> dict[str, float]:
     model, processor = build("7b" if kind == "7b" else "small")
     step = prompt_step(model, processor, num) if kind in ("prompt", "7b") else tower_step(model, num)
     on_gpu = model.device.type == "cuda"
-    before = torch.cuda.memory_allocated() if on_gpu else _peak()
+    before = torch.cuda.memory_allocated() if on_gpu else peak_bytes()
     clock = time.perf_counter if on_gpu else time.process_time
     seconds = []
     for _ in range(rounds):
@@ -110,13 +111,8 @@ def one(kind: str, num: int, rounds: int, threads: int) -> dict[str, float]:
         if on_gpu:
             torch.cuda.synchronize()
         seconds.append(clock() - begun)
-    peak = torch.cuda.max_memory_allocated() if on_gpu else _peak()
+    peak = torch.cuda.max_memory_allocated() if on_gpu else peak_bytes()
     return {"seconds": min(seconds), "gib": (peak - before) / 2**30}
-
-
-def _peak() -> int:
-    """Peak resident memory of this process in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def exponent(sizes: list[int], values: list[float]) -> float:

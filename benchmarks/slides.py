@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from peak import peak_bytes
+
 SIDE_PX, MPP = 256, 0.5
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,9 +47,8 @@ for patch in extractor:
 seconds = time.perf_counter() - begun
 if job['keep']:
     np.save(job['keep'], np.stack(digests))
-import resource
-print(json.dumps({'seconds': seconds, 'tiles': len(coords),
-                  'peak_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+from peak import peak_bytes
+print(json.dumps({'seconds': seconds, 'tiles': len(coords), 'peak_mb': peak_bytes() / 2**20}))
 """
 
 
@@ -73,7 +74,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     _keep(job, kept)
     return {"seconds": seconds, "tissue_s": found, "tiles": len(tiles), "coords": tiles.coords_level0.tolist(),
             "side": tiles.side_level0, "mpp": tiles.mpp, "mpp_level0": tiles.mpp_level0,
-            "peak_mb": _peak_mb()}  # fmt: skip
+            "peak_mb": peak_bytes() / 2**20}  # fmt: skip
 
 
 def plain(job: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def plain(job: dict[str, Any]) -> dict[str, Any]:
             kept.append(tile)
     seconds = time.perf_counter() - begun
     _keep(job, kept)
-    return {"seconds": seconds, "tiles": len(job["coords"]), "peak_mb": _peak_mb()}
+    return {"seconds": seconds, "tiles": len(job["coords"]), "peak_mb": peak_bytes() / 2**20}
 
 
 def _keep(job: dict[str, Any], tiles: list[Any]) -> None:
@@ -109,15 +110,10 @@ def _keep(job: dict[str, Any], tiles: list[Any]) -> None:
         np.save(job["keep"], np.stack(tiles))
 
 
-def _peak_mb() -> float:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def run(who: str, job: dict[str, Any], peer_python: str | None) -> dict[str, Any]:
     """One contender in a process of its own; what it printed last."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "2"}
+    folders = os.pathsep.join((str(ROOT / "src"), str(ROOT / "benchmarks")))
+    environment = {**os.environ, "PYTHONPATH": folders, "OMP_NUM_THREADS": "2"}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "job.json"
         place.write_text(json.dumps(job))

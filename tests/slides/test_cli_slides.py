@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,11 +79,24 @@ def test_tiles_and_their_files(folder: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(place / "tiles" / f"{x}_{y}.png")), right)
     assert min(Image.open(place / "sheet.png").size) > 400
     for name in ("tissue.geojson", "tiles.geojson"):
-        assert check_geojson(json.loads((place / name).read_text())) is None
+        obeys_the_rfc(json.loads((place / name).read_text()))
     shapes = read_geojson(place / "tiles.geojson")
     assert len(shapes) == len(listed) and abs(signed_area(shapes[0].parts[0][0])) == 128**2
     (tissue,) = read_geojson(place / "tissue.geojson")
     assert tissue.measurements["Area um^2"] == pytest.approx(float(table["one"]["tissue_mm2"]) * 1e6, rel=0.02)
+
+
+def obeys_the_rfc(value: dict[str, Any]) -> None:
+    """RFC 7946, sections 3.1.6, 3.2, 3.3 and 7.1: types, closed rings of four positions or more, winding."""
+    assert check_geojson(value) is None and value["type"] == "FeatureCollection"
+    assert not {"geometry", "coordinates", "properties", "crs"} & set(value)
+    ids = [f["id"] for f in value["features"]]
+    assert len(set(ids)) == len(ids) > 0
+    for feature in value["features"]:
+        assert feature["geometry"]["type"] == "Polygon" and isinstance(feature["properties"], dict)
+        for number, ring in enumerate(feature["geometry"]["coordinates"]):
+            assert len(ring) >= 4 and ring[0] == ring[-1] and all(len(p) == 2 for p in ring)
+            assert (signed_area(np.array(ring, dtype=float)) > 0) == (number == 0)
 
 
 def test_resume_is_a_slide_at_a_time(folder: Path, tmp_path: Path) -> None:

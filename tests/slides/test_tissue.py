@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from eosin.slides.backends.base import SlideError
 from eosin.slides.ink import black_border
-from eosin.slides.masks import close, opened, without_small
+from eosin.slides.masks import close, mean_colour, opened, quantiles, without_small
 from eosin.slides.quality import blur_flags, sharpness
 from eosin.slides.slide import open_slide
 from eosin.slides.tiles import TileGrid, read_tiles, tile_grid
@@ -80,6 +80,62 @@ def test_ink_is_no_tissue(tmp_path: Path, ink: tuple[int, int, int]) -> None:
     assert (tissue.pen & marked).sum() / (tissue.pen | marked).sum() > 0.75
     kept = found_in(tmp_path / "..", pixels, TissueSettings(keep_pen=True))
     assert kept.area_um2 > tissue.area_um2 * 1.1
+
+
+def stroked(pixels: np.ndarray, y: int, columns: slice, half_px: int, ink: tuple[int, int, int]) -> np.ndarray:
+    """A level stroke of ink with soft edges of 12 px; bool mask of what is inked by half and more."""
+    share = np.clip((half_px - np.abs(np.arange(len(pixels)) - y)) / 12 + 0.5, 0, 1)
+    weight = np.zeros(pixels.shape[:2])
+    weight[:, columns] = share[:, None]
+    pixels *= 1 - weight[..., None] * (1 - np.array(ink) / 255)
+    return np.asarray(weight >= 0.5)
+
+
+def test_narrow_ink_and_its_soft_edge_are_no_tissue(tmp_path: Path) -> None:
+    """A stroke 56 µm wide that touches the tissue: all of it goes, its edge too, and no glass beside it is filled."""
+    pixels = picture().astype(float)
+    mark = stroked(pixels, 118, slice(300, 1200), 14, (20, 120, 60))
+    tissue = found_in(tmp_path, pixels.astype(np.uint8), mpp=2.0)
+    assert overlap(tissue, truth() & ~mark) > 0.97 and len(tissue.polygons()) == 1
+    assert tissue.mask[: int(100 / 1100 * len(tissue.mask))].sum() == 0
+
+
+def test_tissue_that_ink_cuts_off_stays(tmp_path: Path) -> None:
+    """A part of the tissue, smaller than the smallest that counts, lies beyond a stroke."""
+    pixels, right = picture().astype(float), truth()
+    mark = stroked(pixels, 260, slice(0, 1500), 25, (28, 26, 30))
+    tissue = found_in(tmp_path, pixels.astype(np.uint8), TissueSettings(min_area_um2=200_000), mpp=2.0)
+    beyond = (right & ~mark)[:235]
+    assert 0 < beyond.sum() * 4.0 < 200_000
+    rows, columns = tissue.mask.shape
+    found = tissue.mask[: int(235 / 1100 * rows)].sum() / rows / columns * right.size
+    assert found == pytest.approx(beyond.sum(), rel=0.15)
+
+
+def test_dust_at_the_border_is_no_tissue_and_dust_on_tissue_is(tmp_path: Path) -> None:
+    """Dark grey discs of 60 µm, half on the tissue's border, and some amid it."""
+    pixels, right = picture(), truth()
+    y, x = np.mgrid[: len(pixels), : len(pixels[0])]
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    for angle in angles:
+        for far in (1.0, 0.5):
+            centre = 750 + 540 * far * np.cos(angle), 550 + 374 * far * np.sin(angle)
+            pixels[np.hypot(x - centre[0], y - centre[1]) < 15] = 60
+    tissue = found_in(tmp_path, pixels, mpp=2.0)
+    assert overlap(tissue, right) > 0.98 and len(tissue.polygons()[0]) == 1
+
+
+def test_a_small_pocket_of_fat_is_kept(tmp_path: Path) -> None:
+    """0.2 mm of fat amid tissue: hardly more than one cell is far enough from it to be judged. A tear is no fat."""
+    pixels, right = picture(), truth()
+    rows, columns = np.arange(500, 600), np.arange(700, 800)
+    pixels[500:600, 700:800] = GLASS
+    pixels[rows[rows % 40 < 2][:, None], columns] = (230, 206, 224)
+    pixels[rows[:, None], columns[columns % 40 < 2]] = (230, 206, 224)
+    tissue = found_in(tmp_path, pixels, mpp=2.0)
+    assert overlap(tissue, right) > 0.975 and len(tissue.polygons()[0]) == 1
+    pixels[500:600, 700:800] = GLASS
+    assert len(found_in(tmp_path / "..", pixels, mpp=2.0).polygons()[0]) == 2
 
 
 def test_no_ink_where_there_is_none(tmp_path: Path, shared_data: Path) -> None:
@@ -176,6 +232,18 @@ def test_scale_matters_not_pixels(tmp_path: Path) -> None:
 
 def test_otsu_by_hand() -> None:
     assert 2 < otsu(np.array([1.0] * 50 + [2.0] * 50 + [8.0] * 50 + [9.0] * 50)) < 8
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100, 4321])
+def test_quantiles_and_mean_colour_against_numpy(size: int) -> None:
+    rng = np.random.default_rng(size)
+    values = rng.random(size).astype(np.float32)
+    shares = (0.0, 0.5, 0.6, 0.95, 1.0)
+    assert quantiles(values, *shares) == pytest.approx(np.quantile(values, shares).tolist(), rel=1e-5)
+    pixels = rng.integers(0, 256, (size, 7, 3), dtype=np.uint8)
+    where = pixels[..., 0] > 40
+    right = pixels[where].mean(axis=0) if where.any() else np.zeros(3)
+    assert mean_colour(pixels, where) == pytest.approx(right.tolist())
 
 
 def test_close_open_and_parts_against_scipy() -> None:

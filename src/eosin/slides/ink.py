@@ -15,16 +15,19 @@ from eosin.slides.masks import (
     opened,
     parts,
     thickness,
-    without_small,
 )
 
 BLACK_LEVEL = 45
 PEN_DENSITY = 0.45  # in the strongest channel
 VERY_DENSE = 0.75
-EVEN = 0.13  # standard deviation over mean, over 27 µm: ink is even, tissue at low power is not (0.22 and more)
+EVEN_UM = 16.0  # a stroke of 50 µm with soft edges still has a core that is wider
+EVEN = 0.13  # standard deviation over mean, over that width: ink is even, tissue at low power is so in specks only
 PEN_ANGLE = 8.0  # degrees between the colour of ink and the colour of this slide's tissue
-PEN_AREA_UM2 = 6000.0
+PEN_AREA_UM2, PEN_LENGTH_UM = 3000.0, 200.0  # even specks of tissue are shorter
+PEN_EDGE = 0.2  # of the soft edge of a stroke, what is denser than this is ink
+EDGE_UM = 24.0  # what is narrower and runs along ink is its soft edge
 GREY = 0.15
+SPECK_DENSITY, SPECK_UM = 0.3, 20.0  # darker and wider than a nucleus at low power
 
 
 def black_border(pixels: np.ndarray) -> np.ndarray:
@@ -54,26 +57,46 @@ def pen_marks(density: np.ndarray, mpp: float, fit: np.ndarray) -> np.ndarray:
     dense = (strongest > PEN_DENSITY) & fit
     if not dense.any():
         return dense
-    width = max(3, round(27 / mpp) | 1)
+    width = max(3, round(EVEN_UM / mpp) | 1)
     level = mean_around(mean, width)
     spread = np.sqrt(np.maximum(mean_around(mean * mean, width) - level * level, 0))
     even = dense & (spread < EVEN * level)
-    if not even.any():
-        return even
-    core = even & ((_angles(density, fit & ~even) > PEN_ANGLE) | (strongest > VERY_DENSE))
-    core = without_small(opened(core, max(3, round(16 / mpp) | 1)), PEN_AREA_UM2 / mpp**2, diagonal=True)
-    return grow(core, width // 2 + max(1, round(8 / mpp))) & fit
+    solid = max(3, round(EVEN_UM / 2 / mpp) | 1)
+    core = _marks(opened(even, solid), mpp)
+    if not core.any():  # colours, which take longer, could only make it smaller
+        return core
+    core[core] = (_angles(density, fit & ~even, core) > PEN_ANGLE) | (strongest[core] > VERY_DENSE)
+    core = _marks(opened(core, solid), mpp)
+    return grow(core, width // 2 + max(1, round(12 / mpp))) & (strongest > PEN_EDGE) & fit
 
 
-def _angles(density: np.ndarray, tissue: np.ndarray) -> np.ndarray:
-    """Angle in degrees between the colour of each pixel and the usual colour of the stained ones."""
+def _marks(core: np.ndarray, mpp: float) -> np.ndarray:
+    """The parts of a mask that are as large and as long as what is drawn by hand."""
+    labels, table = parts(core, diagonal=True)
+    long = np.hypot(table[:, 2], table[:, 3]) * mpp >= PEN_LENGTH_UM
+    kept = long & (table[:, 4] * mpp**2 >= PEN_AREA_UM2)
+    kept[0] = False
+    return np.asarray(kept[labels])
+
+
+def soft_edges(mask: np.ndarray, dirt: np.ndarray, mpp: float) -> np.ndarray:
+    """The slivers of a mask that run along ink or a rim: their soft edges, no tissue. (h, w) bool."""
+    if not dirt.any():
+        return dirt
+    near = grow(dirt, max(1, round(EDGE_UM / mpp)))
+    return mask & near & ~opened(mask & ~dirt, EDGE_UM / mpp)
+
+
+def _angles(density: np.ndarray, tissue: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Angle in degrees between the usual colour of the stained pixels of `tissue` and the pixels of `where`: (n,)."""
     stained = tissue & (highest(density) > 0.08)
+    colours = density[where]
     if stained.sum() < 50:
-        return np.full(density.shape[:2], 90.0)
+        return np.full(len(colours), 90.0)
     usual = _medians(density[stained])
     usual = usual / max(float(np.linalg.norm(usual)), 1e-6)
-    length = np.maximum(np.sqrt(density[..., 0] ** 2 + density[..., 1] ** 2 + density[..., 2] ** 2), 1e-6)
-    return np.asarray(np.degrees(np.arccos(np.clip(density @ usual / length, -1, 1))))
+    length = np.maximum(np.linalg.norm(colours, axis=1), 1e-6)
+    return np.asarray(np.degrees(np.arccos(np.clip(colours @ usual / length, -1, 1))))
 
 
 def _medians(values: np.ndarray) -> np.ndarray:
@@ -85,17 +108,20 @@ def _medians(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.partition(values, (half - 1, half), axis=0)[half - 1 : half + 1].mean(axis=0))
 
 
-def bubbles(density: np.ndarray, mpp: float, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Air bubbles with what they enclose, and all thin grey lines (rims of bubbles, hairs): two (h, w) bool masks."""
+def bubbles(density: np.ndarray, mpp: float, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Air bubbles with what they enclose; thin grey lines (rims of bubbles, hairs); dark grey specks that are larger
+    than a nucleus (dust). Three (h, w) bool masks.
+    """
     mean = average(density)
     grey = (mean > 0.12) & (highest(density) - lowest(density) < GREY * mean) & fit
     inside, lines = np.zeros_like(grey), np.zeros_like(grey)
     if not grey.any():
-        return inside, lines
+        return inside, lines, lines
     labels, table = parts(close(grey, 2 * max(1, round(20 / mpp)) + 1), diagonal=True)
-    for number, (left, top, width, height, _) in enumerate(table.tolist()):
-        if number == 0 or np.hypot(width, height) * mpp < 150:
-            continue
+    large = np.hypot(table[:, 2], table[:, 3]) * mpp >= 150
+    large[0] = False
+    for number in np.flatnonzero(large):
+        left, top, width, height, _ = table[number].tolist()
         box = np.s_[top : top + height, left : left + width]
         part = labels[box] == number
         if thickness(part) * mpp > 70:
@@ -104,4 +130,5 @@ def bubbles(density: np.ndarray, mpp: float, fit: np.ndarray) -> tuple[np.ndarra
         whole = filled(part)
         if whole.sum() > 3 * part.sum():
             inside[box] |= whole
-    return inside, lines
+    specks = opened(grey & (mean > SPECK_DENSITY) & ~large[labels], max(3, round(SPECK_UM / mpp) | 1))
+    return inside, lines, grow(specks, max(1, round(8 / mpp))) & fit if specks.any() else specks

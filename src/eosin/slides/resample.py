@@ -135,15 +135,14 @@ def resize(pixels: np.ndarray, box: tuple[float, float, float, float], out_px: t
     x0, y0, x1, y1 = box
     if all(float(v).is_integer() for v in box) and (x1 - x0, y1 - y0) == out_px:
         return np.ascontiguousarray(pixels[int(y0) : int(y1), int(x0) : int(x1)])
-    image = Image.fromarray(pixels)
     whole_box = all(float(v).is_integer() for v in box)
     if whole_box:
         factor_x, factor_y = (x1 - x0) / out_px[0], (y1 - y0) / out_px[1]
         if factor_x.is_integer() and factor_y.is_integer():
             whole = (int(x0), int(y0), int(x1), int(y1))
-            return np.asarray(image.reduce((int(factor_x), int(factor_y)), box=whole))
+            return np.asarray(Image.fromarray(pixels).reduce((int(factor_x), int(factor_y)), box=whole))
     if (x1 - x0) < out_px[0] * 0.999 or (y1 - y0) < out_px[1] * 0.999:
-        return np.asarray(image.resize(out_px, Image.Resampling.BILINEAR, box=box))
+        return np.asarray(Image.fromarray(pixels).resize(out_px, Image.Resampling.BILINEAR, box=box))
     if whole_box:
         import cv2
 

@@ -13,8 +13,20 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from eosin.slides.backends.base import SlideError
-from eosin.slides.ink import black_border, bubbles, pen_marks
-from eosin.slides.masks import close, grow, highest, lowest_around, mean_around, opened, parts, smoothed, without_small
+from eosin.slides.ink import black_border, bubbles, pen_marks, soft_edges
+from eosin.slides.masks import (
+    close,
+    grow,
+    highest,
+    lowest_around,
+    mean_around,
+    mean_colour,
+    opened,
+    parts,
+    quantiles,
+    smoothed,
+    without_small,
+)
 from eosin.slides.slide import Slide
 
 FAT_DENSITY = 0.004  # the faintest wall of a fat cell that is looked for
@@ -133,16 +145,27 @@ def tissue_mask(slide: Slide, settings: TissueSettings | None = None, model: Tis
             raise SlideError("tissue model gave a mask of another shape", expected=str(pixels.shape[:2]),
                              found=str(raw.shape), where=slide.path)  # fmt: skip
         raw = raw > 0.5
-    bubble, lines = bubbles(density, mpp, ~(pen | border))
-    lines &= ~_amid(raw & ~lines, lines, mpp)
-    unfit = lines | (border if not settings.keep_border else False) | (pen if not settings.keep_pen else False)
+    bubble, lines, specks = bubbles(density, mpp, ~(pen | border))
+    never = (border & (not settings.keep_border)) | (pen & (not settings.keep_pen))
+    lines, specks = _beside(raw, lines, specks, mpp)
     if model is None and settings.keep_fat:
-        raw |= fat_cells(density, raw & ~unfit, unfit, mpp, settings)
-    mask = tidy(raw & ~unfit, mpp, settings)
-    if not settings.keep_pen:
-        mask &= ~pen
+        unfit = never | lines | specks
+        fat = fat_cells(density, raw & ~unfit, unfit, mpp, settings)
+        raw |= fat
+        if fat.any():
+            lines, specks = _beside(raw, lines, specks, mpp)
+    mask = tidy(raw & ~(never | lines | specks), mpp, settings, pen & never, (lines & bubble) | (border & never))
     mask |= damaged & _amid(mask & ~damaged, damaged, mpp, 400.0)
     return Tissue(mask, mpp, slide.size_px, slide.mpp, pen, bubble, border, damaged, glass, threshold)
+
+
+def _beside(tissue: np.ndarray, lines: np.ndarray, specks: np.ndarray, mpp: float) -> tuple[np.ndarray, np.ndarray]:
+    """What of lines and specks does not lie amid tissue."""
+    dirt = lines | specks
+    if not dirt.any():
+        return lines, specks
+    outside = ~_amid(tissue & ~dirt, dirt, mpp)
+    return lines & outside, specks & outside
 
 
 def _amid(tissue: np.ndarray, lines: np.ndarray, mpp: float, around_um: float = 140.0) -> np.ndarray:
@@ -165,20 +188,19 @@ def overview(slide: Slide, settings: TissueSettings) -> tuple[np.ndarray, np.nda
 
 def glass_colour(pixels: np.ndarray) -> tuple[float, float, float]:
     """Colour of empty glass: the most frequent of the brightest greys; near white where a slide shows no glass."""
-    thin = pixels[:: max(1, pixels.shape[0] // 1500), :: max(1, pixels.shape[1] // 1500)].reshape(-1, 3)
-    bright = thin.astype(np.int16) @ np.ones(3, np.int16) // 3
-    counts = np.bincount(bright, minlength=256)
-    top = int(np.searchsorted(np.cumsum(counts), 0.998 * len(bright)))
+    thin = pixels[:: max(1, pixels.shape[0] // 1500), :: max(1, pixels.shape[1] // 1500)]
+    bright = (thin[..., 0].astype(np.int16) + thin[..., 1] + thin[..., 2]) // 3
+    counts = np.bincount(bright.ravel(), minlength=256)
+    top = int(np.searchsorted(np.cumsum(counts), 0.998 * bright.size))
     low = max(0, top - 40)
     smooth = np.convolve(counts[low : top + 1], np.ones(5), "same")
     mode = low + int(np.argmax(smooth))
     if mode < 170:
         return 240.0, 240.0, 240.0
-    near = thin[np.abs(bright - mode) <= 3]
-    colour = near.mean(axis=0)
-    if colour.max() - colour.min() > 45:  # the brightest thing is stained: there is no glass in the picture
-        colour = np.full(3, max(float(top), 235.0))
-    return float(colour[0]), float(colour[1]), float(colour[2])
+    colour = mean_colour(thin, np.abs(bright - mode) <= 3)
+    if max(colour) - min(colour) > 45:  # the brightest thing is stained: there is no glass in the picture
+        return (max(float(top), 235.0),) * 3
+    return colour
 
 
 def optical_density(pixels: np.ndarray, glass: tuple[float, float, float]) -> np.ndarray:
@@ -194,8 +216,8 @@ def density_threshold(density: np.ndarray, unfit: np.ndarray, limits: tuple[floa
     if values.size < 64:
         return limits[0]
     low = values[values <= limits[1]]
-    quiet = low[low <= np.quantile(low, 0.6)] if low.size > 64 else low
-    unrest = float(np.quantile(quiet, 0.95)) if quiet.size else 0.0
+    quiet = low[low <= quantiles(low, 0.6)[0]] if low.size > 64 else low
+    unrest = quantiles(quiet, 0.95)[0] if quiet.size else 0.0
     split = otsu(np.sqrt(np.minimum(values, 1.0))) ** 2
     return float(np.clip(min(split, max(0.5 * split, 2.5 * unrest)), *limits))
 
@@ -207,26 +229,25 @@ def fat_cells(
 
     A wall is darker than the lightest of its surroundings by more than the unrest of the glass, and hangs together
     with others. Closing by the width of a cell fills the cells. What that adds to the tissue counts where it is wider
-    than half a cell, as large as two, and has walls inside.
+    than half a cell, as large as two, and has walls inside, where it is deep enough for half a cell.
     """
     dark = np.minimum(highest(density), settings.density_range[1])
     width = max(3, round(2 * settings.fat_cell_um / mpp) | 1)
     local = dark - lowest_around(dark, width)
     empty = local[(mean_around(dark, width) < 0.5 * settings.density_range[0]) & ~unfit]
-    usual, high = np.quantile(empty, (0.5, 0.95)) if empty.size >= 64 else (0.0, FAT_DENSITY)
+    usual, high = quantiles(empty, 0.5, 0.95) if empty.size >= 64 else (0.0, FAT_DENSITY)
     cell_px = settings.fat_cell_um / mpp
     thin = (local > max(FAT_DENSITY, usual + 2 * (high - usual))) & ~unfit
     walls = without_small(thin | tissue, cell_px**2 / 3, diagonal=True)
     body = opened(close(tissue, settings.close_um / mpp), cell_px / 3)
-    added = close(walls, cell_px) & ~grow(body, 2) & ~unfit
-    added = opened(added, cell_px / 2)
+    added = opened(close(walls, cell_px) & ~grow(body, 2) & ~unfit, cell_px / 2)
     labels, table = parts(added)
     if len(table) == 1:
         return added
     deep = ~grow(body | unfit, round(FAT_DEPTH_UM / mpp))  # beside tissue and ink, compression rings like thin walls
     area = np.bincount(labels[deep], minlength=len(table))
     inner = np.bincount(labels[deep & thin], minlength=len(table))
-    good = (area >= 2 * cell_px**2) & (inner >= FAT_WALLS * area)
+    good = (table[:, -1] >= 2 * cell_px**2) & (area >= cell_px**2 / 2) & (inner >= FAT_WALLS * area)
     good[0] = False
     return grow(good[labels], 3) & ~unfit
 
@@ -243,11 +264,15 @@ def otsu(values: np.ndarray, bins: int = 256) -> float:
     return float(centres[int(np.argmax(np.nan_to_num(between)))])
 
 
-def tidy(raw: np.ndarray, mpp: float, settings: TissueSettings) -> np.ndarray:
-    """Close gaps, fill small holes, leave out small parts."""
-    mask = close(raw, settings.close_um / mpp)
-    mask = without_small(mask, settings.min_area_um2 / mpp**2)
-    return ~without_small(~mask, settings.max_hole_um2 / mpp**2, at_border=True)
+def tidy(raw: np.ndarray, mpp: float, settings: TissueSettings, pen: np.ndarray, rims: np.ndarray) -> np.ndarray:
+    """Close gaps, leave out small parts and the edges of ink and of rims (of bubbles, of the scan), fill small holes.
+
+    A part that ink cuts off the tissue is not small, and glass between ink and tissue is no hole.
+    """
+    mask = close(raw, settings.close_um / mpp) & ~pen
+    mask &= ~soft_edges(mask, pen | rims, mpp)
+    mask = without_small(mask | pen, settings.min_area_um2 / mpp**2) & ~pen
+    return ~without_small(~mask, settings.max_hole_um2 / mpp**2, at_border=True) & ~pen
 
 
 def outlines(mask: np.ndarray, scale: tuple[float, float], size_px: tuple[int, int]) -> list[list[Ring]]:
