@@ -262,13 +262,17 @@ class Packed(Pattern):
         """FlexAttention's block mask of the pattern for `total` = P + G C tokens."""
         from torch.nn.attention.flex_attention import create_block_mask
 
-        size, length, is_prompt = self.is_prompt.shape[1], self.length, self.is_prompt
+        is_prompt = self.is_prompt
+        own = torch.arange(self.num, device=is_prompt.device).repeat_interleave(self.length) + 1
+        # 0 in the prompt, else the number of the completion. Tensors, not lengths: a kernel compiled with a length in
+        # it would serve that length alone.
+        part = torch.cat((own.new_zeros(is_prompt.shape[1]), own))
+        is_real = torch.cat((is_prompt, is_prompt.new_ones(len(is_prompt), len(own))), 1)
 
         def sees(b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            in_prompt = (k < size) & (k <= q) & is_prompt[b, k.clamp(max=max(size - 1, 0))]
-            same = ((q - size) // length == (k - size) // length) & (k >= size) & (q >= size)
+            shown = (k <= q) & is_real[b, k] & ((part[k] == 0) | (part[k] == part[q]))
             # A padded prompt token sees itself, so that no row of the softmax is empty.
-            return in_prompt | (same & (k <= q)) | (q == k)
+            return shown | (q == k)
 
         return create_block_mask(
             sees, B=is_prompt.shape[0], H=None, Q_LEN=total, KV_LEN=total, device=str(is_prompt.device)
