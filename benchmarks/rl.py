@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from peak import peak_bytes
+from shapes import TEXT_7B
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,13 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
     used = seconds[1:] if case.warm else seconds
     prompt = int(trainer.state.num_input_tokens_seen / (len(seconds) * case.num * case.groups)) - case.length
     taken = torch.cuda.max_memory_allocated() if on_gpu(case) else peak_bytes()
-    rate = work(case, model.config, prompt, path) / statistics.median(used) if adapts(case) else 0.0
+    median = statistics.median(used)
+    share = work(case, model.config, prompt, path) / median / device_peak(case) if adapts(case) else 0.0
     return {
-        "seconds": statistics.median(used),
+        "seconds": median,
         "peak_gib": taken / 2**30,
         "prompt": prompt,
-        "peak_share": rate / device_peak(case) if adapts(case) else 0.0,
+        "peak_share": share,
     }
 
 
@@ -227,15 +229,14 @@ def model_of(case: Case) -> tuple[Any, Any]:
 def with_large_head(corpus: list[str], case: Case) -> tuple[Any, Any]:
     """A Qwen2.5-VL of the 7B's shape, or a small one, made in bf16 on its device: no weights are read."""
     import torch
-    from transformers import Qwen2_5_VLForConditionalGeneration
 
     from eosin.core.stages import TinyModel, TinyText, TinyVision
-    from eosin.models.tiny import build_config, build_processor, train_tokenizer
+    from eosin.models.tiny import build_config, build_processor, model_of, train_tokenizer
 
     text = TinyText(hidden_size=256, intermediate_size=768, num_layers=2, num_heads=8, num_kv_heads=4)
     vision = TinyVision(depth=2, hidden_size=128, intermediate_size=384)
     if case.shape == "7b":
-        text = TinyText(hidden_size=3584, intermediate_size=18944, num_layers=28, num_heads=28, num_kv_heads=4)
+        text = TinyText(**TEXT_7B)
         vision = TinyVision(depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16)
     settings = TinyModel(image_px=28 * case.side, vocab_size=640, text=text, vision=vision)
     tokenizer = train_tokenizer(corpus, settings.vocab_size)
@@ -245,13 +246,10 @@ def with_large_head(corpus: list[str], case: Case) -> tuple[Any, Any]:
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
     if case.shape == "7b":
         config.vision_config.fullatt_block_indexes = [7, 15, 23, 31]
-    torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda" if on_gpu(case) else "cpu"):
-        model = Qwen2_5_VLForConditionalGeneration(config)
+        model = model_of(config, 0)
     torch.set_default_dtype(torch.float32)
-    for name in ("eos", "pad", "bos"):
-        setattr(model.generation_config, f"{name}_token_id", getattr(config.text_config, f"{name}_token_id"))
     return model, build_processor(tokenizer, settings)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from peak import peak_bytes
+from shapes import TEXT_7B
 
 SIZES, QUICK = (1000, 1600, 3200, 6400, 12_800), (500, 1000, 2000)
 DIMENSION = 512
@@ -44,7 +45,7 @@ def build(shape: str) -> tuple[Any, Any]:
 
     text = TinyText(hidden_size=128, intermediate_size=256, num_layers=2, num_heads=4, num_kv_heads=2)
     if shape == "7b":
-        text = TinyText(hidden_size=3584, intermediate_size=18944, num_layers=28, num_heads=28, num_kv_heads=4)
+        text = TinyText(**TEXT_7B)
     settings = SlideModel(
         base=TinyModel(text=text), sees_images=False, tower=SlideTower(preset="pathreasoner-r1"), dimension=DIMENSION
     )

@@ -15,6 +15,7 @@ it predicts the first token of each; so a hidden state predicts exactly one toke
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -30,12 +31,12 @@ NAME = "eosin_shared_prefix"
 Backend = Literal["split", "flex"]
 
 
-class Pattern:
+class Pattern(ABC):
     """Stands where a mask stands and does the attention itself."""
 
+    @abstractmethod
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """query (b, H, t, D), key and value (b, K, t, D) -> (b, H, t, D)."""
-        raise NotImplementedError
 
 
 def _attention(

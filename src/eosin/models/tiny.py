@@ -154,9 +154,14 @@ def build_tiny(
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     """Model with random weights (seeded) and processor."""
     tokenizer = train_tokenizer(corpus, settings.vocab_size)
+    return model_of(build_config(tokenizer, settings), seed), build_processor(tokenizer, settings)
+
+
+def model_of(config: Qwen2_5_VLConfig, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+    """A model of this config with random weights (seeded), which ends and pads as its text model does."""
     torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(build_config(tokenizer, settings))
-    model.generation_config.eos_token_id = model.config.text_config.eos_token_id
-    model.generation_config.pad_token_id = model.config.text_config.pad_token_id
-    model.generation_config.bos_token_id = model.config.text_config.bos_token_id
-    return model, build_processor(tokenizer, settings)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = config.text_config.eos_token_id
+    model.generation_config.pad_token_id = config.text_config.pad_token_id
+    model.generation_config.bos_token_id = config.text_config.bos_token_id
+    return model

@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -205,8 +206,9 @@ class Term(BaseModel):
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
 
+    @abstractmethod
     def score(self, view: View) -> Scored | Unscored:
-        raise NotImplementedError
+        """What the reply of this view is worth."""
 
     async def ascore(self, view: View) -> Scored | Unscored:
         """The same, for terms that wait for a server."""

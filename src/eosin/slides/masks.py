@@ -33,11 +33,8 @@ def quantiles(values: np.ndarray, *shares: float) -> list[float]:
     """
     at = [share * (len(values) - 1) for share in shares]
     ends = sorted({whole for x in at for whole in (int(x), min(int(x) + 1, len(values) - 1))})
-    placed = np.partition(values, ends)
-    return [
-        float(placed[int(x)]) + (x % 1) * (float(placed[min(int(x) + 1, len(values) - 1)]) - float(placed[int(x)]))
-        for x in at
-    ]
+    placed = np.partition(values, ends)[ends]
+    return [float(v) for v in np.interp(at, ends, placed)]
 
 
 def _square(size: int) -> np.ndarray:
