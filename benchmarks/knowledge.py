@@ -29,8 +29,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
-from eosin.knowledge.graph import Graph
-from eosin.knowledge.paths import paths
+from eosin.knowledge.graph.graph import Graph
+from eosin.knowledge.reasoning.paths import paths
 
 NODES = {
     "biological_process": (28642, "GO"), "gene/protein": (27671, "NCBI"), "disease": (17080, "MONDO"),
@@ -147,7 +147,7 @@ def in_process(code: str, *arguments: str) -> dict[str, Any]:
 BUILD = """
 import json, sys, time
 from pathlib import Path
-from eosin.knowledge.build import build_graph
+from eosin.knowledge.graph.build import build_graph
 from eosin.knowledge.sources import parse_spec
 from peak import peak_bytes
 start = time.perf_counter()
@@ -160,7 +160,7 @@ OPEN = """
 import json, sys, time
 from pathlib import Path
 import psutil
-from eosin.knowledge.graph import Graph
+from eosin.knowledge.graph.graph import Graph
 before = psutil.Process().memory_info().rss
 start = time.perf_counter()
 graph = Graph.open(Path(sys.argv[1]))

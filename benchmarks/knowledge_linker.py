@@ -21,10 +21,10 @@ from typing import Any
 
 import psutil
 
-from eosin.knowledge import words
-from eosin.knowledge.graph import Graph
-from eosin.knowledge.linker import Linker
-from eosin.knowledge.quality import measure, sentences
+from eosin.knowledge.graph.graph import Graph
+from eosin.knowledge.linking import words
+from eosin.knowledge.linking.linker import Linker
+from eosin.knowledge.linking.quality import measure, sentences
 
 FLOOR_MB_PER_S = 1.0
 MAX_MB = 500.0
@@ -86,9 +86,7 @@ def case(name: str, ours: float, peer: float | None, unit: str, note: str) -> di
     return {"name": name, "ours": ours, "peer": peer, "unit": unit, "ratio": ratio, "note": note}
 
 
-def peers(
-    linker: Linker, graph: Graph | None, texts: Sequence[str], ours: float, repeats: int
-) -> list[dict[str, Any]]:
+def peers(linker: Linker, graph: Graph | None, texts: Sequence[str], ours: float, repeats: int) -> list[dict[str, Any]]:
     """The peers that are installed."""
     names = sorted({n.casefold() for n in all_names(graph) if len(n) > 2})
     found = []

@@ -83,9 +83,9 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from eosin.core.rl_settings import Algorithm
+    from eosin.core.settings.rl import Algorithm
     from eosin.train.monitor import StepClock
-    from eosin.train.trl_overrides import SharedPrefixTrainer
+    from eosin.train.rl.trl_overrides import SharedPrefixTrainer
 
     torch.set_num_threads(threads)
     model, processor = model_of(case)
@@ -154,8 +154,8 @@ def on_gpu(case: Case) -> bool:
 
 def adapter() -> Any:
     """LoRA as a recipe has it, the vision tower left as it is."""
-    from eosin.core.stages import Lora
-    from eosin.train.stage import lora_config
+    from eosin.core.settings.stages import Lora
+    from eosin.train.stages.base import lora_config
 
     return lora_config(Lora(r=16), ["vision", "projector"])
 
@@ -202,9 +202,9 @@ def work(case: Case, config: Any, prompt: int, path: str) -> float:
 
 def model_of(case: Case) -> tuple[Any, Any]:
     """The small model of a case and its processor."""
-    from eosin.core.stages import SlideModel, SlideTower, TinyModel, TinyText, TinyVision
+    from eosin.core.settings.stages import SlideModel, SlideTower, TinyModel, TinyText, TinyVision
     from eosin.models.load import freeze
-    from eosin.models.slide_build import build_slide_reader
+    from eosin.models.slide_encoder.build import build_slide_reader
     from eosin.models.tiny import build_tiny
 
     shape = TinyModel(
@@ -230,7 +230,7 @@ def with_large_head(corpus: list[str], case: Case) -> tuple[Any, Any]:
     """A Qwen2.5-VL of the 7B's shape, or a small one, made in bf16 on its device: no weights are read."""
     import torch
 
-    from eosin.core.stages import TinyModel, TinyText, TinyVision
+    from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
     from eosin.models.tiny import build_config, build_processor, model_of, train_tokenizer
 
     text = TinyText(hidden_size=256, intermediate_size=768, num_layers=2, num_heads=8, num_kv_heads=4)
@@ -293,7 +293,7 @@ def slides(case: Case) -> Any:
     import numpy as np
     from datasets import Dataset
 
-    from eosin.core.bags import PatchBag
+    from eosin.core.nouns.bags import PatchBag
 
     side = int(np.ceil(case.patches**0.5))
     cells = np.arange(case.patches)

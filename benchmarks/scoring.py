@@ -17,13 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from eosin.core.sample import Entity
-from eosin.knowledge import tables, words
-from eosin.knowledge.concepts import Concept
-from eosin.knowledge.linker import Linker
+from eosin.core.nouns.sample import Entity
+from eosin.knowledge.graph.concepts import Concept
+from eosin.knowledge.linking import tables, words
+from eosin.knowledge.linking.linker import Linker
 from eosin.scoring import Reference, ScoreItem, load_rewards
-from eosin.scoring.events import option_linker
-from eosin.scoring.linking import named
+from eosin.scoring.reading.events import option_linker
+from eosin.scoring.reading.linking import named
 
 NUM_NAMES = 100_000
 TERMS = ["format", "accuracy", "entities", "process", "checklist", "semantic", "length", "repetition", "language"]

@@ -31,7 +31,7 @@ def bag_of(num: int) -> Any:
     """Random features on a square of tiles of 256 µm."""
     import numpy as np
 
-    from eosin.core.bags import PatchBag
+    from eosin.core.nouns.bags import PatchBag
 
     cells, side = np.arange(num), math.isqrt(num - 1) + 1
     features = np.random.default_rng(0).normal(size=(num, DIMENSION)).astype(np.float32)
@@ -40,8 +40,8 @@ def bag_of(num: int) -> Any:
 
 def build(shape: str) -> tuple[Any, Any]:
     """A slide reader with the published tower: "small", or a decoder of the 7B's shape with LoRA."""
-    from eosin.core.stages import Lora, SlideModel, SlideTower, TinyModel, TinyText
-    from eosin.models.slide_build import build_slide_reader
+    from eosin.core.settings.stages import Lora, SlideModel, SlideTower, TinyModel, TinyText
+    from eosin.models.slide_encoder.build import build_slide_reader
 
     text = TinyText(hidden_size=128, intermediate_size=256, num_layers=2, num_heads=4, num_kv_heads=2)
     if shape == "7b":
@@ -53,7 +53,7 @@ def build(shape: str) -> tuple[Any, Any]:
     if shape == "7b":
         from peft import get_peft_model
 
-        from eosin.train.stage import lora_config
+        from eosin.train.stages.base import lora_config
 
         model = get_peft_model(model.bfloat16(), lora_config(Lora(r=16), [])).cuda()
         model.enable_input_require_grads()
@@ -64,7 +64,7 @@ def tower_step(model: Any, num: int) -> Any:
     """Forward and backward of tower and projector."""
     import torch
 
-    from eosin.models.bag_rows import Places
+    from eosin.models.slide_encoder.rows import Places
 
     bag = bag_of(num)
     features, places = torch.from_numpy(bag.features), Places(bag.centres_um, bag.tile_um, bag.mpp)
@@ -93,7 +93,7 @@ def one(kind: str, num: int, rounds: int, threads: int) -> dict[str, float]:
     """One point of a curve, in this process."""
     import torch
 
-    from eosin.models import slide_tower
+    from eosin.models.slide_encoder import tower as slide_tower
 
     torch.set_num_threads(threads)
     if kind == "dense":

@@ -54,9 +54,9 @@ print(json.dumps({'seconds': seconds, 'tiles': len(coords), 'peak_mb': peak_byte
 
 def ours(job: dict[str, Any]) -> dict[str, Any]:
     """Tissue, grid and every tile, by Eosin."""
-    from eosin.slides.slide import open_slide
-    from eosin.slides.tiles import TileGrid, read_tiles, tile_grid
-    from eosin.slides.tissue import tissue_mask
+    from eosin.slides.open.slide import open_slide
+    from eosin.slides.tiles.grid import TileGrid, read_tiles, tile_grid
+    from eosin.slides.tissue.segmentation import tissue_mask
 
     for package in ("cv2", "openslide", "tifffile"):  # imports are not timed, of no contender
         __import__(package)
@@ -162,8 +162,8 @@ def difference(job: dict[str, Any], who: str, peer_python: str | None, most: int
     with tempfile.TemporaryDirectory() as folder:
         theirs = Path(folder) / "theirs.npy"
         run(who, {**job, "coords": some, "keep": str(theirs)}, peer_python)
-        from eosin.core.units import BoxLevel0
-        from eosin.slides.slide import open_slide
+        from eosin.core.nouns.units import BoxLevel0
+        from eosin.slides.open.slide import open_slide
 
         with open_slide(job["slide"]) as slide:
             mine = np.stack([
@@ -176,9 +176,9 @@ def difference(job: dict[str, Any], who: str, peer_python: str | None, most: int
 
 def tissue_cases(num: int, size_px: int) -> list[dict[str, Any]]:
     """Intersection over union with the truth of phantom slides, each with some artefacts."""
-    from eosin.phantom.slide import write_slide
-    from eosin.slides.slide import open_slide
-    from eosin.slides.tissue import tissue_mask
+    from eosin.phantom.slides.slide import write_slide
+    from eosin.slides.open.slide import open_slide
+    from eosin.slides.tissue.segmentation import tissue_mask
 
     sets = [("pen", "dust"), ("fat", "tears"), ("faint",), ("border", "bubble"), (),
             ("pen", "fat", "faint", "border", "tears", "bubble", "dust")]  # fmt: skip
@@ -206,7 +206,7 @@ def iou(mask: Any, truth: Path, size_px: tuple[int, int]) -> float:
     import numpy as np
     from PIL import Image, ImageDraw
 
-    from eosin.slides.geojson import read_geojson
+    from eosin.slides.annotations.geojson import read_geojson
 
     height, width = mask.shape
     image = Image.new("L", (2 * width, 2 * height))
@@ -228,7 +228,7 @@ def case(name: str, mine: float, theirs: float, unit: str, ratio: float, note: s
 
 def phantom(size_px: int, folder: Path) -> Path:
     """A phantom slide, made once and kept in `folder`."""
-    from eosin.phantom.slide import write_slide
+    from eosin.phantom.slides.slide import write_slide
 
     place = folder / f"phantom-{size_px}.tiff"
     if not place.exists():

@@ -14,11 +14,12 @@ class Blocked:
             raise ModuleNotFoundError(f"No module named {name!r}")
 
 sys.meta_path.insert(0, Blocked())
-import eosin.chain.data, eosin.chain.exam, eosin.chain.previews, eosin.chain.run, eosin.chain.stages
-import eosin.cli.main, eosin.curate, eosin.evaluate.entry, eosin.evaluate.exam, eosin.sources
-import eosin.train.rl, eosin.train.sft, eosin.train.warmup
-from eosin.chain.data import read_source
-from eosin.core.data_settings import PhantomSlidesData
+import eosin.chain.exam, eosin.chain.recipe.data, eosin.chain.recipe.previews, eosin.chain.recipe.run
+import eosin.chain.recipe.stages
+import eosin.cli.main, eosin.curate, eosin.evaluate.exam.entry, eosin.evaluate.exam.exam, eosin.sources
+import eosin.train.stages.rl, eosin.train.stages.sft, eosin.train.warmup.stage
+from eosin.chain.recipe.data import read_source
+from eosin.core.settings.data import PhantomSlidesData
 from eosin.core.errors import MissingExtraError
 from pathlib import Path
 try:

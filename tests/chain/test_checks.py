@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from eosin.chain.checks import check_recipe
+from eosin.chain.recipe.checks import check_recipe
 from eosin.core.errors import RecipeError
-from eosin.core.recipe import load_recipe
+from eosin.core.settings.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 

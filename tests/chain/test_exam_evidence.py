@@ -12,15 +12,15 @@ from tests.support.slide_toys import DIMENSION, MPP, TILE_UM, new_reader, toy_ba
 from typer.testing import CliRunner
 
 from eosin.cli.main import app
-from eosin.core.prompt import prompt_messages
-from eosin.core.reply import Grammar
-from eosin.core.sample import Origin, Sample, SlideBag, ask
+from eosin.core.nouns.prompt import prompt_messages
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask
 from eosin.engines.base import Request
-from eosin.evaluate.evidence_tests import Asked
+from eosin.evaluate.evidence.tests import Asked
 from eosin.models import checkpoint
-from eosin.slides.bags import read_bag
-from eosin.slides.geojson import Shape, write_geojson
-from eosin.slides.h5 import FeatureBag, Place, write_bag
+from eosin.slides.annotations.geojson import Shape, write_geojson
+from eosin.slides.features.bags import read_bag
+from eosin.slides.features.h5 import FeatureBag, Place, write_bag
 
 REPLY = "<think>Glands are seen.</think>\n<answer>tumour glands</answer>"
 GRAMMAR = Grammar.of("think/answer")

@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 from tests.slides.make_slides import picture, write_tiff
 
-from eosin.chain.previews import preview_run, write_previews
+from eosin.chain.recipe.previews import preview_run, write_previews
 from eosin.core.formats.parquet import write_parquet
-from eosin.core.sample import ImageFile, ImageRef, Origin, Sample, SlideBag, SlideRegion, ask, lettered
-from eosin.core.store import append_jsonl, write_json
-from eosin.core.units import BoxLevel0
-from eosin.report.pictures import load_pictures, preview_path
-from eosin.slides.regions import SlideRegions
+from eosin.core.nouns.sample import ImageFile, ImageRef, Origin, Sample, SlideBag, SlideRegion, ask, lettered
+from eosin.core.nouns.units import BoxLevel0
+from eosin.core.store.artifacts import append_jsonl, write_json
+from eosin.report.drawing.pictures import load_pictures, preview_path
+from eosin.slides.features.regions import SlideRegions
 
 
 def sample(id: str, *images: ImageRef) -> Sample:

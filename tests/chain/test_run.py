@@ -14,8 +14,8 @@ import pytest
 import yaml
 from tests.support.toys import toy_table
 
-from eosin.core import store
 from eosin.core.formats import read_samples
+from eosin.core.store import artifacts as store
 
 TINY = {
     "data": {
@@ -182,7 +182,7 @@ def test_ask_names_a_bad_image(finished: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_share_a_folder(recipe: Path, tmp_path: Path) -> None:
-    from eosin.chain.lock import locked
+    from eosin.chain.recipe.lock import locked
     from eosin.core.errors import EosinError
 
     place = tmp_path / "run.lock"

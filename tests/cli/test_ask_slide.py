@@ -15,18 +15,18 @@ from tests.support.slide_toys import CORPUS, SMALL, new_reader
 from tests.support.toys import toy_image
 from typer.testing import CliRunner
 
-from eosin.chain.ask import SlideOptions
-from eosin.chain.ask_slide import EncoderPlan, features_of
+from eosin.chain.ask.ask import SlideOptions
+from eosin.chain.ask.whole_slide import EncoderPlan, features_of
 from eosin.cli.main import app
 from eosin.core.errors import EosinError
-from eosin.core.sample import SlideBag, ask
+from eosin.core.nouns.sample import SlideBag, ask
 from eosin.engines.base import Request
-from eosin.evaluate.evidence_tests import Asked
+from eosin.evaluate.evidence.tests import Asked
 from eosin.models import checkpoint
 from eosin.models.tiny import build_tiny
-from eosin.phantom.slide import write_slide
-from eosin.slides.bags import read_bag
-from eosin.slides.geojson import read_geojson
+from eosin.phantom.slides.slide import write_slide
+from eosin.slides.annotations.geojson import read_geojson
+from eosin.slides.features.bags import read_bag
 
 MPP, TILE_UM = 2.0, 128.0
 QUESTION = "What is the diagnosis?"

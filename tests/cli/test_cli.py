@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eosin.core.recipe import load_recipe
+from eosin.core.settings.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = (

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from eosin.cli.main import app
 from eosin.core.errors import EosinError
 from eosin.core.formats import write_samples
-from eosin.core.store import open_artifact
+from eosin.core.store.artifacts import open_artifact
 from eosin.models import checkpoint
 
 

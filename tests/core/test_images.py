@@ -13,8 +13,8 @@ from PIL import Image
 
 from eosin.core.errors import ImageError
 from eosin.core.images import check_size, decode, digest_of, encode_png, load_image, read_bytes
-from eosin.core.sample import ImageBytes, ImageFile, SlideRegion
-from eosin.core.units import BoxLevel0
+from eosin.core.nouns.sample import ImageBytes, ImageFile, SlideRegion
+from eosin.core.nouns.units import BoxLevel0
 
 
 def _encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (64, 48)) -> bytes:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eosin.core.bags import PatchBag
 from eosin.core.errors import ImageError
+from eosin.core.nouns.bags import PatchBag
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)
 CENTRES = np.arange(8, dtype=np.float64).reshape(4, 2)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from eosin.core.errors import EosinError, RecipeError
-from eosin.core.recipe import load_recipe
+from eosin.core.settings.recipe import load_recipe
 
 
 def write(tmp_path: Path, text: str, name: str = "mine.yaml") -> Path:

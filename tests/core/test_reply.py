@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Parsed, Unparsed
-from eosin.core.reply import Grammar, Reply
+from eosin.core.nouns.outcome import Parsed, Unparsed
+from eosin.core.nouns.reply import Grammar, Reply
 
 TA = Grammar.of("think/answer")
 ITA = Grammar.of("info/think/answer")

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from eosin.core.errors import RecipeError
-from eosin.core.recipe import load_recipe
-from eosin.core.rl_settings import PAPERS, Algorithm, CollapseStop, Difficulty, plain_rewards
-from eosin.core.stages import PretrainStage, RlStage, SftStage
+from eosin.core.settings.recipe import load_recipe
+from eosin.core.settings.rl import PAPERS, Algorithm, CollapseStop, Difficulty, plain_rewards
+from eosin.core.settings.stages import PretrainStage, RlStage, SftStage
 
 FIELDS = (
     "epsilon", "epsilon_high", "beta", "loss_type", "scale_rewards", "importance_sampling_level",

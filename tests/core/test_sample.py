@@ -7,9 +7,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from eosin.core.prompt import caption_messages, gold_answer, gold_reply, option_lines, prompt_messages, without_images
-from eosin.core.reply import Grammar
-from eosin.core.sample import (
+from eosin.core.nouns.prompt import (
+    caption_messages,
+    gold_answer,
+    gold_reply,
+    option_lines,
+    prompt_messages,
+    without_images,
+)
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import (
     Choice,
     ImageBytes,
     ImagePart,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from eosin.core import store
 from eosin.core.errors import EosinError
-from eosin.core.store import append_jsonl, exists, open_artifact, read_json, read_jsonl, write_json, writing
+from eosin.core.store import artifacts as store
+from eosin.core.store.artifacts import append_jsonl, exists, open_artifact, read_json, read_jsonl, write_json, writing
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -115,7 +115,7 @@ import resource, signal, sys
 from pathlib import Path
 from eosin.core.errors import EosinError
 from eosin.core.formats import write_samples
-from eosin.core.sample import ImageBytes, Origin, Sample, ask
+from eosin.core.nouns.sample import ImageBytes, Origin, Sample, ask
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 samples = [
@@ -142,7 +142,7 @@ def test_a_write_that_the_system_cuts_off_leaves_no_half_file(tmp_path: Path) ->
 KILLED = """
 import sys, time
 from pathlib import Path
-from eosin.core.store import writing
+from eosin.core.store.artifacts import writing
 with writing(Path(sys.argv[1]), "samples") as writer:
     (writer.dir / "a.txt").write_text("half")
     print("writing", flush=True)
@@ -170,7 +170,7 @@ def test_a_killed_process_leaves_no_artifact_and_does_not_stand_in_the_way(tmp_p
 KILLED_REPLACING = """
 import itertools, sys
 from pathlib import Path
-from eosin.core.store import writing
+from eosin.core.store.artifacts import writing
 for i in itertools.count(1):
     with writing(Path(sys.argv[1]), "samples", replace=True) as writer:
         (writer.dir / "a.txt").write_text(str(i))

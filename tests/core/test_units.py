@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from eosin.core.units import BoxLevel0, BoxMicrons, BoxPixels, Mpp, to_level0, to_microns
+from eosin.core.nouns.units import BoxLevel0, BoxMicrons, BoxPixels, Mpp, to_level0, to_microns
 
 
 def test_conversion_by_hand() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from eosin.core.images import encode_png
-from eosin.core.sample import ImageBytes, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, Origin, Sample, ask, lettered
 
 
 def picture(number: int, shift: int = 0) -> bytes:

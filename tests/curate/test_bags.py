@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from eosin.core.sample import Origin, Sample, SlideBag, ask, lettered
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask, lettered
 from eosin.curate import decontaminate, dedupe, validate
 from eosin.curate.hashes import first_image_hash, image_digest
-from eosin.slides import h5
+from eosin.slides.features import h5
 
 PLACE = h5.Place(tile_px=128, side_level0=128.0, mpp=1.0, level0_mpp=1.0)
 

@@ -9,8 +9,8 @@ import pytest
 from make_samples import picture, sample
 
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Dropped, Sieve
-from eosin.core.sample import ImageBytes, Sample
+from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.sample import ImageBytes, Sample
 from eosin.curate import clean, count_step, read_dropped, write_dropped
 
 

@@ -10,8 +10,8 @@ from make_samples import picture, sample
 from PIL import Image
 
 from eosin.core.images import decode
-from eosin.core.sample import ImageBytes, ImageFile, SlideRegion, ask, lettered
-from eosin.core.units import BoxLevel0
+from eosin.core.nouns.sample import ImageBytes, ImageFile, SlideRegion, ask, lettered
+from eosin.core.nouns.units import BoxLevel0
 from eosin.curate import dedupe
 from eosin.curate.hashes import bit_count, dhash, image_digest, near_pairs, remembering
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from eosin.core.reply import Grammar
-from eosin.core.sample import Entity, Origin, Sample, ask, lettered
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Entity, Origin, Sample, ask, lettered
 from eosin.curate.grounded import Grounded, GroundSettings, ground
-from eosin.knowledge.check import check
-from eosin.knowledge.graph import Graph
-from eosin.knowledge.linker import Linker
+from eosin.knowledge.graph.graph import Graph
+from eosin.knowledge.linking.linker import Linker
+from eosin.knowledge.reasoning.check import check
 
 OPTIONS = (
     "normal mucosa", "tubular adenoma", "adenocarcinoma", "mucinous adenocarcinoma", "active colitis", "leiomyoma",

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from make_samples import sample
 
-from eosin.core.sample import Entity
+from eosin.core.nouns.sample import Entity
 from eosin.curate import clean, link_entities
-from eosin.knowledge.concepts import Concept
-from eosin.knowledge.linker import Linker
+from eosin.knowledge.graph.concepts import Concept
+from eosin.knowledge.linking.linker import Linker
 
 
 def test_names_become_concepts_and_what_has_one_keeps_it() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from make_samples import picture, sample
 
 from eosin.core.errors import EosinError
-from eosin.core.sample import ImageBytes, Sample, ask
+from eosin.core.nouns.sample import ImageBytes, Sample, ask
 from eosin.curate import decontaminate, split
 
 PIXELS = (ImageBytes(data=picture(1)),)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from make_samples import picture, sample
 
-from eosin.core.sample import Choice, ImageBytes, ImageFile, Sample, SlideRegion, ask, lettered
-from eosin.core.units import BoxLevel0
+from eosin.core.nouns.sample import Choice, ImageBytes, ImageFile, Sample, SlideRegion, ask, lettered
+from eosin.core.nouns.units import BoxLevel0
 from eosin.curate import validate
 
 

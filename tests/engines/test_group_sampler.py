@@ -9,7 +9,7 @@ from tests.train.conftest import GRAMMAR, new_model
 
 from eosin.core.errors import EosinError
 from eosin.core.images import load_image
-from eosin.core.prompt import prompt_messages
+from eosin.core.nouns.prompt import prompt_messages
 from eosin.engines.base import Decoding, Request
 from eosin.engines.group_sampler import EngineGroups, GroupSampler, groups_of
 from eosin.engines.transformers_engine import TransformersEngine

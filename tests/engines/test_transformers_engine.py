@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from tests.support.toys import toy_image, toy_samples
 
-from eosin.core.prompt import PromptSettings, prompt_messages, without_images
-from eosin.core.reply import Grammar
-from eosin.core.stages import TinyModel, TinyText, TinyVision
+from eosin.core.nouns.prompt import PromptSettings, prompt_messages, without_images
+from eosin.core.nouns.reply import Grammar
+from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
 from eosin.engines.base import Decoding, MockEngine, Request
 from eosin.engines.transformers_engine import TransformersEngine
 from eosin.models.load import Loaded
 from eosin.models.tiny import build_tiny
-from eosin.train.data import corpus_of
+from eosin.train.data.rows import corpus_of
 
 GRAMMAR = Grammar.of("think/answer")
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from eosin.core.images import encode_png
-from eosin.core.prompt import gold_reply
-from eosin.core.reply import Grammar
-from eosin.core.sample import ImageBytes, ImageRef, Origin, Sample, ask, lettered
+from eosin.core.nouns.prompt import gold_reply
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImageBytes, ImageRef, Origin, Sample, ask, lettered
 from eosin.engines.base import Request
 
 CLASSES = {"normal mucosa": (200, 120, 160), "adenoma": (120, 60, 140), "carcinoma": (80, 30, 90)}

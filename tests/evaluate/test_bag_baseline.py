@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from eosin.core.exam_settings import ExamSettings
-from eosin.core.sample import Origin, Sample, SlideBag, ask, lettered
-from eosin.evaluate.bag_baseline import CHOICES, fit_mean_features
-from eosin.evaluate.baselines import run_baselines
-from eosin.slides import h5
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask, lettered
+from eosin.core.settings.exam import ExamSettings
+from eosin.evaluate.baselines.bags import CHOICES, fit_mean_features
+from eosin.evaluate.baselines.baselines import run_baselines
+from eosin.slides.features import h5
 
 PLACE = h5.Place(tile_px=128, side_level0=128.0, mpp=1.0, level0_mpp=1.0)
 NAMES = ("one", "two")

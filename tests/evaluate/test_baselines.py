@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from eosin.core.errors import EosinError
-from eosin.core.exam_settings import ExamSettings
-from eosin.core.sample import ImageBytes, ImageFile, Origin, Sample, ask, lettered
-from eosin.evaluate.baselines import colour_histogram, run_baselines
+from eosin.core.nouns.sample import ImageBytes, ImageFile, Origin, Sample, ask, lettered
+from eosin.core.settings.exam import ExamSettings
+from eosin.evaluate.baselines.baselines import colour_histogram, run_baselines
 
 SETTINGS = ExamSettings()
 

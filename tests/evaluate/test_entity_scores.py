@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.core.exam_settings import ExamSettings
-from eosin.core.reply import Grammar
-from eosin.core.sample import Entity, Origin, Sample, ask, lettered
-from eosin.evaluate.entity_scores import entity_figures, entity_row
-from eosin.evaluate.mean_intervals import mean_interval
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Entity, Origin, Sample, ask, lettered
+from eosin.core.settings.exam import ExamSettings
+from eosin.evaluate.statistics.entity_scores import entity_figures, entity_row
+from eosin.evaluate.statistics.mean_intervals import mean_interval
 
 GRAMMAR = Grammar.of("info/think/answer")
 SAMPLE = Sample(

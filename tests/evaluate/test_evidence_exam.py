@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eosin.core.exam_settings import EvidenceSettings, ExamSettings
-from eosin.core.reply import Grammar
-from eosin.core.sample import Origin, Sample, SlideBag, ask, lettered
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask, lettered
+from eosin.core.settings.exam import EvidenceSettings, ExamSettings
 from eosin.engines.base import MockEngine, Request
-from eosin.evaluate.evidence_run import answer_span, with_answer
-from eosin.evaluate.evidence_tests import Asked, Attribution
-from eosin.evaluate.exam import run_exam
-from eosin.slides.geojson import Shape, read_geojson, write_geojson
-from eosin.slides.h5 import FeatureBag, Place, write_bag
-from eosin.slides.regions import SlideRegions
+from eosin.evaluate.evidence.run import answer_span, with_answer
+from eosin.evaluate.evidence.tests import Asked, Attribution
+from eosin.evaluate.exam.exam import run_exam
+from eosin.slides.annotations.geojson import Shape, read_geojson, write_geojson
+from eosin.slides.features.h5 import FeatureBag, Place, write_bag
+from eosin.slides.features.regions import SlideRegions
 
 GRAMMAR = Grammar.of("think/answer")
 SIDE, LEVEL0_MPP = 5, 0.25  # patches a side; each is 64 px at 0.5, so 128 px of level 0 and 32 µm

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from eosin.core.bags import PatchBag
-from eosin.core.reply import Grammar
-from eosin.core.sample import Origin, Sample, SlideBag, ask, lettered
+from eosin.core.nouns.bags import PatchBag
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask, lettered
 from eosin.engines.base import Decoding, MockEngine, Request
-from eosin.evaluate.evidence_rereading import reread, rereading_summary
-from eosin.evaluate.evidence_tests import Asked
+from eosin.evaluate.evidence.rereading import reread, rereading_summary
+from eosin.evaluate.evidence.tests import Asked
 
 GRAMMAR = Grammar.of("think/answer")
 FRACTIONS = (0.1, 0.3)

@@ -11,14 +11,14 @@ import torch
 from tests.support.slide_toys import new_reader, toy_bag
 from torch import Tensor, nn
 
-from eosin.core.bags import PatchBag
 from eosin.core.errors import EosinError
-from eosin.core.reply import Grammar
-from eosin.core.sample import ask
+from eosin.core.nouns.bags import PatchBag
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ask
 from eosin.engines.base import Request
-from eosin.evaluate.evidence import DECODER_ONLY, MIXED, ModelEvidence, _before_decoder
-from eosin.evaluate.evidence_run import answer_span
-from eosin.evaluate.evidence_tests import Asked
+from eosin.evaluate.evidence.run import answer_span
+from eosin.evaluate.evidence.scores import DECODER_ONLY, MIXED, ModelEvidence, _before_decoder
+from eosin.evaluate.evidence.tests import Asked
 
 REPLY = "<think>Glands are seen.</think>\n<answer>tumour glands</answer>"
 ALL = ("sensitivity", "features", "centred", "gradient", "rollout")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from eosin.core.bags import PatchBag
-from eosin.core.exam_settings import EvidenceSettings
-from eosin.core.sample import ask
+from eosin.core.nouns.bags import PatchBag
+from eosin.core.nouns.sample import ask
+from eosin.core.settings.exam import EvidenceSettings
 from eosin.engines.base import Request
-from eosin.evaluate.evidence_tests import (
+from eosin.evaluate.evidence.tests import (
     Asked,
     Attribution,
     area,

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from eosin.core import store
 from eosin.core.errors import EosinError
-from eosin.core.exam_settings import ExamSettings
-from eosin.core.prompt import gold_answer, gold_reply
-from eosin.core.reply import Grammar
-from eosin.core.sample import Choice, ImageBytes, ImageFile, Origin, Sample, ask, lettered
+from eosin.core.nouns.prompt import gold_answer, gold_reply
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Choice, ImageBytes, ImageFile, Origin, Sample, ask, lettered
+from eosin.core.settings.exam import ExamSettings
+from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding, Generation, MockEngine, Request
-from eosin.evaluate.entry import evaluate_samples
-from eosin.evaluate.exam import run_exam
-from eosin.evaluate.grading import read_answer
-from eosin.evaluate.items import Classes, choose_balanced, group_of
-from eosin.evaluate.scores import sampled_figures
-from eosin.evaluate.work import Work, work_root
+from eosin.evaluate.exam.entry import evaluate_samples
+from eosin.evaluate.exam.exam import run_exam
+from eosin.evaluate.exam.grading import read_answer
+from eosin.evaluate.exam.items import Classes, choose_balanced, group_of
+from eosin.evaluate.exam.scores import sampled_figures
+from eosin.evaluate.exam.work import Work, work_root
 
 PLAIN = ExamSettings(probes=[])
 

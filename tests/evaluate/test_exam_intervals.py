@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from eosin.core.errors import EosinError
-from eosin.evaluate.intervals import (
+from eosin.evaluate.statistics.intervals import (
     cluster_interval,
     compare,
     mcnemar_exact,

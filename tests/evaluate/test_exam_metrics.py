@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.evaluate import metrics
+from eosin.evaluate.statistics import metrics
 
 
 def test_by_hand() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.core.store import open_artifact
+from eosin.core.store.artifacts import open_artifact
 from eosin.knowledge import Graph
-from eosin.knowledge.build import Built, build_graph
+from eosin.knowledge.graph.build import Built, build_graph
+from eosin.knowledge.graph.vocabulary import builtin_vocabulary, read_vocabulary
 from eosin.knowledge.sources import parse_spec
-from eosin.knowledge.vocabulary import builtin_vocabulary, read_vocabulary
 
 
 def built(tmp_path: Path, *tables: str, keep_going: bool = False) -> Built:
@@ -302,7 +302,7 @@ def test_real_ontologies_build_without_a_fault(shared_data: Path, tmp_path: Path
 
 
 def test_the_list_of_refusals_stays_small_and_its_numbers_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from eosin.knowledge import refusals
+    from eosin.knowledge.graph import refusals
 
     monkeypatch.setattr(refusals, "MAX_LISTED", 3)
     rows = "".join(f"_:b{i}\tis_a\tA:1\n" for i in range(10))

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.knowledge.check import Facts, Report, check, split_steps
-from eosin.knowledge.concepts import Concept, Relation
-from eosin.knowledge.graph import Graph
-from eosin.knowledge.linker import Linker
+from eosin.knowledge.graph.concepts import Concept, Relation
+from eosin.knowledge.graph.graph import Graph
+from eosin.knowledge.linking.linker import Linker
+from eosin.knowledge.reasoning.check import Facts, Report, check, split_steps
 
 GRAPH = Graph.builtin()
 LINKER = Linker.builtin()

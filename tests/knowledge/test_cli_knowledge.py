@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from eosin.cli.knowledge import app
+from eosin.cli.material.knowledge import app
 from eosin.core.errors import EosinError
 
 NAMES = "id\tlabel\tsynonyms\ttype\tdefinition\nDOID:1\tcarcinoma\tCa\tdiagnosis\tA tumour.\nDOID:2\tadenocarcinoma\t\tdiagnosis\t\nDOID:3\tsquamous cell carcinoma\tSCC\tdiagnosis\t\nX:1\tSCC\t\tmarker\t\nX:2\tkeratin pearl\tsquamous pearl\tfinding\t\n"  # noqa: E501

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.knowledge.context import Rules, rules
-from eosin.knowledge.linker import Linker
-from eosin.knowledge.tables import read_table
+from eosin.knowledge.linking.context import Rules, rules
+from eosin.knowledge.linking.linker import Linker
+from eosin.knowledge.linking.tables import read_table
 
 LINKER = Linker.builtin()
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.core.store import open_artifact
+from eosin.core.store.artifacts import open_artifact
 from eosin.knowledge import Concept, Graph, Relation, Synonym, paths
-from eosin.knowledge.build import build_graph
-from eosin.knowledge.columns import SortedStrings, name_key
+from eosin.knowledge.graph.build import build_graph
+from eosin.knowledge.graph.columns import SortedStrings, name_key
 from eosin.knowledge.sources import parse_spec
 
 CONCEPTS = [

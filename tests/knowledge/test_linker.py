@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eosin.knowledge import tables
-from eosin.knowledge.concepts import Concept, Synonym
-from eosin.knowledge.graph import Graph
-from eosin.knowledge.linker import Linker, coloured, to_json
-from eosin.knowledge.words import fold, name_key, read_words, words_of
+from eosin.knowledge.graph.concepts import Concept, Synonym
+from eosin.knowledge.graph.graph import Graph
+from eosin.knowledge.linking import tables
+from eosin.knowledge.linking.linker import Linker, coloured, to_json
+from eosin.knowledge.linking.words import fold, name_key, read_words, words_of
 
 LINKER = Linker.builtin()
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.knowledge.linker import Linker
-from eosin.knowledge.quality import PARTS, Annotated, Tally, measure, sentences
+from eosin.knowledge.linking.linker import Linker
+from eosin.knowledge.linking.quality import PARTS, Annotated, Tally, measure, sentences
 
 
 def test_the_annotated_sentences_are_sound_and_many() -> None:
@@ -40,7 +40,7 @@ def test_figures_by_hand() -> None:
 
 
 def test_a_mention_out_of_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from eosin.knowledge import quality
+    from eosin.knowledge.linking import quality
 
     class Folder:
         def joinpath(self, *parts: str) -> Folder:

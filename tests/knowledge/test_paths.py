@@ -10,8 +10,8 @@ import pytest
 
 from eosin.core.errors import EosinError
 from eosin.knowledge import Concept, Graph, Relation, contrast, evidence_for, paths
-from eosin.knowledge.paths import HUB_PENALTY
-from eosin.knowledge.vocabulary import builtin_vocabulary
+from eosin.knowledge.graph.vocabulary import builtin_vocabulary
+from eosin.knowledge.reasoning.paths import HUB_PENALTY
 
 PREDICATES = ("is_a", "supports", "contradicts", "located_in", "part_of", "interacts_with")
 
@@ -197,7 +197,7 @@ def test_a_path_needs_two_concepts() -> None:
 
 
 def test_every_template_matches_known_predicates() -> None:
-    from eosin.knowledge.paths import _templates
+    from eosin.knowledge.reasoning.paths import _templates
 
     vocabulary = builtin_vocabulary()
     for steps, sentence in _templates().items():

@@ -8,7 +8,7 @@ import pytest
 
 from eosin.core.errors import EosinError
 from eosin.knowledge import Graph
-from eosin.knowledge.build import Built, build_graph
+from eosin.knowledge.graph.build import Built, build_graph
 from eosin.knowledge.sources import parse_spec, primekg
 
 GENE = "0,1017,gene/protein,CDK2,NCBI"

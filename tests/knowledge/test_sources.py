@@ -11,8 +11,8 @@ import pytest
 
 from eosin.core.errors import EosinError
 from eosin.knowledge import Graph
-from eosin.knowledge.build import Built, build_graph
-from eosin.knowledge.curies import curie
+from eosin.knowledge.graph.build import Built, build_graph
+from eosin.knowledge.graph.curies import curie
 from eosin.knowledge.sources import licence_near, parse_spec
 from eosin.knowledge.sources.base import Refused, lines_of
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.knowledge import tables
-from eosin.knowledge.vocabulary import builtin_vocabulary
+from eosin.knowledge.graph.vocabulary import builtin_vocabulary
+from eosin.knowledge.linking import tables
 
 
 def test_every_table_is_read_whole_and_large_enough() -> None:

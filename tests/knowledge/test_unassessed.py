@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from eosin.core.reply import Grammar
-from eosin.core.sample import Entity, Origin, Sample, ask
-from eosin.knowledge.linker import Linker
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Entity, Origin, Sample, ask
+from eosin.knowledge.linking.linker import Linker
 from eosin.scoring import load_rewards
-from eosin.scoring.item import item_from_sample
+from eosin.scoring.reading.item import item_from_sample
 
 CASES = [
     ("The presence of necrosis and mitoses is not assessable.", {"necrosis": "unassessed", "mitoses": "unassessed"}),

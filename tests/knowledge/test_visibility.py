@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.knowledge.linker import Linker
-from eosin.knowledge.visibility import Sees, check_sees, kinds, unseen
+from eosin.knowledge.linking.linker import Linker
+from eosin.knowledge.linking.visibility import Sees, check_sees, kinds, unseen
 
 LINKER = Linker.builtin()
 

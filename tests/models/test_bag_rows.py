@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.slide_toys import DIMENSION, toy_bag
 
-from eosin.core.bags import PatchBag
 from eosin.core.errors import EosinError, ImageError
-from eosin.models.bag_rows import (
+from eosin.core.nouns.bags import PatchBag
+from eosin.models.slide_encoder.pool import pool
+from eosin.models.slide_encoder.rows import (
     Places,
     SlideSpec,
     canonical_order,
@@ -24,7 +25,6 @@ from eosin.models.bag_rows import (
     places_of,
     rows_of,
 )
-from eosin.models.slide_pool import pool
 
 SPEC = SlideSpec(DIMENSION, encoder="toy-encoder", image_columns=48)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from eosin.models import longnet
-from eosin.models.longnet import dense_reference, dilated_attention, multiplicity
+from eosin.models.slide_encoder import longnet
+from eosin.models.slide_encoder.longnet import dense_reference, dilated_attention, multiplicity
 
 
 def by_hand(query: Tensor, key: Tensor, value: Tensor, pairs: list[tuple[int, int]]) -> Tensor:

@@ -21,9 +21,9 @@ from transformers import (
 )
 
 from eosin.core.errors import EosinError
-from eosin.core.stages import HubModel, SlideModel, SlideTower
+from eosin.core.settings.stages import HubModel, SlideModel, SlideTower
 from eosin.models.load import load
-from eosin.models.slide_build import build_slide_reader
+from eosin.models.slide_encoder.build import build_slide_reader
 from eosin.models.template import IMAGE
 from eosin.models.tiny import build_tiny, train_tokenizer
 

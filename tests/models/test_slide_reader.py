@@ -13,12 +13,12 @@ from tests.support.slide_toys import DIMENSION, SMALL, chat_of, new_reader, toy_
 from tests.support.toys import toy_image
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-from eosin.core.bags import PatchBag
 from eosin.core.errors import EosinError, ImageError
+from eosin.core.nouns.bags import PatchBag
 from eosin.models import checkpoint
-from eosin.models.bag_rows import Places
 from eosin.models.load import Loaded, freeze, load, parts, placeholder_tokens
-from eosin.models.slide_tower import kept_tokens
+from eosin.models.slide_encoder.rows import Places
+from eosin.models.slide_encoder.tower import kept_tokens
 from eosin.models.tiny import build_tiny
 from eosin.models.vision_cache import keep_vision
 

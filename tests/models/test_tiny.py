@@ -9,19 +9,19 @@ import torch
 from tests.support.toys import toy_image, toy_samples
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-from eosin.core import store
 from eosin.core.errors import EosinError
-from eosin.core.prompt import PromptSettings
-from eosin.core.reply import Grammar
-from eosin.core.sample import ImagePart, Message, TextPart, ask
-from eosin.core.stages import Lora, TinyModel
+from eosin.core.nouns.prompt import PromptSettings
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImagePart, Message, TextPart, ask
+from eosin.core.settings.stages import Lora, TinyModel
+from eosin.core.store import artifacts as store
 from eosin.models import checkpoint
 from eosin.models.load import freeze, load, parts
 from eosin.models.pictures import fit
 from eosin.models.template import to_chat
 from eosin.models.tiny import build_tiny, train_tokenizer
-from eosin.train.data import corpus_of
-from eosin.train.stage import lora_config
+from eosin.train.data.rows import corpus_of
+from eosin.train.stages.base import lora_config
 
 SETTINGS = TinyModel(image_px=56, vocab_size=400)
 

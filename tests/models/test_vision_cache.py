@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.train.conftest import new_model
 
-from eosin.core.stages import TinyModel, TinyText, TinyVision
+from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
 from eosin.models.load import Loaded, freeze
 from eosin.models.tiny import build_tiny
 from eosin.models.vision_cache import FeatureFile, keep_vision, share_kept, unsupported

@@ -10,10 +10,10 @@ import pytest
 
 from eosin.core.errors import EosinError
 from eosin.phantom import DIAGNOSES, PhantomTile, case_report, cases, make_case, render_many, render_tile
-from eosin.phantom.language import _ABSENT, _PRESENT, caption, steps
-from eosin.phantom.noise import Window, lattice
-from eosin.phantom.planes import streaks
-from eosin.phantom.tile import optics_of
+from eosin.phantom.tiles.language import _ABSENT, _PRESENT, caption, steps
+from eosin.phantom.tiles.noise import Window, lattice
+from eosin.phantom.tiles.planes import streaks
+from eosin.phantom.tiles.tile import optics_of
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_neighbouring_windows_agree_about_the_world() -> None:
 def test_slide_opens_with_its_scale_and_truth(tmp_path: Path) -> None:
     openslide = pytest.importorskip("openslide")
     pytest.importorskip("tifffile")
-    from eosin.phantom.slide import write_slide
+    from eosin.phantom.slides.slide import write_slide
 
     tiff, truth, report = write_slide(tmp_path / "a.tiff", case_number=2, seed=4, size_px=2048)
     slide = openslide.OpenSlide(str(tiff))

@@ -10,14 +10,14 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from eosin.core.errors import EosinError
-from eosin.phantom.scenes import NORMAL
-from eosin.phantom.slide import ARTEFACTS, SlidePlan, write_slide
-from eosin.phantom.slide_pages import FAT, GLASS, Pages, make_pages
-from eosin.phantom.slide_paint import Painter
-from eosin.phantom.slide_tiff import write_pyramid
-from eosin.phantom.slide_truth import truth
-from eosin.phantom.tile import make_case
-from eosin.slides.geojson import check_geojson, read_geojson
+from eosin.phantom.slides.pages import FAT, GLASS, Pages, make_pages
+from eosin.phantom.slides.paint import Painter
+from eosin.phantom.slides.slide import ARTEFACTS, SlidePlan, write_slide
+from eosin.phantom.slides.tiff import write_pyramid
+from eosin.phantom.slides.truth import truth
+from eosin.phantom.tiles.scenes import NORMAL
+from eosin.phantom.tiles.tile import make_case
+from eosin.slides.annotations.geojson import check_geojson, read_geojson
 
 openslide = pytest.importorskip("openslide", reason="slides need eosin[slides]")
 

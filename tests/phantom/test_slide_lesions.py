@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.core.units import BoxLevel0
-from eosin.phantom.noise import Window
-from eosin.phantom.scenes import CARCINOMA, COLITIS, DIAGNOSES, Finding, build_scene
-from eosin.phantom.slide import write_slide
-from eosin.phantom.slide_lesions import LesionScene, findings_of_slide, lesion_scenes, seen_within
-from eosin.phantom.slide_plan import SlidePlan
-from eosin.phantom.slide_series import SlideJob, write_slides
-from eosin.phantom.tile import make_case
-from eosin.slides.slide import open_slide
+from eosin.core.nouns.units import BoxLevel0
+from eosin.phantom.slides.lesions import LesionScene, findings_of_slide, lesion_scenes, seen_within
+from eosin.phantom.slides.plan import SlidePlan
+from eosin.phantom.slides.series import SlideJob, write_slides
+from eosin.phantom.slides.slide import write_slide
+from eosin.phantom.tiles.noise import Window
+from eosin.phantom.tiles.scenes import CARCINOMA, COLITIS, DIAGNOSES, Finding, build_scene
+from eosin.phantom.tiles.tile import make_case
+from eosin.slides.open.slide import open_slide
 
 
 def scene_of(diagnosis: str, side: int = 300):

@@ -14,9 +14,9 @@ import numpy as np
 import yaml
 from PIL import Image, ImageDraw, ImageFilter
 
-from eosin.core import store
 from eosin.core.formats.parquet import write_parquet
-from eosin.core.sample import ImageBytes, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, Origin, Sample, ask, lettered
+from eosin.core.store import artifacts as store
 
 LABELS = ("normal mucosa", "tubular adenoma", "cribriform adenocarcinoma", "lymphoid aggregate", "muscle", "necrosis")
 QUESTION = "Which diagnosis fits this tile best?"

@@ -12,13 +12,13 @@ from synthetic_run import write_run
 from test_report_page import read
 from typer.testing import CliRunner
 
-from eosin.cli.report import app
-from eosin.core import store
+from eosin.cli.exams.report import app
 from eosin.core.errors import EosinError
+from eosin.core.store import artifacts as store
 from eosin.report import compare
-from eosin.report.compare import Spread, compare_runs
-from eosin.report.compare_page import as_markdown, mean_line
-from eosin.report.load import load
+from eosin.report.pages.compare import as_markdown, mean_line
+from eosin.report.records.compare import Spread, compare_runs
+from eosin.report.records.load import load
 
 SHARES = ({"base": 0.0, "sft": 0.70, "rl": 0.80}, {"base": 0.0, "sft": 0.74, "rl": 0.90})
 

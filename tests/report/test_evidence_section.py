@@ -12,7 +12,7 @@ from PIL import Image
 from tests.report.synthetic_run import write_run
 
 from eosin.report import build
-from eosin.report.evidence import evidence_lines
+from eosin.report.sections.evidence import evidence_lines
 
 
 def _figure(value: float, width: float = 0.2) -> dict[str, Any]:
@@ -100,8 +100,8 @@ def _put(value: Any, path: tuple[Any, ...], junk: Any) -> Any:
 
 @pytest.mark.parametrize("junk", [None, 7, "x", [], {}, [None], {"a": 1}, True], ids=repr)
 def test_junk_never_stops_the_figures(junk: Any, run: Path) -> None:
-    from eosin.report.evidence import evidence_sections
-    from eosin.report.load import load
+    from eosin.report.records.load import load
+    from eosin.report.sections.evidence import evidence_sections
 
     loaded = load(run)
     exam = next(e for e in loaded.exams if "evidence" in e.summary)

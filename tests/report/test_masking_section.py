@@ -6,10 +6,10 @@ from pathlib import Path
 
 from tests.report.synthetic_run import write_run
 
-from eosin.core import store
-from eosin.report.load import load
-from eosin.report.masking import mask_sections
-from eosin.report.page import build
+from eosin.core.store import artifacts as store
+from eosin.report.pages.run import build
+from eosin.report.records.load import load
+from eosin.report.sections.masking import mask_sections
 
 FACTS = {
     "trajectory": {"num_samples": 40, "num_rows": 1120, "num_whole": 40, "samples_by_chain_length": {"2": 30, "5": 10},

@@ -15,10 +15,10 @@ import pytest
 import synthetic_run
 from synthetic_run import LABELS, write_recipe, write_run
 
-from eosin.core import store
 from eosin.core.errors import EosinError
+from eosin.core.store import artifacts as store
 from eosin.report import build
-from eosin.report.load import load
+from eosin.report.records.load import load
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 
@@ -260,9 +260,9 @@ def _put(value: Any, path: tuple[Any, ...], junk: Any) -> Any:
 )
 def test_junk_in_any_field_never_stops_the_page(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every field in turn holds junk of another type. Curves and pictures do not depend on it and are left out."""
-    monkeypatch.setattr("eosin.report.sections.stage_curves", lambda *_: [])
-    monkeypatch.setattr("eosin.report.figures.Chart.svg", lambda self: "")  # drawn, but not written: slow
-    monkeypatch.setattr("eosin.report.stats.NUM_RESAMPLES", 10)
+    monkeypatch.setattr("eosin.report.sections.overview.stage_curves", lambda *_: [])
+    monkeypatch.setattr("eosin.report.drawing.figures.Chart.svg", lambda self: "")  # drawn, but not written: slow
+    monkeypatch.setattr("eosin.report.records.stats.NUM_RESAMPLES", 10)
     run = write_run(tmp_path / "run", {"base": 0.2, "rl": 0.8}, num_cases=6)
     (run / "recipe.yaml").write_text("name: junk\nreport: {gallery: 0}\n", encoding="utf-8")
     (run / "stages/rl/rollouts.jsonl").unlink()
@@ -294,7 +294,7 @@ def test_junk_rows_in_the_logs_never_stop_the_page(run: Path) -> None:
 
 
 def test_images_beyond_the_budget_are_left_out_and_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eosin.report.pictures.MAX_PAGE_BYTES", 20_000)
+    monkeypatch.setattr("eosin.report.drawing.pictures.MAX_PAGE_BYTES", 20_000)
     out = build(run)
     page = read(out)
     assert 1 <= len(page.all("img")) < 16
@@ -311,7 +311,7 @@ def test_a_run_on_real_data_is_not_called_phantom(run: Path) -> None:
 
 def test_report_imports_no_torch_and_no_transformers() -> None:
     code = (
-        "import sys, eosin.report, eosin.report.curves, eosin.report.sections;"
+        "import sys, eosin.report, eosin.report.drawing.curves, eosin.report.sections.overview;"
         "print([m for m in ('torch', 'transformers', 'trl') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -321,7 +321,7 @@ def test_report_imports_no_torch_and_no_transformers() -> None:
 def test_cli_builds_the_page(whole: Path, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from eosin.cli.report import app
+    from eosin.cli.exams.report import app
 
     out = tmp_path / "page.html"
     result = CliRunner().invoke(app, [str(whole), "--out", str(out)])

@@ -11,12 +11,13 @@ import pytest
 from rich.console import Console
 from synthetic_run import make_samples, predict, scores, write_exam, write_run
 
-from eosin.core import store
-from eosin.report import numbers, summary_table, words
-from eosin.report.curves import _series, _smooth, _thinned
-from eosin.report.load import ExamRun, StageRun, load
-from eosin.report.replies import Piece, gallery_rows, pieces, rollout_groups
-from eosin.report.stats import chance_level, lower_end, paired_change
+from eosin.core.store import artifacts as store
+from eosin.report import summary_table, words
+from eosin.report.drawing import numbers
+from eosin.report.drawing.curves import _series, _smooth, _thinned
+from eosin.report.records.load import ExamRun, StageRun, load
+from eosin.report.records.stats import chance_level, lower_end, paired_change
+from eosin.report.sections.replies import Piece, gallery_rows, pieces, rollout_groups
 
 
 def row(i: int, correct: bool, group: str | None = None, label: str = "a") -> dict[str, Any]:

@@ -11,13 +11,13 @@ from PIL import Image
 from synthetic_run import write_run
 from test_report_page import read
 
-from eosin.core import store
+from eosin.core.store import artifacts as store
 from eosin.report import build, words
-from eosin.report.curves import stage_curves
-from eosin.report.load import StageRun, load
-from eosin.report.pictures import load_thumbnails
-from eosin.report.replies import groups_a_stage, rollout_groups
-from eosin.report.rl import checks, figures_table, prompts_seen, rl_sections, term_names_of, train_seconds
+from eosin.report.drawing.curves import stage_curves
+from eosin.report.drawing.pictures import load_thumbnails
+from eosin.report.records.load import StageRun, load
+from eosin.report.sections.replies import groups_a_stage, rollout_groups
+from eosin.report.sections.rl import checks, figures_table, prompts_seen, rl_sections, term_names_of, train_seconds
 
 
 def plain(text: str) -> str:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from eosin.core.outcome import Parsed, Unparsed
-from eosin.scoring.answers import gold_letters, parse_answer, parse_answer_set
+from eosin.core.nouns.outcome import Parsed, Unparsed
+from eosin.scoring.reading.answers import gold_letters, parse_answer, parse_answer_set
 
 FOUR = {"A": "tubular adenoma", "B": "villous adenoma", "C": "hyperplastic polyp", "D": "B-cell lymphoma"}
 

@@ -11,16 +11,16 @@ from PIL import Image
 
 from eosin.core.errors import EosinError
 from eosin.core.images import encode_png
-from eosin.core.outcome import Scored
-from eosin.core.reply import Grammar
-from eosin.core.sample import ImageBytes, ImageFile, ImageRef, Origin, Sample, SlideRegion, ask, lettered
-from eosin.core.stages import RlStage
-from eosin.core.units import BoxLevel0
+from eosin.core.nouns.outcome import Scored
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImageBytes, ImageFile, ImageRef, Origin, Sample, SlideRegion, ask, lettered
+from eosin.core.nouns.units import BoxLevel0
+from eosin.core.settings.stages import RlStage
 from eosin.scoring import ScoreItem, load_rewards
-from eosin.scoring.by_source import SourceRewards, length_twice, load_source_rewards, stage_rewards, with_overlong
-from eosin.scoring.compose import RewardSet
-from eosin.scoring.rates import summarise
-from eosin.scoring.trl import TrlReward
+from eosin.scoring.adapters.trl import TrlReward
+from eosin.scoring.sets.by_source import SourceRewards, length_twice, load_source_rewards, stage_rewards, with_overlong
+from eosin.scoring.sets.compose import RewardSet
+from eosin.scoring.sets.rates import summarise
 
 GRAMMAR = Grammar.of("think/answer")
 GOOD = "<think>Pools of mucin.</think>\n<answer>B. mucin</answer>"

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 import yaml
 
-from eosin.core.outcome import Parsed, Scored, Unparsed, Unscored
-from eosin.core.reply import Grammar
-from eosin.knowledge.linker import Linker
-from eosin.knowledge.words import words_of
+from eosin.core.nouns.outcome import Parsed, Scored, Unparsed, Unscored
+from eosin.core.nouns.reply import Grammar
+from eosin.knowledge.linking.linker import Linker
+from eosin.knowledge.linking.words import words_of
 from eosin.scoring import ScoreItem, load_rewards, parse_answer, parse_answer_set
-from eosin.scoring.compose import RewardSet, Weighted
-from eosin.scoring.entities import dice_hard, dice_hardened, dice_published
-from eosin.scoring.process import checklist_score
-from eosin.scoring.quantities import parse_quantity, parse_yes_no, same_quantity
-from eosin.scoring.semantic import token_f1
-from eosin.scoring.shape import repetition_share, soft_overlong
-from eosin.scoring.term import Term, View
-from eosin.scoring.text import foreign_share
+from eosin.scoring.reading.quantities import parse_quantity, parse_yes_no, same_quantity
+from eosin.scoring.reading.text import foreign_share
+from eosin.scoring.sets.compose import RewardSet, Weighted
+from eosin.scoring.terms.base import Term, View
+from eosin.scoring.terms.entities import dice_hard, dice_hardened, dice_published
+from eosin.scoring.terms.process import checklist_score
+from eosin.scoring.terms.semantic import token_f1
+from eosin.scoring.terms.shape import repetition_share, soft_overlong
 
 CASES: dict[str, list[Any]] = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text("utf-8"))
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Scored, Unscored
-from eosin.core.reply import Grammar
-from eosin.core.sample import Origin, Sample, ask, lettered
+from eosin.core.nouns.outcome import Scored, Unscored
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Origin, Sample, ask, lettered
 from eosin.scoring import ScoreItem, item_from_row, item_from_sample, load_rewards
-from eosin.scoring.trl import TrlReward, completion_text
-from eosin.scoring.verl import compute_score
+from eosin.scoring.adapters.trl import TrlReward, completion_text
+from eosin.scoring.adapters.verl import compute_score
 
 CHOICES = {"A": "necrosis", "B": "mucin", "C": "stroma"}
 GOOD = "<think>Pools of mucin.</think>\n<answer>B. mucin</answer>"

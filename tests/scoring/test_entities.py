@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eosin.core.errors import EosinError
-from eosin.core.sample import Entity
-from eosin.knowledge import tables
-from eosin.knowledge.linker import Linker
-from eosin.knowledge.words import name_key
+from eosin.core.nouns.sample import Entity
+from eosin.knowledge.linking import tables
+from eosin.knowledge.linking.linker import Linker
+from eosin.knowledge.linking.words import name_key
 from eosin.scoring import ScoreItem, load_rewards
-from eosin.scoring.entities import dice_hardened, dice_published, trigram_similarity
-from eosin.scoring.linking import load_lexicon, named
+from eosin.scoring.reading.linking import load_lexicon, named
+from eosin.scoring.terms.entities import dice_hardened, dice_published, trigram_similarity
 
 NAMES = [c.label for c in tables.concepts()]
 signed = st.tuples(st.sampled_from(NAMES), st.sampled_from(["present", "absent"]))

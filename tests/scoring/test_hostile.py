@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eosin.core.outcome import Parsed, Unparsed
-from eosin.core.sample import Entity
+from eosin.core.nouns.outcome import Parsed, Unparsed
+from eosin.core.nouns.sample import Entity
 from eosin.scoring import RewardSet, ScoreItem, item_from_row, load_rewards, parse_answer, parse_answer_set, set_names
-from eosin.scoring.answers import read_tolerant
-from eosin.scoring.checklist import without_orders
-from eosin.scoring.quantities import parse_quantity, parse_yes_no
+from eosin.scoring.judge.checklist import without_orders
+from eosin.scoring.reading.answers import read_tolerant
+from eosin.scoring.reading.quantities import parse_quantity, parse_yes_no
 
 CHOICES = {"A": "necrosis", "B": "mucin", "C": "normal mucosal glands"}
 PIECES = [

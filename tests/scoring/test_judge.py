@@ -14,13 +14,13 @@ from PIL import Image
 
 from eosin.core.errors import EosinError
 from eosin.core.images import decode
-from eosin.core.sample import ImageBytes, Origin, Sample, SlideRegion, ask, lettered
-from eosin.core.units import BoxLevel0
+from eosin.core.nouns.sample import ImageBytes, Origin, Sample, SlideRegion, ask, lettered
+from eosin.core.nouns.units import BoxLevel0
 from eosin.scoring import ScoreItem, item_from_sample, load_rewards
-from eosin.scoring.by_source import load_source_rewards
-from eosin.scoring.checklist import is_quoted, without_orders
-from eosin.scoring.compose import Outcome
-from eosin.scoring.judge import JudgeSettings, OpenAIJudge
+from eosin.scoring.judge.checklist import is_quoted, without_orders
+from eosin.scoring.judge.model import JudgeSettings, OpenAIJudge
+from eosin.scoring.sets.by_source import load_source_rewards
+from eosin.scoring.sets.compose import Outcome
 
 CHOICES = {"A": "necrosis", "B": "mucin"}
 THINK = "I see glands. Mucin is ruled out by the glands. This is a hallmark of necrosis."

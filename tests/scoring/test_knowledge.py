@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.core.sample import Entity
-from eosin.knowledge.build import build_graph
+from eosin.core.nouns.sample import Entity
+from eosin.knowledge.graph.build import build_graph
 from eosin.knowledge.sources import parse_spec
 from eosin.scoring import ScoreItem, load_rewards
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Scored, Unscored
-from eosin.scoring import ScoreItem, Term, View, load_rewards, term, term_names
+from eosin.core.nouns.outcome import Scored, Unscored
+from eosin.scoring import ScoreItem, Term, View, load_rewards, term_names
+from eosin.scoring.terms import base as term
 
 ITEM = ScoreItem(id="1", reply="<think>short words</think><answer>B</answer>", answer="B", choices={"A": "x", "B": "y"})
 
@@ -69,7 +70,8 @@ def test_wrong_returns_are_unscored(tmp_path: Path) -> None:
 
 def test_scoring_does_not_load_torch() -> None:
     code = (
-        "import sys, eosin.scoring, eosin.scoring.prove, eosin.scoring.judge, eosin.scoring.trl, eosin.scoring.verl;"
+        "import sys, eosin.scoring, eosin.scoring.proof.prove, eosin.scoring.judge.model;"
+        "import eosin.scoring.adapters.trl, eosin.scoring.adapters.verl;"
         "eosin.scoring.load_rewards('eosin').score(eosin.scoring.ScoreItem(id='1', reply='x', answer='y'));"
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'trl')))"
     )

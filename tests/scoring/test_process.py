@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from eosin.core.errors import EosinError
-from eosin.core.sample import Entity, ImageBytes, ImageFile
-from eosin.knowledge import tables
+from eosin.core.nouns.sample import Entity, ImageBytes, ImageFile
+from eosin.knowledge.linking import tables
 from eosin.scoring import Reference, ScoreItem, load_rewards
-from eosin.scoring.compose import Outcome
-from eosin.scoring.rates import share_of_flat_groups, summarise
+from eosin.scoring.sets.compose import Outcome
+from eosin.scoring.sets.rates import share_of_flat_groups, summarise
 
 CHOICES = {"A": "tubular adenoma", "B": "lymphoma", "C": "lipoma"}
 FULL = (

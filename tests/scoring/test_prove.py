@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.core.reply import Grammar
-from eosin.core.sample import Entity, Origin, Sample, ask, lettered
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Entity, Origin, Sample, ask, lettered
 from eosin.scoring import ScoreItem, load_rewards, set_names
-from eosin.scoring.prove import Cheat, Proof, prove, read_cheats, render_cheat
+from eosin.scoring.proof.prove import Cheat, Proof, prove, read_cheats, render_cheat
 
 GRAMMARS = ("think/answer", "observe/think/answer")
 
@@ -104,7 +104,7 @@ def test_every_set_holds_on_colorectal_tiles(name: str, shared_data: Path) -> No
 
 @pytest.fixture(scope="module")
 def phantom_samples() -> list[Sample]:
-    from eosin.core.data_settings import PhantomData
+    from eosin.core.settings.data import PhantomData
     from eosin.sources.phantom import read_phantom
 
     settings = PhantomData(train_cases=3, valid_cases=0, test_cases=3, tiles_per_case=1, tile_px=64)

@@ -11,12 +11,12 @@ import typer
 from judge_stub import running_stub
 from typer.testing import CliRunner
 
-from eosin.cli.prove import prove
-from eosin.cli.score import score
+from eosin.cli.exams.prove import prove
+from eosin.cli.exams.score import score
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.formats import write_samples
-from eosin.core.sample import Entity, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import Entity, Origin, Sample, ask, lettered
 
 APP = typer.Typer()
 APP.command("score")(score)

@@ -13,12 +13,12 @@ import pytest
 from make_slides import picture, write_tiff
 
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Dropped, Kept
-from eosin.slides.backends.base import SlideError
-from eosin.slides.find import find_slides
-from eosin.slides.levels import check_levels
-from eosin.slides.safety import Job, run_guarded
-from eosin.slides.slide import _downsamples, open_slide
+from eosin.core.nouns.outcome import Dropped, Kept
+from eosin.slides.batch.safety import Job, run_guarded
+from eosin.slides.open.backends.base import SlideError
+from eosin.slides.open.find import find_slides
+from eosin.slides.open.levels import check_levels
+from eosin.slides.open.slide import _downsamples, open_slide
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")
 
@@ -58,8 +58,8 @@ def test_permission_denied(good: Path, tmp_path: Path) -> None:
     place.write_bytes(good.read_bytes())
     place.chmod(0)
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom eosin.slides.opening import checked_file\n"
-        "from eosin.slides.backends.base import SlideError\n"
+        "import os, sys\nfrom pathlib import Path\nfrom eosin.slides.open.opening import checked_file\n"
+        "from eosin.slides.open.backends.base import SlideError\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "try: checked_file(Path(sys.argv[1]))\nexcept SlideError as exc: print(exc.message, '/', exc.found)"
     )

@@ -13,11 +13,11 @@ from make_slides import damage, picture, write_tiff
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from eosin.cli.slides import app
+from eosin.cli.material.slides import app
 from eosin.core.errors import EosinError
-from eosin.slides.geojson import check_geojson, read_geojson
-from eosin.slides.slide import open_slide
-from eosin.slides.tissue import signed_area
+from eosin.slides.annotations.geojson import check_geojson, read_geojson
+from eosin.slides.open.slide import open_slide
+from eosin.slides.tissue.segmentation import signed_area
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")
 

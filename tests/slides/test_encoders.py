@@ -12,9 +12,9 @@ from tests.support.slide_files import tissue_pixels
 
 from eosin.core.errors import EosinError
 from eosin.phantom import make_case, render_tile
-from eosin.slides.encoder_colour import describe
-from eosin.slides.encoder_records import RECORDS, record_of
-from eosin.slides.encoders import Encoder, check_features, check_mpp, check_tiles, load_encoder
+from eosin.slides.encoders.colour_texture import describe
+from eosin.slides.encoders.encoder import Encoder, check_features, check_mpp, check_tiles, load_encoder
+from eosin.slides.encoders.records import RECORDS, record_of
 
 ASKED = {
     "uni", "uni2-h", "conch", "conch-v1.5", "virchow2", "gigapath", "h-optimus-0", "h-optimus-1", "phikon-v2",

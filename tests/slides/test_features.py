@@ -18,15 +18,15 @@ from rich.console import Console
 from tests.support.slide_files import write_slide
 
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Dropped
-from eosin.slides import features
-from eosin.slides.encoder_records import EncoderRecord, record_of
-from eosin.slides.encoders import load_encoder
-from eosin.slides.feature_files import read_features
-from eosin.slides.features import FeatureSettings, Summary
-from eosin.slides.pipeline import Batch, Begin, End, Feeder, Job, Limits, batched, encode_batch
-from eosin.slides.reading import Failed
-from eosin.slides.slide import open_slide
+from eosin.core.nouns.outcome import Dropped
+from eosin.slides.encoders.encoder import load_encoder
+from eosin.slides.encoders.records import EncoderRecord, record_of
+from eosin.slides.features import run as features
+from eosin.slides.features.files import read_features
+from eosin.slides.features.pipeline import Batch, Begin, End, Feeder, Job, Limits, batched, encode_batch
+from eosin.slides.features.run import FeatureSettings, Summary
+from eosin.slides.open.slide import open_slide
+from eosin.slides.tiles.reading import Failed
 
 pytest.importorskip("h5py", reason="features need eosin[slides]")
 pytest.importorskip("openslide", reason="features need eosin[slides]")
@@ -94,7 +94,7 @@ def test_features_are_those_of_the_tiles_pixels_where_the_file_says(slides: Path
 
 
 def features_box(x: int, y: int, side: int) -> Any:
-    from eosin.core.units import BoxLevel0
+    from eosin.core.nouns.units import BoxLevel0
 
     return BoxLevel0(x0=x, y0=y, x1=x + side, y1=y + side)
 

@@ -11,9 +11,9 @@ import typer
 from tests.support.slide_files import tissue_pixels, write_slide
 from typer.testing import CliRunner
 
-from eosin.cli import slide_features
+from eosin.cli.material import slide_features
 from eosin.core.errors import EosinError
-from eosin.slides.feature_files import read_features
+from eosin.slides.features.files import read_features
 
 pytest.importorskip("h5py", reason="features need eosin[slides]")
 pytest.importorskip("openslide", reason="features need eosin[slides]")
@@ -97,7 +97,7 @@ def test_a_towers_features_are_the_mean_of_the_tokens_the_language_model_reads(c
     import torch
     from PIL import Image
 
-    from eosin.chain.tower import TowerEncoder, tower_record
+    from eosin.chain.ask.tower import TowerEncoder, tower_record
     from eosin.models.load import load, vision_tower
 
     record = tower_record(checkpoint, tile_px=112)

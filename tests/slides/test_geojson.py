@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.slides.geojson import Shape, check_geojson, collection, measurements_of, read_geojson, write_geojson
-from eosin.slides.tissue import outlines, signed_area
+from eosin.slides.annotations.geojson import (
+    Shape,
+    check_geojson,
+    collection,
+    measurements_of,
+    read_geojson,
+    write_geojson,
+)
+from eosin.slides.tissue.segmentation import outlines, signed_area
 
 SQUARE = np.array([[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]], dtype=float)
 HOLE = np.array([[20, 20], [40, 20], [40, 40], [20, 40], [20, 20]], dtype=float)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.slides import h5
-from eosin.slides.encoder_records import record_of
-from eosin.slides.feature_files import convert, read_features, read_zarr
-from eosin.slides.h5 import FeatureBag, Place, magnification, read_h5, write_bag, write_patches
+from eosin.slides.encoders.records import record_of
+from eosin.slides.features import h5
+from eosin.slides.features.files import convert, read_features, read_zarr
+from eosin.slides.features.h5 import FeatureBag, Place, magnification, read_h5, write_bag, write_patches
 
 h5py = pytest.importorskip("h5py", reason="feature files need eosin[slides]")
 

@@ -16,12 +16,12 @@ from tests.support.slide_files import write_slide
 
 from eosin.core.errors import ImageError
 from eosin.core.images import load_image
-from eosin.core.prompt import PromptSettings
-from eosin.core.reply import Grammar
-from eosin.core.sample import Origin, Sample, SlideRegion, ask, lettered
-from eosin.core.units import BoxLevel0, BoxMicrons
-from eosin.slides.regions import MIB, SlideRegions
-from eosin.slides.slide import open_slide
+from eosin.core.nouns.prompt import PromptSettings
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Origin, Sample, SlideRegion, ask, lettered
+from eosin.core.nouns.units import BoxLevel0, BoxMicrons
+from eosin.slides.features.regions import MIB, SlideRegions
+from eosin.slides.open.slide import open_slide
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")
 
@@ -165,7 +165,7 @@ def _in_child(read: SlideRegions, ref: SlideRegion, pipe: Any) -> None:
 
 @pytest.fixture(scope="module")
 def phantom_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from eosin.phantom.slide import write_slide as write_phantom
+    from eosin.phantom.slides.slide import write_slide as write_phantom
 
     return write_phantom(tmp_path_factory.mktemp("phantom") / "case3.tiff", case_number=3, size_px=1024)[0]
 
@@ -203,10 +203,10 @@ class Watching:
 
 def test_sft_and_rl_rows_and_exam_items_show_the_same_pixels(phantom_slide: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from eosin.core.exam_settings import ExamSettings
-    from eosin.evaluate.exam import run_exam
-    from eosin.scoring.item import item_from_sample
-    from eosin.train.data import PictureStore, rl_row, rows_dataset, sft_row
+    from eosin.core.settings.exam import ExamSettings
+    from eosin.evaluate.exam.exam import run_exam
+    from eosin.scoring.reading.item import item_from_sample
+    from eosin.train.data.rows import PictureStore, rl_row, rows_dataset, sft_row
 
     grammar, prompt = Grammar.of("think/answer"), PromptSettings()
     samples = [sample_of(phantom_slide, n) for n in range(4)]
@@ -232,7 +232,7 @@ def test_sft_and_rl_rows_and_exam_items_show_the_same_pixels(phantom_slide: Path
 
 
 def test_a_question_about_a_region_is_read_the_same_way(phantom_slide: Path) -> None:
-    from eosin.cli.ask import _what
+    from eosin.cli.exams.ask import _what
     from eosin.core.errors import EosinError
 
     ref = _what(phantom_slide, "180,180,292,292", 1.0)

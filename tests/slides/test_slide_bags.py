@@ -10,10 +10,10 @@ import pytest
 
 from eosin.core.errors import ImageError
 from eosin.core.images import load_image, load_picture
-from eosin.core.sample import SlideBag
-from eosin.slides.bags import BagCache, read_bag
-from eosin.slides.h5 import FeatureBag, Place, write_bag
-from eosin.slides.regions import SlideRegions
+from eosin.core.nouns.sample import SlideBag
+from eosin.slides.features.bags import BagCache, read_bag
+from eosin.slides.features.h5 import FeatureBag, Place, write_bag
+from eosin.slides.features.regions import SlideRegions
 
 
 def _file(path: Path, num: int = 6, **changes: object) -> SlideBag:
@@ -51,8 +51,8 @@ def test_patches_of_hidden_clusters_are_not_shown(tmp_path: Path) -> None:
     [({"coords": None}, "without coordinates"), ({"place": Place()}, "scale")],
 )
 def test_what_a_file_lacks_is_named(tmp_path: Path, changes: dict[str, object], reason: str) -> None:
-    from eosin.slides.bags import patch_bag
-    from eosin.slides.h5 import read_h5
+    from eosin.slides.features.bags import patch_bag
+    from eosin.slides.features.h5 import read_h5
 
     ref = _file(tmp_path / "s1.h5")
     with pytest.raises(ImageError, match=reason):

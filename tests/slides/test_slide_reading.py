@@ -12,11 +12,11 @@ import pytest
 from make_slides import picture, write_ome, write_tiff
 from PIL import Image, ImageCms
 
-from eosin.core.units import BoxLevel0, BoxMicrons
-from eosin.slides.backends.base import SlideError
-from eosin.slides.backends.openslide_backend import OpenSlideBackend
-from eosin.slides.levels import check_levels
-from eosin.slides.slide import Slide, open_slide
+from eosin.core.nouns.units import BoxLevel0, BoxMicrons
+from eosin.slides.open.backends.base import SlideError
+from eosin.slides.open.backends.openslide_backend import OpenSlideBackend
+from eosin.slides.open.levels import check_levels
+from eosin.slides.open.slide import Slide, open_slide
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")
 pytest.importorskip("imagecodecs", reason="slides need eosin[slides]")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from make_slides import damage, picture, truth, write_tiff
 
 from eosin.core.errors import EosinError
-from eosin.slides.backends.base import SlideError
-from eosin.slides.slide import Slide, open_slide
-from eosin.slides.tiles import (
+from eosin.slides.open.backends.base import SlideError
+from eosin.slides.open.slide import Slide, open_slide
+from eosin.slides.tiles.grid import (
     FLAGS,
     Failed,
     TileGrid,
@@ -26,7 +26,7 @@ from eosin.slides.tiles import (
     tile_grid,
     write_table,
 )
-from eosin.slides.tissue import Tissue
+from eosin.slides.tissue.segmentation import Tissue
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")
 

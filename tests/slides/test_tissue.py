@@ -10,13 +10,13 @@ from make_slides import GLASS, damage, picture, truth, write_tiff
 from PIL import Image
 from scipy import ndimage
 
-from eosin.slides.backends.base import SlideError
-from eosin.slides.ink import black_border
-from eosin.slides.masks import close, mean_colour, opened, quantiles, without_small
-from eosin.slides.quality import blur_flags, sharpness
-from eosin.slides.slide import open_slide
-from eosin.slides.tiles import TileGrid, read_tiles, tile_grid
-from eosin.slides.tissue import Tissue, TissueSettings, glass_colour, otsu, tissue_mask
+from eosin.slides.open.backends.base import SlideError
+from eosin.slides.open.slide import open_slide
+from eosin.slides.tiles.grid import TileGrid, read_tiles, tile_grid
+from eosin.slides.tiles.quality import blur_flags, sharpness
+from eosin.slides.tissue.ink import black_border
+from eosin.slides.tissue.morphology import close, mean_colour, opened, quantiles, without_small
+from eosin.slides.tissue.segmentation import Tissue, TissueSettings, glass_colour, otsu, tissue_mask
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")
 

@@ -10,9 +10,9 @@ from make_slides import picture, write_tiff
 from PIL import Image
 
 from eosin.core.errors import EosinError
-from eosin.core.units import BoxLevel0
-from eosin.slides.backends.base import SlideError
-from eosin.slides.slide import open_slide
+from eosin.core.nouns.units import BoxLevel0
+from eosin.slides.open.backends.base import SlideError
+from eosin.slides.open.slide import open_slide
 
 zarr = pytest.importorskip("zarr")
 

@@ -10,9 +10,9 @@ import yaml
 from labelled_tiles import tile
 from pydantic import TypeAdapter
 
-from eosin.core.data_settings import DataSettings, FolderData, TableData
 from eosin.core.formats import read_dropped
-from eosin.core.recipe import load_recipe
+from eosin.core.settings.data import DataSettings, FolderData, TableData
+from eosin.core.settings.recipe import load_recipe
 from eosin.sources import read_labelled
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "bring-your-own.md").read_text("utf-8")

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from eosin.core.data_settings import DataSettings, TableData
-from eosin.core.prompt import gold_reply
-from eosin.core.reply import Grammar
+from eosin.core.nouns.prompt import gold_reply
+from eosin.core.nouns.reply import Grammar
+from eosin.core.settings.data import DataSettings, TableData
 from eosin.sources import read_table
 
 ROOT = Path(__file__).resolve().parents[2]

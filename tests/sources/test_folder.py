@@ -10,10 +10,10 @@ import pytest
 from labelled_tiles import folder, tile
 from pydantic import ValidationError
 
-from eosin.core.data_settings import FolderData
 from eosin.core.errors import EosinError
-from eosin.core.prompt import gold_reply
-from eosin.core.reply import Grammar
+from eosin.core.nouns.prompt import gold_reply
+from eosin.core.nouns.reply import Grammar
+from eosin.core.settings.data import FolderData
 from eosin.sources import read_folder, read_labelled
 
 PATTERN = r"slide(?P<slide>\d+)_"

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eosin.chain.data import grounded
-from eosin.core.data_settings import PhantomSlidesData
+from eosin.chain.recipe.data import grounded
 from eosin.core.errors import EosinError
-from eosin.core.recipe import Recipe
-from eosin.core.sample import Sample, SlideBag
+from eosin.core.nouns.sample import Sample, SlideBag
+from eosin.core.settings.data import PhantomSlidesData
+from eosin.core.settings.recipe import Recipe
 from eosin.curate import clean
-from eosin.slides.bags import read_bag
-from eosin.slides.encoder_records import EncoderRecord
-from eosin.slides.h5 import outline
+from eosin.slides.encoders.records import EncoderRecord
+from eosin.slides.features.bags import read_bag
+from eosin.slides.features.h5 import outline
 from eosin.sources.card import Collection
 from eosin.sources.phantom_slides import read_phantom_slides, tile_encoder
 

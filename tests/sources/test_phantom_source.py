@@ -5,7 +5,7 @@ from collections import Counter
 
 from PIL import Image
 
-from eosin.core.data_settings import PhantomData
+from eosin.core.settings.data import PhantomData
 from eosin.sources.phantom import read_phantom
 
 SETTINGS = PhantomData(train_cases=24, valid_cases=6, test_cases=6, tiles_per_case=2, tile_px=64)

@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
-from eosin.chain.data import grounded
-from eosin.core.data_settings import SlidesData
+from eosin.chain.recipe.data import grounded
 from eosin.core.errors import EosinError
-from eosin.core.sample import ImagePart, SlideBag
+from eosin.core.nouns.sample import ImagePart, SlideBag
+from eosin.core.settings.data import SlidesData
 from eosin.curate import validate
-from eosin.slides import h5
-from eosin.slides.bags import read_bag
+from eosin.slides.features import h5
+from eosin.slides.features.bags import read_bag
 from eosin.sources.card import Collection
 from eosin.sources.slide_folder import read_slides, slide_name, units_of
 from eosin.sources.slide_instructions import cut_options

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from labelled_tiles import table
 
-from eosin.core.data_settings import TableData
 from eosin.core.errors import EosinError
+from eosin.core.settings.data import TableData
 from eosin.sources import read_table
 
 SHARED = Path(os.environ.get("EOSIN_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")

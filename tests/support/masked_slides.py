@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from eosin.core.bags import PatchBag
-from eosin.core.sample import Entity, Origin, Sample, SlideBag, ask, lettered
+from eosin.core.nouns.bags import PatchBag
+from eosin.core.nouns.sample import Entity, Origin, Sample, SlideBag, ask, lettered
 from eosin.engines.base import MockEngine, Request
-from eosin.slides.h5 import FeatureBag, Place, write_bag
+from eosin.slides.features.h5 import FeatureBag, Place, write_bag
 
 DIMENSION = 12
 KINDS = np.repeat([0, 0, 1, 2], 6)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from eosin.evaluate.evidence import ModelEvidence
-from eosin.evaluate.evidence_tests import Asked
+from eosin.evaluate.evidence.scores import ModelEvidence
+from eosin.evaluate.evidence.tests import Asked
 
 
 def memorise(made: Any, asked: list[Asked]) -> None:

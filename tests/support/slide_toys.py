@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from eosin.core.bags import PatchBag
-from eosin.core.stages import SlideModel, SlideTower, TinyModel, TinyText, TinyVision
+from eosin.core.nouns.bags import PatchBag
+from eosin.core.settings.stages import SlideModel, SlideTower, TinyModel, TinyText, TinyVision
 from eosin.models.load import Loaded
-from eosin.models.slide_build import build_slide_reader
+from eosin.models.slide_encoder.build import build_slide_reader
 
 DIMENSION = 12
 TILE_UM, MPP = 112.0, 0.5

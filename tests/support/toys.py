@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from eosin.core.images import encode_png
-from eosin.core.sample import Entity, ImageBytes, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import Entity, ImageBytes, Origin, Sample, ask, lettered
 
 NAMES = ("red tissue", "green tissue", "blue tissue")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from eosin.core.rl_settings import Algorithm
-from eosin.train.trl_overrides import SharedPrefixTrainer
+from eosin.core.settings.rl import Algorithm
+from eosin.train.rl.trl_overrides import SharedPrefixTrainer
 from tests.train.conftest import new_model
 from tests.train.test_shared_prefix import dataset_of, rows_of, trainer_of
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from tests.support.toys import toy_samples
 
-from eosin.core.prompt import PromptSettings
-from eosin.core.reply import Grammar
-from eosin.core.stages import TinyModel, TinyText, TinyVision
+from eosin.core.nouns.prompt import PromptSettings
+from eosin.core.nouns.reply import Grammar
+from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
 from eosin.models.load import Loaded
 from eosin.models.tiny import build_tiny
-from eosin.train.data import corpus_of
-from eosin.train.stage import StageContext
+from eosin.train.data.rows import corpus_of
+from eosin.train.stages.base import StageContext
 
 GRAMMAR = Grammar.of("think/answer")
 PROMPT = PromptSettings(instruction=False, answer="text")

@@ -14,14 +14,14 @@ from tests.train.conftest import GRAMMAR, PROMPT
 from torch import Tensor
 from trl import GRPOConfig
 
-from eosin.core import store
-from eosin.core.rl_settings import Algorithm
-from eosin.core.stages import RlStage
-from eosin.train import rl
-from eosin.train.data import rl_row, rows_dataset
+from eosin.core.settings.rl import Algorithm
+from eosin.core.settings.stages import RlStage
+from eosin.core.store import artifacts as store
+from eosin.train.data.rows import rl_row, rows_dataset
 from eosin.train.monitor import StepClock
-from eosin.train.stage import StageContext
-from eosin.train.trl_overrides import GroupTrainer
+from eosin.train.rl.trl_overrides import GroupTrainer
+from eosin.train.stages import rl
+from eosin.train.stages.base import StageContext
 
 Make = Callable[..., StageContext]
 CAP = 6

@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 from tests.train.conftest import GRAMMAR, PROMPT, new_model
 from trl import GRPOConfig, GRPOTrainer
 
-from eosin.core import store
 from eosin.core.errors import EosinError
-from eosin.core.rl_settings import CollapseStop
-from eosin.core.stages import RewardSpec, RlStage
-from eosin.train import rl
-from eosin.train.collapse import LAST_GOOD, NOTE, CollapseCallback, Watch, last_good_of, refuse_collapsed, signs_in
-from eosin.train.data import rl_row, rows_dataset
+from eosin.core.settings.rl import CollapseStop
+from eosin.core.settings.stages import RewardSpec, RlStage
+from eosin.core.store import artifacts as store
+from eosin.train.data.rows import rl_row, rows_dataset
 from eosin.train.monitor import StepClock, last_whole_save, plain_names
-from eosin.train.stage import StageContext, callbacks, run_trainer, trainer_arguments
+from eosin.train.rl.collapse import LAST_GOOD, NOTE, CollapseCallback, Watch, last_good_of, refuse_collapsed, signs_in
+from eosin.train.stages import rl
+from eosin.train.stages.base import StageContext, callbacks, run_trainer, trainer_arguments
 
 Make = Callable[..., StageContext]
 Reward = Callable[..., list[float]]

@@ -14,18 +14,17 @@ from tests.support.toys import toy_samples
 from eosin.chain.rl_data import RateSettings, measure
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_dropped
-from eosin.core.outcome import Sieve
-from eosin.core.prompt import gold_reply
-from eosin.core.reply import Grammar
-from eosin.core.rl_settings import Difficulty
-from eosin.core.sample import ImageFile, Sample
-from eosin.core.stages import RlStage
-from eosin.core.store import open_artifact
+from eosin.core.nouns.outcome import Sieve
+from eosin.core.nouns.prompt import gold_reply
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImageFile, Sample
+from eosin.core.settings.rl import Difficulty
+from eosin.core.settings.stages import RlStage
+from eosin.core.store.artifacts import open_artifact
 from eosin.engines.base import Decoding, Generation, Request
 from eosin.engines.group_sampler import EngineGroups
 from eosin.scoring import load_rewards
-from eosin.train import rl
-from eosin.train.difficulty import (
+from eosin.train.rl.difficulty import (
     Measurement,
     histogram,
     in_band,
@@ -36,7 +35,8 @@ from eosin.train.difficulty import (
     summarise_rates,
     write_rates,
 )
-from eosin.train.stage import StageContext
+from eosin.train.stages import rl
+from eosin.train.stages.base import StageContext
 
 GRAMMAR = Grammar.of("think/answer")
 SAMPLES = toy_samples(6, "train")

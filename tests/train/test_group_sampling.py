@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from tests.train.conftest import new_model
 from tests.train.test_shared_prefix import dataset_of, rows_of, trainer_of
 
-from eosin.core import store
-from eosin.core.rl_settings import Algorithm
-from eosin.core.stages import RewardSpec, RlStage
-from eosin.train import rl
-from eosin.train.groups import PromptStream, RolloutCounts, split_by_group, spread, totals
+from eosin.core.settings.rl import Algorithm
+from eosin.core.settings.stages import RewardSpec, RlStage
+from eosin.core.store import artifacts as store
 from eosin.train.monitor import WHOLE
-from eosin.train.stage import StageContext
-from eosin.train.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.train.rl.groups import PromptStream, RolloutCounts, split_by_group, spread, totals
+from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.train.stages import rl
+from eosin.train.stages.base import StageContext
 
 NUM = 4
 

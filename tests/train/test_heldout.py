@@ -13,19 +13,20 @@ from tests.support.toys import toy_samples
 from tests.train.conftest import new_model
 from tests.train.test_collapse import differing, trainer_of
 
-from eosin.core import store
 from eosin.core.images import load_image
-from eosin.core.prompt import gold_reply, prompt_messages
-from eosin.core.sample import ImageFile
-from eosin.core.stages import RewardSpec, RlStage, SftStage
+from eosin.core.nouns.prompt import gold_reply, prompt_messages
+from eosin.core.nouns.sample import ImageFile
+from eosin.core.settings.stages import RewardSpec, RlStage, SftStage
+from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding, Generation, Request
 from eosin.engines.transformers_engine import TransformersEngine
-from eosin.evaluate.grading import is_right, read_answer
+from eosin.evaluate.exam.grading import is_right, read_answer
 from eosin.models.load import Loaded, load
-from eosin.train import heldout, rl, sft
+from eosin.train import heldout
 from eosin.train.heldout import HeldOutCallback, held_out
 from eosin.train.monitor import MetricsCallback
-from eosin.train.stage import StageContext, run_trainer
+from eosin.train.stages import rl, sft
+from eosin.train.stages.base import StageContext, run_trainer
 
 Make = Callable[..., StageContext]
 

@@ -12,12 +12,13 @@ from tests.train.conftest import new_model
 from tests.train.test_shared_prefix import rows_of, trainer_of
 
 from eosin.core.errors import EosinError
-from eosin.core.rl_settings import Algorithm
-from eosin.core.stages import Lora, RewardSpec, RlStage
+from eosin.core.settings.rl import Algorithm
+from eosin.core.settings.stages import Lora, RewardSpec, RlStage
 from eosin.models import shared_prefix
-from eosin.train import preflight, rl
-from eosin.train.stage import StageContext
-from eosin.train.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.train.rl import preflight
+from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.train.stages import rl
+from eosin.train.stages.base import StageContext
 
 SHARED = [pytest.param(GroupTrainer, id="plain"), pytest.param(SharedPrefixTrainer, id="shared")]
 

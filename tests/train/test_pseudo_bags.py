@@ -12,26 +12,26 @@ import pytest
 from tests.support.masked_slides import KINDS, CountingEngine, kinds_shown, slide_sample
 from tests.support.slide_toys import new_reader
 
-from eosin.core import store
 from eosin.core.errors import EosinError
-from eosin.core.masking import PseudoBags, Trajectory
-from eosin.core.outcome import Dropped, Kept
-from eosin.core.prompt import PromptSettings, gold_reply
-from eosin.core.reply import Grammar
-from eosin.core.sample import Entity, Sample, ask, lettered
-from eosin.core.stages import SftStage
-from eosin.core.store import Artifact
-from eosin.knowledge.linker import Linker
+from eosin.core.nouns.outcome import Dropped, Kept
+from eosin.core.nouns.prompt import PromptSettings, gold_reply
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Entity, Sample, ask, lettered
+from eosin.core.settings.masking import PseudoBags, Trajectory
+from eosin.core.settings.stages import SftStage
+from eosin.core.store import artifacts as store
+from eosin.core.store.artifacts import Artifact
+from eosin.knowledge.linking.linker import Linker
 from eosin.scoring import load_rewards
-from eosin.scoring.item import item_from_sample
-from eosin.slides.regions import SlideRegions
-from eosin.train import sft
-from eosin.train.bag_clusters import clusters_of, draw, eligible, probabilities
-from eosin.train.collate import MaskedCollator
-from eosin.train.data import rows_dataset, sft_row
-from eosin.train.not_assessable import Lost, Rewriter, rewrite
-from eosin.train.pseudo_bags import lost_by_truth, with_pseudo_bags
-from eosin.train.stage import StageContext
+from eosin.scoring.reading.item import item_from_sample
+from eosin.slides.features.regions import SlideRegions
+from eosin.train.data.collate import MaskedCollator
+from eosin.train.data.rows import rows_dataset, sft_row
+from eosin.train.masking.bag_clusters import clusters_of, draw, eligible, probabilities
+from eosin.train.masking.not_assessable import Lost, Rewriter, rewrite
+from eosin.train.masking.pseudo_bags import lost_by_truth, with_pseudo_bags
+from eosin.train.stages import sft
+from eosin.train.stages.base import StageContext
 
 GRAMMAR = Grammar.of("info/think/answer", numbered_steps=True)
 PROMPT = PromptSettings(instruction=False, answer="text")
@@ -305,7 +305,7 @@ def test_samples_without_one_bag_and_bags_that_cannot_be_read(samples: list[Samp
 
 def test_a_slide_of_one_kind_keeps_its_bag(samples: list[Sample], tmp_path: Path) -> None:
     """One patch: no cluster may go, and no copy is made."""
-    from eosin.slides.h5 import FeatureBag, Place, write_bag
+    from eosin.slides.features.h5 import FeatureBag, Place, write_bag
 
     path = tmp_path / "one.h5"
     place = Place(tile_px=224, side_level0=224, mpp=0.5, level0_mpp=0.5)

@@ -14,14 +14,14 @@ from PIL import Image
 from tests.support.toys import toy_samples
 from tests.train.conftest import new_model
 
-from eosin.core import store
 from eosin.core.errors import ImageError
-from eosin.core.stages import RewardSpec, RlStage
-from eosin.scoring.compose import Outcome
-from eosin.scoring.item import ScoreItem
-from eosin.train import rl
-from eosin.train.rollouts import RolloutWriter, thumbnail, verdicts
-from eosin.train.stage import StageContext
+from eosin.core.settings.stages import RewardSpec, RlStage
+from eosin.core.store import artifacts as store
+from eosin.scoring.reading.item import ScoreItem
+from eosin.scoring.sets.compose import Outcome
+from eosin.train.rl.rollouts import RolloutWriter, thumbnail, verdicts
+from eosin.train.stages import rl
+from eosin.train.stages.base import StageContext
 
 
 def scored(rewards: list[float | None], ids: list[str], size: int = 2) -> tuple[list[ScoreItem], list[Outcome]]:

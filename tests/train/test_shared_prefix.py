@@ -17,15 +17,15 @@ from trl import GRPOConfig
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import add_fused_lm_head
 
-from eosin.core.rl_settings import Algorithm
-from eosin.core.stages import Lora
+from eosin.core.settings.rl import Algorithm
+from eosin.core.settings.stages import Lora
 from eosin.engines.group_decode import Sampling, encode_prompt, sample_groups
 from eosin.models import shared_prefix
 from eosin.models.load import Loaded
 from eosin.train.monitor import StepClock
-from eosin.train.packed_loss import pack, packed_logprobs
-from eosin.train.stage import lora_config
-from eosin.train.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.train.rl.packed_loss import pack, packed_logprobs
+from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.train.stages.base import lora_config
 
 ROOM = 7
 

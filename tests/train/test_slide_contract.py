@@ -21,14 +21,14 @@ from tests.train.test_shared_prefix import (
 )
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from eosin.core.rl_settings import Algorithm
-from eosin.core.stages import Lora
+from eosin.core.settings.rl import Algorithm
+from eosin.core.settings.stages import Lora
 from eosin.engines.group_decode import sample_groups
 from eosin.models import shared_prefix
 from eosin.models.load import Loaded, load
-from eosin.train.packed_loss import pack, packed_logprobs
-from eosin.train.stage import restore_weights
-from eosin.train.trl_overrides import GroupTrainer
+from eosin.train.rl.packed_loss import pack, packed_logprobs
+from eosin.train.rl.trl_overrides import GroupTrainer
+from eosin.train.stages.base import restore_weights
 
 
 def slide_rows(num_groups: int, num: int, with_image: bool = False) -> list[dict[str, Any]]:

@@ -10,17 +10,17 @@ import torch
 from tests.support.slide_toys import DIMENSION, MPP, TILE_UM, new_reader, toy_bag
 from tests.train.conftest import GRAMMAR, PROMPT, new_model
 
-from eosin.core import store
-from eosin.core.bags import PatchBag
 from eosin.core.errors import EosinError
 from eosin.core.images import RegionReader
-from eosin.core.sample import Origin, Sample, SlideBag, ask
-from eosin.core.stages import WarmupStage
+from eosin.core.nouns.bags import PatchBag
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask
+from eosin.core.settings.stages import WarmupStage
+from eosin.core.store import artifacts as store
 from eosin.models.load import Loaded, load
-from eosin.train import warmup
-from eosin.train.bag_augment import BagAugment, augment_bag
-from eosin.train.stage import StageContext
-from eosin.train.warmup import Heads
+from eosin.train.data.bag_augment import BagAugment, augment_bag
+from eosin.train.stages.base import StageContext
+from eosin.train.warmup import stage as warmup
+from eosin.train.warmup.stage import Heads
 
 
 class Bags:

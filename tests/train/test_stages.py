@@ -13,16 +13,16 @@ from safetensors.torch import load_file
 from tests.support.toys import toy_samples
 from tests.train.conftest import GRAMMAR, PROMPT, new_model
 
-from eosin.core import store
 from eosin.core.errors import EosinError
-from eosin.core.prompt import gold_reply
-from eosin.core.stages import Algorithm, Lora, PretrainStage, RewardSpec, RlStage, SftStage
+from eosin.core.nouns.prompt import gold_reply
+from eosin.core.settings.stages import Algorithm, Lora, PretrainStage, RewardSpec, RlStage, SftStage
+from eosin.core.store import artifacts as store
 from eosin.models.load import load
-from eosin.train import pretrain, rl, sft
-from eosin.train.data import PictureStore, rl_row, rows_dataset, sft_row
+from eosin.train.data.rows import PictureStore, rl_row, rows_dataset, sft_row
 from eosin.train.monitor import WHOLE, last_whole_save
-from eosin.train.rollouts import with_advantage
-from eosin.train.stage import StageContext, warmup_steps
+from eosin.train.rl.rollouts import with_advantage
+from eosin.train.stages import pretrain, rl, sft
+from eosin.train.stages.base import StageContext, warmup_steps
 
 Make = Callable[..., StageContext]
 

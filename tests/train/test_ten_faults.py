@@ -22,30 +22,30 @@ from tests.support.toys import toy_samples
 from tests.train.conftest import SMALL
 from tests.train.test_shared_prefix import loss_and_gradients, saved, trainer_of
 
-from eosin.core import store
-from eosin.core.bags import PatchBag
 from eosin.core.errors import EosinError
-from eosin.core.exam_settings import ExamSettings
 from eosin.core.formats import write_parquet
-from eosin.core.prompt import PromptSettings, gold_reply, prompt_messages
-from eosin.core.recipe import load_recipe
-from eosin.core.reply import Grammar
-from eosin.core.rl_settings import Algorithm
-from eosin.core.sample import Sample
-from eosin.core.stages import Lora, RewardSpec, RlStage, SftStage
+from eosin.core.nouns.bags import PatchBag
+from eosin.core.nouns.prompt import PromptSettings, gold_reply, prompt_messages
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.exam import ExamSettings
+from eosin.core.settings.recipe import load_recipe
+from eosin.core.settings.rl import Algorithm
+from eosin.core.settings.stages import Lora, RewardSpec, RlStage, SftStage
+from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding, MockEngine, Request
 from eosin.engines.transformers_engine import TransformersEngine
 from eosin.models.load import Loaded, load
-from eosin.models.slide_build import build_slide_reader
-from eosin.scoring.by_source import stage_rewards
-from eosin.scoring.item import item_from_sample
-from eosin.slides.regions import SlideRegions
-from eosin.train import rl, sft
-from eosin.train.collate import NOT_IN_LOSS, MaskedCollator
-from eosin.train.data import rl_row, rows_dataset, sft_row
-from eosin.train.lengths import judge, of_rows
-from eosin.train.stage import StageContext
-from eosin.train.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.models.slide_encoder.build import build_slide_reader
+from eosin.scoring.reading.item import item_from_sample
+from eosin.scoring.sets.by_source import stage_rewards
+from eosin.slides.features.regions import SlideRegions
+from eosin.train.data.collate import NOT_IN_LOSS, MaskedCollator
+from eosin.train.data.lengths import judge, of_rows
+from eosin.train.data.rows import rl_row, rows_dataset, sft_row
+from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.train.stages import rl, sft
+from eosin.train.stages.base import StageContext
 
 GRAMMAR = Grammar.of("info/think/answer", numbered_steps=True)
 PROMPT = PromptSettings(instruction=True, answer="letter_and_text")
@@ -175,9 +175,9 @@ def test_2_a_run_hands_the_checkpoint_of_the_stage_before_to_rl(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wiring of `eosin run`: what RL is given is what SFT wrote, with its digest among the parents."""
-    from eosin.chain.layout import Layout
-    from eosin.chain.run import Run
-    from eosin.chain.stages import run_stage
+    from eosin.chain.recipe.layout import Layout
+    from eosin.chain.recipe.run import Run
+    from eosin.chain.recipe.stages import run_stage
 
     folder = tmp_path / "samples"
     folder.mkdir()
@@ -383,7 +383,7 @@ def test_8_dropout_is_off_in_both_passes(slides: list[Sample], tmp_path: Path, l
 @pytest.mark.parametrize("form", ["letter_and_text", "text", "letter"])
 def test_9_the_exam_reads_what_the_data_writes(slides: list[Sample], tmp_path: Path, form: Any) -> None:
     """A model that writes the gold replies of SFT has accuracy 1 and nothing unparsed."""
-    from eosin.evaluate.exam import run_exam
+    from eosin.evaluate.exam.exam import run_exam
 
     gold = {s.id: gold_reply(s, GRAMMAR, form) for s in slides}
 
@@ -398,7 +398,7 @@ def test_9_the_exam_reads_what_the_data_writes(slides: list[Sample], tmp_path: P
 
 def test_9_a_model_taught_the_replies_is_read_by_the_exam(slides: list[Sample], tmp_path: Path) -> None:
     """Taught until it writes the gold reply, the model's own words parse: template, tokens and end are one."""
-    from eosin.evaluate.exam import run_exam
+    from eosin.evaluate.exam.exam import run_exam
 
     short = [s.model_copy(update={"findings": "Necrosis.", "reasoning": ("So.",)}) for s in slides[:2]]
     model, processor = build_slide_reader([gold_reply(s, GRAMMAR, "letter") for s in short] * 4, slide_settings(), 0)
@@ -407,9 +407,7 @@ def test_9_a_model_taught_the_replies_is_read_by_the_exam(slides: list[Sample], 
     sft.run(SftStage(steps=50, batch_size=2, learning_rate=1e-2, log_every=60, save_every=1000), ctx)
     engine = TransformersEngine(load(tmp_path / "sft" / "checkpoint"))
     settings = ExamSettings(probes=[], max_new_tokens=80)
-    found = run_exam(
-        engine, short, GRAMMAR, settings, tmp_path / "exam", instruction=False, read_region=SlideRegions()
-    )
+    found = run_exam(engine, short, GRAMMAR, settings, tmp_path / "exam", instruction=False, read_region=SlideRegions())
     assert found["unparsed_rate"] == 0.0 and found["accuracy"] == 1.0
 
 

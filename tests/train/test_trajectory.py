@@ -15,17 +15,18 @@ from tests.train.conftest import new_model
 from trl import SFTConfig, SFTTrainer
 
 from eosin.core.errors import EosinError
-from eosin.core.masking import Trajectory
-from eosin.core.prompt import PromptSettings, gold_reply
-from eosin.core.reply import Grammar
-from eosin.core.sample import Sample
-from eosin.core.stages import Lora, SftStage
+from eosin.core.nouns.prompt import PromptSettings, gold_reply
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.masking import Trajectory
+from eosin.core.settings.stages import Lora, SftStage
 from eosin.models.load import Loaded
-from eosin.train import lengths, sft
-from eosin.train.collate import NOT_IN_LOSS, MaskedCollator, spans_in_loss, trim_padding
-from eosin.train.data import rows_dataset, sft_row
-from eosin.train.stage import StageContext
-from eosin.train.trajectory import cut_before, first_steps, rows_of_each, trajectory_rows, whole_rows
+from eosin.train.data import lengths
+from eosin.train.data.collate import NOT_IN_LOSS, MaskedCollator, spans_in_loss, trim_padding
+from eosin.train.data.rows import rows_dataset, sft_row
+from eosin.train.masking.trajectory import cut_before, first_steps, rows_of_each, trajectory_rows, whole_rows
+from eosin.train.stages import sft
+from eosin.train.stages.base import StageContext
 
 Make = Callable[..., StageContext]
 SLIDES = Grammar.of("info/think/answer", numbered_steps=True)
@@ -43,7 +44,7 @@ def chain(steps: tuple[str, ...], findings: str = "Glands are crowded.") -> Samp
 
 
 def collated(loaded: Loaded, samples: list[Sample], grammar: Grammar, cuts: list[int], cap: int | None = None):  # type: ignore[no-untyped-def]
-    from eosin.train.data import PictureStore
+    from eosin.train.data.rows import PictureStore
 
     rows = rows_dataset(samples, sft_row(grammar, TEXT), PictureStore(None, 0.1), cuts=cuts)
     return MaskedCollator(loaded.processor, cap)([rows[i] for i in range(len(samples))])

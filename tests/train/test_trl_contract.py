@@ -17,7 +17,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from eosin.train.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 
 GROUP = {
     "_generate": ["self", "prompts"],

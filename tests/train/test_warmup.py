@@ -11,14 +11,14 @@ from PIL import Image
 from tests.support.toys import NAMES, toy_samples
 from tests.train.conftest import new_model
 
-from eosin.core import store
 from eosin.core.errors import EosinError
-from eosin.core.stages import WarmupStage
+from eosin.core.settings.stages import WarmupStage
+from eosin.core.store import artifacts as store
 from eosin.models.load import load, vision_tower
-from eosin.train import warmup
-from eosin.train.stage import StageContext
-from eosin.train.warmup import balanced_order, one_cycle, targets_of, vocabulary
-from eosin.train.warmup_eyes import Patcher
+from eosin.train.stages.base import StageContext
+from eosin.train.warmup import stage as warmup
+from eosin.train.warmup.eyes import Patcher
+from eosin.train.warmup.stage import balanced_order, one_cycle, targets_of, vocabulary
 
 Make = Callable[..., StageContext]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eosin.core import store
 from eosin.core.errors import EosinError
-from eosin.core.exam_settings import ExamSettings
-from eosin.core.reply import Grammar
+from eosin.core.nouns.reply import Grammar
+from eosin.core.settings.exam import ExamSettings
+from eosin.core.store import artifacts as store
 
 if TYPE_CHECKING:
-    from eosin.evaluate.evidence_tests import Attributor
+    from eosin.evaluate.evidence.tests import Attributor
     from eosin.models.load import Loaded
 
 
@@ -29,7 +29,7 @@ def evidence_of(loaded: Loaded, settings: ExamSettings) -> Attributor | None:
     """What says where a loaded model looked, for `run_exam`; None where the exam does not ask."""
     if settings.evidence is None:
         return None
-    from eosin.evaluate.evidence import ModelEvidence
+    from eosin.evaluate.evidence.scores import ModelEvidence
 
     return ModelEvidence(loaded, batch_size=settings.evidence.batch_size)
 
@@ -41,9 +41,9 @@ def examine(
     from eosin.core.formats import read_samples
     from eosin.curate import write_dropped
     from eosin.engines.transformers_engine import TransformersEngine
-    from eosin.evaluate.entry import evaluate_samples
+    from eosin.evaluate.exam.entry import evaluate_samples
     from eosin.models.load import load, quiet
-    from eosin.slides.regions import SlideRegions
+    from eosin.slides.features.regions import SlideRegions
 
     quiet()
     read = read_samples(samples_path)

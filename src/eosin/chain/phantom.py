@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from eosin.core import store
-from eosin.core.data_settings import PhantomData
 from eosin.core.formats import write_parquet
-from eosin.core.sample import ImageBytes, Sample
+from eosin.core.nouns.sample import ImageBytes, Sample
+from eosin.core.settings.data import PhantomData
+from eosin.core.store import artifacts as store
 from eosin.sources.phantom import read_phantom
 
 

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eosin.chain.exam import grammar_of
-from eosin.chain.lock import locked
-from eosin.core import store
+from eosin.chain.recipe.lock import locked
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.formats import read_samples
-from eosin.core.outcome import Dropped, Sieve
-from eosin.core.reply import Grammar
-from eosin.core.sample import Sample
+from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
+from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding
 
 if TYPE_CHECKING:
     from eosin.engines.group_sampler import SamplesGroups
-    from eosin.scoring.by_source import Rewards
+    from eosin.scoring.sets.by_source import Rewards
 
 MakeRewards = Callable[[Grammar], "Rewards"]
 
@@ -79,9 +79,9 @@ def measure(
         summary.json. Where `out` holds this very measurement already, its summary, with nothing done.
     """
     from eosin.core.draw import subset
-    from eosin.evaluate.entry import pick_split
-    from eosin.slides.regions import SlideRegions
-    from eosin.train.difficulty import KIND, Measurement
+    from eosin.evaluate.exam.entry import pick_split
+    from eosin.slides.features.regions import SlideRegions
+    from eosin.train.rl.difficulty import KIND, Measurement
 
     grammar, instruction = grammar_of(model, grammar_name)
     rewards = make_rewards(grammar)
@@ -162,7 +162,7 @@ def _write(
     parents: Sequence[store.Artifact],
 ) -> dict[str, Any]:
     from eosin.curate import write_dropped
-    from eosin.train.difficulty import KIND, summarise_rates, write_rates
+    from eosin.train.rl.difficulty import KIND, summarise_rates, write_rates
 
     whole = Sieve(measured.kept, (*unread, *measured.dropped))
     summary = summarise_rates(whole, num) | {"mean_pass_rate_ci95": _interval(measured, samples)}
@@ -177,8 +177,8 @@ def _write(
 
 def _interval(measured: Sieve[dict[str, Any]], samples: Sequence[Sample]) -> list[float] | None:
     """95 % interval of the share of right replies, by bootstrap over patients (or what is known instead)."""
-    from eosin.evaluate.intervals import cluster_interval
-    from eosin.evaluate.items import group_of
+    from eosin.evaluate.exam.items import group_of
+    from eosin.evaluate.statistics.intervals import cluster_interval
 
     groups = {s.id: group_of(s) for s in samples}
     right: list[bool] = []

@@ -10,8 +10,11 @@ import typer
 from rich.console import Console
 
 from eosin import __version__
-from eosin.cli import ask, demo, doctor, evaluate, knowledge, phantom, prove, report, rl_data, score, slides, train
-from eosin.cli import run as run_verb
+from eosin.cli import doctor
+from eosin.cli.exams import ask, evaluate, prove, report, score
+from eosin.cli.material import knowledge, phantom, slides
+from eosin.cli.training import demo, rl_data, train
+from eosin.cli.training import run as run_verb
 from eosin.core.errors import EosinError
 
 app = typer.Typer(

@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from eosin.core.bags import PatchBag
 from eosin.core.errors import ImageError
-from eosin.core.sample import ImageBytes, ImageFile, ImageRef, SlideBag, SlideRegion
+from eosin.core.nouns.bags import PatchBag
+from eosin.core.nouns.sample import ImageBytes, ImageFile, ImageRef, SlideBag, SlideRegion
 
 MIN_SIDE_PX = 8
 MAX_SIDE_PX = 20_000
@@ -34,7 +34,6 @@ class RegionReader(Protocol):
     def bag(self, ref: SlideBag) -> PatchBag:
         """The patches of a slide that a model is shown."""
         ...
-
 
 
 def read_bytes(ref: ImageFile | ImageBytes) -> bytes:

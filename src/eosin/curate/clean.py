@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eosin.core.images import RegionReader
-from eosin.core.outcome import Dropped, Sieve
-from eosin.core.sample import Sample
+from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.sample import Sample
 from eosin.curate.decontaminate import decontaminate
 from eosin.curate.dedupe import NearPair, dedupe
 from eosin.curate.hashes import remembering

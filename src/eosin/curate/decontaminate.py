@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 
 from eosin.core.errors import ImageError
-from eosin.core.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.sample import Sample
+from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.sample import Sample
 from eosin.curate.hashes import HashOf, content_of, first_image_hash, near_pairs
 
 STEP = "decontaminate"

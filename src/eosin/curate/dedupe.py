@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eosin.core.formats.rows import Outcome
-from eosin.core.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.sample import Sample
+from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.sample import Sample
 from eosin.curate.hashes import HashOf, first_image_hash, image_digest, near_pairs
 
 STEP = "dedupe"

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eosin.core.sample import Entity
-from eosin.knowledge.check import HIERARCHY, Facts
-from eosin.knowledge.graph import Graph
-from eosin.knowledge.linker import Linker, Mention
-from eosin.knowledge.paths import Path, paths
+from eosin.core.nouns.sample import Entity
+from eosin.knowledge.graph.graph import Graph
+from eosin.knowledge.linking.linker import Linker, Mention
+from eosin.knowledge.reasoning.check import HIERARCHY, Facts
+from eosin.knowledge.reasoning.paths import Path, paths
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eosin.core.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.sample import Choice, Entity, Sample
+from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.sample import Choice, Entity, Sample
 from eosin.curate import grounded_text as text
 from eosin.curate.evidence import Evidence, Ground, concept_named
 from eosin.curate.keep import StepCount, count_step
 from eosin.curate.link import entities_of
-from eosin.knowledge.check import FINDINGS, check
+from eosin.knowledge.reasoning.check import FINDINGS, check
 
 Teacher = Callable[[Sample, tuple[str, ...]], Sequence[str]]
 """Rewrites the steps of a sample."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from eosin.core.sample import Entity
+from eosin.core.nouns.sample import Entity
 
 _SEEN = ("{many} are seen.", "{many} are present.", "The slide shows {names}.")
 _SEEN_ONE = ("{one} is seen.", "{one} is present.", "The slide shows {names}.")

@@ -13,8 +13,8 @@ from PIL import Image
 
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.images import decode, digest_of, read_bytes
-from eosin.core.sample import ImageRef, Sample, SlideBag, SlideRegion
-from eosin.slides.bags import file_stamp
+from eosin.core.nouns.sample import ImageRef, Sample, SlideBag, SlideRegion
+from eosin.slides.features.bags import file_stamp
 
 HASH_BITS = 64
 FLAT_STD = 3.0
@@ -52,7 +52,7 @@ def content_of(ref: ImageRef) -> bytes:
 @lru_cache(maxsize=65_536)
 def _bag_digest(path: str, stamp: tuple[int, int] | None) -> str:
     """sha256 over features and coordinates, whatever else the file holds; made once for a file as it stands."""
-    from eosin.slides.feature_files import read_features
+    from eosin.slides.features.files import read_features
 
     try:
         held = read_features(Path(path))

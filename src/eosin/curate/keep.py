@@ -10,9 +10,9 @@ from typing import Any
 
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.formats.artifact import dropped_line, read_dropped
-from eosin.core.outcome import Dropped, Sieve
-from eosin.core.sample import Sample
-from eosin.core.store import write_text_atomic
+from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.sample import Sample
+from eosin.core.store.artifacts import write_text_atomic
 
 __all__ = ["StepCount", "count_step", "read_dropped", "write_dropped"]
 

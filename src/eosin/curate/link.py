@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from eosin.core.sample import Entity, Sample
-from eosin.knowledge.linker import Linker
+from eosin.core.nouns.sample import Entity, Sample
+from eosin.knowledge.linking.linker import Linker
 
 KINDS = frozenset({"finding", "cell", "tissue", "marker", "diagnosis"})
 """Types of mentions that become entities where a sample has a gold text and no entities."""

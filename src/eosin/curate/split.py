@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.sample import Sample
+from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.sample import Sample
 from eosin.curate.hashes import image_digest
 from eosin.sources.grouping import (
     Split,

@@ -10,8 +10,8 @@ from itertools import islice
 
 from eosin.core.errors import ImageError
 from eosin.core.images import RegionReader, decode, load_image, read_bytes
-from eosin.core.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.sample import ImageFile, ImageRef, Sample, SlideBag, SlideRegion
+from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.sample import ImageFile, ImageRef, Sample, SlideBag, SlideRegion
 
 STEP = "validate"
 _CHUNK = 512
@@ -114,7 +114,7 @@ def _check_bag(ref: SlideBag, read_region: RegionReader | None) -> None:
         if read_region is not None:
             read_region.bag(ref)
         else:
-            from eosin.slides.bags import read_bag
+            from eosin.slides.features.bags import read_bag
 
             read_bag(ref)
     except ImageError as exc:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from eosin.core.images import Picture
-from eosin.core.sample import Message
+from eosin.core.nouns.sample import Message
 
 
 @dataclass(frozen=True)

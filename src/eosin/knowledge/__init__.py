@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from eosin.knowledge.concepts import Concept, Relation, Source, Synonym
-from eosin.knowledge.differential import Contrast, contrast, evidence_for
-from eosin.knowledge.graph import Graph, Hit
-from eosin.knowledge.paths import Path, Step, paths
+from eosin.knowledge.graph.concepts import Concept, Relation, Source, Synonym
+from eosin.knowledge.graph.graph import Graph, Hit
+from eosin.knowledge.reasoning.differential import Contrast, contrast, evidence_for
+from eosin.knowledge.reasoning.paths import Path, Step, paths
 
 __all__ = [
     "Concept", "Contrast", "Graph", "Hit", "Path", "Relation", "Source", "Step", "Synonym", "contrast", "evidence_for",

@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, ProcessorMixin
 
-from eosin.core import store
-from eosin.core.store import Artifact
+from eosin.core.store import artifacts as store
+from eosin.core.store.artifacts import Artifact
 
 KIND = "checkpoint"
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
-import eosin.models.slide_processor  # noqa: F401  (registers the slide reader with transformers' Auto classes)
+import eosin.models.slide_encoder.processor  # noqa: F401  (registers the slide reader with transformers' Auto classes)
 from eosin.core.errors import EosinError
 
 

@@ -7,8 +7,8 @@ from typing import overload
 from PIL import Image
 from transformers import ProcessorMixin
 
-from eosin.core.bags import PatchBag
 from eosin.core.images import Picture
+from eosin.core.nouns.bags import PatchBag
 
 
 def max_pixels_of(processor: ProcessorMixin) -> int | None:

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.vision_utils import get_vision_window_index
 
-from eosin.core import store
+from eosin.core.store import artifacts as store
 from eosin.models.load import vision_tower
 
 FAMILIES = ("qwen2_5_vl", "qwen2_vl", "eosin_slide_reader")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eosin.report.compare_page import compare
-from eosin.report.page import build
+from eosin.report.pages.compare import compare
+from eosin.report.pages.run import build
 from eosin.report.tables import summary_table
 
 __all__ = ["build", "compare", "summary_table"]

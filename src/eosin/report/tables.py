@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from eosin.report.numbers import num, pair
+from eosin.report.drawing.numbers import num, pair
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eosin.report.load import BASE, ExamRun, Run, StageRun
-from eosin.report.numbers import (
+from eosin.report.drawing.numbers import (
     count,
     duration,
     figure,
@@ -17,9 +16,10 @@ from eosin.report.numbers import (
     plural,
     points_with_interval,
 )
-from eosin.report.rl import collapse_of
-from eosin.report.splits import leaks
-from eosin.report.stats import Change, chance_level, lower_end, paired_change
+from eosin.report.records.load import BASE, ExamRun, Run, StageRun
+from eosin.report.records.splits import leaks
+from eosin.report.records.stats import Change, chance_level, lower_end, paired_change
+from eosin.report.sections.rl import collapse_of
 
 KINDS = {
     "warmup": "warm-up of the tower by classification",

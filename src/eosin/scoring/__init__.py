@@ -1,10 +1,10 @@
 """Judgement shared by rewards and exams: pure functions on plain data. No torch, and nothing opened by itself."""
 
-from eosin.scoring.answers import parse_answer, parse_answer_set
-from eosin.scoring.compose import Outcome, RewardSet
-from eosin.scoring.item import Reference, ScoreItem, item_from_row, item_from_sample
-from eosin.scoring.sets import load_rewards, set_names
-from eosin.scoring.term import NoGold, Term, Tools, View, register, term_names
+from eosin.scoring.reading.answers import parse_answer, parse_answer_set
+from eosin.scoring.reading.item import Reference, ScoreItem, item_from_row, item_from_sample
+from eosin.scoring.sets.compose import Outcome, RewardSet
+from eosin.scoring.sets.named import load_rewards, set_names
+from eosin.scoring.terms.base import NoGold, Term, Tools, View, register, term_names
 
 __all__ = [
     "NoGold",

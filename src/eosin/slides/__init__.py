@@ -1,5 +1,5 @@
 """Whole slides: open, find tissue, cut tiles in microns, look, audit."""
 
-from eosin.slides.slide import Slide, open_slide
+from eosin.slides.open.slide import Slide, open_slide
 
 __all__ = ["Slide", "open_slide"]

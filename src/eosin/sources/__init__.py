@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eosin.core.data_settings import FolderData, TableData
+from eosin.core.settings.data import FolderData, TableData
 from eosin.sources.card import Card, Collection
 from eosin.sources.folder import read_folder
 from eosin.sources.table import read_table

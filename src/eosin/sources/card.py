@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from eosin.core.outcome import Dropped, Sieve
-from eosin.core.sample import Sample
-from eosin.core.units import Mpp
+from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.sample import Sample
+from eosin.core.nouns.units import Mpp
 
 
 class Card(BaseModel):

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from eosin.core.data_settings import FolderData
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Dropped
+from eosin.core.nouns.outcome import Dropped
+from eosin.core.settings.data import FolderData
 from eosin.sources.card import Collection
 from eosin.sources.labelled import STEP, LabelledImage, collect
 from eosin.sources.table import read_cells

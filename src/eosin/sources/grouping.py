@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from eosin.core.errors import EosinError
-from eosin.core.sample import Sample
+from eosin.core.nouns.sample import Sample
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")

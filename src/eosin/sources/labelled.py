@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eosin.core.data_settings import LabelledData
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.formats.rows import make_sample, unique
 from eosin.core.images import digest_of, read_bytes
-from eosin.core.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.sample import Entity, ImageBytes, ImageFile, ImageRef, Sample, ask, lettered
+from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.sample import Entity, ImageBytes, ImageFile, ImageRef, Sample, ask, lettered
+from eosin.core.settings.data import LabelledData
 from eosin.sources.card import Card, Collection
 from eosin.sources.grouping import Split, assign_groups, refuse_shared_groups, split_warnings
 
@@ -67,9 +67,7 @@ def nearest(word: str, among: Sequence[str]) -> str | None:
     return lower[hits[0]] if hits else None
 
 
-def collect(
-    images: Sequence[LabelledImage], dropped: Sequence[Dropped], settings: LabelledData
-) -> Collection:
+def collect(images: Sequence[LabelledImage], dropped: Sequence[Dropped], settings: LabelledData) -> Collection:
     """Samples of labelled images, with options, answers, reasoning, captions and splits.
 
     Raises:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eosin.core.data_settings import PhantomData
 from eosin.core.images import digest_of
-from eosin.core.outcome import Sieve
-from eosin.core.sample import Entity, ImageBytes, Origin, Sample, ask, lettered
-from eosin.core.units import BoxPixels
-from eosin.phantom.language import caption, question, steps
-from eosin.phantom.scenes import DIAGNOSES
-from eosin.phantom.tile import ORGAN, PhantomCase, PhantomTile, case_rng, cases, render_many
+from eosin.core.nouns.outcome import Sieve
+from eosin.core.nouns.sample import Entity, ImageBytes, Origin, Sample, ask, lettered
+from eosin.core.nouns.units import BoxPixels
+from eosin.core.settings.data import PhantomData
+from eosin.phantom.tiles.language import caption, question, steps
+from eosin.phantom.tiles.scenes import DIAGNOSES
+from eosin.phantom.tiles.tile import ORGAN, PhantomCase, PhantomTile, case_rng, cases, render_many
 from eosin.sources.card import Card, Collection
 
 LICENCE = "CC0-1.0"

@@ -15,18 +15,18 @@ from typing import Any
 
 from rich.console import Console
 
-from eosin.core.data_settings import PhantomSlidesData, QuestionKind
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.sample import Entity, Origin, Sample, SlideBag, ask, lettered
-from eosin.core.store import read_json, write_json
-from eosin.phantom.scenes import DIAGNOSES, NORMAL
-from eosin.phantom.slide_plan import ARTEFACTS
-from eosin.phantom.slide_series import SlideJob, write_slides
-from eosin.phantom.tile import ORGAN, PhantomCase, case_rng, cases
-from eosin.slides.encoder_colour import ColourTexture
-from eosin.slides.encoders import EncoderRecord, MakeEncoder, record_of
-from eosin.slides.features import FeatureSettings, run
+from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.sample import Entity, Origin, Sample, SlideBag, ask, lettered
+from eosin.core.settings.data import PhantomSlidesData, QuestionKind
+from eosin.core.store.artifacts import read_json, write_json
+from eosin.phantom.slides.plan import ARTEFACTS
+from eosin.phantom.slides.series import SlideJob, write_slides
+from eosin.phantom.tiles.scenes import DIAGNOSES, NORMAL
+from eosin.phantom.tiles.tile import ORGAN, PhantomCase, case_rng, cases
+from eosin.slides.encoders.colour_texture import ColourTexture
+from eosin.slides.encoders.encoder import EncoderRecord, MakeEncoder, record_of
+from eosin.slides.features.run import FeatureSettings, run
 from eosin.sources.card import Collection
 from eosin.sources.phantom import CARD as TILES
 from eosin.sources.phantom import LICENCE

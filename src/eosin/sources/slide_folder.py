@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eosin.core.data_settings import SlidesData
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Dropped, Sieve
-from eosin.core.sample import ImageFile, Sample, SlideBag
-from eosin.slides.feature_files import SUFFIXES
-from eosin.slides.find import SUFFIXES as SLIDE_SUFFIXES
+from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.sample import ImageFile, Sample, SlideBag
+from eosin.core.settings.data import SlidesData
+from eosin.slides.features.files import SUFFIXES
+from eosin.slides.open.find import SUFFIXES as SLIDE_SUFFIXES
 from eosin.sources.card import Collection
 from eosin.sources.labelled import STEP, LabelledImage, card_of, collect, nearest
 from eosin.sources.slide_instructions import read_conversations, read_questions

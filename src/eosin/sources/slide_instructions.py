@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from eosin.core.errors import EosinError
 from eosin.core.formats.rows import Outcome, make_sample, unique
-from eosin.core.outcome import Dropped, Sieve, Unparsed, sieve
-from eosin.core.reply import Grammar
-from eosin.core.sample import Message, Sample, TextPart, ask, lettered
+from eosin.core.nouns.outcome import Dropped, Sieve, Unparsed, sieve
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Message, Sample, TextPart, ask, lettered
 from eosin.sources.table import row_of
 
 if TYPE_CHECKING:

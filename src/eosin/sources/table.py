@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from eosin.core.data_settings import TableData
 from eosin.core.errors import EosinError
-from eosin.core.outcome import Dropped
+from eosin.core.nouns.outcome import Dropped
+from eosin.core.settings.data import TableData
 from eosin.sources.card import Collection
 from eosin.sources.labelled import STEP, LabelledImage, collect, nearest
 

@@ -11,17 +11,17 @@ from transformers import TrainerCallback, TrainerState
 
 from eosin.core.draw import subset
 from eosin.core.errors import ImageError
-from eosin.core.outcome import Unparsed
-from eosin.core.prompt import prompt_messages
-from eosin.core.sample import Sample
+from eosin.core.nouns.outcome import Unparsed
+from eosin.core.nouns.prompt import prompt_messages
+from eosin.core.nouns.sample import Sample
 from eosin.engines.base import Decoding, Request
 from eosin.engines.transformers_engine import TransformersEngine
 from eosin.models.load import Loaded
 from eosin.scoring import load_rewards
-from eosin.scoring.item import item_from_sample
-from eosin.train.data import PictureStore
+from eosin.scoring.reading.item import item_from_sample
+from eosin.train.data.rows import PictureStore
 from eosin.train.monitor import MetricsCallback, StepClock
-from eosin.train.stage import StageContext
+from eosin.train.stages.base import StageContext
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import string
 from hypothesis import strategies as st
 from PIL import Image
 
-from eosin.core.sample import (
+from eosin.core.nouns.sample import (
     Choice,
     Entity,
     ImageBytes,
@@ -20,7 +20,7 @@ from eosin.core.sample import (
     SlideRegion,
     TextPart,
 )
-from eosin.core.units import BoxLevel0, BoxMicrons, BoxPixels
+from eosin.core.nouns.units import BoxLevel0, BoxMicrons, BoxPixels
 
 # No angle brackets here: tags of the grammar are refused by writers of dialogues, and have their own test.
 _plain = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="<>"), max_size=20)

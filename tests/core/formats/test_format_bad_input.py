@@ -12,8 +12,8 @@ from sample_strategies import png
 
 from eosin.core.errors import EosinError
 from eosin.core.formats import from_trl, iter_parquet, read_dropped, read_samples, write_artifact, write_samples
-from eosin.core.outcome import Dropped, Kept
-from eosin.core.sample import ImageBytes, ImageFile, Origin, Sample, ask, lettered
+from eosin.core.nouns.outcome import Dropped, Kept
+from eosin.core.nouns.sample import ImageBytes, ImageFile, Origin, Sample, ask, lettered
 
 
 def _sample(name: str = "good", **changes: Any) -> Sample:

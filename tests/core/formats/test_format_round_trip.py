@@ -14,9 +14,9 @@ from sample_strategies import image_bytes, image_files, png, regions, sample_lis
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.formats import from_trl, kind_of, read_samples, to_trl, write_samples
 from eosin.core.formats.trl import decoded
-from eosin.core.outcome import Dropped, Kept
-from eosin.core.reply import Grammar
-from eosin.core.sample import ImageBytes, ImageFile, ImagePart, Message, Origin, Sample, TextPart, ask, lettered
+from eosin.core.nouns.outcome import Dropped, Kept
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImageBytes, ImageFile, ImagePart, Message, Origin, Sample, TextPart, ask, lettered
 
 FILES = {"parquet": "s.parquet", "jsonl": "s.jsonl", "sharegpt": "s.json", "trl": "t.parquet", "artifact": "folder"}
 needs_datasets = pytest.mark.skipif(

@@ -26,10 +26,10 @@ from eosin.core.formats.trl import (
     write_dataset,
     write_trl,
 )
-from eosin.core.outcome import Sieve, sieve
-from eosin.core.reply import Grammar
-from eosin.core.sample import Sample
-from eosin.core.store import exists
+from eosin.core.nouns.outcome import Sieve, sieve
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
+from eosin.core.store.artifacts import exists
 
 __all__ = [
     "Format", "from_dataset", "from_trl", "iter_parquet", "iter_samples", "kind_of", "read_dropped",

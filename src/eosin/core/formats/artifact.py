@@ -10,9 +10,9 @@ from typing import Any
 
 from eosin.core.formats.parquet import iter_parquet, write_parquet
 from eosin.core.formats.rows import Outcome
-from eosin.core.outcome import Dropped
-from eosin.core.sample import Sample
-from eosin.core.store import Artifact, open_artifact, writing
+from eosin.core.nouns.outcome import Dropped
+from eosin.core.nouns.sample import Sample
+from eosin.core.store.artifacts import Artifact, open_artifact, writing
 
 KIND = "samples"
 SAMPLES_FILE = "samples.parquet"

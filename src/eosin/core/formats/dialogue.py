@@ -14,10 +14,10 @@ from typing import Any
 
 from eosin.core.errors import EosinError
 from eosin.core.formats.rows import STEP, Outcome, dump_without_bytes, make_sample, put_bytes_back
-from eosin.core.outcome import Dropped, Parsed
-from eosin.core.prompt import gold_reply, prompt_messages
-from eosin.core.reply import Grammar
-from eosin.core.sample import ImagePart, Message, Sample, TextPart
+from eosin.core.nouns.outcome import Dropped, Parsed
+from eosin.core.nouns.prompt import gold_reply, prompt_messages
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImagePart, Message, Sample, TextPart
 
 OUR_KEY = "eosin"
 DEFAULT_GRAMMAR = Grammar.of("think/answer")

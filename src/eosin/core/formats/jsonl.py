@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from eosin.core.formats.rows import STEP, Outcome, reason_of, whole_file
-from eosin.core.outcome import Dropped, Kept
-from eosin.core.sample import Sample
+from eosin.core.nouns.outcome import Dropped, Kept
+from eosin.core.nouns.sample import Sample
 
 
 def write_jsonl(samples: Iterable[Sample], path: Path) -> int:

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from eosin.core.errors import EosinError
 from eosin.core.formats.rows import STEP, Outcome, dump_without_bytes, make_sample, put_bytes_back, whole_file
-from eosin.core.outcome import Dropped
-from eosin.core.sample import ImageBytes, ImageFile, ImageRef, Sample
+from eosin.core.nouns.outcome import Dropped
+from eosin.core.nouns.sample import ImageBytes, ImageFile, ImageRef, Sample
 
 ROWS_PER_GROUP = 1000
 BYTES_PER_GROUP = 32 * 2**20

@@ -12,8 +12,8 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from eosin.core.errors import disk_errors
-from eosin.core.outcome import Dropped, Kept
-from eosin.core.sample import ImageBytes, Sample
+from eosin.core.nouns.outcome import Dropped, Kept
+from eosin.core.nouns.sample import ImageBytes, Sample
 
 STEP = "read"
 Outcome = Kept[Sample] | Dropped

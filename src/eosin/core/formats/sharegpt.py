@@ -27,10 +27,10 @@ from eosin.core.formats.dialogue import (
     unseal,
 )
 from eosin.core.formats.rows import STEP, Outcome, whole_file
-from eosin.core.outcome import Dropped
-from eosin.core.reply import Grammar
-from eosin.core.sample import ImageBytes, ImageRef, Message, Sample, TextPart
-from eosin.core.store import write_bytes_atomic
+from eosin.core.nouns.outcome import Dropped
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImageBytes, ImageRef, Message, Sample, TextPart
+from eosin.core.store.artifacts import write_bytes_atomic
 
 PLACE = "<image>"
 _ESCAPED = "&lt;image>"

@@ -37,9 +37,9 @@ from eosin.core.formats.parquet import (
 )
 from eosin.core.formats.rows import STEP, Outcome
 from eosin.core.images import decode, encode_png, read_bytes
-from eosin.core.outcome import Dropped
-from eosin.core.reply import Grammar
-from eosin.core.sample import ImageFile, Message, Sample, TextPart
+from eosin.core.nouns.outcome import Dropped
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImageFile, Message, Sample, TextPart
 
 if TYPE_CHECKING:
     from datasets import Dataset

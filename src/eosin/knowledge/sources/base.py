@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eosin.core.errors import EosinError
-from eosin.knowledge.concepts import Scope
+from eosin.knowledge.graph.concepts import Scope
 
 MAX_LINE_BYTES = 1 << 20
 """A longer line is no text that a person or a tool wrote for reading: it is refused, and skipped unread."""

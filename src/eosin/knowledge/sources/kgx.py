@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from eosin.knowledge.concepts import Scope
-from eosin.knowledge.curies import curie
+from eosin.knowledge.graph.concepts import Scope
+from eosin.knowledge.graph.curies import curie
 from eosin.knowledge.sources.base import ConceptRow, MappingRow, Refused, RelationRow, Row
 from eosin.knowledge.sources.tsv import read_table
 

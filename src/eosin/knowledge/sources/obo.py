@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eosin.knowledge.concepts import Scope
-from eosin.knowledge.curies import curie
+from eosin.knowledge.graph.concepts import Scope
+from eosin.knowledge.graph.curies import curie
 from eosin.knowledge.sources.base import (
     ConceptRow,
     Header,

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from eosin.knowledge.concepts import Scope
-from eosin.knowledge.curies import curie
+from eosin.knowledge.graph.concepts import Scope
+from eosin.knowledge.graph.curies import curie
 from eosin.knowledge.sources.base import (
     ConceptRow,
     Header,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from eosin.knowledge.concepts import Scope
+from eosin.knowledge.graph.concepts import Scope
 from eosin.knowledge.sources.base import (
     ConceptRow,
     Header,

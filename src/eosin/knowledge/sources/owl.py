@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 from xml.parsers import expat
 
-from eosin.knowledge.concepts import Scope
-from eosin.knowledge.curies import curie
+from eosin.knowledge.graph.concepts import Scope
+from eosin.knowledge.graph.curies import curie
 from eosin.knowledge.sources.base import (
     ConceptRow,
     Header,

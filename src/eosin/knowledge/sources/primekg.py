@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
-from eosin.knowledge.refusals import MAX_FAULTS
+from eosin.knowledge.graph.refusals import MAX_FAULTS
 from eosin.knowledge.sources.base import (
     Bulk,
     ConceptRow,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from eosin.knowledge.curies import curie
+from eosin.knowledge.graph.curies import curie
 from eosin.knowledge.sources.base import Header, MappingRow, Refused, Row, lines_of
 from eosin.knowledge.sources.tsv import number_of, read_table
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from eosin.knowledge import tables
+from eosin.knowledge.linking import tables
 from eosin.knowledge.sources import sssom
 from eosin.knowledge.sources.base import ConceptRow, Header, RelationRow, Row
 

@@ -15,8 +15,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from eosin.knowledge.concepts import TYPES, Scope
-from eosin.knowledge.curies import curie, prefix_of
+from eosin.knowledge.graph.concepts import TYPES, Scope
+from eosin.knowledge.graph.curies import curie, prefix_of
 from eosin.knowledge.sources.base import (
     ConceptRow,
     LabelRelationRow,

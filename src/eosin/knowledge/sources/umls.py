@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from eosin.knowledge.concepts import Scope
-from eosin.knowledge.curies import canonical_prefix
+from eosin.knowledge.graph.concepts import Scope
+from eosin.knowledge.graph.curies import canonical_prefix
 from eosin.knowledge.sources.base import ConceptRow, Header, Refused, Row, lines_of
 
 _NUM_CELLS = 18

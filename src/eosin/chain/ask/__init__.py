@@ -1,0 +1,1 @@
+"""One question to a checkpoint, about an image, a region or a whole slide."""

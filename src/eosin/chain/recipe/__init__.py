@@ -1,0 +1,1 @@
+"""A recipe from data to report, every step a whole artifact."""

@@ -1,0 +1,176 @@
+"""The first step of a run: samples from their source, cleaned, split, and written as one artifact."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from eosin.chain.recipe.layout import Layout
+from eosin.core.errors import EosinError
+from eosin.core.formats import read_samples, write_parquet
+from eosin.core.images import RegionReader
+from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.data import (
+    DataSettings,
+    FolderData,
+    PhantomData,
+    PhantomSlidesData,
+    SamplesData,
+    SlidesData,
+    TableData,
+)
+from eosin.core.settings.recipe import Recipe
+from eosin.core.store import artifacts as store
+from eosin.curate import Cleaned, StepCount, clean, write_dropped
+from eosin.slides.extras import need_slides
+from eosin.sources import Card, Collection, read_labelled
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+SPLITS = ("train", "valid", "test")
+
+
+def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None) -> dict[str, list[Sample]]:
+    """Samples by split: read from the run's artifact, which is made first where it is missing."""
+    if not store.exists(at.samples):
+        _make(recipe, at, read_region)
+    read = read_samples(at.samples)
+    if read.dropped:
+        raise EosinError(
+            "The samples of this run were changed after they were written.",
+            found=str(read.reasons()),
+            where=at.samples,
+            next_step="start a new run with another --out",
+        )
+    splits: dict[str, list[Sample]] = {name: [] for name in SPLITS}
+    for sample in read.kept:
+        splits[sample.split or "train"].append(sample)
+    for name in {"train", *(e.split for e in recipe.exams.values())}:
+        if not splits[name]:
+            raise EosinError(
+                f"There are no samples in the {name} split.",
+                expected="hold_out, a fraction, or a split column that gives every split some groups",
+                where="data",
+                next_step="see docs/bring-your-own.md",
+            )
+    return splits
+
+
+def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
+    collection, ground_steps = grounded(read_source(recipe.data, recipe.seed, at.slides), recipe.data, recipe.seed)
+    fractions = _fractions(recipe.data)
+    cleaned = clean(
+        collection.kept,
+        workers=min(2, os.cpu_count() or 1),
+        seed=getattr(recipe.data, "seed", None) or recipe.seed,
+        perceptual=not isinstance(recipe.data, PhantomData),
+        read_region=read_region,
+        **fractions,
+    )
+    dropped = (*collection.dropped, *cleaned.dropped)
+    for warning in dict.fromkeys((*collection.warnings, *cleaned.warnings)):
+        console.print(f"[yellow]note:[/yellow] {warning}")
+    with store.writing(at.samples, "samples", record={"recipe": recipe.name, "seed": recipe.seed}) as writer:
+        for split in SPLITS:
+            part = [s for s in cleaned.samples if (s.split or "train") == split]
+            writer.counts[split] = len(part)
+            write_parquet(part, writer.dir / f"{split}.parquet")
+        writer.counts["dropped"] = len(dropped)
+        write_dropped(writer.dir / "dropped.jsonl", dropped)
+        store.write_json(writer.dir / "card.json", card_of(collection.card, cleaned, dropped, ground_steps))
+    counts = ", ".join(f"{writer.counts[s]} {s}" for s in SPLITS)
+    console.print(f"samples: {counts}, {len(dropped)} set aside {_reasons(dropped) or ''}")
+
+
+def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -> Collection:
+    """Samples of whatever the recipe's `data` names.
+
+    Args:
+        slides: where slides that the source makes, and their features, stand.
+    """
+    if isinstance(settings, PhantomSlidesData):
+        return _phantom_slides(settings, seed, slides)
+    if isinstance(settings, PhantomData):
+        from eosin.sources.phantom import read_phantom
+
+        return read_phantom(settings, seed)
+    if isinstance(settings, SlidesData):
+        from eosin.sources.slide_folder import read_slides
+
+        return read_slides(settings)
+    if isinstance(settings, (FolderData, TableData)):
+        return read_labelled(settings)
+    found = read_samples(Path(settings.path))
+    if not found.kept:
+        raise EosinError("No sample could be read.", found=str(found.reasons()), where=settings.path)
+    sources = sorted({s.origin.source for s in found.kept})
+    licences = sorted({s.origin.licence for s in found.kept})
+    card = Card(name="+".join(sources)[:80], licence=" / ".join(licences)[:200])
+    return Collection(card=card, samples=found)
+
+
+def _phantom_slides(settings: PhantomSlidesData, seed: int, slides: Path | None) -> Collection:
+    need_slides()
+    from eosin.sources.phantom_slides import read_phantom_slides
+
+    if slides is None:
+        raise EosinError("Phantom slides need a folder to stand in.", next_step="run the recipe with --out FOLDER")
+    return read_phantom_slides(settings, seed, slides, console=console)
+
+
+def grounded(collection: Collection, settings: DataSettings, seed: int) -> tuple[Collection, tuple[StepCount, ...]]:
+    """The same collection with reasoning that stands on the knowledge graph, where the recipe asks for it."""
+    aliases: dict[str, str] = {}
+    if isinstance(settings, PhantomSlidesData):
+        from eosin.sources.phantom_slides import CONCEPT_NAMES
+
+        aliases = CONCEPT_NAMES
+    elif not (isinstance(settings, SlidesData) and settings.reasoning == "grounded"):
+        return collection, ()
+    from eosin.curate.grounded import GroundSettings, ground
+
+    made = ground(collection.kept, GroundSettings(seed=seed, aliases=aliases))
+    if collection.kept and not made.samples.kept:
+        raise EosinError(
+            "No sample could be grounded in the knowledge graph.", found=str(made.samples.reasons()), where="data",
+            next_step="set data.reasoning to none, or look at docs/knowledge.md",
+        )  # fmt: skip
+    samples = Sieve(made.samples.kept, (*collection.dropped, *made.samples.dropped))
+    card = collection.card.counted(samples.kept)
+    return collection.model_copy(update={"samples": samples, "card": card}), made.steps
+
+
+def _fractions(settings: DataSettings) -> dict[str, Any]:
+    if isinstance(settings, SamplesData | SlidesData):
+        return {"valid_fraction": settings.valid_fraction, "test_fraction": settings.test_fraction}
+    return {}
+
+
+def card_of(
+    card: Card, cleaned: Cleaned, dropped: Sequence[Dropped], before: Sequence[StepCount] = ()
+) -> dict[str, Any]:
+    """The data card of a run: what is in each split, and what was set aside and why."""
+    counted = card.counted(cleaned.samples)
+    units = Counter((s.origin.group or "image:").split(":")[0] for s in cleaned.samples)
+    by_split = {split: sum(labels.values()) for split, labels in counted.counts.items()}
+    return {
+        **counted.model_dump(mode="json", exclude={"counts", "num_groups"}),
+        "counts": {**{s: by_split.get(s, 0) for s in SPLITS}, "dropped": len(dropped)},
+        "labels": sorted({s.label for s in cleaned.samples if s.label}),
+        "label_counts": counted.counts,
+        "groups": counted.num_groups,
+        "split_unit": "+".join(sorted(units)),
+        "drop_reasons": _reasons(dropped),
+        "steps": [s.as_json() for s in (*before, *cleaned.steps)],
+        "near_duplicates": len(cleaned.near),
+        "warnings": list(cleaned.warnings),
+    }
+
+
+def _reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
+    return dict(Counter(d.reason for d in dropped).most_common())

@@ -1,0 +1,255 @@
+"""`eosin run`: a recipe from data to report. Every step is a whole artifact on disk; none is done twice."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from eosin.chain.recipe import data as chain_data
+from eosin.chain.recipe.layout import Layout
+from eosin.chain.recipe.lock import locked
+from eosin.core.errors import EosinError, disk_errors
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.recipe import Recipe, Resolved
+from eosin.core.store import artifacts as store
+from eosin.slides.features.regions import SlideRegions
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run_recipe(resolved: Resolved, out: Path, *, must_resume: bool = False) -> dict[str, Any]:
+    """Run what is not yet done of a recipe in folder `out`; return summary.json.
+
+    Args:
+        must_resume: refuse to start a new run.
+
+    Raises:
+        EosinError: the folder holds something else, or a run of another recipe, or no run where one must be.
+    """
+    layout = Layout(out)
+    _claim(layout, resolved, must_resume)
+    if _state(layout) == "complete":
+        console.print(f"This run is complete: {out}. Nothing to do.")
+        summary: dict[str, Any] = store.read_json(layout.summary)
+        return summary
+    with locked(layout.lock):
+        return Run(resolved, layout).go()
+
+
+def _state(layout: Layout) -> str:
+    return str(store.read_json(layout.summary)["state"]) if layout.summary.exists() else "new"
+
+
+def _with_new_defaults(old: Any) -> Any:
+    """A stored recipe with the defaults of settings that are newer than it: a run of an older version goes on."""
+    try:
+        return Recipe.model_validate(old).model_dump(mode="json")
+    except ValueError:
+        return old
+
+
+def _claim(layout: Layout, resolved: Resolved, must_resume: bool) -> None:
+    """Make the run's folder, or see that the one that stands there is of this very recipe."""
+    new = yaml.safe_load(resolved.to_yaml())
+    if layout.recipe.exists():
+        old = _with_new_defaults(yaml.safe_load(layout.recipe.read_text("utf-8")))
+        if old != new:
+            raise EosinError(
+                "This folder holds a run of another recipe.",
+                expected="the same settings",
+                found="; ".join(_differences(old, new)[:6]),
+                where=layout.out,
+                next_step="choose another --out (nothing is overwritten)",
+            )
+        return
+    if must_resume:
+        raise EosinError("There is no run to resume.", where=layout.out, next_step="leave out --resume")
+    if layout.out.exists() and any(layout.out.iterdir()):
+        raise EosinError(
+            "This folder is not empty and holds no run.", where=layout.out, next_step="choose another --out"
+        )
+    with disk_errors(layout.out):
+        layout.out.mkdir(parents=True, exist_ok=True)
+    store.write_json(layout.provenance, list(resolved.provenance))
+    store.write_text_atomic(layout.recipe, resolved.to_yaml())
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{where}.{k}" if where else str(k))]
+    return [] if old == new else [f"{where}: there {old!r}, here {new!r}"]
+
+
+class Run:
+    """One run in progress."""
+
+    def __init__(self, resolved: Resolved, layout: Layout) -> None:
+        self.recipe = resolved.recipe
+        self.resolved = resolved
+        self.at = layout
+        self.splits: dict[str, list[Sample]] = {}
+        self.picture_cache: dict[Any, Any] = {}
+        self.read_region = SlideRegions()
+        self.started = time.perf_counter()
+
+    def go(self) -> dict[str, Any]:
+        console.print(f"[bold]{self.recipe.name}[/bold]  ->  {self.at.out}   (research use only, not for diagnosis)")
+        self.print_settings()
+        try:
+            self.splits = chain_data.prepare(self.recipe, self.at, self.read_region)
+            self.baselines()
+            self.base_model()
+            if self.recipe.base_exam:
+                self.exams("base")
+            for name in self.recipe.stages:
+                self.stage(name)
+            shutil.rmtree(self.at.cache, ignore_errors=True)
+        except BaseException:
+            # What stands so far is still summed up, but a second fault must not hide the first.
+            with contextlib.suppress(Exception):
+                self.write_summary()
+            raise
+        return self.write_summary()
+
+    def print_settings(self) -> None:
+        """What every stage was given: settings that differ from the defaults, and where they come from."""
+        table = Table("stage", "setting", "value", "from", box=None, padding=(0, 2, 0, 0), show_header=False)
+        for row in self.resolved.provenance:
+            path = row["field"].split(".")
+            if path[0] == "stages" and row["from"] != "default" and path[-1] != "kind":
+                table.add_row(path[1], ".".join(path[2:]), str(row["value"]), f"[dim]{row['from']}")
+        if table.row_count:
+            console.print(table)
+
+    def baselines(self) -> None:
+        """Majority class and colour histogram, fitted on the train split, on the items of every exam."""
+        if self.at.baselines.exists():
+            return
+        from eosin.evaluate.baselines.baselines import run_baselines
+
+        found = {}
+        for name, settings in self.recipe.exams.items():
+            exam = self.splits[settings.split]
+            found[name] = run_baselines(self.splits["train"], exam, settings, read_region=self.read_region)
+        store.write_json(self.at.baselines, found)
+
+    def base_model(self) -> None:
+        """Build the first model where the recipe asks for one. A hub model is loaded by its name when needed."""
+        from eosin.core.settings.stages import HubModel
+
+        if isinstance(self.recipe.model, HubModel) or store.exists(self.at.base):
+            return
+        from eosin.chain.recipe.base import build_base
+        from eosin.models import checkpoint
+
+        model, processor = build_base(self.recipe, self.splits["train"], self.read_region)
+        grammar = self.recipe.reply_grammar
+        facts = {
+            "stage": "base",
+            "step": 0,
+            "grammar": {"tags": grammar.name, "numbered_steps": grammar.numbered_steps},
+            "instruction": self.recipe.prompt.instruction,
+        }
+        checkpoint.save(model, processor, self.at.base, parents=(self.samples_artifact(),), facts=facts)
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        console.print(f"base: {type(model).__name__} with {millions:.1f} M parameters")
+
+    def samples_artifact(self) -> store.Artifact:
+        return store.open_artifact(self.at.samples, "samples")
+
+    def load(self, stage: str) -> Any:
+        """The model that a stage left, with its processor."""
+        from eosin.core.settings.stages import HubModel
+        from eosin.models.load import load
+
+        settings = self.recipe.model
+        if stage == "base" and isinstance(settings, HubModel):
+            return load(settings.name, revision=settings.revision, max_pixels=settings.max_pixels)
+        return load(self.at.checkpoint(stage))
+
+    def parents(self, stage: str) -> tuple[store.Artifact, ...]:
+        folder = self.at.checkpoint(stage)
+        own = (store.open_artifact(folder, "checkpoint"),) if store.exists(folder) else ()
+        return (*own, self.samples_artifact())
+
+    def stage(self, name: str) -> None:
+        """Train one stage from the checkpoint it starts from, unless it is done; then examine it."""
+        settings = self.recipe.stages[name]
+        if not self.at.stage_record(name).exists():
+            from eosin.chain.recipe.stages import run_stage
+
+            run_stage(self, name)
+        if settings.exam:
+            self.exams(name)
+
+    def exams(self, stage: str) -> None:
+        """Run every exam of the recipe on a stage's checkpoint. Finished exams are not run again."""
+        todo = {n: s for n, s in self.recipe.exams.items() if not store.exists(self.at.exam(stage, n))}
+        if not todo:
+            return
+        from eosin.chain.exam import evidence_of
+        from eosin.engines.transformers_engine import TransformersEngine
+        from eosin.evaluate.exam.exam import run_exam
+        from eosin.models.vision_cache import keep_vision
+
+        loaded = self.load(stage)
+        engine = TransformersEngine(loaded)
+        limit = max((getattr(s, "vision_cache_gib", 0.0) for s in self.recipe.stages.values()), default=0.0)
+        with keep_vision(loaded.model, self.at.cache, limit, trains=False):
+            for exam, settings in todo.items():
+                result = run_exam(
+                    engine,
+                    self.splits[settings.split],
+                    self.recipe.reply_grammar,
+                    settings,
+                    self.at.exam(stage, exam),
+                    record={"recipe": self.recipe.name, "stage": stage, "seed": settings.seed},
+                    parents=self.parents(stage),
+                    instruction=self.recipe.prompt.instruction,
+                    read_region=self.read_region,
+                    evidence=evidence_of(loaded, settings),
+                )
+                console.print(f"{stage}: {in_words(result)}")
+
+    def write_summary(self) -> dict[str, Any]:
+        """summary.json, the joined metrics and rollouts, and the report, also of a run that was cut off."""
+        from eosin.chain.recipe.previews import preview_run
+        from eosin.chain.recipe.summary import build_summary
+        from eosin.report import build
+
+        summary = build_summary(self.recipe, self.at, time.perf_counter() - self.started)
+        store.write_json(self.at.summary, summary)
+        for name, target in (("metrics.jsonl", self.at.metrics), ("rollouts.jsonl", self.at.rollouts)):
+            files = [self.at.stage(s) / name for s in self.recipe.stages]
+            store.write_text_atomic(target, "".join(f.read_text("utf-8") for f in files if f.exists()))
+        preview_run(self.at.out, self.splits, self.read_region)
+        build(self.at.out)
+        return summary
+
+
+def in_words(exam: dict[str, Any]) -> str:
+    """One line: balanced accuracy where there are classes, else accuracy; interval, entity F1, n, unparsed."""
+    balanced = exam.get("balanced_accuracy") is not None
+    name, key = ("balanced accuracy", "balanced_accuracy") if balanced else ("accuracy", "accuracy")
+    interval = exam["balanced_ci95" if balanced else "ci95"]
+    shown = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else " (no interval)"
+    found = exam.get("entities")
+    entities = f", entity F1 {found['f1']:.3f}" if found else ""
+    return f"{name} {exam[key]:.3f}{shown}{entities}, n {exam['n']}, unparsed {exam['unparsed_rate']:.3f}"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that come with Eosin, by name."""
+    here = Path(__file__).resolve()
+    folders: Sequence[Path] = (here.parents[2] / "_recipes", here.parents[4] / "recipes")
+    folder = next((f for f in folders if f.is_dir()), None)
+    return {p.stem: p for p in sorted(folder.glob("*.yaml"))} if folder else {}

@@ -1,0 +1,92 @@
+"""One training stage inside a run: loaded from its start, trained, recorded."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from eosin.core.settings.stages import PretrainStage, RlStage, SftStage, WarmupStage
+from eosin.core.store import artifacts as store
+from eosin.train.stages.base import PeakMemory, StageContext, StageResult
+
+if TYPE_CHECKING:
+    from eosin.chain.recipe.run import Run
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run_stage(run: Run, name: str) -> None:
+    """Train stage `name` of a run and write stage.json as its completion mark."""
+    settings = run.recipe.stages[name]
+    start = run.recipe.start_of(name)
+    folder = run.at.stage(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    _say(name, settings, start)
+    begun = time.perf_counter()
+    before = _seconds_before(folder)
+    with PeakMemory() as memory:
+        ctx = StageContext(
+            name=name,
+            folder=folder,
+            loaded=run.load(start),
+            train=run.splits["train"],
+            valid=run.splits["valid"],
+            grammar=run.recipe.reply_grammar,
+            prompt=run.recipe.prompt,
+            seed=run.recipe.seed,
+            parents=run.parents(start),
+            cache_folder=run.at.cache,
+            read_region=run.read_region,
+            picture_cache=run.picture_cache,
+        )
+        result = _train(settings, ctx)
+    store.write_json(
+        run.at.stage_record(name),
+        {
+            "name": name,
+            "kind": settings.kind,
+            "start": start,
+            "seconds": round(before + time.perf_counter() - begun, 2),
+            "peak_rss_gib": round(memory.peak_gib, 3),
+            "num_steps": result.num_steps,
+            "num_trainable": result.num_trainable,
+            "num_parameters": result.num_parameters,
+            "step_time": result.step_time,
+            "settings": settings.model_dump(mode="json"),
+            "inherited": {k: v for k, v in run.recipe.train.items() if k in type(settings).model_fields},
+            **result.extra,
+        },
+    )
+
+
+def _train(settings: Any, ctx: StageContext) -> StageResult:
+    if isinstance(settings, WarmupStage):
+        from eosin.train.warmup import stage as warmup
+
+        return warmup.run(settings, ctx)
+    if isinstance(settings, PretrainStage):
+        from eosin.train.stages import pretrain
+
+        return pretrain.run(settings, ctx)
+    if isinstance(settings, SftStage):
+        from eosin.train.stages import sft
+
+        return sft.run(settings, ctx)
+    if isinstance(settings, RlStage):
+        from eosin.train.stages import rl
+
+        return rl.run(settings, ctx)
+    raise TypeError(type(settings))
+
+
+def _seconds_before(folder: Any) -> float:
+    """Seconds that a killed earlier try of this stage had logged."""
+    rows = store.read_jsonl(folder / "metrics.jsonl")
+    return float(max((r["seconds"] for r in rows), default=0.0))
+
+
+def _say(name: str, settings: Any, start: str) -> None:
+    what = settings.algorithm.true_name if isinstance(settings, RlStage) else settings.kind
+    console.print(f"[bold]{name}[/bold]: {what}, from {start}")

@@ -1,0 +1,1 @@
+"""Verbs that examine, score and report."""

@@ -1,0 +1,63 @@
+"""`eosin evaluate`: examine a checkpoint on samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint folder, or a model's name on the hub.")],
+    samples: Annotated[Path, typer.Argument(help="Samples: parquet, jsonl, LLaVA json, or a samples folder.")],
+    out: Annotated[Path | None, typer.Option(help="Where the exam is written. Default: evals/CHECKPOINT.")] = None,
+    split: Annotated[str, typer.Option(help="Split to examine, where samples name one.")] = "test",
+    max_samples: Annotated[int | None, typer.Option(help="Examine a seeded random subset of this size.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Length cap of a reply, in tokens.")] = 256,
+    batch_size: Annotated[int, typer.Option(help="Prompts decoded together.")] = 32,
+    num_sampled: Annotated[int, typer.Option(help="Sampled replies an item, beside the greedy one.")] = 0,
+    probes: Annotated[str, typer.Option(help="Comma-separated; empty for none.")] = "blank,swapped,question_only",
+    grammar: Annotated[str | None, typer.Option(help="Tags, e.g. think/answer. Default: the checkpoint's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of subsets, swaps, sampling and bootstrap.")] = 0,
+    evidence: Annotated[
+        int, typer.Option(help="Items with a slide whose evidence is tested by deletion and pointing; 0: none.")
+    ] = 0,
+) -> None:
+    """Examine a model on held-out samples: accuracy with intervals, probes, baselines, evidence.
+
+    Example: eosin evaluate runs/demo/stages/rl/checkpoint runs/demo/samples --out evals/demo
+    """
+    from eosin.cli.training.run import need
+
+    need("torch")
+    from eosin.chain.exam import examine
+    from eosin.chain.recipe.run import in_words
+    from eosin.core.settings.exam import ExamSettings
+    from eosin.core.settings.recipe import check_settings
+    from eosin.report.sections.evidence import evidence_lines
+
+    settings = check_settings(
+        ExamSettings,
+        {
+            "split": split, "max_samples": max_samples, "max_new_tokens": max_new_tokens, "batch_size": batch_size,
+            "num_sampled": num_sampled, "probes": [p for p in probes.split(",") if p], "seed": seed,
+            "evidence": {"num_samples": evidence} if evidence else None,
+        },
+        "eosin evaluate",
+    )  # fmt: skip
+    place = out or Path("evals") / checkpoint.strip("/").replace("/", "-")
+    result = examine(checkpoint, samples, settings, place, grammar)
+    console = Console()
+    exam = result["exam"]
+    console.print(in_words(exam))
+    console.print(f"accuracy {exam['accuracy']:.3f}, tolerant accuracy {exam['tolerant_accuracy']:.3f}")
+    for name, probe in exam["probes"].items():
+        console.print(f"probe {name:<18} accuracy {probe['accuracy']:.3f}  n {probe['n']}")
+    for name, baseline in (result["baselines"] or {}).items():
+        if baseline["n"]:
+            console.print(f"baseline {name:<15} accuracy {baseline['accuracy']:.3f}  n {baseline['n']}")
+    for line in evidence_lines(exam["evidence"] or {}):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"written to {result['path']}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""What everything is made of: Sample, reply grammar, prompt, typed outcomes (Kept, Dropped), units, bags."""

@@ -1,0 +1,95 @@
+"""How a sample is asked and how its gold reply is written. Training, RL, exams and serving all use this."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImagePart, Message, Part, Sample, TextPart
+
+CAPTION_PROMPT = "Describe this image."
+AnswerForm = Literal["letter_and_text", "text", "letter"]
+
+
+class PromptSettings(BaseModel):
+    """How questions are put and how gold answers are written.
+
+    Attributes:
+        instruction: state the form of the reply in every prompt.
+        answer: what the gold answer block of a closed question holds: "B. tubular adenoma", "tubular adenoma"
+            or "B". Options are shuffled for every sample, so that a letter must be looked up in the prompt: a
+            small model trained from nothing does not learn that in a short run, and is taught the text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instruction: bool = True
+    answer: AnswerForm = "letter_and_text"
+
+
+def option_lines(sample: Sample) -> str:
+    """The options, one a line: "A. normal mucosa"."""
+    return "\n".join(f"{c.letter}. {c.text}" for c in sample.choices)
+
+
+def prompt_messages(sample: Sample, grammar: Grammar, *, instruction: bool = True) -> tuple[Message, ...]:
+    """The dialogue as it is put to a model: question, options, and what form the reply takes.
+
+    Args:
+        grammar: the reply grammar that the instruction states.
+        instruction: whether to state it (a small model trained on one form does not need it).
+    """
+    *earlier, last = sample.messages
+    tail = ""
+    if sample.choices:
+        tail += "\n" + option_lines(sample)
+    if instruction:
+        tail += "\n" + grammar.instruction()
+    parts = (*last.parts, TextPart(text=tail)) if tail else last.parts
+    return (*earlier, Message(role="user", parts=_merge_text(parts)))
+
+
+def without_images(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The same dialogue with its images taken out, for the question-only probe."""
+    return tuple(
+        Message(role=m.role, parts=tuple(p for p in m.parts if not isinstance(p, ImagePart))) for m in messages
+    )
+
+
+def gold_answer(sample: Sample, form: AnswerForm = "letter_and_text") -> str:
+    """The right answer as a reply states it: "B. tubular adenoma", or the open answer."""
+    if sample.answer is None:
+        return ""
+    if not sample.choices or form == "letter":
+        return sample.answer
+    return f"{sample.answer}. {sample.answer_text}" if form == "letter_and_text" else str(sample.answer_text)
+
+
+def gold_reply(sample: Sample, grammar: Grammar, form: AnswerForm = "letter_and_text") -> str:
+    """The gold reply of a sample in the given grammar. Blocks without gold text stay empty."""
+    blocks = dict.fromkeys(grammar.tags, "")
+    if "think" in blocks:
+        blocks["think"] = grammar.join_steps(sample.reasoning)
+    if grammar.findings_tag is not None:
+        blocks[grammar.findings_tag] = sample.findings or ""
+    blocks["answer"] = gold_answer(sample, form)
+    return grammar.render(blocks)
+
+
+def caption_messages(sample: Sample) -> tuple[Message, ...]:
+    """The prompt of continued pretraining: every image, then a fixed request."""
+    parts: list[Part] = [ImagePart(index=i) for i in range(len(sample.images))]
+    parts.append(TextPart(text=CAPTION_PROMPT))
+    return (Message(role="user", parts=tuple(parts)),)
+
+
+def _merge_text(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    merged: list[Part] = []
+    for part in parts:
+        if isinstance(part, TextPart) and merged and isinstance(merged[-1], TextPart):
+            merged[-1] = TextPart(text=merged[-1].text + part.text)
+        else:
+            merged.append(part)
+    return tuple(merged)

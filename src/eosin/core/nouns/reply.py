@@ -1,0 +1,150 @@
+"""The one reply grammar that data, prompt, reward, exam and viewer all read.
+
+The tag set is data: `think/answer` (PathVLM-R1, arXiv 2504.09258; Patho-R1, arXiv 2505.11404),
+`info/think/answer` and `observe/think/answer` (PathReasoner-R1, arXiv 2601.21617: its data writes the
+first, its reward reads the second, so that its format reward is always 0).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from eosin.core.errors import EosinError
+from eosin.core.nouns.outcome import Parsed, Unparsed
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply cut into its blocks. `blocks[tag]` is the stripped text inside that tag."""
+
+    blocks: Mapping[str, str]
+
+    @property
+    def answer(self) -> str:
+        return self.blocks.get("answer", "")
+
+    @property
+    def think(self) -> str:
+        return self.blocks.get("think", "")
+
+    @property
+    def findings(self) -> str:
+        """The findings block, under whichever tag the grammar gives it."""
+        return self.blocks.get("info") or self.blocks.get("observe") or ""
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """Exactly one block of each tag, in order, with only white space outside and no tag inside a block.
+
+    Attributes:
+        tags: block names in order; the last one is the answer.
+        numbered_steps: whether the steps of the think block are lines "1. ...", "2. ...".
+    """
+
+    tags: tuple[str, ...]
+    numbered_steps: bool = False
+
+    def __post_init__(self) -> None:
+        bad = [t for t in self.tags if not re.fullmatch(r"[a-z][a-z0-9_]*", t)]
+        if bad or len(set(self.tags)) != len(self.tags) or self.tags[-1:] != ("answer",):
+            raise EosinError(
+                "This is not a usable tag set.",
+                expected="different lower-case words, the last one `answer`, for example think/answer",
+                found="/".join(self.tags),
+            )
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.tags)
+
+    @classmethod
+    def of(cls, name: str, *, numbered_steps: bool = False) -> Grammar:
+        """The grammar of a name such as "think/answer"."""
+        return cls(tuple(name.split("/")), numbered_steps)
+
+    @cached_property
+    def _any_tag(self) -> re.Pattern[str]:
+        return re.compile(r"<(/?)(" + "|".join(self.tags) + r")>")
+
+    @property
+    def findings_tag(self) -> str | None:
+        """The tag of the findings block, or None where the grammar has none."""
+        return next((t for t in self.tags if t not in ("think", "answer")), None)
+
+    def instruction(self) -> str:
+        """What the prompt says about the form of the reply."""
+        shape = "".join(f"<{t}>...</{t}>" for t in self.tags)
+        return f"Reply in this form: {shape}"
+
+    def join_steps(self, steps: Sequence[str]) -> str:
+        """Steps of a trace as the text of a think block."""
+        if self.numbered_steps:
+            return "\n".join(f"{i}. {s}" for i, s in enumerate(steps, 1))
+        return " ".join(steps)
+
+    def split_steps(self, think: str) -> tuple[str, ...]:
+        """The inverse of `join_steps` where steps are numbered; else the sentences of the block."""
+        if self.numbered_steps:
+            parts = re.split(r"(?m)^\s*\d{1,3}\.\s+", think)
+            return tuple(p.strip() for p in parts if p.strip())
+        return tuple(p.strip() for p in re.split(r"(?<=[.!?])\s+", think) if p.strip())
+
+    def render(self, blocks: Mapping[str, str]) -> str:
+        """Write a reply. Raises EosinError if a block is missing, unknown, or holds a tag."""
+        if set(blocks) != set(self.tags):
+            raise EosinError("A reply needs each of its blocks.", expected=self.name, found="/".join(blocks))
+        for tag, text in blocks.items():
+            if self._any_tag.search(text):
+                raise EosinError(f"The text of the {tag} block holds a tag of the grammar.", found=text[:80])
+        return "\n".join(f"<{t}>{blocks[t].strip()}</{t}>" for t in self.tags)
+
+    def parse(self, text: str) -> Parsed[Reply] | Unparsed:
+        """Strict parse. The reason of a failure is a short fixed phrase."""
+        blocks: dict[str, str] = {}
+        found = [(m.group(1) == "/", m.group(2), m.start(), m.end()) for m in self._any_tag.finditer(text)]
+        order = [(closing, tag) for closing, tag, _, _ in found]
+        wanted = [(closing, tag) for tag in self.tags for closing in (False, True)]
+        if order != wanted:
+            return Unparsed(self._why_not(order))
+        end = 0
+        for opening, closing in zip(found[::2], found[1::2], strict=True):
+            if text[end : opening[2]].strip():
+                return Unparsed("text outside the blocks")
+            blocks[opening[1]] = text[opening[3] : closing[2]].strip()
+            end = closing[3]
+        if text[end:].strip():
+            return Unparsed("text outside the blocks")
+        return Parsed(Reply(blocks))
+
+    def _why_not(self, order: list[tuple[bool, str]]) -> str:
+        for tag in self.tags:
+            opened, closed = order.count((False, tag)), order.count((True, tag))
+            if opened == 0:
+                return f"no <{tag}>"
+            if closed == 0:
+                return f"<{tag}> not closed"
+            if opened > 1 or closed > 1:
+                return f"<{tag}> more than once"
+        return "blocks out of order or nested"
+
+    def parse_tolerant(self, text: str) -> Parsed[Reply] | Unparsed:
+        """What a lenient reader would take: the last block of each tag, closed or cut off.
+
+        Reported beside the strict parse, never instead of it. Without any answer block it is unparsed:
+        it never falls back to searching the whole reply.
+        """
+        blocks: dict[str, str] = {}
+        for tag in self.tags:
+            start = text.rfind(f"<{tag}>")
+            if start < 0:
+                continue
+            body = text[start + len(tag) + 2 :]
+            stop = self._any_tag.search(body)
+            blocks[tag] = (body[: stop.start()] if stop else body).strip()
+        if not blocks.get("answer"):
+            return Unparsed("no answer block")
+        return Parsed(Reply(blocks))

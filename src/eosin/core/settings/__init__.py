@@ -1,0 +1,1 @@
+"""What a recipe may say: strict schemas of data, stages, reinforcement learning, masking and exams."""

@@ -1,0 +1,274 @@
+"""What a recipe may say about its data. Each kind of data is one model; `DataSettings` is their union.
+
+Relative paths are resolved by the reader against the working directory.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from eosin.core.nouns.units import Mpp
+
+GroupKind = Literal["patient", "case", "slide", "article"]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+PATTERN_GROUPS = ("label", "patient", "case", "slide", "article", "split")
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PhantomData(_Settings):
+    """Procedural H&E with known truth, made by code.
+
+    Attributes:
+        train_cases, valid_cases, test_cases: number of cases in each split.
+        tiles_per_case: tiles of one case; all of them are in one split.
+        tile_px: side of a tile in pixels.
+        mpp: microns per pixel of the tiles.
+        seed: None means the seed of the run.
+    """
+
+    source: Literal["phantom"] = "phantom"
+    train_cases: int = Field(default=800, ge=1)
+    valid_cases: int = Field(default=40, ge=0)
+    test_cases: int = Field(default=60, ge=1)
+    tiles_per_case: int = Field(default=5, ge=1)
+    tile_px: int = Field(default=224, ge=32, le=4096)
+    mpp: Mpp = 1.0
+    seed: int | None = None
+
+
+QuestionKind = Literal["diagnosis", "finding", "findings", "place"]
+
+
+class PhantomSlidesData(_Settings):
+    """Whole phantom slides: written, cut into patches, encoded, and asked about with grounded reasoning.
+
+    Attributes:
+        train_cases, valid_cases, test_cases: slides in each split; a case has one slide.
+        size_px, mpp: side of a slide at level 0, and its microns per pixel.
+        tile_px: side of a patch in pixels at `tile_mpp` (None: the scale of the slide). None: what the encoder takes.
+        encoder: name of the patch encoder. weights: a local file or folder of its weights.
+        lesion_um: usual radius of a lesion. Small lesions leave little trace in the mean of all patches.
+        page_px: side of the page of normal mucosa that is laid over a slide in mirrored copies.
+        artefact_share: share of the slides that are spoilt by pen, tears, fat, bubbles, dust or a faint stain.
+        finding_share: share of the cases that may show one of the findings that a diagnosis need not show (mitoses,
+            necrosis, cribriform glands, crypt abscess), each drawn for itself. 1: all of them, where there is room.
+        questions: kinds of questions about each slide of the train split.
+        exam_questions: the same for valid and test.
+        visible_only: drop cases whose lesions all lie under ink or in a tear.
+        workers: slides that are written at a time; None: one a core, at most 8.
+        seed: None means the seed of the run.
+    """
+
+    source: Literal["phantom-slides"] = "phantom-slides"
+    train_cases: int = Field(default=160, ge=1)
+    valid_cases: int = Field(default=12, ge=0)
+    test_cases: int = Field(default=60, ge=1)
+    size_px: int = Field(default=2048, ge=512, le=40_000)
+    mpp: Mpp = 1.0
+    tile_px: int | None = Field(default=128, ge=32, le=2048)
+    tile_mpp: Mpp | None = None
+    encoder: str = "colour-texture"
+    weights: str | None = None
+    lesion_um: float = Field(default=170.0, ge=20)
+    page_px: int = Field(default=1024, ge=256, le=4096)
+    artefact_share: float = Field(default=0.0, ge=0, le=1)
+    finding_share: float = Field(default=1.0, ge=0, le=1)
+    questions: list[QuestionKind] = Field(default=["diagnosis"], min_length=1)
+    exam_questions: list[QuestionKind] = Field(default=["diagnosis"], min_length=1)
+    visible_only: bool = True
+    workers: int | None = Field(default=None, ge=1, le=64)
+    seed: int | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> PhantomSlidesData:
+        most = 0.2 * self.size_px * self.mpp
+        if self.lesion_um > most:
+            raise ValueError(f"lesion_um must be at most a fifth of the slide's side, {most:g}")
+        return self
+
+
+class LabelledData(_Settings):
+    """What a labelled folder and a labelled table have in common.
+
+    Attributes:
+        root: the folder that file paths are relative to.
+        name: short name of the data set; it becomes `Origin.source` and the front of every sample id.
+        class_text: label -> the class in words. A label without an entry is used as it is.
+        descriptions: label -> several wordings of its findings; each wording is one or more sentences.
+            Without it the reasoning is one plain sentence that names the class.
+        questions: wordings of the question; one is drawn for each sample.
+        mpp: microns per pixel of the images as stored.
+        hold_out: column -> values; rows with such a value are the test split.
+        hold_out_valid: the same for the valid split.
+        valid_fraction, test_fraction: share of the samples to set aside, whole groups only.
+        one_group_per_file: says that no two files share a patient, case or slide.
+        max_train_per_class: keep at most this many training samples of a class (drawn with the seed).
+        embed_images: hold the encoded images in the samples, so that they can be moved without the folder.
+        seed: of option order, wordings and splits.
+    """
+
+    root: str
+    name: str = Field(default="my-data", min_length=1)
+    title: str = ""
+    licence: str = "unknown"
+    citation: str = ""
+    homepage: str = ""
+    modality: str = "histology"
+    organ: str | None = None
+    stain: str | None = "H&E"
+    mpp: Mpp | None = None
+    class_text: dict[str, str] = Field(default_factory=dict)
+    descriptions: dict[str, list[str]] = Field(default_factory=dict)
+    questions: list[str] = Field(default_factory=list)
+    hold_out: dict[str, list[str]] = Field(default_factory=dict)
+    hold_out_valid: dict[str, list[str]] = Field(default_factory=dict)
+    valid_fraction: Fraction = 0.0
+    test_fraction: Fraction = 0.0
+    one_group_per_file: bool = False
+    max_train_per_class: int | None = Field(default=None, ge=1)
+    embed_images: bool = False
+    seed: int = 0
+
+    @field_validator("hold_out", "hold_out_valid", mode="before")
+    @classmethod
+    def _quoted(cls, value: object) -> object:
+        """YAML reads 05 as the number 5; the value in a table is the text "05"."""
+        if isinstance(value, dict):
+            for column, values in value.items():
+                if isinstance(values, list) and any(not isinstance(v, str) for v in values):
+                    raise ValueError(f'values of {column} must be quoted text, for example ["05", "10"]')
+        return value
+
+    @model_validator(mode="after")
+    def _splits(self) -> LabelledData:
+        if self.hold_out and self.test_fraction:
+            raise ValueError("give hold_out or test_fraction for the test split, not both")
+        if self.hold_out_valid and self.valid_fraction:
+            raise ValueError("give hold_out_valid or valid_fraction for the valid split, not both")
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError("valid_fraction + test_fraction must leave something to train on")
+        if any(not wordings for wordings in self.descriptions.values()):
+            raise ValueError("a class in descriptions has no wording")
+        return self
+
+
+class FolderData(LabelledData):
+    """A folder with one subfolder a class.
+
+    Attributes:
+        pattern: regular expression searched in each file's path below `root` (with forward slashes). Its
+            named groups say what the path tells: label, patient, case, slide, article, split.
+            Without a `label` group the first folder of the path is the label.
+        groups_csv: a table with a column `file` and any of patient, case, slide, article, split.
+    """
+
+    source: Literal["folder"] = "folder"
+    pattern: str | None = None
+    groups_csv: str | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _usable(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
+        try:
+            names = set(re.compile(value).groupindex)
+        except re.error as exc:
+            raise ValueError(f"not a regular expression: {exc}") from None
+        if not names or names - set(PATTERN_GROUPS):
+            raise ValueError(f"named groups must be among {', '.join(PATTERN_GROUPS)}, found {sorted(names) or 'none'}")
+        return value
+
+
+class TableData(LabelledData):
+    """A csv or tsv file with one image a row.
+
+    Attributes:
+        manifest: the table; a relative path is looked for in `root` first.
+        image_column, label_column: the columns of image path and label.
+        group_column: the column of the unit that may never stand in two splits; `group_kind` says what it is.
+        split_column: a column with train, valid or test.
+        extra_columns: columns to keep in `Sample.extra`.
+        encoding, delimiter: None means: find out.
+    """
+
+    source: Literal["table"] = "table"
+    manifest: str = "manifest.csv"
+    image_column: str = "file"
+    label_column: str = "label"
+    group_column: str | None = None
+    group_kind: GroupKind = "slide"
+    split_column: str | None = None
+    extra_columns: list[str] = Field(default_factory=list)
+    encoding: str | None = None
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+
+
+class SlidesData(LabelledData):
+    """Whole slides whose patches are encoded already: a folder of feature files, and what is said of the slides.
+
+    Attributes:
+        root: the folder of feature files (TRIDENT or CLAM h5, SlideChat csv, GigaPath pt), with its subfolders.
+        manifest: what is said of the slides. A .json or .jsonl file with conversations (SlideChat, PathReasoner), a
+            table with Question and Answer (SlideBench), or a table with a slide and a label a row. A relative path is
+            looked for in `root` first.
+        slides: folder of the slide files themselves, where they are at hand: for pictures and maps of evidence.
+        encoder: name of the encoder that the features must be of.
+        patch_mpp, tile_um: scale and side of the patches, where the feature files do not state them.
+        slide_column, label_column: columns of the table.
+        group_column: the column of the unit that may never stand in two splits; `group_kind` says what it is. Without
+            one it is the patient of a TCGA barcode, else the slide.
+        split_column: a column with train, valid or test.
+        report_column: a column with the findings or the report of a slide, from which reasoning can be grounded.
+        reasoning: "grounded" writes findings, reasoning and entities from the report and the knowledge graph, and
+            drops what cannot be grounded; "none" leaves the samples as they are.
+        encoding, delimiter: of the table; None means: find out.
+    """
+
+    source: Literal["slides"] = "slides"
+    manifest: str = "slides.csv"
+    slides: str | None = None
+    encoder: str | None = None
+    patch_mpp: Mpp | None = None
+    tile_um: float | None = Field(default=None, gt=0)
+    slide_column: str = "slide"
+    label_column: str = "label"
+    group_column: str | None = None
+    group_kind: GroupKind = "case"
+    split_column: str | None = None
+    report_column: str | None = None
+    reasoning: Literal["none", "grounded"] = "none"
+    encoding: str | None = None
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+
+    @model_validator(mode="after")
+    def _not_embedded(self) -> SlidesData:
+        if self.embed_images:
+            raise ValueError("embed_images is for pictures; a slide stays in its feature file")
+        return self
+
+
+class SamplesData(_Settings):
+    """Samples in any format that Eosin reads: parquet, JSON lines, LLaVA JSON, a samples artifact, datasets.
+
+    Attributes:
+        path: the file or folder.
+        valid_fraction, test_fraction: used for samples that have no split yet, whole groups only.
+    """
+
+    source: Literal["samples"] = "samples"
+    path: str
+    valid_fraction: Fraction = 0.0
+    test_fraction: Fraction = 0.0
+    seed: int = 0
+
+
+DataSettings = Annotated[
+    PhantomData | PhantomSlidesData | FolderData | TableData | SlidesData | SamplesData, Field(discriminator="source")
+]

@@ -1,0 +1,306 @@
+"""A recipe is data: a strict schema, all errors at once, the nearest known key for an unknown one (house law 9)."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from eosin.core.errors import EosinError, RecipeError
+from eosin.core.nouns.prompt import PromptSettings
+from eosin.core.nouns.reply import Grammar
+from eosin.core.settings.data import DataSettings, PhantomData
+from eosin.core.settings.exam import ExamSettings
+from eosin.core.settings.rl import REWARD_FORMS
+from eosin.core.settings.stages import STAGE_CLASSES, ModelSettings, RlStage, StageSettings, TinyModel
+
+__all__ = ["Recipe", "Resolved", "TinyModel", "load_recipe"]
+
+
+class ReportSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gallery: int = Field(default=24, ge=0, description="held-out images shown with their replies")
+
+
+class Recipe(BaseModel):
+    """One run: data, model, stages in order, exams, report.
+
+    Attributes:
+        grammar: tag set of the reply, such as think/answer or info/think/answer.
+        train: settings that every stage inherits, where the stage has them and does not set them itself.
+        base_exam: whether the model is examined before any training.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: typing.Literal[1] = 1
+    name: str = ""
+    description: str = ""
+    seed: int = 0
+    data: DataSettings = PhantomData()
+    grammar: str = "think/answer"
+    numbered_steps: bool = False
+    prompt: PromptSettings = PromptSettings()
+    model: ModelSettings = TinyModel()
+    train: dict[str, Any] = Field(default_factory=dict)
+    stages: dict[str, StageSettings] = Field(min_length=1)
+    base_exam: bool = True
+    exams: dict[str, ExamSettings] = Field(default_factory=lambda: {"heldout": ExamSettings()})
+    report: ReportSettings = ReportSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        raw = dict(raw)
+        for key, tag, value in (("data", "source", "phantom"), ("model", "kind", "tiny")):
+            if isinstance(raw.get(key), Mapping) and tag not in raw[key]:
+                raw[key] = {tag: value, **raw[key]}
+        if isinstance(raw.get("stages"), Mapping):
+            shared = raw.get("train") or {}
+            raw["stages"] = {n: _inherited(n, s, shared) for n, s in raw["stages"].items()}
+        return raw
+
+    @field_validator("grammar")
+    @classmethod
+    def _known_form(cls, value: str) -> str:
+        try:
+            Grammar.of(value)
+        except EosinError as exc:
+            raise ValueError(f"{exc.message} Expected {exc.expected}.") from None
+        return value
+
+    @model_validator(mode="after")
+    def _stages_connect(self) -> Recipe:
+        known = {"base"}
+        for name, stage in self.stages.items():
+            if name == "base" or "/" in name:
+                raise ValueError(f"a stage cannot be called {name!r}")
+            if stage.start is not None and stage.start not in known:
+                raise ValueError(f"stages.{name}.start is {stage.start!r}; expected one of {sorted(known)}")
+            known.add(name)
+        return self
+
+    @field_validator("train")
+    @classmethod
+    def _settings_of_a_stage(cls, value: dict[str, Any]) -> dict[str, Any]:
+        unknown = [k for k in value if k not in _stage_keys()]
+        if unknown:
+            hints = [f"{k} is not a setting of any stage{_nearest(k, _stage_keys())}" for k in unknown]
+            raise ValueError("; ".join(hints))
+        return value
+
+    @property
+    def reply_grammar(self) -> Grammar:
+        return Grammar.of(self.grammar, numbered_steps=self.numbered_steps)
+
+    def start_of(self, name: str) -> str:
+        """The stage whose checkpoint `name` starts from, or "base"."""
+        stage = self.stages[name]
+        if stage.start is not None:
+            return stage.start
+        names = list(self.stages)
+        place = names.index(name)
+        return names[place - 1] if place else "base"
+
+
+def _stage_keys() -> list[str]:
+    return sorted({k for c in STAGE_CLASSES.values() for k in c.model_fields})
+
+
+def _inherited(name: str, settings: Any, shared: Mapping[str, Any]) -> Any:
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, Mapping):
+        return settings
+    kind = settings.get("kind", name)
+    stage_class = STAGE_CLASSES.get(kind)
+    if stage_class is None:
+        return {"kind": kind, **settings}
+    usable = {k: v for k, v in shared.items() if k in stage_class.model_fields}
+    return {"kind": kind, **usable, **settings}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A recipe with all its fields, and where each came from."""
+
+    recipe: Recipe
+    provenance: tuple[dict[str, Any], ...]
+
+    def to_yaml(self) -> str:
+        """All fields, as YAML that gives the same recipe again."""
+        data = self.recipe.model_dump(mode="json")
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Resolved:
+    """Read a recipe, apply `key=value` overrides, and check it against the schema.
+
+    Raises:
+        RecipeError: with every problem found, each naming its field and, for an unknown key, the nearest known one.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise EosinError(
+            "There is no such recipe.",
+            where=path,
+            next_step="eosin run --list   shows the recipes that come with Eosin",
+        ) from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise EosinError("The recipe cannot be read.", found=str(exc), where=path) from None
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise EosinError("The recipe is not valid YAML.", found=str(exc), where=path) from None
+    if not isinstance(raw, dict):
+        raise EosinError("A recipe is a mapping of settings.", found=type(raw).__name__, where=path)
+    from_file = {field: value for field, value in _leaves(raw) if value != {}}
+    changed = [_override(raw, item) for item in overrides]
+    raw.setdefault("name", path.stem)
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as exc:
+        raise RecipeError(_problems(exc), path) from None
+    return Resolved(recipe, tuple(_provenance(recipe, from_file, changed)))
+
+
+# Settings that may be written as one word, and the field that the word fills.
+SHORT_FORMS = {"algorithm": "name", "difficulty": "file"}
+
+Settings = typing.TypeVar("Settings", bound=BaseModel)
+
+
+def check_settings(model: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
+    """Settings from plain values; all problems at once as a RecipeError."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as exc:
+        raise RecipeError([f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors()], where) from None
+
+
+def _override(raw: dict[str, Any], item: str) -> str:
+    key, sign, value = item.partition("=")
+    if not sign or not key:
+        raise EosinError("An override is written key=value.", expected="for example data.root=tiles", found=item)
+    place: Any = raw
+    *path, last = key.split(".")
+    for name in path:
+        if place.get(name) is None:
+            place[name] = {}
+        elif name in SHORT_FORMS and isinstance(place[name], str):
+            place[name] = {SHORT_FORMS[name]: place[name]}
+        place = place[name]
+        if not isinstance(place, dict):
+            raise EosinError(f"{name} is not a group of settings.", found=item, expected="for example data.root=tiles")
+    try:
+        place[last] = yaml.safe_load(value) if value else ""
+    except yaml.YAMLError:
+        place[last] = value
+    return key
+
+
+def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        return [leaf for k, v in value.items() for leaf in _leaves(v, f"{prefix}.{k}" if prefix else str(k))]
+    return [(prefix, value)]
+
+
+def _provenance(recipe: Recipe, from_file: Mapping[str, Any], changed: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for name, value in _leaves(recipe.model_dump(mode="json")):
+        stage_key = name.split(".")[2] if name.startswith("stages.") and name.count(".") >= 2 else None
+        if name not in from_file and name not in changed and _is_of_paper(recipe, name, value):
+            origin = "paper"
+        elif any(name == c or name.startswith(c + ".") for c in changed):
+            origin = "command line"
+        elif name in from_file or any(name.startswith(f + ".") for f in from_file):
+            origin = "recipe"
+        elif stage_key in recipe.train:
+            origin = "train block"
+        else:
+            origin = "default"
+        rows.append({"field": name, "value": value, "from": origin})
+    return rows
+
+
+def _is_of_paper(recipe: Recipe, name: str, value: Any) -> bool:
+    """Whether a field is one that an RL algorithm's name stands for, at the paper's value."""
+    _, stage, key, field, *_ = [*name.split("."), "", "", ""]
+    settings = recipe.stages.get(stage)
+    if not isinstance(settings, RlStage) or key != "algorithm":
+        return False
+    paper = settings.algorithm.PAPER.get(settings.algorithm.name, {})
+    return field in paper and paper[field] == value
+
+
+def _problems(exc: ValidationError) -> list[str]:
+    problems = []
+    for error in exc.errors():
+        loc = tuple(error["loc"])
+        where = ".".join(str(x) for x in _without_tags(loc)) or "recipe"
+        if error["type"] == "extra_forbidden":
+            known = sorted({f for c in _classes_at(loc[:-1]) for f in c.model_fields})
+            problems.append(f"{where}: there is no such setting{_nearest(str(loc[-1]), known)}")
+        elif error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            ctx = error.get("ctx", {})
+            problems.append(f"{where}: expected one of {ctx.get('expected_tags')}, found {ctx.get('tag')!r}")
+        else:
+            message = error["msg"].removeprefix("Value error, ")
+            value = error.get("input")
+            found = "" if isinstance(value, (Mapping, BaseModel)) else f" (found {value!r})"
+            problems.append(f"{where}: {message}{found}")
+    return problems
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are: {', '.join(known)}"
+
+
+def _without_tags(loc: tuple[int | str, ...]) -> list[int | str]:
+    kept: list[int | str] = []
+    for i, item in enumerate(loc):
+        classes = _classes_at(loc[:i])
+        is_tag = len(classes) > 1 and any(item in _tags(c) for c in classes)
+        is_form = item in REWARD_FORMS and "rewards" in loc[:i]
+        if not is_tag and not is_form:
+            kept.append(item)
+    return kept
+
+
+def _tags(cls: type[BaseModel]) -> set[Any]:
+    return {f.default for n, f in cls.model_fields.items() if n in ("kind", "source")}
+
+
+def _classes_at(loc: tuple[int | str, ...]) -> set[type[BaseModel]]:
+    """Model classes that may stand at a place of the recipe; discriminator tags in `loc` narrow them."""
+    classes: set[type[BaseModel]] = {Recipe}
+    for item in loc:
+        holders = [c for c in classes if item in c.model_fields]
+        if holders:
+            classes = {m for c in holders for m in _models_in(c.model_fields[str(item)].annotation)}
+        elif any(item in _tags(c) for c in classes) and len(classes) > 1:
+            classes = {c for c in classes if item in _tags(c)}
+    return classes
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _models_in(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType, dict, list, tuple):
+        return [m for a in typing.get_args(annotation) for m in _models_in(a)]
+    return []

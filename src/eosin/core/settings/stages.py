@@ -1,0 +1,343 @@
+"""What a recipe may say about its model and its training stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from eosin.core.settings.masking import PseudoBags, Trajectory
+from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Part = Literal["vision", "slide", "projector", "language"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TinyVision(_Settings):
+    """Size of the small vision tower. `window_px` is the side of an attention window; every block is also
+    listed as a full-attention block, so that small images are seen whole."""
+
+    depth: PositiveInt = 4
+    hidden_size: PositiveInt = 128
+    intermediate_size: PositiveInt = 256
+    num_heads: PositiveInt = 4
+    patch_size: PositiveInt = 14
+    window_px: PositiveInt = 112
+
+
+class TinyText(_Settings):
+    """Size of the small language model."""
+
+    hidden_size: PositiveInt = 192
+    intermediate_size: PositiveInt = 512
+    num_layers: PositiveInt = 4
+    num_heads: PositiveInt = 4
+    num_kv_heads: PositiveInt = 2
+
+    @model_validator(mode="after")
+    def _divides(self) -> TinyText:
+        if self.hidden_size % (2 * self.num_heads) or self.num_heads % self.num_kv_heads:
+            raise ValueError("hidden_size must be a multiple of 2 x num_heads, num_heads of num_kv_heads")
+        return self
+
+
+class TinyModel(_Settings):
+    """The small Qwen2.5-VL that Eosin builds itself. Images are resized to about image_px x image_px."""
+
+    kind: Literal["tiny"] = "tiny"
+    image_px: int = Field(default=112, ge=28)
+    vocab_size: int = Field(default=1024, ge=300)
+    vision: TinyVision = TinyVision()
+    text: TinyText = TinyText()
+
+    @model_validator(mode="after")
+    def _grid(self) -> TinyModel:
+        unit = 2 * self.vision.patch_size
+        if self.image_px % unit:
+            raise ValueError(f"image_px must be a multiple of 2 x patch_size = {unit}")
+        return self
+
+
+class HubModel(_Settings):
+    """Any image-text-to-text model of transformers, by hub name or folder."""
+
+    kind: Literal["hub"] = "hub"
+    name: str = "Qwen/Qwen2.5-VL-7B-Instruct"
+    revision: str | None = None
+    max_pixels: int | None = Field(default=None, ge=28 * 28)
+
+
+class SlideTower(_Settings):
+    """The tower that reads the patches of a slide: LongNet (arXiv 2307.02486) and a projector.
+
+    Attributes:
+        preset: the sizes. "pathreasoner-r1" is the paper's (arXiv 2601.21617): 2 layers x 512 x 8 heads, FFN 1,024,
+            dilations 1 to 16 in segments of 1,024 to 16,384. "demo" is small enough for a CPU.
+        layers, width, heads, ffn, segments, dilations: sizes in the place of the preset's.
+        order: "canonical" reads patches along a Hilbert curve, in whatever order they come; "as given" is the paper's.
+        has_places: 2-D sin-cos of the patches' places in the tower (the paper has none).
+        has_magnification: a token that says mpp and tile side (the paper has none).
+        pooling: "none" gives a token a patch, as the paper; "kmeans", "topk" and "queries" at most `num_tokens`.
+        max_patches: of a slide.
+        over_max: what becomes of a slide with more: refused, or pooled by k-means to that number.
+    """
+
+    preset: Literal["pathreasoner-r1", "demo"] = "demo"
+    layers: PositiveInt | None = None
+    width: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    ffn: PositiveInt | None = None
+    segments: list[PositiveInt] | None = None
+    dilations: list[PositiveInt] | None = None
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    order: Literal["canonical", "as given"] = "canonical"
+    has_places: bool = True
+    has_magnification: bool = True
+    pooling: Literal["none", "kmeans", "topk", "queries"] = "none"
+    num_tokens: PositiveInt = 256
+    max_patches: PositiveInt = 20_000
+    over_max: Literal["refuse", "kmeans"] = "refuse"
+
+    @model_validator(mode="after")
+    def _pairs(self) -> SlideTower:
+        sizes = self.sizes()
+        segments, dilations = sizes["segments"], sizes["dilations"]
+        if len(segments) != len(dilations) or 1 not in dilations:
+            raise ValueError("segments and dilations are lists of one length, and one dilation is 1")
+        if any(w % r for w, r in zip(segments, dilations, strict=True)):
+            raise ValueError("each segment must be a multiple of its dilation")
+        if sizes["width"] % (4 * sizes["heads"]):
+            raise ValueError("width must be a multiple of 4 x heads")
+        return self
+
+    def sizes(self) -> dict[str, Any]:
+        """layers, width, heads, ffn, segments, dilations: the preset's, changed where the recipe says so."""
+        preset: dict[str, Any] = {
+            "pathreasoner-r1": {
+                "layers": 2, "width": 512, "heads": 8, "ffn": 1024, "segments": [1024, 2048, 4096, 8192, 16384],
+                "dilations": [1, 2, 4, 8, 16],
+            },
+            "demo": {
+                "layers": 2, "width": 96, "heads": 4, "ffn": 192, "segments": [64, 128, 256], "dilations": [1, 2, 4],
+            },
+        }[self.preset]  # fmt: skip
+        return {name: value if (own := getattr(self, name)) is None else own for name, value in preset.items()}
+
+
+class SlideModel(_Settings):
+    """The slide reader: any decoder of the Qwen2.5 family with a tower for the patches of whole slides.
+
+    Attributes:
+        base: the decoder, and the eye for images where it has one: the small model, or a Qwen2.5-VL or text-only
+            Qwen2.5 by hub name or folder, whose weights are copied.
+        sees_images: keep the base's own eye, so that a sample may show regions beside the slide.
+        dimension: of the patch features; by default that of the data's feature files.
+        encoder: name of the encoder that features must be of; by default that of the data's feature files.
+        tile_um, mpp: side and scale that patches must have, within 10 %; by default any.
+    """
+
+    kind: Literal["slide"] = "slide"
+    base: Annotated[TinyModel | HubModel, Field(discriminator="kind")] = TinyModel()
+    sees_images: bool = True
+    tower: SlideTower = SlideTower()
+    dimension: PositiveInt | None = None
+    encoder: str | None = None
+    tile_um: float | None = Field(default=None, gt=0)
+    mpp: float | None = Field(default=None, gt=0)
+
+
+ModelSettings = Annotated[TinyModel | HubModel | SlideModel, Field(discriminator="kind")]
+
+
+class Lora(_Settings):
+    """Low-rank adapters on the language model's linear layers."""
+
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: list[str] = Field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+
+
+class _Stage(_Settings):
+    """What all stages share.
+
+    Attributes:
+        start: the stage whose checkpoint this one starts from; by default the one before it ("base": the first model).
+        exam: whether the exams run after this stage.
+        steps: optimiser steps; None means `epochs` passes over the training samples.
+        freeze: parts that do not train.
+        augment: flips, quarter turns and stain jitter on training images.
+        image_cache_gib: decoded, resized training images kept in memory; 0 decodes each time.
+    """
+
+    start: str | None = None
+    exam: bool = True
+    epochs: float = Field(default=1.0, gt=0)
+    steps: PositiveInt | None = None
+    batch_size: PositiveInt = 16
+    learning_rate: float = Field(default=1e-5, gt=0)
+    warmup_fraction: float = Field(default=0.03, ge=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    freeze: list[Part] = Field(default_factory=list)
+    augment: bool = False
+    max_samples: PositiveInt | None = None
+    log_every: PositiveInt = 10
+    save_every: PositiveInt = 200
+    num_workers: int = Field(default=0, ge=0)
+    image_cache_gib: float = Field(default=1.0, ge=0)
+
+
+class WarmupStage(_Stage):
+    """Warm-up of the vision tower by classification of the training labels, before any language.
+
+    A tower with random weights learns nothing useful through the language model in a short run. The head is
+    thrown away; only the tower and its projector go on.
+    """
+
+    kind: Literal["warmup"] = "warmup"
+    epochs: float = Field(default=8.0, gt=0)
+    batch_size: PositiveInt = 64
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_fraction: float = Field(default=0.1, ge=0, le=1)
+    weight_decay: float = Field(default=0.05, ge=0)
+    augment: bool = True
+    exam: bool = False
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="how far augmentation goes: fields of train.augment.AugmentSettings"
+    )
+
+    @field_validator("freeze")
+    @classmethod
+    def _nothing_to_freeze(cls, value: list[Part]) -> list[Part]:
+        if value:
+            raise ValueError(
+                "the warm-up trains the vision tower with its projector and nothing else; leave freeze out"
+            )
+        return value
+
+
+class _LanguageStage(_Stage):
+    """What the stages share that train the language model.
+
+    Attributes:
+        vision_cache_gib: outputs of a frozen vision tower kept for a run, on disk and memory-mapped; 0 keeps none.
+        max_cut_share: largest share of gold replies that may be longer than the stage's length cap.
+        over_cap: what happens where more are: "refuse" does not start, "warn" says so and goes on.
+    """
+
+    lora: Lora | None = None
+    gradient_accumulation: PositiveInt = 1
+    gradient_checkpointing: bool = False
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    max_tokens: PositiveInt | None = None
+    vision_cache_gib: float = Field(default=1.0, ge=0)
+    max_cut_share: float = Field(default=0.1, ge=0, le=1)
+    over_cap: Literal["refuse", "warn"] = "refuse"
+
+
+class PretrainStage(_LanguageStage):
+    """Continued pretraining on image-caption pairs; the loss is on the caption (Patho-R1, arXiv 2505.11404)."""
+
+    kind: Literal["pretrain"] = "pretrain"
+
+
+class SftStage(_LanguageStage):
+    """Supervised fine-tuning on reasoning chains; the loss is on the reply only.
+
+    Attributes:
+        trajectory: also train on the ends of chains, with the steps before as context (docs/masking.md).
+        pseudo_bags: also train on slides from which a cluster of patches was taken out (docs/masking.md).
+    """
+
+    kind: Literal["sft"] = "sft"
+    trajectory: Trajectory | None = None
+    pseudo_bags: PseudoBags | None = None
+
+
+class RlStage(_LanguageStage):
+    """Reinforcement learning with verifiable rewards on groups of sampled replies (docs/rl.md).
+
+    Attributes:
+        batch_size: completions of one optimiser step; a multiple of num_generations.
+        algorithm: grpo, dapo, dr_grpo or gspo, or a mapping with its name and its changed fields.
+        rewards: the name of a set; terms with weights; or a mapping from the source of a sample to either, where
+            "default" serves the sources that are not named.
+        max_new_tokens: length cap of a completion.
+        updates_per_batch: optimiser steps on the completions of one generation, each on its own share of them. From
+            the second on the ratio is no longer 1 and the clip bounds bind (DAPO's paper makes 16, GSPO's 4).
+        fast_path: read the prompt once a group. "auto" uses it where the model is known to allow it, "on" refuses to
+            start where it does not, "off" is plain TRL.
+        roundtrip_tolerance: largest difference between the generator's and the trainer's log-probabilities that may
+            start; None means 1e-3 in fp32 and 5e-2 in bf16.
+        collapse: when to stop because the policy has collapsed; null never stops.
+        difficulty: keep the prompts whose measured pass rate lies in a band.
+        valid_every: steps between greedy exams on `valid_samples` samples of the valid split; None for none.
+    """
+
+    kind: Literal["rl"] = "rl"
+    algorithm: Algorithm = Algorithm()
+    rewards: Rewards = Field(
+        default_factory=lambda: [RewardSpec(name="accuracy", weight=0.9), RewardSpec(name="format", weight=0.1)]
+    )
+    num_generations: int = Field(default=8, ge=2)
+    batch_size: PositiveInt = 32
+    max_new_tokens: PositiveInt = 256
+    updates_per_batch: PositiveInt = 1
+    temperature: float = Field(default=1.0, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0)
+    fast_path: Literal["auto", "on", "off"] = "auto"
+    roundtrip_tolerance: float | None = Field(default=None, gt=0)
+    collapse: CollapseStop | None = CollapseStop()
+    difficulty: Difficulty | None = None
+    valid_every: PositiveInt | None = None
+    valid_samples: PositiveInt = 64
+    over_cap: Literal["refuse", "warn"] = "warn"
+    keep_rollouts: PositiveInt = Field(default=400, description="rollouts kept on disk, evenly over the run")
+
+    @field_validator("fast_path", mode="before")
+    @classmethod
+    def _yaml_switch(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML reads on and off so
+
+    @field_validator("rewards", mode="before")
+    @classmethod
+    def _some_rewards(cls, value: object) -> object:
+        if isinstance(value, Mapping) and "name" in value:
+            raise ValueError("a set or a term with options is written in a list, such as [{name: accuracy, weight: 1}]")
+        for terms in value.values() if isinstance(value, Mapping) else [value]:
+            if not isinstance(terms, str | list | tuple) or not terms:
+                raise ValueError("rewards are the name of a set, a list of terms, or a mapping {source: either}")
+        return value
+
+    @field_validator("augment")
+    @classmethod
+    def _one_view(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("all replies of a group must be shown the same picture; RL has no augmentation")
+        return value
+
+    @model_validator(mode="after")
+    def _groups(self) -> RlStage:
+        if self.batch_size % self.num_generations:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be a multiple of num_generations ({self.num_generations})"
+            )
+        return self
+
+
+StageSettings = Annotated[WarmupStage | PretrainStage | SftStage | RlStage, Field(discriminator="kind")]
+STAGE_CLASSES: dict[str, type[_Stage]] = {
+    "warmup": WarmupStage,
+    "pretrain": PretrainStage,
+    "sft": SftStage,
+    "rl": RlStage,
+}

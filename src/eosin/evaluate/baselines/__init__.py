@@ -1,0 +1,1 @@
+"""What an exam can be passed with, without a language model."""

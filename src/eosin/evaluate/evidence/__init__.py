@@ -1,0 +1,1 @@
+"""Which patches a reply depends on, and whether that is so."""

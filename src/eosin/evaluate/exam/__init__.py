@@ -1,0 +1,1 @@
+"""An exam: items are asked, graded, scored, and written as one artifact."""

@@ -1,0 +1,128 @@
+"""Puts tasks to an engine in batches and grades the replies, going on where an earlier run stopped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from PIL import Image
+
+from eosin.core.errors import EosinError, ImageError
+from eosin.core.images import Picture, RegionReader, load_picture
+from eosin.core.nouns.bags import PatchBag
+from eosin.core.nouns.prompt import prompt_messages, without_images
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImageRef, Sample
+from eosin.engines.base import Decoding, Engine, Generation, Request
+from eosin.evaluate.exam.grading import grade
+from eosin.evaluate.exam.items import Classes
+from eosin.evaluate.exam.work import Work
+
+Progress = Callable[[str, int, int], None]
+BLANK_RGB = (128, 128, 128)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question as it is put.
+
+    Attributes:
+        sample: what is asked and graded.
+        images: the images shown.
+        show: the images themselves; mid-grey images of their sizes (RGB 128: neither glass nor tissue; of a bag of
+            patches the same places, every feature 0); or none, with their places taken out of the prompt.
+        facts: further columns of the row.
+    """
+
+    sample: Sample
+    images: tuple[ImageRef, ...]
+    show: Literal["image", "blank", "nothing"] = "image"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def plain(cls, sample: Sample) -> Task:
+        """The sample as it is."""
+        return cls(sample, sample.images)
+
+
+@dataclass(frozen=True)
+class Asker:
+    """An exam's constant parts. `ask` runs one phase of it."""
+
+    engine: Engine
+    grammar: Grammar
+    classes: Classes
+    decoding: Decoding
+    work: Work
+    instruction: bool = True
+    read_region: RegionReader | None = None
+    progress: Progress | None = None
+
+    def ask(self, phase: str, tasks: Sequence[Task], decoding: Decoding | None = None) -> list[dict[str, Any]]:
+        """Rows of all tasks, in their order. Finished rows are read from the work folder, not asked again.
+
+        A task whose image cannot be used gives a row with `set_aside` (the reason) and no score.
+        """
+        decoding = decoding or self.decoding
+        rows = {r["id"]: r for r in self.work.load(phase)}
+        size = decoding.batch_size
+        for start in range(0, len(tasks), size):
+            batch = [t for t in tasks[start : start + size] if t.sample.id not in rows]
+            if batch:
+                fresh = self._batch(batch, _seeded(decoding, phase, start))
+                self.work.append(phase, fresh)
+                rows.update((r["id"], r) for r in fresh)
+            if self.progress is not None:
+                self.progress(phase, min(start + size, len(tasks)), len(tasks))
+        return [rows[t.sample.id] for t in tasks]
+
+    def _batch(self, batch: Sequence[Task], decoding: Decoding) -> list[dict[str, Any]]:
+        requests: list[Request] = []
+        rows: dict[str, dict[str, Any]] = {}
+        for task in batch:
+            try:
+                requests.append(self._request(task))
+            except ImageError as exc:
+                rows[task.sample.id] = {
+                    "id": task.sample.id, "set_aside": exc.message, "detail": exc.found or exc.where or "",
+                }  # fmt: skip
+        generations = _checked(list(self.engine.generate(requests, decoding)), requests) if requests else []
+        by_id = {t.sample.id: t for t in batch}
+        for generation in generations:
+            task = by_id[generation.id]
+            rows[generation.id] = {**grade(generation, task.sample, self.grammar, self.classes), **task.facts}
+        return [rows[t.sample.id] for t in batch]
+
+    def _request(self, task: Task) -> Request:
+        messages = prompt_messages(task.sample, self.grammar, instruction=self.instruction)
+        if task.show == "nothing":
+            return Request(task.sample.id, without_images(messages))
+        images = tuple(load_picture(ref, self.read_region) for ref in task.images)
+        if task.show == "blank":
+            images = tuple(_blank(image) for image in images)
+        return Request(task.sample.id, messages, images)
+
+
+def _blank(picture: Picture) -> Picture:
+    """A mid-grey image of the same size; of a bag the same places without content."""
+    return picture.blank() if isinstance(picture, PatchBag) else Image.new("RGB", picture.size, BLANK_RGB)
+
+
+def _seeded(decoding: Decoding, phase: str, start: int) -> Decoding:
+    """Each sampled batch has its own seed, the same after a kill. Greedy decoding stays as it is."""
+    if decoding.temperature == 0:
+        return decoding
+    digest = hashlib.sha256(f"{decoding.seed}/{phase}/{start}".encode()).digest()
+    return replace(decoding, seed=int.from_bytes(digest[:4], "big") >> 1)
+
+
+def _checked(generations: list[Generation], requests: Sequence[Request]) -> list[Generation]:
+    if [g.id for g in generations] != [r.id for r in requests]:
+        raise EosinError(
+            "The engine did not answer every request in order.",
+            expected=f"{len(requests)} replies with the ids of the requests",
+            found=f"{len(generations)} replies",
+        )
+    return generations

@@ -1,0 +1,66 @@
+"""What `eosin evaluate CHECKPOINT SAMPLES [--out DIR]` runs once the engine is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eosin.core.errors import EosinError
+from eosin.core.images import RegionReader
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.exam import ExamSettings
+from eosin.core.store import artifacts as store
+from eosin.engines.base import Engine
+from eosin.evaluate.baselines.baselines import run_baselines
+from eosin.evaluate.evidence.tests import Attributor
+from eosin.evaluate.exam.asking import Progress
+from eosin.evaluate.exam.exam import run_exam
+
+
+def pick_split(samples: Sequence[Sample], split: str) -> list[Sample]:
+    """Samples of a split. Where no sample names a split, all of them: the file is the exam."""
+    if all(s.split is None for s in samples):
+        return list(samples)
+    chosen = [s for s in samples if s.split == split]
+    if not chosen:
+        found = sorted({s.split or "none" for s in samples})
+        raise EosinError("There are no samples in this split.", expected=split, found=", ".join(found))
+    return chosen
+
+
+def evaluate_samples(
+    engine: Engine,
+    samples: Sequence[Sample],
+    grammar: Grammar,
+    out: Path,
+    *,
+    settings: ExamSettings | None = None,
+    record: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    parents: Sequence[store.Artifact] = (),
+    instruction: bool = True,
+    read_region: RegionReader | None = None,
+    evidence: Attributor | None = None,
+) -> dict[str, Any]:
+    """Examine a model on the split that the settings name, and fit both baselines if there are train samples.
+
+    Writes `out`/exam (artifact "eval") and, with train samples, `out`/baselines.json.
+
+    Returns:
+        {"exam": summary.json, "baselines": {...} or None, "path": where the exam stands}.
+    """
+    settings = settings or ExamSettings()
+    asked = pick_split(samples, settings.split)
+    place = out / "exam"
+    summary = run_exam(
+        engine, asked, grammar, settings, place, record=record, progress=progress, parents=parents,
+        instruction=instruction, read_region=read_region, evidence=evidence,
+    )  # fmt: skip
+    train = [s for s in samples if s.split == "train"] if settings.split != "train" else []
+    baselines: dict[str, Any] | None = None
+    if train:
+        baselines = run_baselines(train, asked, settings, read_region=read_region)
+        store.write_json(out / "baselines.json", baselines)
+    return {"exam": summary, "baselines": baselines, "path": str(place)}

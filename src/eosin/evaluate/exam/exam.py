@@ -1,0 +1,213 @@
+"""An exam of one model on one set of samples: greedy decoding, strict scores, probes, one artifact."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from eosin.core.draw import subset
+from eosin.core.errors import EosinError, disk_errors
+from eosin.core.images import RegionReader
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.exam import ExamSettings
+from eosin.core.store import artifacts as store
+from eosin.engines.base import Decoding, Engine
+from eosin.evaluate.evidence.tests import Attributor
+from eosin.evaluate.exam.asking import Asker, Progress, Task
+from eosin.evaluate.exam.items import Classes, check_samples
+from eosin.evaluate.exam.scores import chance, class_figures, matching, sampled_figures, score_rows
+from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key
+from eosin.evaluate.probes.probes import looks_at_image, run_probes
+from eosin.evaluate.statistics.entity_scores import entity_figures
+
+Rows = list[dict[str, Any]]
+
+
+def run_exam(
+    engine: Engine,
+    samples: Sequence[Sample],
+    grammar: Grammar,
+    settings: ExamSettings,
+    out: Path,
+    *,
+    record: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    parents: Sequence[store.Artifact] = (),
+    instruction: bool = True,
+    read_region: RegionReader | None = None,
+    evidence: Attributor | None = None,
+) -> dict[str, Any]:
+    """Examine a model and write the artifact `out` (kind "eval"); return its summary.json.
+
+    A finished exam at `out` is returned without work. An interrupted one goes on: rows are kept, batch by
+    batch, in a work folder beside `out` whose name is a digest of samples, settings, grammar, engine name
+    and `parents`. The samples are examined as given; `settings.split` is for the caller who chooses them.
+
+    Args:
+        record: fields for the artifact's record (recipe, stage, ...).
+        progress: called with phase, tasks done, tasks in all.
+        parents: the checkpoint (and samples) examined. Without the checkpoint here, rows of another
+            checkpoint under the same engine name would be taken for finished ones.
+        instruction: whether the prompt states the reply's form, as in training.
+        read_region: reads slide regions and bags.
+        evidence: says where the model looked (`evidence.ModelEvidence`), for `settings.evidence`. Without it the
+            summary says that no evidence was measured.
+
+    Raises:
+        EosinError: no samples, an id twice, samples without an answer, no usable image at all, another
+        exam at `out`.
+    """
+    check_samples(samples)
+    asked = subset(samples, settings.max_samples, settings.seed)
+    terms = _terms(engine, grammar, settings, parents, instruction)
+    key = exam_key(asked, terms)
+    finished = _finished(out, key)
+    if finished is not None:
+        return finished
+    work = Work(out, key)
+    decoding = Decoding(settings.max_new_tokens, batch_size=settings.batch_size, seed=settings.seed)
+    classes = Classes.of(asked)
+    asker = Asker(engine, grammar, classes, decoding, work, instruction, read_region, progress)
+    summary, files = _examine(asker, asked, settings, evidence)
+    told = {"seed": settings.seed, **(record or {})}
+    with store.writing(out, "eval", parents=parents, record=told) as writer:
+        for name, rows in files.items():
+            (writer.dir / name).write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="ascii")
+        if (maps := work.dir / EVIDENCE).is_dir():
+            shutil.copytree(maps, writer.dir / EVIDENCE)
+        store.write_json(writer.dir / "summary.json", summary)
+        writer.counts = {"scored": summary["n"], "set_aside": summary["num_set_aside"]}
+        writer.facts = {"exam_key": key}
+    work.remove()
+    return summary
+
+
+def _terms(
+    engine: Engine,
+    grammar: Grammar,
+    settings: ExamSettings,
+    parents: Sequence[store.Artifact],
+    instruction: bool,
+) -> dict[str, Any]:
+    # "transformers:PATH": where the checkpoint's digest is known, the spelling of its path does not matter.
+    return {
+        "engine": engine.name.split(":", 1)[0] if parents else engine.name,
+        "parents": [p.digest for p in parents],
+        "grammar": [grammar.name, grammar.numbered_steps],
+        "instruction": instruction,
+        # Exams of before evidence was measured keep their key.
+        "settings": settings.model_dump(exclude=None if settings.evidence else {"evidence"}),
+    }
+
+
+def _finished(out: Path, key: str) -> dict[str, Any] | None:
+    """The summary of this very exam if it stands at `out`; refuse a place where something else stands."""
+    if not out.exists():
+        return None
+    if not store.exists(out):
+        if out.is_dir() and not any(out.iterdir()):
+            with disk_errors(out):
+                out.rmdir()
+            return None
+        raise EosinError(
+            "There is something else at the place of this exam.",
+            expected="nothing, or a finished exam",
+            where=out,
+            next_step="choose another --out, or move it away",
+        )
+    artifact = store.open_artifact(out, "eval")
+    if artifact.manifest.get("exam_key") != key:
+        raise EosinError(
+            "Another exam stands at this place: its samples, settings or checkpoint differ.",
+            where=out,
+            next_step="choose another --out, or move the old folder away",
+        )
+    Work(out, key).remove()
+    summary: dict[str, Any] = store.read_json(out / "summary.json")
+    return summary
+
+
+def _examine(
+    asker: Asker, asked: Sequence[Sample], settings: ExamSettings, attributor: Attributor | None
+) -> tuple[dict[str, Any], dict[str, Rows]]:
+    """All phases of an exam: its summary and the rows of each file."""
+    everything = asker.ask("predictions", [Task.plain(s) for s in asked])
+    rows = [r for r in everything if "set_aside" not in r]
+    aside = [r for r in everything if "set_aside" in r]
+    if not rows:
+        raise EosinError(
+            f"None of the {len(asked)} items of this exam has a usable image.",
+            found=", ".join(sorted({r["set_aside"] for r in aside})),
+            where=aside[0]["detail"] or None,
+            next_step="see that the image files are where the samples say",
+        )
+    normal = {r["id"]: r for r in rows}
+    usable = [s for s in asked if s.id in normal]
+    draws = _sampled(asker, usable, settings)
+    probes, probe_rows, skipped = run_probes(asker, usable, normal, settings)
+    summary = _summary(asker, rows, aside, usable, settings)
+    summary["probes"] = probes
+    summary["probes_skipped"] = skipped
+    summary["looks_at_image"], summary["looks_at_image_reason"] = looks_at_image(probes)
+    summary["sampled"] = sampled_figures(draws, settings) if draws else None
+    files = {"predictions.jsonl": rows, **{f"probe-{name}.jsonl": r for name, r in probe_rows.items()}}
+    if aside:
+        files["set_aside.jsonl"] = aside
+    summary["evidence"], measured = _evidence(asker, attributor, usable, normal, settings)
+    if measured:
+        files["evidence.jsonl"] = measured
+    if draws:
+        files["sampled.jsonl"] = [{**r, "draw": k} for k, drawn in enumerate(draws) for r in drawn]
+    return summary, files
+
+
+def _evidence(
+    asker: Asker,
+    attributor: Attributor | None,
+    usable: Sequence[Sample],
+    normal: Mapping[str, Mapping[str, Any]],
+    settings: ExamSettings,
+) -> tuple[dict[str, Any] | None, Rows]:
+    """Deletion and pointing tests, where the settings ask for them."""
+    if settings.evidence is None:
+        return None, []
+    if attributor is None:
+        return {"n": 0, "reason": "the weights of this engine's model are not at hand"}, []
+    from eosin.evaluate.evidence.run import measure  # maps are drawn with the packages that read slides
+
+    return measure(asker, attributor, usable, normal, settings)
+
+
+def _sampled(asker: Asker, usable: Sequence[Sample], settings: ExamSettings) -> list[Rows]:
+    tasks = [Task.plain(s) for s in usable]
+    decoding = Decoding(
+        settings.max_new_tokens, settings.temperature, settings.top_p, settings.batch_size, settings.seed
+    )
+    draws = [asker.ask(f"sampled-{k}", tasks, decoding) for k in range(settings.num_sampled)]
+    return [[r for r in rows if "set_aside" not in r] for rows in draws]
+
+
+def _summary(asker: Asker, rows: Rows, aside: Rows, usable: Sequence[Sample], settings: ExamSettings) -> dict[str, Any]:
+    return {
+        **score_rows(rows, asker.classes, settings),
+        **class_figures(rows, asker.classes),
+        "entities": entity_figures(rows, settings),
+        "num_set_aside": len(aside),
+        "set_aside_reasons": dict(Counter(r["set_aside"] for r in aside).most_common()),
+        "chance": chance(usable),
+        "match": matching(usable),
+        "mean_num_tokens": sum(r["num_tokens"] for r in rows) / len(rows),
+        "grammar": asker.grammar.name,
+        "instruction": asker.instruction,
+        "engine": asker.engine.name,
+        "decoding": asdict(asker.decoding),
+        "bootstrap": settings.bootstrap,
+        "seed": settings.seed,
+        "note": "Research use only, not for diagnosis.",
+    }

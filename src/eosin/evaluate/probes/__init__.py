@@ -1,0 +1,1 @@
+"""Does the model look at the image?"""

@@ -1,0 +1,1 @@
+"""Where an interval is computed: metrics, intervals clustered by case, paired comparisons."""

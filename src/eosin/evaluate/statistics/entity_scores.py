@@ -1,0 +1,69 @@
+"""Entity F1 of the findings and reasoning that a reply states, beside the score of its answer.
+
+Signed concepts ("no necrosis" is the absence of necrosis) are found by the linker of the knowledge room and compared
+with the gold entities of the sample, exactly and one to one: F1 = 2 |P n G| / (|P| + |G|). What the question, its
+options or the answer name does not count (scoring.entities). A reply that breaks the grammar scores 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eosin.core.nouns.outcome import Scored
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.exam import ExamSettings
+from eosin.evaluate.statistics.mean_intervals import mean_interval
+from eosin.scoring.reading.item import item_from_sample
+from eosin.scoring.terms.base import Tools, View
+from eosin.scoring.terms.entities import EntitiesTerm
+
+_TERM = EntitiesTerm(gold="entities", both_empty="unscored", beta=0.0)
+Row = Mapping[str, Any]
+
+
+def entity_row(reply: str, sample: Sample, grammar: Grammar, tools: Tools | None = None) -> dict[str, Any]:
+    """Columns of a graded row: entity_matched, entity_predicted, entity_gold (counts) and entity_f1.
+
+    Nothing where the sample has no gold finding that a slide can show.
+    """
+    if not sample.entities:
+        return {}
+    view = View(item_from_sample(sample, reply), grammar, tools or Tools())
+    scored = _TERM.score(view)
+    if not isinstance(scored, Scored):
+        return {}
+    events = scored.events
+    if "num_gold" not in events:  # unparsed, or too long to be a reading
+        return {"entity_f1": 0.0, "entity_matched": 0, "entity_predicted": 0, "entity_gold": None}
+    matched, missed = events["matched"], events["missed"]
+    assert isinstance(matched, list) and isinstance(missed, list)
+    predicted, gold = int(str(events["num_predicted"])), int(str(events["num_gold"]))
+    return {
+        "entity_f1": 2 * len(matched) / (predicted + gold),
+        "entity_matched": len(matched),
+        "entity_predicted": predicted,
+        "entity_gold": gold,
+    }
+
+
+def entity_figures(rows: Sequence[Row], settings: ExamSettings) -> dict[str, Any] | None:
+    """Mean F1 with its interval over clusters; precision and recall over all items together. None without gold."""
+    scored = [r for r in rows if "entity_f1" in r]
+    if not scored:
+        return None
+    mean, interval = mean_interval(
+        [r["entity_f1"] for r in scored], [r["group"] for r in scored], resamples=settings.bootstrap,
+        seed=settings.seed,
+    )  # fmt: skip
+    matched = sum(r["entity_matched"] for r in scored)
+    predicted = sum(r["entity_predicted"] for r in scored)
+    gold = sum(r["entity_gold"] or 0 for r in scored)
+    return {
+        "f1": mean,
+        "ci95": interval.pair,
+        "precision": matched / predicted if predicted else None,
+        "recall": matched / gold if gold else None,
+        "n": len(scored),
+    }

@@ -1,0 +1,1 @@
+"""Text becomes linked, signed entities: names, words, context, senses, visibility."""

@@ -1,0 +1,249 @@
+"""Which concepts a text names: longest match on whole words, with polarity, certainty and scope.
+
+    linker = Linker.of(graph)            # or any concepts; Linker.builtin() needs no graph
+    for m in linker.link("No evidence of high-grade dysplasia."):
+        print(m.text, m.concept, m.polarity)
+
+A text is cut into words once and walked through a trie of names; the cost is linear in the length of the text and does
+not depend on the number of names. Research use only, not for diagnosis.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from eosin.knowledge.graph.concepts import Concept
+from eosin.knowledge.linking import tables
+from eosin.knowledge.linking.context import PLAIN, Certainty, Polarity, Scope, Span, Status, statuses
+from eosin.knowledge.linking.index import Index, Meaning, NameIndex
+from eosin.knowledge.linking.senses import choose, defined_abbreviations
+from eosin.knowledge.linking.words import MAX_NAME_CHARS, Words, name_key, read_words
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from eosin.knowledge.graph.graph import Graph
+
+Encode = Callable[[Sequence[str]], Any]
+Signed = tuple[str, str]
+MAX_REMEMBERED = 4096
+"""So many short texts a linker remembers: options, questions and answers come back for every reply of a group."""
+
+
+class Mention(NamedTuple):
+    """A concept named at text[start:end].
+
+    Attributes:
+        polarity: "absent" where the text denies it.
+        certainty: "possible" where the text leaves it open.
+        scope: whether it is said of the patient now, of the past, or of the family.
+        alternatives: ids that the words could also mean, where neither type nor neighbours decided; `concept` is
+            then only the first of them.
+    """
+
+    start: int
+    end: int
+    text: str
+    concept: str
+    label: str
+    type: str
+    polarity: Polarity = "present"
+    certainty: Certainty = "certain"
+    scope: Scope = "patient"
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> bool:
+        return self.polarity == "present"
+
+    @property
+    def possible(self) -> bool:
+        return self.certainty == "possible"
+
+    @property
+    def signed(self) -> Signed:
+        """Concept and polarity, which is what a match compares."""
+        return self.concept, self.polarity
+
+    def record(self) -> dict[str, Any]:
+        """The mention as JSON. `alternatives` stands there only where the words are ambiguous."""
+        row: dict[str, Any] = self._asdict()
+        if not self.alternatives:
+            del row["alternatives"]
+        return row
+
+
+class Linker:
+    """Names ready for linking. Make one with `Linker.of` or `Linker.builtin`; it never changes."""
+
+    def __init__(self, index: Index, encode: Encode | None = None) -> None:
+        self._index = index
+        self._encode = encode
+        self._short: dict[str, tuple[Mention, ...]] = {}
+
+    @classmethod
+    def of(
+        cls,
+        source: Graph | Iterable[Concept],
+        *,
+        types: Collection[str] | None = None,
+        with_tables: bool = True,
+        as_written: bool = False,
+        encode: Encode | None = None,
+    ) -> Linker:
+        """A linker of a graph's concepts, or of any concepts.
+
+        Args:
+            types: semantic types to look for; None for all.
+            with_tables: put Eosin's own names in front of a graph's. Concepts given one by one stand alone.
+            as_written: take every name, without noise control and without the rule for capitals.
+            encode: a sentence encoder that decides between meanings which neither type nor neighbours decide.
+        """
+        index = NameIndex(types, as_written=as_written)
+        if isinstance(source, Iterable):
+            index.add_concepts(source)
+        else:
+            if with_tables:
+                index.add_concepts(tables.concepts())
+            index.add_graph(source)
+        if with_tables and not as_written and not isinstance(source, Iterable):
+            index.add_abbreviations()
+        return cls(index.done(), encode)
+
+    @classmethod
+    def builtin(cls) -> Linker:
+        """The linker of Eosin's own tables. It is made once and needs no graph."""
+        return _builtin()
+
+    def __len__(self) -> int:
+        return self._index.num_names
+
+    def __contains__(self, concept: object) -> bool:
+        return concept in self._index.rows
+
+    def labels(self) -> Sequence[str]:
+        """Preferred names of all concepts, Eosin's own first."""
+        return self._index.labels
+
+    def type_of(self, concept: str) -> str:
+        """Semantic type of a concept, "unknown" for one that the linker does not have."""
+        row = self._index.rows.get(concept)
+        return self._index.types[row] if row is not None else "unknown"
+
+    def label_of(self, concept: str) -> str:
+        """Preferred name of a concept; its id for one that the linker does not have."""
+        row = self._index.rows.get(concept)
+        return self._index.labels[row] if row is not None else concept
+
+    def concept_of(self, name: str) -> str | None:
+        """The concept of a whole name; None where there is none or more than one."""
+        meaning = self._index.meaning_of(name)
+        return self._index.ids[meaning.row] if meaning is not None and not meaning.others else None
+
+    def meanings_of(self, name: str) -> tuple[str, ...]:
+        """All concepts that a whole name could mean, the likeliest first."""
+        meaning = self._index.meaning_of(name)
+        rows = () if meaning is None else dict.fromkeys((meaning.row, *meaning.others))
+        return tuple(self._index.ids[r] for r in rows)
+
+    def link(self, text: str) -> tuple[Mention, ...]:
+        """Every concept that the text names, in order, without overlap. Short texts are remembered."""
+        if len(text) >= MAX_NAME_CHARS:
+            return self._link(text)
+        found = self._short.get(text)
+        if found is None:
+            if len(self._short) >= MAX_REMEMBERED:
+                self._short.clear()
+            found = self._short[text] = self._link(text)
+        return found
+
+    def forget(self) -> None:
+        """Forget the remembered texts, so that a measurement begins anew."""
+        self._short.clear()
+
+    def _link(self, text: str) -> tuple[Mention, ...]:
+        words = read_words(text)
+        found = self._index.spans(words)
+        own = defined_abbreviations(words, found) if "(" in text else {}
+        if own:
+            found = self._index.spans(words, own)
+        found = sorted([*found, *self._index.predicated(words, found)], key=itemgetter(0))
+        if not found:
+            return ()
+        types = self._index.types
+        chosen = [self._meaning(words, found, k) for k in range(len(found))]
+        spans = [Span(first, last, types[m.row]) for (first, last, _), m in zip(found, chosen, strict=True)]
+        said = statuses(words, spans)
+        return tuple(self._mention(words, s, m, t) for s, m, t in zip(spans, chosen, said, strict=True))
+
+    def _meaning(self, words: Words, found: Sequence[tuple[int, int, Meaning]], k: int) -> Meaning:
+        meaning = found[k][2]
+        return choose(self._index, words, found, k, self._encode) if meaning.others else meaning
+
+    def _mention(self, words: Words, span: Span, meaning: Meaning, status: Status) -> Mention:
+        index = self._index
+        start, end, row = words.starts[span.first], words.ends[span.last], meaning.row
+        if span.type == "marker":
+            status = _signed(words.text, end, status)
+        others = tuple(index.ids[r] for r in dict.fromkeys((row, *meaning.others))) if meaning.others else ()
+        return Mention(start, end, words.text[start:end], index.ids[row], index.labels[row], span.type, *status, others)
+
+
+def _signed(text: str, end: int, status: Status) -> Status:
+    """The sign behind a marker: CK7+, CK20-, CD3 (-)."""
+    tail = text[end : end + 4].lstrip(" (")
+    sign, behind = tail[:1], tail[1:2]
+    if sign == "+":
+        return status
+    if sign in ("-", "\u2212", "\u2013") and not behind.isalnum() and status == PLAIN:
+        dash = text[end : end + 1] == " " and text[end : end + 2] != " ("
+        return status if dash else Status("absent", "certain", status.scope)
+    return status
+
+
+@functools.cache
+def _builtin() -> Linker:
+    index = NameIndex(None)
+    index.add_concepts(tables.concepts())
+    index.add_abbreviations()
+    return Linker(index.done())
+
+
+def to_json(text: str, mentions: Sequence[Mention]) -> str:
+    """One line of JSON: {"text", "mentions": [{"start", "end", "text", "concept", "label", "type", ...}]}."""
+    return json.dumps({"text": text, "mentions": [m.record() for m in mentions]}, ensure_ascii=False)
+
+
+_COLOURS: Mapping[str, str] = {
+    "diagnosis": "bold magenta", "finding": "cyan", "cell": "green", "tissue": "blue", "organ": "blue",
+    "marker": "yellow", "stain": "yellow", "grade": "bright_red", "context": "white", "outdated": "white",
+}  # fmt: skip
+
+
+def coloured(text: str, mentions: Sequence[Mention]) -> Text:
+    """The text with its mentions in the colour of their type: absent ones struck out, possible ones in italics, those
+    of the past or the family dim, ambiguous ones underlined."""
+    from rich.text import Text
+
+    shown = Text()
+    at = 0
+    for m in mentions:
+        shown.append(text[at : m.start])
+        style = _COLOURS.get(m.type, "bright_black")
+        style += " strike" if m.polarity == "absent" else ""
+        style += " italic" if m.certainty == "possible" else ""
+        style += " dim" if m.scope != "patient" else ""
+        style += " underline" if m.alternatives else ""
+        shown.append(text[m.start : m.end], style=style)
+        at = m.end
+    shown.append(text[at:])
+    return shown
+
+
+def same_name(a: str, b: str) -> bool:
+    """Whether two names are one but for spelling, number and hyphens."""
+    return name_key(a) == name_key(b)

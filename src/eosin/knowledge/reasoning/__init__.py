@@ -1,0 +1,1 @@
+"""What follows from the graph: paths of evidence, differentials, checks of a trace."""

@@ -1,0 +1,1 @@
+"""Phantom slides: planned, painted, written, with their truth."""

@@ -1,0 +1,1 @@
+"""Phantom tiles: cells, glands, scenes, optics, and their words."""

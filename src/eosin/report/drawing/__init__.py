@@ -1,0 +1,1 @@
+"""Figures, curves, pictures and numbers as they stand on a page."""

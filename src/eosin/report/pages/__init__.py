@@ -1,0 +1,1 @@
+"""Whole pages: a run, a reading of a slide, a comparison of runs."""

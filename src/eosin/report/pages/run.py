@@ -1,0 +1,156 @@
+"""Build the page of a run: one self-contained HTML file without scripts or outside resources."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from eosin.core.errors import disk_errors
+from eosin.core.store.artifacts import write_text_atomic
+from eosin.report import words
+from eosin.report.drawing.pictures import Picture, load_pictures, load_thumbnails
+from eosin.report.records.load import Run, load
+from eosin.report.sections import overview as sections
+from eosin.report.sections import stage_table
+from eosin.report.sections.evidence import evidence_sections
+from eosin.report.sections.masking import mask_sections
+from eosin.report.sections.replies import KNOWN_TAGS, Group, gallery_rows, groups_a_stage, rollout_groups
+from eosin.report.sections.rl import rl_sections
+
+DEFAULT_GALLERY = 24
+MAX_GALLERY = 96
+
+
+def build(run_dir: Path, out: Path | None = None) -> Path:
+    """Write the report of a run, whole or not at all.
+
+    Args:
+        run_dir: folder of a run, complete or not.
+        out: the file to write; by default report/index.html in the run.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        EosinError: there is no run at `run_dir`, or the disk refuses.
+    """
+    run_dir = Path(run_dir)
+    run = load(run_dir)
+    target = Path(out) if out is not None else run_dir / "report" / "index.html"
+    if target.is_dir():
+        target = target / "index.html"
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(target, clean(render(run, target.parent)))
+    return target
+
+
+def shown_samples(run_dir: Path) -> list[str]:
+    """Ids of the samples whose pictures the page of a run shows, for whoever writes previews of them."""
+    run = load(Path(run_dir))
+    return [*(str(r.get("id")) for r in _gallery(run)), *(g.sample_id for g in _groups(run))]
+
+
+def _gallery(run: Run) -> list[dict[str, Any]]:
+    return gallery_rows(run.last_exam, _gallery_size(run.recipe)) if run.last_exam else []
+
+
+def _groups(run: Run) -> list[Group]:
+    limit = groups_a_stage(sum(bool(s.rollouts) for s in run.stages))
+    return [g for s in run.stages for g in rollout_groups(s, limit)]
+
+
+def render(run: Run, page_dir: Path) -> str:
+    """The page as HTML.
+
+    Args:
+        page_dir: folder in which the page will stand; links to checkpoints are relative to it.
+    """
+    last = run.last_exam
+    tags = _tags(run.recipe)
+    shown, groups = _gallery(run), _groups(run)
+    thumbnails = [load_thumbnails(run.root / "stages" / g.stage, g.images) for g in groups]
+    without = [g.sample_id for g, own in zip(groups, thumbnails, strict=True) if not own]
+    pictures = load_pictures(run.root, [*(str(r.get("id")) for r in shown), *without], run.notes)
+    shown_with = [own or [pictures[g.sample_id]] for g, own in zip(groups, thumbnails, strict=True)]
+    root = Path(os.path.relpath(run.root.resolve(), page_dir.resolve()))
+    css = (Path(__file__).parents[1] / "templates" / "page.css").read_text("utf-8")
+    return (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            run=run,
+            css=Markup(css),
+            date=str(run.record.get("created") or "date not recorded")[:10],
+            description=str(run.recipe.get("description") or ""),
+            result=words.result(run),
+            warnings=words.warnings(run),
+            headline=sections.headline(run),
+            stages=stage_table.stage_rows(run),
+            link=lambda path: sections.relative(root / path),
+            exams=sections.exam_sections(run),
+            curves=sections.curve_sections(run),
+            step_time=sections.step_time(run),
+            gallery=[sections.gallery_item(r, pictures[str(r.get("id"))], tags) for r in shown],
+            last=last,
+            last_title=words.stage_title(last.stage) if last else "",
+            evidence=evidence_sections(run),
+            rl=rl_sections(run),
+            masking=mask_sections(run),
+            rollouts=_rollouts(groups, shown_with, tags),
+            card=sections.data_card(run),
+            record=sections.record_rows(run.record),
+            tag_class={t: f"b{i % 3}" if t != "answer" else "banswer" for i, t in enumerate(tags)},
+            provenance=sections.provenance_rows(run),
+        )
+    )
+
+
+@functools.cache
+def templates() -> Environment:
+    """Every value is escaped unless it is Markup; a name that the page does not know raises."""
+    environment = Environment(
+        loader=PackageLoader("eosin.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda v: f"{100 * v:.0f}\u00a0%"
+    return environment
+
+
+def _rollouts(groups: list[Group], pictures: list[list[Picture]], tags: tuple[str, ...]) -> dict[str, list[Any]]:
+    by_stage: dict[str, list[Any]] = {}
+    for group, own in zip(groups, pictures, strict=True):
+        item = sections.group_item(group, own, tags)
+        by_stage.setdefault(group.stage, []).append(item)
+    return by_stage
+
+
+def _tags(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    grammar = recipe.get("grammar")
+    if isinstance(grammar, str) and re.fullmatch(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)*", grammar):
+        return tuple(grammar.split("/"))
+    return KNOWN_TAGS
+
+
+def _gallery_size(recipe: Mapping[str, Any]) -> int:
+    settings = recipe.get("report")
+    size = settings.get("gallery") if isinstance(settings, Mapping) else None
+    return min(size, MAX_GALLERY) if isinstance(size, int) and size >= 0 else DEFAULT_GALLERY
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def clean(html: str) -> str:
+    """Replace characters that no HTML file may hold (control characters, half surrogates)."""
+    return _CONTROL.sub("\ufffd", html)

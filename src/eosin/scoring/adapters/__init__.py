@@ -1,0 +1,1 @@
+"""Rewards as TRL and verl call them."""

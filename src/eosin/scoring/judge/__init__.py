@@ -1,0 +1,1 @@
+"""A judge model and the checklist that it fills."""

@@ -1,0 +1,1 @@
+"""Terms become one reward: named sets, composition, rewards by source, rates."""

@@ -1,0 +1,1 @@
+"""Where a reply becomes a score: one file a reward term."""

@@ -1,0 +1,117 @@
+"""Is the answer right? 1 or 0, from the answer block alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from eosin.core.nouns.outcome import Parsed, Scored, Unparsed, Unscored
+from eosin.scoring.reading import answers, quantities
+from eosin.scoring.reading.text import has_hidden, norm
+from eosin.scoring.terms.base import NoGold, Term, View, register
+
+Names = Literal["letter or text", "letter", "letter and text"]
+
+
+@register
+class AccuracyTerm(Term):
+    """1 if the answer block names the gold answer and nothing else, else 0.
+
+    Attributes:
+        block: "strict" reads the answer only where the whole reply obeys its grammar; "one" needs exactly one
+            answer block that closes the reply, whatever stands before it (format and accuracy apart, as in the
+            papers).
+        names: what must name the option. PathVLM-R1 asks for "a clear letter and its content".
+        rel_tol: relative tolerance of a number.
+    """
+
+    name = "accuracy"
+    block: Literal["strict", "one"] = "strict"
+    names: Names = "letter or text"
+    rel_tol: float = 1e-9
+
+    def score(self, view: View) -> Scored | Unscored:
+        gold = view.item.answer
+        if gold is None or not gold.strip():
+            return NoGold("no gold answer")
+        text = answer_block(view, self.block)
+        if isinstance(text, Unparsed):
+            return Scored(0.0, {"unparsed": text.reason})
+        if view.item.choices:
+            return self._closed(view, gold, text.value)
+        return self._open(view, gold, text.value)
+
+    def _closed(self, view: View, gold: str, text: str) -> Scored | Unscored:
+        choices = view.item.choices
+        wanted = answers.gold_letters(gold, choices)
+        if wanted is None:
+            return NoGold("the gold answer is not among the options")
+        if len(wanted) > 1:
+            several = answers.parse_answer_set(text, choices)
+            if isinstance(several, Unparsed):
+                return Scored(0.0, {"unparsed": several.reason})
+            return Scored(float(several.value == wanted), {"parsed": ", ".join(sorted(several.value))})
+        reading = view.reading(text)
+        if isinstance(reading, Unparsed):
+            return Scored(0.0, {"unparsed": reading.reason})
+        said = reading.value
+        if (self.names != "letter or text" and not said.by_letter) or (
+            self.names == "letter and text" and not said.by_text
+        ):
+            return Scored(0.0, {"unparsed": f"not named by {self.names}"})
+        return Scored(float({said.letter} == wanted), {"parsed": said.letter})
+
+    def _open(self, view: View, gold: str, text: str) -> Scored | Unscored:
+        if not text:
+            return Scored(0.0, {"unparsed": "empty answer"})
+        if len(text) > answers.MAX_ANSWER_CHARS:
+            return Scored(0.0, {"unparsed": "answer too long"})
+        if has_hidden(text):
+            return Scored(0.0, {"unparsed": "hidden characters"})
+        if norm(text) == norm(gold):
+            return Scored(1.0, {"parsed": norm(text)})
+        truth = quantities.parse_yes_no(gold)
+        if isinstance(truth, Parsed):
+            said = quantities.parse_yes_no(text)
+            return _compare(said, said == truth)
+        number = quantities.parse_quantity(gold)
+        if isinstance(number, Parsed):
+            given = quantities.parse_quantity(text)
+            same = isinstance(given, Parsed) and quantities.same_quantity(
+                given.value, number.value, rel_tol=self.rel_tol
+            )
+            return _compare(given, same)
+        return _same_diagnosis(view, gold, text)
+
+
+def answer_block(view: View, how: Literal["strict", "one"]) -> Parsed[str] | Unparsed:
+    """The content of the answer block. It never falls back to the rest of the reply."""
+    if isinstance(view.parsed, Parsed):
+        return Parsed(view.parsed.value.answer)
+    if how == "strict":
+        return view.parsed
+    reply = view.item.reply.rstrip()
+    if reply.count("<answer>") != 1 or reply.count("</answer>") != 1 or not reply.endswith("</answer>"):
+        return Unparsed("not exactly one answer block at the end")
+    start = reply.index("<answer>")
+    if start > reply.index("</answer>"):
+        return Unparsed("not exactly one answer block at the end")
+    content = reply[start + len("<answer>") : -len("</answer>")].strip()
+    return Unparsed("a tag inside the answer") if "<think>" in content or "</think>" in content else Parsed(content)
+
+
+def _compare(said: Parsed[bool] | Parsed[quantities.Quantity] | Unparsed, same: bool) -> Scored:
+    if isinstance(said, Unparsed):
+        return Scored(0.0, {"unparsed": said.reason})
+    return Scored(float(same), {"parsed": str(said.value)})
+
+
+def _same_diagnosis(view: View, gold: str, text: str) -> Scored:
+    """Open diagnosis: the answer names the gold's concepts with the same polarity, and no other."""
+    wanted = {m.signed for m in view.mentions(gold)}
+    said = {m.signed for m in view.mentions(text)}
+    events: dict[str, object] = {"parsed": ", ".join(sorted(c for c, _ in said))}
+    if not wanted:
+        return Scored(0.0, {"unparsed": "not the gold text, and the gold is not in the lexicon"})
+    if not said:
+        return Scored(0.0, {"unparsed": "no known diagnosis"})
+    return Scored(float(said == wanted and not any(m.possible for m in view.mentions(text))), events)

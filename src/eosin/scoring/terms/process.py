@@ -1,0 +1,164 @@
+"""How the reply reasons: by rules, by a judge's checklist, or by CLIP."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from eosin.core.errors import ImageError
+from eosin.core.images import load_image
+from eosin.core.nouns.outcome import Parsed, Scored, Unparsed, Unscored
+from eosin.scoring.judge import checklist
+from eosin.scoring.reading import events
+from eosin.scoring.reading.events import found_against
+from eosin.scoring.reading.text import sentences
+from eosin.scoring.terms.base import NoGold, Term, Tools, View, register
+from eosin.scoring.terms.shape import beyond, repeated_share
+
+By = Literal["auto", "rules", "judge"]
+PENALTY = 0.4
+
+
+def checklist_score(missing: int, errors: int, penalty: float = PENALTY) -> float:
+    """PathVLM-R1's process reward: the mean of integrity and knowledge.
+
+    integrity = max(0, 1 - penalty * missing parts of reasoning), knowledge = max(0, 1 - penalty * kinds of error),
+    process = (integrity + knowledge) / 2 (arXiv 2504.09258).
+    """
+    return (max(0.0, 1 - penalty * missing) + max(0.0, 1 - penalty * errors)) / 2
+
+
+@register
+class ChecklistTerm(Term):
+    """PathVLM-R1's six-event checklist, by a judge that sees the image, or by rules.
+
+    Attributes:
+        by: "judge", "rules", or "auto": a judge where one was injected. The record names which.
+        penalty: what each missing part and each kind of error costs (published 0.4).
+        sees_gold: whether the judge is shown the standard answer, as in the paper.
+        fallback: when the judge fails: "unscored", or "paper": 0.5 if the answer is right, else 0.
+    """
+
+    name = "checklist"
+    by: By = "auto"
+    penalty: float = PENALTY
+    sees_gold: bool = False
+    fallback: Literal["unscored", "paper"] = "unscored"
+
+    def uses_server(self, tools: Tools) -> bool:
+        return self.by == "judge" or (self.by == "auto" and tools.judge is not None)
+
+    def score(self, view: View) -> Scored | Unscored:
+        reason = events.no_reasoning(view)
+        if reason:
+            return Scored(0.0, {"by": "rules", "reason": reason})
+        return self._value(events.rule_checklist(view), "rules")
+
+    async def ascore(self, view: View) -> Scored | Unscored:
+        if not self.uses_server(view.tools):
+            return self.score(view)
+        if view.tools.judge is None:
+            return Unscored("no judge given")
+        reason = events.no_reasoning(view)
+        if reason:
+            return Scored(0.0, {"by": "rules", "reason": reason})
+        verdict = await checklist.ask(view, view.tools.judge, sees_gold=self.sees_gold)
+        if isinstance(verdict, Parsed):
+            return self._value(verdict.value, view.tools.judge.model)
+        if self.fallback == "paper":
+            return self._paper_fallback(view, verdict.reason)
+        return Unscored(f"judge: {verdict.reason}")
+
+    def _value(self, found: events.Checklist, by: str) -> Scored:
+        value = checklist_score(len(found.missing()), len(found.errors()), self.penalty)
+        return Scored(value, {"by": by, **found.as_events()})
+
+    def _paper_fallback(self, view: View, reason: str) -> Scored:
+        from eosin.scoring.terms.accuracy import AccuracyTerm
+
+        right = AccuracyTerm(block="one").score(view)
+        value = 0.5 if isinstance(right, Scored) and right.value == 1.0 else 0.0
+        return Scored(value, {"by": "paper fallback", "reason": reason})
+
+    def described(self, tools: Tools) -> dict[str, Any]:
+        by = tools.judge.described() if self.uses_server(tools) and tools.judge is not None else "rules"
+        return super().described(tools) | {"by": by}
+
+
+@register
+class ProcessTerm(Term):
+    """Reasoning by rules, blind to the gold answer.
+
+    The mean of: something seen is named (0 or 1); the share of the other options that are ruled out with a reason
+    (closed questions); the hardened Dice of the findings with the gold findings (where the data has them); 0 for
+    evidence where a stated finding, other than a gold one, speaks against the reply's own diagnosis by the tables or
+    the graph (no such part where none does, so that naming what speaks for it earns nothing). Then times 1 minus the
+    repeated share beyond what is ordinary. 0 where think is empty, copies the question, repeats itself, is a list of
+    names, or contradicts the answer.
+    """
+
+    name = "process"
+
+    def score(self, view: View) -> Scored | Unscored:
+        reason = events.no_reasoning(view)
+        if reason:
+            return Scored(0.0, {"reason": reason})
+        found = events.rule_checklist(view)
+        if found.contradiction.happened:
+            return Scored(0.0, {"reason": "contradiction", "evidence": found.contradiction.evidence[:200]})
+        parts = self._parts(view, found)
+        repeated = repeated_share(view.block("think"))
+        value = sum(parts.values()) / len(parts) * (1.0 - beyond(repeated))
+        shown: dict[str, object] = {k: round(v, 4) for k, v in parts.items()}
+        if "evidence" in parts:
+            shown["against"] = found_against(view)
+        return Scored(value, {**shown, "repeated": round(repeated, 4), "evidence": found.image_features.evidence[:200]})
+
+    def _parts(self, view: View, found: events.Checklist) -> dict[str, float]:
+        parts = {"image_features": float(found.image_features.happened)}
+        if len(view.item.choices) > 1:
+            others = len(view.item.choices) - 1
+            parts["elimination"] = min(1.0, len(events.eliminated(view)) / others)
+        grounded = events.grounding(view) if view.item.entities else None
+        if grounded is not None:
+            parts["grounding"] = grounded
+        if found_against(view):
+            parts["evidence"] = 0.0
+        return parts
+
+
+@register
+class ClipTerm(Term):
+    """Mean cosine of each sentence of the findings (of think, without findings) with the image, by an injected CLIP.
+
+    Attributes:
+        floor, ceiling: cosines that become 0 and 1.
+        max_sentences: only so many are looked at; more are refused, so that no one wins by volume.
+    """
+
+    name = "clip"
+    floor: float = 0.0
+    ceiling: float = 1.0
+    max_sentences: int = 30
+
+    def score(self, view: View) -> Scored | Unscored:
+        if view.tools.clip is None:
+            return Unscored("no CLIP model given")
+        if view.item.image is None:
+            return NoGold("no image")
+        if isinstance(view.parsed, Unparsed):
+            return Scored(0.0, {"unparsed": view.parsed.reason})
+        lines = sentences(view.findings or view.block("think"))
+        if not lines:
+            return Scored(0.0, {"reason": "no findings"})
+        if len(lines) > self.max_sentences:
+            return Scored(0.0, {"reason": f"more than {self.max_sentences} sentences"})
+        try:
+            image = load_image(view.item.image)
+        except ImageError as exc:
+            return Unscored(exc.message)
+        cosines = [float(c) for c in view.tools.clip(image, lines)]
+        if len(cosines) != len(lines) or any(c != c for c in cosines):
+            return Unscored("CLIP gave no number for some sentences")
+        mean = sum(cosines) / len(cosines)
+        value = min(1.0, max(0.0, (mean - self.floor) / (self.ceiling - self.floor)))
+        return Scored(value, {"by": view.tools.clip_name, "cosines": [round(c, 4) for c in cosines]})

@@ -1,0 +1,1 @@
+"""A slide file becomes pixels: which reader opens it, its levels and scale, regions in microns."""

@@ -1,0 +1,1 @@
+"""Where there is tissue on a slide, and what else lies there."""

@@ -1,0 +1,1 @@
+"""Samples become the rows and batches that trainers take."""

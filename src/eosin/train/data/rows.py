@@ -1,0 +1,155 @@
+"""Samples as the rows that trainers take. Pictures are decoded once, resized to what the model sees, and kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image
+
+from eosin.core.images import Picture, RegionReader, load_picture
+from eosin.core.nouns.bags import PatchBag
+from eosin.core.nouns.prompt import PromptSettings, caption_messages, gold_reply, prompt_messages
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import ImageRef, Message, Sample
+from eosin.models.pictures import fit
+from eosin.models.template import escape_special, to_chat
+from eosin.train.data.augment import AugmentSettings, augment_array, augment_pil
+from eosin.train.data.bag_augment import BagAugment, augment_bag
+
+Row = dict[str, Any]
+
+# A crop could cut off what the text speaks of; flips, quarter turns and colour cannot.
+TEXT_SAFE = AugmentSettings(crop=0.0, rotate=0.0)
+
+
+class PictureStore:
+    """Decoded pictures of samples, kept in memory up to a bound, least recently used first out.
+
+    Args:
+        max_pixels: area that the processor keeps (`max_pixels_of`); larger pictures are shrunk once.
+        limit_gib: bound of the memory that pictures take; 0 keeps none.
+    """
+
+    def __init__(self, max_pixels: int | None, limit_gib: float, read_region: RegionReader | None = None) -> None:
+        self._max_pixels = max_pixels
+        self.limit_gib = limit_gib
+        self._read_region = read_region
+        self._kept: OrderedDict[tuple[str, int], Image.Image] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, sample: Sample) -> list[Picture]:
+        """All pictures of a sample: RGB images, and bags of patches."""
+        return [self._one(sample.id, i, ref) for i, ref in enumerate(sample.images)]
+
+    def _one(self, sample_id: str, index: int, ref: ImageRef) -> Picture:
+        key = (sample_id, index)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        picture = load_picture(ref, self._read_region)
+        if isinstance(picture, PatchBag):
+            return picture  # the reader keeps bags itself, once for all samples of a slide
+        picture = fit(picture, self._max_pixels)
+        size = picture.width * picture.height * 3
+        self._kept[key] = picture
+        self._bytes += size
+        while self._bytes > self.limit_gib * 2**30 and self._kept:
+            _, old = self._kept.popitem(last=False)
+            self._bytes -= old.width * old.height * 3
+        return picture
+
+
+def rows_dataset(
+    samples: Sequence[Sample],
+    make_row: Callable[[Sample, list[Picture]], Row],
+    pictures: PictureStore,
+    *,
+    augment_seed: int | None = None,
+    cuts: Sequence[int] | None = None,
+) -> Dataset:
+    """A `datasets.Dataset` whose rows are made when they are asked for.
+
+    Args:
+        make_row: writes one row from a sample and its pictures.
+        augment_seed: flips, quarter turns and stain jitter, other ones each time; None switches them off.
+        cuts: characters at the beginning of each row's reply that carry no loss (`train.collate`); None for none.
+    """
+    rng = np.random.default_rng(augment_seed) if augment_seed is not None else None
+
+    def fetch(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        shown = [pictures.get(samples[number]) for number in batch["sample_number"]]
+        if rng is not None:
+            shown = augmented(shown, rng)
+        rows = [
+            {"sample_number": number, **make_row(samples[number], own), **({"cut": cuts[number]} if cuts else {})}
+            for number, own in zip(batch["sample_number"], shown, strict=True)
+        ]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    return Dataset.from_dict({"sample_number": list(range(len(samples)))}).with_transform(fetch)
+
+
+def augmented(shown: list[list[Picture]], rng: np.random.Generator) -> list[list[Picture]]:
+    """The pictures of a batch, changed; all at once where they are squares of one size, else one by one."""
+    flat = [p for own in shown for p in own]
+    images = [p for p in flat if not isinstance(p, PatchBag)]
+    changed: Iterator[Picture]
+    if flat and len(images) == len(flat) and len({p.size for p in images}) == 1 and images[0].width == images[0].height:
+        generator = torch.Generator().manual_seed(int(rng.integers(0, 2**62)))
+        pixels = augment_array(np.stack([np.asarray(p) for p in images]), TEXT_SAFE, generator)
+        changed = iter([Image.fromarray(p) for p in pixels])
+    else:
+        changed = iter([_changed(p, rng) for p in flat])
+    return [[next(changed) for _ in own] for own in shown]
+
+
+def _changed(picture: Picture, rng: np.random.Generator) -> Picture:
+    if isinstance(picture, PatchBag):
+        return augment_bag(picture, BagAugment(), rng)
+    return augment_pil(picture, rng, TEXT_SAFE)
+
+
+def sft_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[Picture]], Row]:
+    """Question and gold reply; the loss is on the reply."""
+
+    def make(sample: Sample, pictures: list[Picture]) -> Row:
+        messages = prompt_messages(sample, grammar, instruction=prompt.instruction)
+        return _pair(messages, gold_reply(sample, grammar, prompt.answer), pictures)
+
+    return make
+
+
+def caption_row(sample: Sample, pictures: list[Picture]) -> Row:
+    """A fixed request and the caption; the loss is on the caption."""
+    return _pair(caption_messages(sample), sample.caption or "", pictures)
+
+
+def rl_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[Picture]], Row]:
+    """The prompt alone; rewards find the sample by its id."""
+
+    def make(sample: Sample, pictures: list[Picture]) -> Row:
+        messages = prompt_messages(sample, grammar, instruction=prompt.instruction)
+        return {"id": sample.id, "prompt": to_chat(messages), "images": pictures}
+
+    return make
+
+
+def _pair(messages: tuple[Message, ...], reply: str, pictures: list[Picture]) -> Row:
+    completion = [{"role": "assistant", "content": [{"type": "text", "text": escape_special(reply)}]}]
+    return {"prompt": to_chat(messages), "completion": completion, "images": pictures}
+
+
+def corpus_of(samples: Sequence[Sample], grammar: Grammar, prompt: PromptSettings) -> list[str]:
+    """Every text that training shows: for the tokenizer of the small model."""
+    texts = []
+    for sample in samples:
+        texts += [m.text for m in prompt_messages(sample, grammar, instruction=prompt.instruction)]
+        texts.append(gold_reply(sample, grammar, prompt.answer))
+        if sample.caption:
+            texts += [caption_messages(sample)[-1].text, sample.caption]
+    return texts

@@ -1,0 +1,1 @@
+"""Reinforcement learning: groups and their advantage, rollouts, the shared-prefix loss, checks, collapse."""

@@ -1,0 +1,339 @@
+"""Every private method of TRL that Eosin overrides, and nothing else. tests/train/test_trl_contract.py
+fails when the parent changes one of them.
+
+`GroupTrainer` is TRL's GRPO with dynamic sampling, masks and honest counts; the prompt is computed as TRL does it.
+`SharedPrefixTrainer` computes prompt and image once a group. Losses, advantages and metrics are TRL's own in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import TrainerCallback
+from trl import GRPOTrainer
+from trl.data_utils import prepare_multimodal_messages
+from trl.models import unwrap_model_for_generation
+
+from eosin.core.settings.rl import Algorithm
+from eosin.engines.group_decode import EncodedPrompt, Sampling, encode_prompt, sample_groups
+from eosin.models import shared_prefix
+from eosin.models.load import placeholder_tokens
+from eosin.models.shared_prefix import Backend
+from eosin.train.monitor import StepClock
+from eosin.train.rl.groups import Group, PromptStream, RolloutCounts, split_by_group, spread, totals
+from eosin.train.rl.packed_loss import pack, packed_logprobs
+
+Warn = Callable[[str], None]
+Decided = Callable[[list[Group], list[Group], list[bool], Tensor, Tensor], None]
+
+
+class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
+    """TRL's GRPO trainer on whole groups: dynamic sampling, unscored completions out of the loss, timed parts.
+
+    Args:
+        clock: gets the seconds of generation and rewards.
+        algorithm: whose dynamic sampling and tolerance hold.
+        warn: told when a batch could not be filled.
+        decided: told of every batch: groups scored, groups chosen, which scored ones have variance, and advantages
+            and loss masks of the chosen ones' completions.
+    """
+
+    def __init__(
+        self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
+        decided: Decided | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        self.clock = clock
+        self.algorithm = algorithm
+        self.counts = RolloutCounts()
+        self._warn = warn
+        self._decided = decided
+        self._ready: list[Group] | None = None
+        self._scored: list[Group] = []
+        self._varied: list[bool] = []
+        self._seconds_logged: dict[str, float] = {}
+        self._tokens_drawn = 0
+        # TRL pads prompts on the left, but takes token types from the processor, which pads as its tokenizer says:
+        # with "right", image positions of the shorter prompts of a batch are wrong in the loss, and nothing tells.
+        _tokenizer_of(kwargs["processing_class"]).padding_side = "left"
+        super().__init__(*args, **kwargs)
+        self.stream = PromptStream(len(self.train_dataset), self.args.seed)
+        self.add_callback(_KeepRolloutState(self))
+
+    # -- the two things TRL asks for while it makes a batch: completions and rewards ---------------------------------
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        if self._ready is None:
+            with self.clock.timing("generate"):
+                return super()._generate(prompts)
+        groups = self._ready
+        images = None if groups[0].images is None else _flat(g.images for g in groups)
+        return (
+            _flat(g.prompt_ids for g in groups), _flat(g.completion_ids for g in groups), None,
+            _flat(g.completions for g in groups), None, {}, images, [],
+        )  # fmt: skip
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
+        if self._ready is None:
+            with self.clock.timing("rewards"):
+                return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        return self.accelerator.gather(torch.cat([g.rewards for g in self._ready]))
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        groups = self._collect(inputs)
+        self._ready = groups
+        try:
+            batch: dict[str, Any] = super()._generate_and_score_completions(self._rows_for_parent(groups))
+        finally:
+            self._ready = None
+        batch = self._without_unscored(batch, groups)
+        if self._decided is not None:
+            self._decided(self._scored, groups, self._varied, batch["advantages"], batch["completion_mask"].any(1))
+        self._scored = []
+        return batch
+
+    def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
+        return _flat(g.rows for g in groups)
+
+    # -- dynamic sampling ----------------------------------------------------------------------------------------
+
+    def _collect(self, inputs: list[dict[str, Any]]) -> list[Group]:
+        """Groups for one batch. With dynamic sampling, groups whose rewards are alike give way to fresh prompts
+        (DAPO, arXiv 2503.14476, eq. 11), until every process has enough or the limit is reached."""
+        wanted = len(inputs) // self.num_generations
+        self._scored, self._varied = [], []
+        rows, rounds = inputs, 0
+        while True:
+            rounds += 1
+            sampled = self._sample(rows)
+            self._scored += sampled
+            self._varied += [self.spread_of(g) > self.algorithm.min_group_std for g in sampled]
+            if not self.algorithm.dynamic_sampling:
+                chosen = self._scored
+                break
+            missing = self._most(wanted - sum(self._varied))
+            if missing <= 0 or rounds >= self.algorithm.max_generation_batches:
+                chosen = self._varied_first()[:wanted]
+                self._tell_short(missing, rounds)
+                break
+            rows = self._fresh_rows(missing)
+        self._count(chosen, rounds)
+        return chosen
+
+    def _varied_first(self) -> list[Group]:
+        pairs = list(zip(self._scored, self._varied, strict=True))
+        return [g for g, varied in pairs if varied] + [g for g, varied in pairs if not varied]
+
+    def _sample(self, rows: list[dict[str, Any]]) -> list[Group]:
+        """Complete and score whole groups of rows."""
+        prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
+        prompt_ids, completion_ids, _, completions, _, _, images, _ = self._generate(prompts)
+        rewards = self._calculate_rewards(rows, prompts, completions, completion_ids)
+        own = rewards[self.accelerator.process_index * len(rows) :][: len(rows)]
+        self._tokens_drawn += sum(map(len, completion_ids))
+        num = self.num_generations
+        encoded = self._encoded_prompts()
+        return [
+            Group(
+                rows[i : i + num], prompt_ids[i : i + num], completion_ids[i : i + num], completions[i : i + num],
+                None if images is None else images[i : i + num], encoded[i // num] if encoded else None,
+                own[i : i + num],
+            )
+            for i in range(0, len(rows), num)
+        ]  # fmt: skip
+
+    def _encoded_prompts(self) -> list[EncodedPrompt] | None:
+        return None
+
+    def spread_of(self, group: Group) -> float:
+        """Standard deviation of a group's totals."""
+        return spread(totals(group.rewards, self.reward_weights.to(group.rewards.device)))
+
+    def _most(self, number: int) -> int:
+        """The largest of this number over all processes, so that all of them go on or stop together."""
+        return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
+
+    def _sum(self, number: float) -> float:
+        return float(self.accelerator.gather(torch.tensor([float(number)], device=self.accelerator.device)).sum())
+
+    def _fresh_rows(self, num: int) -> list[dict[str, Any]]:
+        """Rows of `num` prompts that are not in the batch yet, G times each."""
+        # What all processes have drawn: the stream must advance alike everywhere.
+        avoid = gather_object([int(g.rows[0]["sample_number"]) for g in self._scored])
+        process = self.accelerator
+        numbers = self.stream.take(num, avoid, process=process.process_index, processes=process.num_processes)
+        return [row for number in numbers for row in [self.train_dataset[number]] * self.num_generations]
+
+    def _tell_short(self, missing: int, rounds: int) -> None:
+        if missing > 0:
+            self.counts.short_batches += 1
+            self._warn(
+                f"Dynamic sampling reached its limit of {rounds} generation batches with {missing} groups still "
+                "missing; the batch is used as it is. Questions may be too easy or too hard: see `eosin rl-data`."
+            )
+
+    def _count(self, chosen: list[Group], rounds: int) -> None:
+        num_varied = min(sum(self._varied), len(chosen))
+        total, lost = self._sum(len(self._scored)), self._sum(len(self._scored) - len(chosen))
+        self.counts.prompts_seen += int(total)
+        self.counts.groups_dropped += int(lost)
+        numbers = {
+            "groups_kept": self._sum(num_varied),
+            "groups_dropped": lost,
+            "generation_batches": float(rounds),
+            "group_std": self._sum(sum(map(self.spread_of, self._scored))) / total,
+        }
+        for name, value in numbers.items():
+            self._metrics["train"][name].append(value)
+        self._metrics["train"]["prompts_seen"] = [float(self.counts.prompts_seen)]  # a count, not a mean over steps
+
+    # -- masks and logs ------------------------------------------------------------------------------------------
+
+    def _without_unscored(self, batch: dict[str, Any], groups: list[Group]) -> dict[str, Any]:
+        """Take completions without any score out of the loss, its normaliser and its KL term."""
+        unscored = torch.cat([g.rewards for g in groups]).isnan().all(1)
+        if not self._most(int(unscored.any())):
+            return batch
+        mask = batch["completion_mask"] * (~unscored).unsqueeze(1).to(batch["completion_mask"].dtype)
+        return {**batch, "completion_mask": mask, "num_items_in_batch": self.accelerator.gather(mask.sum()).sum()}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds tokens a second and the share of time in generation, rewards and loss."""
+        if self.model.training:
+            logs.update(self._timing())
+        super().log(logs, start_time)
+
+    def _timing(self) -> dict[str, float]:
+        now = dict(self.clock.seconds)
+        spent = {k: now.get(k, 0.0) - self._seconds_logged.get(k, 0.0) for k in ("step", "generate", "rewards")}
+        self._seconds_logged = now
+        tokens, self._tokens_drawn = self._tokens_drawn, 0
+        if spent["step"] <= 0:
+            return {}
+        shares = {f"share_{k}": spent[k] / spent["step"] for k in ("generate", "rewards")}
+        rest = max(0.0, 1 - sum(shares.values()))
+        return {**shares, "share_loss": rest, "tokens_per_second": tokens / spent["step"]}
+
+
+class _KeepRolloutState(TrainerCallback):  # type: ignore[misc]
+    """Saves and restores the counts and the place in the stream of fresh prompts with the trainer's own saves."""
+
+    def __init__(self, trainer: GroupTrainer) -> None:
+        self._trainer = trainer
+
+    def _folder(self, args: Any, state: Any) -> Any:
+        from pathlib import Path
+
+        return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step:
+            self._trainer.stream.place = self._trainer.counts.load(self._folder(args, state))
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = self._folder(args, state)
+        if folder.is_dir() and state.is_world_process_zero:
+            self._trainer.counts.save(folder, self._trainer.stream.place)
+
+
+class SharedPrefixTrainer(GroupTrainer):
+    """The same training with prompt and image computed once a group, in generation and in the loss.
+
+    Args:
+        backend: the attention of packed rows.
+
+    Image and video placeholders are never drawn: a completion that wrote one would ask for an image.
+    """
+
+    def __init__(self, *args: Any, backend: Backend = "split", **kwargs: Any) -> None:
+        self.backend = backend
+        self._encoded: list[EncodedPrompt] = []
+        self._loss_prompts: list[EncodedPrompt] = []
+        super().__init__(*args, **kwargs)
+        self.banned = placeholder_tokens(self.base_of(self.model))
+        shared_prefix.enable(self.base_of(self.model))
+        if self.ref_model is not None:
+            shared_prefix.enable(self.accelerator.unwrap_model(self.ref_model))
+
+    def base_of(self, model: Any) -> Any:
+        """The transformers model inside wrappers and adapters."""
+        plain = self.accelerator.unwrap_model(model)
+        return plain.get_base_model() if hasattr(plain, "get_base_model") else plain
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        base = self.base_of(self.model)
+        self._encoded = []
+        for prompt in prompts[:: self.num_generations]:
+            ids, _, fields = super()._tokenize_prompts([prompt])
+            self._encoded.append(encode_prompt(base, ids[0], fields))
+        repeated = [p.ids for p in self._encoded for _ in range(self.num_generations)]
+        return repeated, None, {}
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
+    ) -> Any:
+        sampling = Sampling(
+            num_generations, self.max_completion_length, self.temperature, tuple(self.eos_token_ids),
+            self._tokenizer.pad_token_id, self.banned,
+        )  # fmt: skip
+        with unwrap_model_for_generation(
+            self.model_wrapped,
+            self.accelerator,
+            gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+        ) as model:
+            drawn = sample_groups(model, self._encoded, sampling)
+        return drawn.ids, None
+
+    def _encoded_prompts(self) -> list[EncodedPrompt]:
+        return self._encoded
+
+    def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
+        """Rows without images: the parent would run the processor over every completion's copy of them."""
+        self._loss_prompts = [g.prompt for g in groups if g.prompt is not None]
+        return [{k: v for k, v in row.items() if k != "images"} for g in groups for row in g.rows]
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        self._buffered_inputs: list[dict[str, Any]] | None
+        parts = self.args.steps_per_generation
+        if self._step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            prompts = self._loss_prompts
+            order = torch.randperm(len(prompts)).tolist()
+            self._buffered_inputs = split_by_group(batch, prompts, self.num_generations, order, parts)
+        return self._buffered_inputs[self._step % parts]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self._loss_prompts = inputs["encoded_prompts"]
+        loss: Tensor = super()._compute_loss(model, inputs)
+        return loss
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int,
+        batch_size: int | None = None, compute_entropy: bool = False, **_: Any,
+    ) -> tuple[Tensor, Tensor | None, None]:  # fmt: skip
+        num = self.num_generations
+        step = max(1, (batch_size or len(input_ids)) // num)
+        completions, in_loss = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:].bool()
+        found: list[tuple[Tensor, Tensor | None]] = []
+        for start in range(0, len(self._loss_prompts), step):
+            rows = slice(start * num, (start + step) * num)
+            packed = pack(
+                self._loss_prompts[start : start + step], completions[rows], in_loss[rows],
+                self._tokenizer.pad_token_id, self.backend,
+            )  # fmt: skip
+            with self.accelerator.autocast():
+                found.append(packed_logprobs(model, packed))
+        entropies = torch.cat([e for _, e in found if e is not None]) if compute_entropy else None
+        return torch.cat([logps for logps, _ in found]), entropies, None
+
+
+def _tokenizer_of(processor: Any) -> Any:
+    return getattr(processor, "tokenizer", processor)
+
+
+def _flat(parts: Any) -> list[Any]:
+    return [value for part in parts for value in part]

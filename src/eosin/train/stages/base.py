@@ -1,0 +1,252 @@
+"""What every stage file is given and gives back, and the settings that TRL's trainers share."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+from eosin.core.images import RegionReader
+from eosin.core.nouns.prompt import PromptSettings
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.stages import Lora, PretrainStage, RlStage, SftStage
+from eosin.core.store import artifacts as store
+from eosin.core.store.artifacts import Artifact
+from eosin.models import checkpoint
+from eosin.models.load import Loaded
+from eosin.models.pictures import max_pixels_of
+from eosin.models.vision_cache import KeptTower, keep_vision
+from eosin.train.data.rows import PictureStore
+from eosin.train.monitor import (
+    ClockCallback,
+    MetricsCallback,
+    PeakMemory,
+    ProgressCallback,
+    StepClock,
+    WholeSaveCallback,
+    last_whole_save,
+)
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """All that a stage is given.
+
+    Attributes:
+        folder: the stage's own folder; `work/` in it holds what a resumed stage needs.
+        loaded: the model to start from, with its processor.
+        parents: artifacts that the stage is made from.
+        grammar: of the reply; written into the checkpoint, so that exams and serving use the same.
+        prompt: how questions are put and gold answers written.
+        cache_folder: where a frozen tower's output is kept for all stages of a run; by default the stage's own folder.
+        picture_cache: decoded pictures by the area in pixels that the model keeps; a run hands it from stage to stage.
+    """
+
+    name: str
+    folder: Path
+    loaded: Loaded
+    train: Sequence[Sample]
+    valid: Sequence[Sample]
+    grammar: Grammar
+    prompt: PromptSettings
+    seed: int
+    parents: tuple[Artifact, ...] = ()
+    read_region: RegionReader | None = None
+    cache_folder: Path | None = None
+    picture_cache: dict[int | None, PictureStore] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def pictures(self, limit_gib: float) -> PictureStore:
+        """Decoded pictures for this model; stages of one run that see them in one size share them."""
+        size = max_pixels_of(self.loaded.processor)
+        if size not in self.picture_cache:
+            self.picture_cache[size] = PictureStore(size, limit_gib, self.read_region)
+        self.picture_cache[size].limit_gib = limit_gib
+        return self.picture_cache[size]
+
+    def keep_vision(self, limit_gib: float) -> AbstractContextManager[KeptTower | None]:
+        """While entered, a frozen vision tower runs once an image (see `models.vision_cache`)."""
+        return keep_vision(self.loaded.model, self.cache_folder or self.folder / "work", limit_gib)
+
+    def save(self, name: str, model: Any, step: int, *, replace: bool = False) -> Artifact:
+        """Write a checkpoint artifact of this stage."""
+        facts = {
+            "stage": self.name,
+            "step": step,
+            "grammar": {"tags": self.grammar.name, "numbered_steps": self.grammar.numbered_steps},
+            "instruction": self.prompt.instruction,
+        }
+        return checkpoint.save(
+            model, self.loaded.processor, self.folder / name, parents=self.parents, facts=facts, replace=replace
+        )
+
+
+@dataclass
+class StageResult:
+    """What a stage leaves: its checkpoint and the facts for stage.json."""
+
+    checkpoint: Artifact
+    num_steps: int
+    step_time: dict[str, float]
+    num_trainable: int
+    num_parameters: int
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def trainer_arguments(
+    settings: PretrainStage | SftStage | RlStage, ctx: StageContext, has_valid: bool
+) -> dict[str, Any]:
+    """Arguments that SFTConfig and GRPOConfig share. Everything that could move a number is stated here."""
+    on_gpu = ctx.loaded.model.device.type == "cuda"
+    return {
+        "output_dir": str(ctx.work),
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.schedule,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.steps or -1,
+        "logging_steps": settings.log_every,
+        "save_strategy": "steps",
+        "save_steps": settings.save_every,
+        "save_total_limit": 2,
+        "eval_strategy": "steps" if has_valid else "no",
+        "eval_steps": settings.save_every if has_valid else None,
+        "per_device_eval_batch_size": settings.batch_size,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "bf16": on_gpu and torch.cuda.is_bf16_supported(),
+        "use_cpu": not on_gpu,
+        "seed": ctx.seed,
+        "data_seed": ctx.seed,
+        "dataloader_num_workers": settings.num_workers,
+        "remove_unused_columns": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "logging_nan_inf_filter": False,
+        "dataloader_pin_memory": on_gpu,
+    }
+
+
+def warmup_steps(settings: PretrainStage | SftStage, num_rows: int) -> int:
+    """Steps of the linear warm-up of the learning rate: a fraction of all optimiser steps."""
+    per_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation))
+    total = settings.steps or math.ceil(settings.epochs * per_epoch)
+    return round(settings.warmup_fraction * total)
+
+
+def lora_config(lora: Lora | None, frozen: Sequence[str]) -> Any:
+    """The PEFT config of a stage, or None for full training. Frozen parts get no adapter.
+
+    A slide tower is small and often new: unless it is frozen, it trains whole, together with its projector, and is
+    saved whole beside the adapter. Where the projector is frozen, the tower stays as it is too.
+    """
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    names = {
+        "vision": r"visual\.(?!merger)|vision_tower|vision_model",
+        "slide": r"slide_tower\.(?!projector)",
+        "projector": r"merger|projector",
+    }
+    skip = "|".join(names[p] for p in frozen if p in names)
+    whole = "slide_tower.projector" if "slide" in frozen else "slide_tower"
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        exclude_modules=rf".*(?:{skip}).*" if skip else None,
+        modules_to_save=[whole] if "projector" not in frozen else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def callbacks(ctx: StageContext, clock: StepClock) -> list[TrainerCallback]:
+    """The callbacks of every trainer. The clock stands last, so that its marks come after the others' work."""
+    return [
+        MetricsCallback(ctx.metrics_file, ctx.name),
+        ProgressCallback(ctx.name),
+        WholeSaveCallback(),
+        ClockCallback(clock),
+    ]
+
+
+class BestCallback(TrainerCallback):  # type: ignore[misc]
+    """Keeps the weights with the lowest loss on the valid split as the artifact `best`."""
+
+    def __init__(self, ctx: StageContext) -> None:
+        self._ctx = ctx
+        self._note = ctx.folder / "best.json"
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **_: Any
+    ) -> None:
+        loss = (metrics or {}).get("eval_loss")
+        best = store.read_json(self._note)["eval_loss"] if self._note.exists() else math.inf
+        if loss is None or not loss < best:
+            return
+        self._ctx.save("best", model, state.global_step, replace=True)
+        store.write_json(self._note, {"eval_loss": loss, "step": state.global_step})
+
+
+def restore_weights(model: Any, save: Path) -> None:
+    """Put the weights of a trainer's save into the model.
+
+    transformers 5 renames the keys of vision-language models when it saves them, and its Trainer reads the file
+    back without renaming and without strictness: a resumed run would silently go on from the starting weights.
+    """
+    if not (save / "config.json").is_file():
+        return  # a LoRA save: PEFT's own loading handles it
+    saved = type(model).from_pretrained(save, dtype=model.dtype)
+    model.load_state_dict(saved.state_dict(), strict=True)
+
+
+def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock) -> StageResult:
+    """Train, from the last whole save if there is one; write the checkpoint; remove what only a resume needs."""
+    start = last_whole_save(ctx.work)
+    first = int(start.name.split("-")[1]) if start else 0
+    for log in (ctx.metrics_file, ctx.folder / "rollouts.jsonl"):
+        store.keep_rows(log, lambda row: row["step"] <= first and start is not None)
+    trainer.remove_callback(PrinterCallback)
+    if start is not None:
+        restore_weights(trainer.accelerator.unwrap_model(trainer.model), start)
+    trainer.train(resume_from_checkpoint=str(start) if start else None)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    final = ctx.save("checkpoint", model, trainer.state.global_step, replace=True)
+    shutil.rmtree(ctx.work, ignore_errors=True)
+    return StageResult(
+        checkpoint=final,
+        num_steps=trainer.state.global_step,
+        step_time=clock.split(),
+        num_trainable=sum(n for n, trains in counts if trains),
+        num_parameters=sum(n for n, _ in counts),
+        extra=slides_shown(ctx),
+    )
+
+
+def slides_shown(ctx: StageContext) -> dict[str, Any]:
+    """How many slides this stage was shown, repeats counted, with their patches and the tokens they became."""
+    counts = getattr(ctx.loaded.processor, "counts", None)
+    return {"slides_shown": dict(vars(counts))} if counts is not None and counts.slides else {}
+
+
+__all__ = ["PeakMemory", "StageContext", "StageResult", "StepClock"]

@@ -1,0 +1,264 @@
+"""Reinforcement learning with verifiable rewards: GRPO, DAPO and their kin on TRL's trainer. docs/rl.md has the
+equations; `core.rl_settings` has every algorithm as data; `train.trl_overrides` is what differs from TRL.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from datasets import Dataset
+from rich.console import Console
+from torch import Tensor
+from transformers import TrainerCallback
+from trl import GRPOConfig
+
+from eosin.core.draw import subset
+from eosin.core.errors import EosinError
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.stages import RlStage
+from eosin.models import shared_prefix
+from eosin.models.load import end_tokens, freeze, is_adapter, placeholder_tokens
+from eosin.models.shared_prefix import Backend
+from eosin.models.vision_cache import share_kept
+from eosin.scoring.adapters.trl import TrlReward
+from eosin.scoring.sets.by_source import stage_rewards
+from eosin.train.data.lengths import judge, of_replies
+from eosin.train.data.rows import rl_row, rows_dataset
+from eosin.train.heldout import HeldOutCallback, held_out
+from eosin.train.monitor import MetricsCallback, StepClock
+from eosin.train.rl import preflight
+from eosin.train.rl.collapse import CollapseCallback
+from eosin.train.rl.difficulty import prompts_in_band
+from eosin.train.rl.groups import Group
+from eosin.train.rl.preflight import Checks
+from eosin.train.rl.rollouts import RolloutWriter, verdicts
+from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
+from eosin.train.stages.base import StageContext, StageResult, callbacks, lora_config, run_trainer, trainer_arguments
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run(settings: RlStage, ctx: StageContext) -> StageResult:
+    """Train the policy that `ctx.loaded` holds, which is the checkpoint of the stage before."""
+    train, band = prompts_of(settings, ctx)
+    lengths = of_replies(train, ctx.loaded, ctx.grammar, ctx.prompt, settings.max_new_tokens, ctx.seed)
+    lengths_record = judge(lengths, settings, f"stages.{ctx.name}")
+    freeze(ctx.loaded.model, set(settings.freeze))
+    clock = StepClock()
+    rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in train})
+    writer = RolloutWriter(
+        ctx.folder / "rollouts.jsonl",
+        stage=ctx.name,
+        num_generations=settings.num_generations,
+        keep_every=keep_every(settings, len(train)),
+        step=lambda: trainer.state.global_step,
+        pictures=_pictures_by_id(train, ctx, settings),
+        waits=True,
+    )
+    reward = TrlReward(
+        rewards,
+        {s.id: s for s in train},
+        max_tokens=settings.max_new_tokens,
+        eos_token_ids=sorted(end_tokens(ctx.loaded)),
+        on_batch=writer,
+        read_region=ctx.read_region,
+    )
+    rows = rows_dataset(train, rl_row(ctx.grammar, ctx.prompt), ctx.pictures(settings.image_cache_gib))
+    watchers = callbacks(ctx, clock)
+    if settings.collapse is not None:
+        watchers.insert(-1, CollapseCallback(settings, ctx))  # before the clock: its saves are not data time
+    trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, tell(writer, settings))
+    writer.writes = trainer.is_world_process_zero()
+    _watch_valid(settings, ctx, trainer, clock)
+    with ExitStack() as stack:
+        kept = stack.enter_context(ctx.keep_vision(settings.vision_cache_gib))
+        stack.enter_context(share_kept(kept, trainer.ref_model))
+        result = run_trainer(trainer, ctx, clock)
+    result.extra |= {
+        "algorithm": settings.algorithm.true_name,
+        "rewards": rewards.described(),
+        "base_rates": reward.summary(),
+        "checks": preflight.as_record(checks),
+        "path": path_of(trainer),
+        "rollouts": trainer.counts.__dict__,
+        "difficulty": band,
+        "lengths": lengths_record,
+    }
+    return result
+
+
+def prompts_of(settings: RlStage, ctx: StageContext) -> tuple[list[Sample], dict[str, Any] | None]:
+    """Training samples with an answer, those of the asked difficulty; and what the band kept and dropped."""
+    train = [s for s in ctx.train if s.answer is not None]
+    band: dict[str, Any] | None = None
+    if settings.difficulty is not None:
+        train, band = prompts_in_band(train, settings.difficulty, ctx.folder)
+    train = subset(train, settings.max_samples, ctx.seed)
+    num_groups = settings.batch_size // settings.num_generations * settings.updates_per_batch
+    if len(train) < num_groups:
+        raise EosinError(
+            "There are fewer prompts than groups in one generation.",
+            expected=f"at least {num_groups} training samples with an answer",
+            found=str(len(train)),
+            where=f"stages.{ctx.name}",
+        )
+    return train, band
+
+
+def _pictures_by_id(train: list[Sample], ctx: StageContext, settings: RlStage) -> Any:
+    samples = {s.id: s for s in train}
+    pictures = ctx.pictures(settings.image_cache_gib)
+    return lambda sample_id: pictures.get(samples[sample_id])
+
+
+def tell(writer: RolloutWriter, settings: RlStage) -> Any:
+    """Tells the rollouts on disk what became of every group."""
+
+    def decided(scored: list[Group], chosen: list[Group], varied: list[bool], gains: Tensor, in_loss: Tensor) -> None:
+        num = settings.num_generations
+        fates, advantages = verdicts(scored, chosen, varied, gains.tolist(), num)
+        places = {id(g): i for i, g in enumerate(chosen)}
+        masks = in_loss.tolist()
+        shown: list[bool] = []
+        for group in scored:
+            place = places.get(id(group))
+            shown += [False] * num if place is None else masks[place * num : (place + 1) * num]
+        writer.decided(fates, advantages, shown)
+
+    return decided
+
+
+def ready_trainer(
+    settings: RlStage, ctx: StageContext, rows: Dataset, reward: TrlReward, watchers: list[TrainerCallback],
+    clock: StepClock, decided: Any,
+) -> tuple[GroupTrainer, Checks]:  # fmt: skip
+    """The trainer that the settings ask for, checked on real prompts before its first step.
+
+    Raises:
+        EosinError: a check failed, or `fast_path: on` where the model does not allow it.
+    """
+    why_not = "fast_path is off" if settings.fast_path == "off" else shared_prefix.unsupported(ctx.loaded.model)
+    if why_not is not None and settings.fast_path == "on":
+        raise EosinError("The prompt of a group cannot be shared with this model.", found=why_not, where="fast_path")
+    _write_reference(settings, ctx)
+    options: dict[str, Any] = {
+        "model": ctx.loaded.model,
+        "reward_funcs": [reward],
+        "args": GRPOConfig(**grpo_arguments(settings, ctx, len(rows))),
+        "train_dataset": rows,
+        "processing_class": ctx.loaded.processor,
+        "peft_config": lora_config(settings.lora, settings.freeze),
+        "callbacks": watchers,
+        "clock": clock,
+        "algorithm": settings.algorithm,
+        "warn": lambda text: console.print(f"  [yellow]warning:[/yellow] {text}"),
+        "decided": decided,
+    }
+    probe = [rows[i] for i in range(min(preflight.NUM_PROMPTS, len(rows)))]
+    if why_not is None:
+        backend: Backend = "flex" if ctx.loaded.model.device.type == "cuda" else "split"
+        trainer: GroupTrainer = SharedPrefixTrainer(**options, backend=backend)
+    else:
+        trainer = GroupTrainer(**options)
+    shared = isinstance(trainer, SharedPrefixTrainer)
+    checks = _checked(trainer, probe, settings, shared)
+    if checks.shared is not None and not checks.shared <= checks.tolerance:
+        raise EosinError(
+            "The shared path gives other log-probabilities than the plain one with this model.",
+            expected=f"at most {checks.tolerance:.0e} nats a token",
+            found=f"{checks.shared:.1e}",
+            where=f"stages.{ctx.name}",
+            next_step=f"stages.{ctx.name}.fast_path=off",
+        )
+    preflight.refuse(checks, f"stages.{ctx.name}")
+    console.print(f"  path: {path_of(trainer)}{'' if shared else f' ({why_not})'}")
+    console.print(f"  {checks.line()}")
+    return trainer, checks
+
+
+def _checked(trainer: GroupTrainer, probe: list[Any], settings: RlStage, shared: bool) -> Checks:
+    """The checks; where FlexAttention does not compile on this machine, with the attention that needs no compiler."""
+    try:
+        return preflight.check(trainer, probe, settings.roundtrip_tolerance, shared=shared)
+    except Exception as exc:
+        if not isinstance(trainer, SharedPrefixTrainer) or trainer.backend != "flex":
+            raise
+        console.print(f"  [yellow]warning:[/yellow] FlexAttention failed ({exc!s:.120}); going on with split attention")
+        trainer.backend = "split"
+        return preflight.check(trainer, probe, settings.roundtrip_tolerance, shared=shared)
+
+
+def _write_reference(settings: RlStage, ctx: StageContext) -> None:
+    """TRL reads the frozen reference of full training from where the policy was loaded. A policy that was merged from
+    an adapter, or built in memory, is written down for that; with LoRA the reference is the policy without adapter."""
+    model = ctx.loaded.model
+    name = str(model.config._name_or_path)
+    if settings.algorithm.beta == 0 or settings.lora is not None or (name and not is_adapter(name)):
+        return
+    folder = ctx.work / "reference"
+    model.save_pretrained(folder)
+    model.config._name_or_path = str(folder)
+
+
+def path_of(trainer: GroupTrainer) -> str:
+    """How prompts are computed, in words."""
+    if isinstance(trainer, SharedPrefixTrainer):
+        return f"prompt shared by its group, {trainer.backend} attention"
+    return "plain TRL, prompt repeated for every completion"
+
+
+def _watch_valid(settings: RlStage, ctx: StageContext, trainer: GroupTrainer, clock: StepClock) -> None:
+    """Held-out accuracy while training, where the stage asks for it."""
+    if settings.valid_every is None:
+        return
+    pictures = ctx.pictures(settings.image_cache_gib)
+    exam = held_out(ctx, settings.valid_samples, settings.max_new_tokens, pictures)
+    if exam is not None:
+        metrics = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MetricsCallback))
+        seen = trainer.counts
+        trainer.add_callback(HeldOutCallback(exam, settings.valid_every, metrics, clock, lambda: seen.prompts_seen))
+
+
+def num_steps(settings: RlStage, num_prompts: int) -> int:
+    """Optimiser steps of the stage."""
+    groups_a_step = settings.batch_size // settings.num_generations * settings.gradient_accumulation
+    return settings.steps or max(1, int(settings.epochs * num_prompts / groups_a_step))
+
+
+def keep_every(settings: RlStage, num_prompts: int) -> int:
+    """Every how many groups one is kept on disk, so that about `keep_rollouts` replies stay."""
+    groups_a_step = settings.batch_size // settings.num_generations * settings.gradient_accumulation
+    total = num_steps(settings, num_prompts) * groups_a_step
+    return max(1, total * settings.num_generations // settings.keep_rollouts)
+
+
+def grpo_arguments(settings: RlStage, ctx: StageContext, num_prompts: int) -> dict[str, Any]:
+    """The recipe's algorithm in TRL's words. Every field that TRL defaults otherwise than the paper is stated."""
+    algorithm = settings.algorithm
+    steps = num_steps(settings, num_prompts)
+    return {
+        **trainer_arguments(settings, ctx, has_valid=False),
+        "max_steps": steps,
+        "warmup_steps": round(settings.warmup_fraction * steps),
+        "num_generations": settings.num_generations,
+        "max_completion_length": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+        "beta": algorithm.beta,
+        "use_bias_correction_kl": algorithm.unbiased_kl,
+        "epsilon": algorithm.epsilon,
+        "epsilon_high": algorithm.epsilon_high,
+        "loss_type": algorithm.loss_type,
+        "scale_rewards": algorithm.scale_rewards,
+        "importance_sampling_level": algorithm.importance_sampling_level,
+        "num_iterations": algorithm.num_iterations,
+        "mask_truncated_completions": algorithm.mask_truncated,
+        "steps_per_generation": settings.gradient_accumulation * settings.updates_per_batch,
+        "shuffle_dataset": True,
+        "disable_dropout": True,
+        # A completion that wrote an image token would ask for an image that is not there.
+        "generation_kwargs": {"suppress_tokens": list(placeholder_tokens(ctx.loaded.model)) or None},
+        "log_completions": False,
+    }

@@ -1,0 +1,114 @@
+"""Supervised fine-tuning on reasoning chains: the loss is on the reply only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+from trl import SFTConfig, SFTTrainer
+
+from eosin.core.draw import subset
+from eosin.core.errors import EosinError
+from eosin.core.images import Picture
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.stages import PretrainStage, SftStage
+from eosin.models.load import Loaded, freeze
+from eosin.train.data.collate import MaskedCollator
+from eosin.train.data.lengths import judge, of_rows
+from eosin.train.data.rows import Row, rows_dataset, sft_row
+from eosin.train.masking.pseudo_bags import with_pseudo_bags
+from eosin.train.masking.trajectory import TrainingRows, trajectory_rows, whole_rows
+from eosin.train.monitor import StepClock
+from eosin.train.stages.base import (
+    BestCallback,
+    StageContext,
+    StageResult,
+    callbacks,
+    lora_config,
+    run_trainer,
+    trainer_arguments,
+    warmup_steps,
+)
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run(settings: SftStage, ctx: StageContext) -> StageResult:
+    """Train on question and gold reply."""
+    return train_on_pairs(settings, ctx, sft_row(ctx.grammar, ctx.prompt))
+
+
+def training_rows(settings: SftStage | PretrainStage, ctx: StageContext, *, ask: bool = True) -> TrainingRows:
+    """What a stage trains on: its samples, with the masked copies and variants that its settings ask for.
+
+    Args:
+        ask: measure pseudo-bags with the model; without it only those measured before give copies.
+
+    Raises:
+        EosinError: there is nothing to train on, or the settings do not fit the samples.
+    """
+    train = subset(ctx.train, settings.max_samples, ctx.seed)
+    if not train:
+        raise EosinError("This stage has nothing to train on.", where=f"stages.{ctx.name}")
+    if not isinstance(settings, SftStage):
+        return whole_rows(train)
+    facts: dict[str, Any] = {}
+    if settings.pseudo_bags is not None:
+        train, facts["pseudo_bags"] = with_pseudo_bags(train, settings.pseudo_bags, ctx, ask=ask)
+    if settings.trajectory is None:
+        rows = whole_rows(train)
+    else:
+        rows = trajectory_rows(train, settings.trajectory, ctx.grammar, ctx.prompt.answer)
+        facts["trajectory"] = dict(rows.facts)
+        console.print(f"  trajectory: {len(rows)} rows of {len(train)} samples")
+    return replace(rows, facts=facts)
+
+
+def train_on_pairs(
+    settings: SftStage | PretrainStage,
+    ctx: StageContext,
+    make_row: Callable[[Sample, list[Picture]], Row],
+) -> StageResult:
+    """Next-token cross-entropy on the completion of every pair (mean over its tokens in the loss of a batch)."""
+    shown = training_rows(settings, ctx)
+    freeze(ctx.loaded.model, set(settings.freeze))
+    pad_as_tokenizer(ctx.loaded)
+    pictures = ctx.pictures(settings.image_cache_gib)
+    seed = ctx.seed if settings.augment else None
+    clock = StepClock()
+    arguments: dict[str, Any] = {
+        **trainer_arguments(settings, ctx, bool(ctx.valid)),
+        "warmup_steps": warmup_steps(settings, len(shown)),
+        "max_length": settings.max_tokens,
+        "completion_only_loss": True,
+    }
+    watchers = callbacks(ctx, clock)
+    rows = rows_dataset(shown.samples, make_row, pictures, augment_seed=seed, cuts=shown.cuts)
+    if settings.max_tokens is not None:
+        lengths = of_rows(rows, ctx.loaded, settings.max_tokens, ctx.seed)
+        shown.facts["lengths"] = judge(lengths, settings, f"stages.{ctx.name}")
+    trainer = SFTTrainer(
+        model=ctx.loaded.model,
+        args=SFTConfig(**arguments),
+        data_collator=MaskedCollator(ctx.loaded.processor, settings.max_tokens),
+        train_dataset=rows,
+        eval_dataset=rows_dataset(ctx.valid, make_row, pictures) if ctx.valid else None,
+        processing_class=ctx.loaded.processor,
+        peft_config=lora_config(settings.lora, settings.freeze),
+        callbacks=[*([BestCallback(ctx)] if ctx.valid else []), *watchers],
+    )
+    # Augmented pictures are new every time: keeping their features would fill the file for nothing.
+    with ctx.keep_vision(0.0 if settings.augment else settings.vision_cache_gib):
+        result = run_trainer(trainer, ctx, clock)
+    result.extra.update(shown.facts)
+    return result
+
+
+def pad_as_tokenizer(loaded: Loaded) -> None:
+    """Give model and tokenizer one padding token, as TRL does where it makes the collator itself."""
+    tokenizer = loaded.processor.tokenizer
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    loaded.model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    loaded.model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -1,0 +1,1 @@
+"""The warm-up of a tower, before any language."""
