@@ -55,7 +55,8 @@ print(json.dumps({'seconds': seconds, 'tiles': len(coords), 'peak_mb': peak_byte
 def ours(job: dict[str, Any]) -> dict[str, Any]:
     """Tissue, grid and every tile, by Eosin."""
     from eosin.slides.open.slide import open_slide
-    from eosin.slides.tiles.grid import TileGrid, read_tiles, tile_grid
+    from eosin.slides.tiles.grid import TileGrid, tile_grid
+    from eosin.slides.tiles.reading import read_tiles
     from eosin.slides.tissue.segmentation import tissue_mask
 
     for package in ("cv2", "openslide", "tifffile"):  # imports are not timed, of no contender

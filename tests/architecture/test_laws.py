@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter, deque
 from pathlib import Path
 
 import pytest
@@ -19,22 +20,24 @@ MAY_IMPORT = {
     "knowledge": {"core"},
     "models": {"core"},
     "sources": {"core", "slides", "phantom"},
-    "scoring": {"core", "knowledge"},
-    "engines": {"core", "models"},
-    "curate": {"core", "slides", "sources", "knowledge", "scoring"},
+    "clients": {"core"},
+    "scoring": {"core", "knowledge", "clients"},
+    "engines": {"core", "models", "clients"},
+    "curate": {"core", "slides", "sources", "knowledge", "scoring", "clients"},
     "train": {"core", "scoring", "models", "engines", "curate.mixture"},
     "evaluate": {"core", "slides", "sources", "knowledge", "scoring", "models", "engines"},
     "report": {"core"},
     "serve": {"core", "slides", "knowledge", "models", "engines", "scoring"},
 }
 EVERYTHING = {"chain", "cli"}
-NO_TORCH = {"core", "phantom", "sources", "scoring", "curate", "knowledge", "report", "evaluate", "slides"}
+NO_TORCH = {"core", "clients", "phantom", "sources", "scoring", "curate", "knowledge", "report", "evaluate", "slides"}
 HEAVY = {"torch", "torchvision", "transformers", "trl", "peft", "accelerate"}
 
 # Functions that may be longer than 60 lines, each with its reason.
 LONG_FUNCTIONS: dict[str, str] = {}
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 450
+MAX_FILES_IN_A_ROOM = 14
 
 
 def _files() -> list[Path]:
@@ -46,14 +49,18 @@ def _room(path: Path) -> str:
     return parts[0] if len(parts) > 1 else ""
 
 
-def _imports(tree: ast.AST) -> list[str]:
-    """Every module imported anywhere in a file, also inside functions; not those for type checking only."""
-    skipped = {
-        id(node)
-        for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
-        for node in ast.walk(branch)
-    }
+def _imports(tree: ast.AST, *, for_types: bool = False) -> list[str]:
+    """Every module imported anywhere in a file, also inside functions; those for type checking only when asked."""
+    skipped = (
+        set()
+        if for_types
+        else {
+            id(node)
+            for branch in ast.walk(tree)
+            if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
+            for node in ast.walk(branch)
+        }
+    )
     names: list[str] = []
     for node in ast.walk(tree):
         if id(node) in skipped:
@@ -95,6 +102,52 @@ def test_sizes(path: Path) -> None:
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             name = f"{path.relative_to(SRC)}:{node.name}"
             assert length <= MAX_FUNCTION_LINES or name in LONG_FUNCTIONS, f"{name} has {length} lines"
+
+
+def test_no_room_holds_more_files_than_a_reader_can_take_in() -> None:
+    """At most 14 files side by side: sub-rooms tell the story."""
+    beside = Counter(p.parent.relative_to(SRC) for p in _files())
+    assert {str(room): n for room, n in beside.items() if n > MAX_FILES_IN_A_ROOM} == {}
+
+
+def test_every_room_says_what_lies_in_it() -> None:
+    for folder in {p.parent for p in _files()}:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))), folder.relative_to(SRC)
+
+
+def test_no_circle_of_imports_between_files() -> None:
+    """Counting imports inside functions, and those for type checking, too."""
+    modules = {_module(p): p for p in _files()}
+    imports = {}
+    for name, path in modules.items():
+        found = _imports(ast.parse(path.read_text("utf-8")), for_types=True)
+        imports[name] = {f for f in found if f in modules} - {name, *_packages_above(name)}
+    circles = [circle for name in imports if (circle := _circle_from(name, imports))]
+    assert not circles, " -> ".join(min(circles, key=len))
+
+
+def _module(path: Path) -> str:
+    return ".".join(("eosin", *path.relative_to(SRC).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def _packages_above(name: str) -> set[str]:
+    parts = name.split(".")
+    return {".".join(parts[:n]) for n in range(1, len(parts))}
+
+
+def _circle_from(start: str, imports: dict[str, set[str]]) -> list[str] | None:
+    """A shortest way from a file back to itself, or None."""
+    ways = deque([[start]])
+    seen: set[str] = set()
+    while ways:
+        way = ways.popleft()
+        for target in sorted(imports[way[-1]]):
+            if target == start:
+                return [*way, start]
+            if target not in seen:
+                seen.add(target)
+                ways.append([*way, target])
+    return None
 
 
 def test_every_room_has_a_law() -> None:

@@ -15,7 +15,7 @@ from tests.support.slide_toys import CORPUS, SMALL, new_reader
 from tests.support.toys import toy_image
 from typer.testing import CliRunner
 
-from eosin.chain.ask.ask import SlideOptions
+from eosin.chain.ask.question import SlideOptions
 from eosin.chain.ask.whole_slide import EncoderPlan, features_of
 from eosin.cli.main import app
 from eosin.core.errors import EosinError

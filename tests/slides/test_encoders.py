@@ -13,7 +13,8 @@ from tests.support.slide_files import tissue_pixels
 from eosin.core.errors import EosinError
 from eosin.phantom import make_case, render_tile
 from eosin.slides.encoders.colour_texture import describe
-from eosin.slides.encoders.encoder import Encoder, check_features, check_mpp, check_tiles, load_encoder
+from eosin.slides.encoders.encoder import Encoder, check_features, check_mpp, check_tiles
+from eosin.slides.encoders.load import load_encoder
 from eosin.slides.encoders.records import RECORDS, record_of
 
 ASKED = {

@@ -14,7 +14,7 @@ import pytest
 from tests.support.slide_files import tissue_pixels
 
 from eosin.core.errors import EosinError
-from eosin.slides.encoders.encoder import load_encoder
+from eosin.slides.encoders.load import load_encoder
 from eosin.slides.encoders.records import RECORDS, EncoderRecord, record_of
 
 torch = pytest.importorskip("torch", reason="encoders with weights need eosin[train]")
@@ -23,7 +23,8 @@ timm = pytest.importorskip("timm", reason="timm is not installed")
 from safetensors.torch import save_file  # noqa: E402
 
 from eosin.slides.encoders import pretrained as encoder_torch  # noqa: E402
-from eosin.slides.encoders.pretrained import TorchEncoder, load_torch_encoder, read_weights  # noqa: E402
+from eosin.slides.encoders.pretrained import TorchEncoder, load_torch_encoder  # noqa: E402
+from eosin.slides.encoders.weights import read_weights  # noqa: E402
 
 VIT: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 0}
 

@@ -19,7 +19,7 @@ from tests.support.slide_files import write_slide
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped
-from eosin.slides.encoders.encoder import load_encoder
+from eosin.slides.encoders.load import load_encoder
 from eosin.slides.encoders.records import EncoderRecord, record_of
 from eosin.slides.features import run as features
 from eosin.slides.features.files import read_features

@@ -14,18 +14,16 @@ from eosin.core.errors import EosinError
 from eosin.slides.open.backends.base import SlideError
 from eosin.slides.open.slide import Slide, open_slide
 from eosin.slides.tiles.grid import (
-    FLAGS,
-    Failed,
     TileGrid,
-    Tiles,
     _fair,
     colour_clusters,
-    read_tiles,
     sample_stratified,
     sample_uniform,
     tile_grid,
     write_table,
 )
+from eosin.slides.tiles.reading import Failed, read_tiles
+from eosin.slides.tiles.tiles import FLAGS, Tiles
 from eosin.slides.tissue.segmentation import Tissue
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")

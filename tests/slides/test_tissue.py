@@ -12,8 +12,9 @@ from scipy import ndimage
 
 from eosin.slides.open.backends.base import SlideError
 from eosin.slides.open.slide import open_slide
-from eosin.slides.tiles.grid import TileGrid, read_tiles, tile_grid
+from eosin.slides.tiles.grid import TileGrid, tile_grid
 from eosin.slides.tiles.quality import blur_flags, sharpness
+from eosin.slides.tiles.reading import read_tiles
 from eosin.slides.tissue.ink import black_border
 from eosin.slides.tissue.morphology import close, mean_colour, opened, quantiles, without_small
 from eosin.slides.tissue.segmentation import Tissue, TissueSettings, glass_colour, otsu, tissue_mask

@@ -18,7 +18,8 @@ from eosin.curate import validate
 from eosin.slides.features import h5
 from eosin.slides.features.bags import read_bag
 from eosin.sources.card import Collection
-from eosin.sources.slide_folder import read_slides, slide_name, units_of
+from eosin.sources.slide_bags import slide_name, units_of
+from eosin.sources.slide_folder import read_slides
 from eosin.sources.slide_instructions import cut_options
 
 PLACE = h5.Place(tile_px=256, side_level0=512.0, mpp=0.5, level0_mpp=0.25)

@@ -22,7 +22,7 @@ from eosin.core.nouns.sample import Message, Sample, TextPart, ask, lettered
 from eosin.sources.table import row_of
 
 if TYPE_CHECKING:
-    from eosin.sources.slide_folder import Bags, Found
+    from eosin.sources.slide_bags import Bags, Found
 
 STEP = "source"
 PLACE = "<image>"

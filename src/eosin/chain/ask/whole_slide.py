@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from eosin.chain.ask.ask import Kind, Question, SlideOptions, reply_to
+from eosin.chain.ask.question import Kind, Question, SlideOptions, reply_to
 from eosin.core.errors import EosinError
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.sample import SlideBag

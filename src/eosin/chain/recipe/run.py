@@ -16,11 +16,10 @@ from rich.table import Table
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.lock import locked
+from eosin.chain.recipe.state import RunState
 from eosin.core.errors import EosinError, disk_errors
-from eosin.core.nouns.sample import Sample
 from eosin.core.settings.recipe import Recipe, Resolved
 from eosin.core.store import artifacts as store
-from eosin.slides.features.regions import SlideRegions
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -89,17 +88,8 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
     return [] if old == new else [f"{where}: there {old!r}, here {new!r}"]
 
 
-class Run:
+class Run(RunState):
     """One run in progress."""
-
-    def __init__(self, resolved: Resolved, layout: Layout) -> None:
-        self.recipe = resolved.recipe
-        self.resolved = resolved
-        self.at = layout
-        self.splits: dict[str, list[Sample]] = {}
-        self.picture_cache: dict[Any, Any] = {}
-        self.read_region = SlideRegions()
-        self.started = time.perf_counter()
 
     def go(self) -> dict[str, Any]:
         console.print(f"[bold]{self.recipe.name}[/bold]  ->  {self.at.out}   (research use only, not for diagnosis)")
@@ -163,29 +153,11 @@ class Run:
         millions = sum(p.numel() for p in model.parameters()) / 1e6
         console.print(f"base: {type(model).__name__} with {millions:.1f} M parameters")
 
-    def samples_artifact(self) -> store.Artifact:
-        return store.open_artifact(self.at.samples, "samples")
-
-    def load(self, stage: str) -> Any:
-        """The model that a stage left, with its processor."""
-        from eosin.core.settings.stages import HubModel
-        from eosin.models.load import load
-
-        settings = self.recipe.model
-        if stage == "base" and isinstance(settings, HubModel):
-            return load(settings.name, revision=settings.revision, max_pixels=settings.max_pixels)
-        return load(self.at.checkpoint(stage))
-
-    def parents(self, stage: str) -> tuple[store.Artifact, ...]:
-        folder = self.at.checkpoint(stage)
-        own = (store.open_artifact(folder, "checkpoint"),) if store.exists(folder) else ()
-        return (*own, self.samples_artifact())
-
     def stage(self, name: str) -> None:
         """Train one stage from the checkpoint it starts from, unless it is done; then examine it."""
         settings = self.recipe.stages[name]
         if not self.at.stage_record(name).exists():
-            from eosin.chain.recipe.stages import run_stage
+            from eosin.chain.recipe.stages import run_stage  # loads torch
 
             run_stage(self, name)
         if settings.exam:

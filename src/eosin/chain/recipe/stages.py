@@ -12,12 +12,12 @@ from eosin.core.store import artifacts as store
 from eosin.train.stages.base import PeakMemory, StageContext, StageResult
 
 if TYPE_CHECKING:
-    from eosin.chain.recipe.run import Run
+    from eosin.chain.recipe.state import RunState
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def run_stage(run: Run, name: str) -> None:
+def run_stage(run: RunState, name: str) -> None:
     """Train stage `name` of a run and write stage.json as its completion mark."""
     settings = run.recipe.stages[name]
     start = run.recipe.start_of(name)

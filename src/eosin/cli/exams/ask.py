@@ -56,7 +56,8 @@ def ask(
     from eosin.cli.training.run import need
 
     need("torch")
-    from eosin.chain.ask.ask import SlideOptions, ask_checkpoint, question_of
+    from eosin.chain.ask.ask import ask_checkpoint
+    from eosin.chain.ask.question import SlideOptions, question_of
 
     methods = tuple(m.strip() for m in method.split(",") if m.strip())
     slide_mpp = mpp if box is None else None

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eosin.core.errors import EosinError
-from eosin.core.store.artifacts import sha256_file, write_text_atomic, writing
+from eosin.core.store.artifacts import write_text_atomic, writing
 from eosin.knowledge.graph.assemble import Assembled, assemble
 from eosin.knowledge.graph.columns import KIND
-from eosin.knowledge.graph.concepts import Concept, Refusal, Relation, Source
+from eosin.knowledge.graph.concepts import Refusal
 from eosin.knowledge.graph.drafts import Drafts
+from eosin.knowledge.graph.faults import fault_error, place_of, sources_of
 from eosin.knowledge.graph.graph import Graph
 from eosin.knowledge.graph.vocabulary import Vocabulary, builtin_vocabulary
-from eosin.knowledge.sources import SourceSpec, licence_near, reader_of
-from eosin.knowledge.sources.base import ConceptRow, RelationRow, Row
+from eosin.knowledge.sources import SourceSpec, reader_of
 
 SHOWN_FAULTS = 8
 Progress = Callable[[str], None]
@@ -73,11 +72,11 @@ def build_graph(
         tell(f"reading {spec.kind} {spec.path.name if spec.path else '(built in)'}")
         drafts.take(spec.name, reader_of(spec))
     tell("merging and checking")
-    assembled = assemble(drafts, lambda: _sources(chosen, drafts), by_reference=by_reference)
+    assembled = assemble(drafts, lambda: sources_of(chosen, drafts), by_reference=by_reference)
     refusals = drafts.refusals.all()
     faults = [r for r in refusals if r.fault]
     if faults and not keep_going:
-        raise _fault_error(faults, chosen)
+        raise fault_error(faults, chosen)
     if not assembled.columns.tables["concepts"].num_rows:
         raise EosinError("The sources hold no concept.", where=", ".join(str(s.path) for s in chosen if s.path))
     tell("writing")
@@ -96,43 +95,11 @@ def _with_tables(specs: Sequence[SourceSpec], tables: bool) -> list[SourceSpec]:
     return unique
 
 
-def _sources(specs: Sequence[SourceSpec], drafts: Drafts) -> list[Source]:
-    """The record of every source, when the counts are final."""
-    found = []
-    for spec, header, counts in zip(specs, drafts.headers, drafts.counts, strict=True):
-        licence = spec.licence or header.licence or (licence_near(spec.path) if spec.path else "")
-        digest = sha256_file(spec.path) if spec.path else ""
-        path = str(spec.path.name) if spec.path else ""
-        version = spec.version or header.version
-        found.append(Source(spec.name, spec.kind, path, version, licence, digest, dict(sorted(counts.items()))))
-    return found
-
-
-def _where(fault: Refusal, specs: Sequence[SourceSpec]) -> str:
-    path = next((s.path for s in specs if s.name == fault.source and s.path), None)
-    place = str(path) if path else fault.source
-    return f"{place}:{fault.line}" if fault.line else place
-
-
-def _fault_error(faults: Sequence[Refusal], specs: Sequence[SourceSpec]) -> EosinError:
-    """All faults in one message: the first ones with file and line, then the number of the others."""
-    lines = [f"  {_where(f, specs)}: {f.reason}: {f.detail}" for f in faults[:SHOWN_FAULTS]]
-    more = len(faults) - len(lines)
-    count = f"{len(faults)} fault" + ("s" if len(faults) != 1 else "")
-    text = "\n".join(
-        [f"The sources have {count}; no graph was built.", *lines, *([f"  and {more} more"] if more else [])]
-    )
-    return EosinError(
-        text, where=_where(faults[0], specs),
-        next_step="mend the files, or give --keep-going to keep the good part and list the rest in refused.jsonl",
-    )  # fmt: skip
-
-
 def _write(out: Path, assembled: Assembled, refusals: Sequence[Refusal], specs: Sequence[SourceSpec]) -> None:
     facts = assembled.columns.facts
     with writing(out, KIND, record={"sources": [s["name"] for s in facts["sources"]]}) as writer:
         assembled.columns.write(writer.dir)
-        rows = [{"file": _where(r, specs), "reason": r.reason, "detail": r.detail, "source": r.source, "line": r.line,
+        rows = [{"file": place_of(r, specs), "reason": r.reason, "detail": r.detail, "source": r.source, "line": r.line,
                  "fault": r.fault, "num": r.num} for r in refusals]  # fmt: skip
         _write_jsonl(writer.dir / "refused.jsonl", rows)
         _write_jsonl(writer.dir / "merges.jsonl", [vars(m) for m in assembled.merges])
@@ -142,40 +109,3 @@ def _write(out: Path, assembled: Assembled, refusals: Sequence[Refusal], specs: 
 
 def _write_jsonl(path: Path, rows: Iterable[object]) -> None:
     write_text_atomic(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-
-
-def graph_of(concepts: Iterable[Concept], relations: Iterable[Relation] = ()) -> Graph:
-    """A graph in memory, from concepts and relations made in Python.
-
-    Raises:
-        EosinError: a relation of unknown concepts, a duplicate id, or a cycle of is_a.
-    """
-    rows: list[Row] = [*map(_row, concepts), *map(_relation_row, relations)]
-    return _in_memory(SourceSpec("memory", None, "memory"), rows)
-
-
-@functools.cache
-def builtin_graph() -> Graph:
-    """The graph of Eosin's own tables."""
-    spec = SourceSpec("tables", None, "eosin tables")
-    return _in_memory(spec, reader_of(spec))
-
-
-def _in_memory(spec: SourceSpec, rows: Iterable[Row]) -> Graph:
-    drafts = Drafts(builtin_vocabulary())
-    drafts.take(spec.name, rows)
-    assembled = assemble(drafts, lambda: _sources([spec], drafts))
-    faults = [r for r in drafts.refusals.all() if r.fault]
-    if faults:
-        raise _fault_error(faults, [spec])
-    return Graph(assembled.columns)
-
-
-def _row(concept: Concept) -> ConceptRow:
-    names = [(s.text, s.scope) for s in concept.synonyms]
-    kind = concept.type if concept.type != "other" else None
-    return ConceptRow(concept.id, concept.label, names, kind, concept.definition, concept.xrefs)
-
-
-def _relation_row(relation: Relation) -> RelationRow:
-    return RelationRow(relation.subject, relation.predicate, relation.object, relation.weight, relation.evidence)

@@ -86,16 +86,14 @@ class Graph:
     @classmethod
     def of(cls, concepts: Iterable[Concept], relations: Iterable[Relation] = ()) -> Graph:
         """A small graph in memory. Dangling relations raise an EosinError."""
-        from eosin.knowledge.graph.build import graph_of
+        from eosin.knowledge.graph.in_memory import columns_of
 
-        return graph_of(concepts, relations)
+        return cls(columns_of(concepts, relations))
 
     @classmethod
     def builtin(cls) -> Graph:
         """The graph of Eosin's own tables alone: findings, markers, stains, grading systems. Made in memory."""
-        from eosin.knowledge.graph.build import builtin_graph
-
-        return builtin_graph()
+        return _builtin()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -318,3 +316,10 @@ def _scope(code: int) -> SynonymScope:
     scope = SCOPES[code]
     assert scope != "label"
     return scope
+
+
+@functools.cache
+def _builtin() -> Graph:
+    from eosin.knowledge.graph.in_memory import builtin_columns
+
+    return Graph(builtin_columns())

@@ -18,7 +18,7 @@ import numpy as np
 
 from eosin.core.errors import EosinError
 from eosin.core.store.artifacts import write_text_atomic
-from eosin.slides.tiles.grid import Tiles
+from eosin.slides.tiles.tiles import Tiles
 from eosin.slides.tissue.segmentation import Ring, Tissue, signed_area
 
 NAMESPACE = uuid.UUID("7b1f3f0e-6f0a-5c4e-9a55-0e0000000005")

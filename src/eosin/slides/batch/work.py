@@ -16,17 +16,10 @@ from eosin.slides.annotations.geojson import tile_shapes, tissue_shapes, write_g
 from eosin.slides.open.levels import check_levels
 from eosin.slides.open.slide import Slide, open_slide
 from eosin.slides.tiles.contact_sheet import contact_sheet, overlay, save_picture
-from eosin.slides.tiles.grid import (
-    TileGrid,
-    Tiles,
-    colour_clusters,
-    sample_stratified,
-    sample_uniform,
-    tile_grid,
-    write_table,
-)
+from eosin.slides.tiles.grid import TileGrid, colour_clusters, sample_stratified, sample_uniform, tile_grid, write_table
 from eosin.slides.tiles.quality import blur_flags
 from eosin.slides.tiles.reading import Failed, read_tiles
+from eosin.slides.tiles.tiles import Tiles
 from eosin.slides.tissue.segmentation import Tissue, TissueSettings, overview, tissue_mask
 
 Row = dict[str, Any]

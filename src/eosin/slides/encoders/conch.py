@@ -26,7 +26,7 @@ def build_conch(record: EncoderRecord, weights: dict[str, Any], where: Path) -> 
     Raises:
         EosinError: the checkpoint is not one of CONCH.
     """
-    from eosin.slides.encoders.pretrained import _fill
+    from eosin.slides.encoders.weights import fill_network
 
     if any(k.startswith(PREFIX) for k in weights):
         weights = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
@@ -41,7 +41,7 @@ def build_conch(record: EncoderRecord, weights: dict[str, Any], where: Path) -> 
         )
     tower = _tower(record, used)
     _fit_positions(used, tower)
-    return _fill(tower, used, record, where)
+    return fill_network(tower, used, record, where)
 
 
 def _tower(record: EncoderRecord, weights: dict[str, Any]) -> Any:

@@ -1,11 +1,10 @@
 """Patch encoders behind one protocol: tiles in, features out. What does not fit a record is refused.
 
-No heavy package is imported here; `encoder_torch` loads torch, timm, transformers or open_clip when one is needed.
+No heavy package is imported here; `load` makes an encoder by its name.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,7 +15,7 @@ from eosin.core.errors import EosinError
 from eosin.slides.encoders.records import RECORDS, EncoderRecord, record_of
 
 __all__ = [
-    "RECORDS", "Encoder", "EncoderRecord", "check_features", "check_mpp", "check_tiles", "load_encoder", "record_of",
+    "RECORDS", "Encoder", "EncoderRecord", "check_features", "check_mpp", "check_tiles", "record_of",
 ]  # fmt: skip
 
 MPP_TOLERANCE = 0.03  # 0.485 to 0.515 um counts as 0.5: scanners differ that much at one nominal power
@@ -41,38 +40,6 @@ class Encoder(Protocol):
 
 
 MakeEncoder = Callable[[], Encoder]
-
-
-def load_encoder(
-    name: str,
-    *,
-    mpp: float | None = None,
-    weights: str | os.PathLike[str] | None = None,
-    device: str | None = None,
-    revision: str | None = None,
-) -> Encoder:
-    """An encoder by name, with weights from the hub or from a local file or folder.
-
-    Args:
-        name: Eosin's or TRIDENT's name of it.
-        mpp: microns per pixel of the tiles; None means what the encoder was trained for.
-        weights: a local file or folder with the weights, instead of the hub.
-        device: "cpu", "cuda", ...; by default the GPU if there is one.
-        revision: commit, tag or branch on the hub, instead of the record's.
-
-    Raises:
-        EosinError: unknown name; scale it was not trained for; weights missing or of another model; normalisation or
-            dimension that differ from the record; packages missing.
-    """
-    record = record_of(name)
-    scale = check_mpp(record, mpp)
-    if record.library == "eosin":
-        from eosin.slides.encoders.colour_texture import ColourTexture
-
-        return ColourTexture(record, scale)
-    from eosin.slides.encoders.pretrained import load_torch_encoder
-
-    return load_torch_encoder(record, scale, Path(weights) if weights is not None else None, device, revision)
 
 
 def check_mpp(record: EncoderRecord, mpp: float | None) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from eosin.core.errors import EosinError
 from eosin.slides.encoders.encoder import check_features, check_tiles
 from eosin.slides.encoders.records import EncoderRecord
+from eosin.slides.encoders.weights import fill_network, read_weights
 from eosin.slides.extras import need
 
 WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
@@ -108,7 +109,7 @@ def _timm(record: EncoderRecord, weights: Path | None, revision: str | None) -> 
     if weights is not None:
         _check_config(record, _config_beside(weights, "config.json").get("pretrained_cfg", {}), weights)
         network = timm.create_model(record.architecture, pretrained=False, **options)
-        return _fill(network, read_weights(_weights_file(weights)), record, weights)
+        return fill_network(network, read_weights(_weights_file(weights)), record, weights)
     name = f"hf-hub:{record.hub}" + (f"@{revision}" if revision else "")
     with _hub_errors(record):
         network = timm.create_model(name, pretrained=True, **options)
@@ -167,7 +168,7 @@ def _open_clip(record: EncoderRecord, weights: Path | None, revision: str | None
     else:
         _check_config(record, _config_beside(weights, "open_clip_config.json").get("preprocess_cfg", {}), weights)
         network = open_clip.create_model(record.architecture)
-        network = _fill(network, read_weights(_weights_file(weights)), record, weights)
+        network = fill_network(network, read_weights(_weights_file(weights)), record, weights)
     seen = getattr(network.visual, "preprocess_cfg", None) or {}
     if weights is None:
         _check_config(record, seen, str(record.hub))
@@ -182,39 +183,6 @@ def _conch(record: EncoderRecord, weights: Path | None, revision: str | None) ->
 
 
 # ---- weights and configs -------------------------------------------------------------------------------------------
-
-
-def read_weights(file: Path) -> dict[str, Any]:
-    """A state dict of tensors from safetensors or a torch file, without unpickling anything.
-
-    Raises:
-        EosinError: the file holds other objects than tensors, is cut off, or is no weights file.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            return dict(need("safetensors.torch").load_file(str(file)))
-        loaded = need("torch").load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
-    except EosinError:
-        raise
-    except Exception as exc:  # torch, zipfile and safetensors each have their own errors for damaged files
-        raise EosinError(
-            "These weights cannot be read safely.",
-            expected="safetensors, or a torch file with tensors alone",
-            found=f"{type(exc).__name__}: {str(exc)[:160]}",
-            where=file,
-            next_step="convert the file to safetensors on a machine where you trust it",
-        ) from exc
-    for key in ("state_dict", "model", "teacher"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(hasattr(v, "shape") for v in loaded.values()):
-        raise EosinError("This file holds no weights by name.", found=type(loaded).__name__, where=file)
-    return {str(k).removeprefix("module."): v for k, v in loaded.items()}
-
-
-def _is_zip(file: Path) -> bool:
-    with file.open("rb") as handle:
-        return handle.read(2) == b"PK"
 
 
 def _weights_file(place: Path) -> Path:
@@ -254,22 +222,6 @@ def _check_config(record: EncoderRecord, seen: Mapping[str, Any], where: str | P
                 where=where,
                 next_step="check that these are the weights of this encoder",
             )
-
-
-def _fill(network: Any, weights: dict[str, Any], record: EncoderRecord, where: str | Path) -> Any:
-    """Load weights; every tensor must have its place and every place its tensor."""
-    own = network.state_dict()
-    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
-    if missing or extra or shapes:
-        told = {"missing": missing, "without place": extra, "of another shape": sorted(shapes)}
-        raise EosinError(
-            f"These are not the weights of {record.name} ({record.architecture}).",
-            found="; ".join(f"{len(v)} {k}, such as {v[0]}" for k, v in told.items() if v),
-            where=where,
-        )
-    network.load_state_dict(weights)
-    return network
 
 
 def _from_hub(record: EncoderRecord, revision: str | None) -> Path:

@@ -28,7 +28,9 @@ def read_slide(job: Job, plan: Plan) -> Iterator[Begin | Batch]:
         EosinError: the slide cannot be used; the message is the reason.
     """
     from eosin.slides.open.slide import open_slide
-    from eosin.slides.tiles.grid import FLAGS, TileGrid, read_tiles, sample_uniform, tile_grid
+    from eosin.slides.tiles.grid import TileGrid, sample_uniform, tile_grid
+    from eosin.slides.tiles.reading import read_tiles
+    from eosin.slides.tiles.tiles import FLAGS
     from eosin.slides.tissue.segmentation import tissue_mask
 
     chosen = plan.settings

@@ -23,7 +23,8 @@ from eosin.core.nouns.outcome import Dropped
 from eosin.core.store import artifacts as store
 from eosin.slides.batch.folder import table_text
 from eosin.slides.batch.progress import Progress
-from eosin.slides.encoders.encoder import EncoderRecord, MakeEncoder, check_mpp, load_encoder, record_of
+from eosin.slides.encoders.encoder import EncoderRecord, MakeEncoder, check_mpp, record_of
+from eosin.slides.encoders.load import load_encoder
 from eosin.slides.features import h5
 from eosin.slides.features.extract import encode_slides, size_of
 from eosin.slides.features.pipeline import STEP, Job

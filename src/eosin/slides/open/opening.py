@@ -8,11 +8,10 @@ from pathlib import Path
 from eosin.core.errors import MissingExtraError
 from eosin.slides.open.backends.base import Backend, SlideError
 from eosin.slides.open.find import series_of
+from eosin.slides.open.magic import is_dicom, is_image, is_tiff
 
 READERS = ("openslide", "tifffile", "wsidicom", "image")
 _PACKAGES = {"openslide": "openslide-python", "tifffile": "tifffile", "cv2": "opencv-python-headless"}
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-IMAGE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"RIFF", b"GIF8", b"\0\0\0\x0cjP")
 
 
 def open_backend(path: Path, reader: str | None = None) -> Backend:
@@ -64,16 +63,6 @@ def checked_file(path: Path) -> tuple[Path, bytes]:
     return path, magic
 
 
-def is_tiff(magic: bytes) -> bool:
-    """Whether a file begins as TIFF or BigTIFF does."""
-    return magic[:4] in TIFF_MAGIC
-
-
-def is_dicom(magic: bytes) -> bool:
-    """Whether a file begins as DICOM does."""
-    return magic[128:132] == b"DICM"
-
-
 def _try_reader(name: str, file: Path, path: Path, magic: bytes, *, asked: bool) -> Backend | None:
     """An open file; None where this reader does not know the format."""
     if name == "openslide":
@@ -92,7 +81,7 @@ def _try_reader(name: str, file: Path, path: Path, magic: bytes, *, asked: bool)
         from eosin.slides.open.backends.wsidicom_backend import DicomBackend
 
         return DicomBackend(path)
-    if not magic.startswith(IMAGE_MAGIC) and not asked:
+    if not is_image(magic) and not asked:
         return None
     from eosin.slides.open.backends.image_backend import ImageBackend
 

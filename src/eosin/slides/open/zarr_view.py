@@ -7,8 +7,9 @@ Through tifffile, so for every file that is a TIFF underneath: svs, generic tile
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,10 +17,22 @@ from eosin.slides.open.backends.base import SlideError
 from eosin.slides.open.backends.tifffile_backend import main_series
 from eosin.slides.open.native import open_tiff
 
-if TYPE_CHECKING:
-    from eosin.slides.open.slide import Slide
-
 MISSING = 255  # a tile that a scanner left out is white, as everywhere in this room
+
+
+class Levels(Protocol):
+    """What of an open slide the view needs: its file, its levels, and its scale where it states one."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def level_sizes_px(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def level_downsamples(self) -> tuple[float, ...]: ...
+    @property
+    def has_mpp(self) -> bool: ...
+    @property
+    def mpp(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class ZarrView:
         self.close()
 
 
-def zarr_view(slide: Slide) -> ZarrView:
+def zarr_view(slide: Levels) -> ZarrView:
     """The levels of a slide as lazy zarr arrays.
 
     Raises:
@@ -79,7 +92,7 @@ def zarr_view(slide: Slide) -> ZarrView:
     return ZarrView(levels, downs, tuple(slide.mpp * d for d in downs) if slide.has_mpp else None, tiff)
 
 
-def _check(slide: Slide, series: Any) -> None:
+def _check(slide: Levels, series: Any) -> None:
     """Refuse what would not be the slide's own levels, pixel for pixel in place."""
     if series.axes != "YXS" or series.dtype != np.uint8:
         raise _no_view(slide, f"axes {series.axes}, {series.dtype}")
@@ -88,7 +101,7 @@ def _check(slide: Slide, series: Any) -> None:
         raise _no_view(slide, f"levels {sizes}, the slide has {slide.level_sizes_px}")
 
 
-def _no_view(slide: Slide, found: str) -> SlideError:
+def _no_view(slide: Levels, found: str) -> SlideError:
     return SlideError(
         "this slide has no zarr view",
         expected="a TIFF whose levels tifffile sees as the slide's reader does",

@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from eosin.core.images import encode_png
 from eosin.core.store.artifacts import write_bytes_atomic
 from eosin.slides.open.slide import Slide
-from eosin.slides.tiles.grid import Tiles, sample_uniform
+from eosin.slides.tiles.grid import sample_uniform
 from eosin.slides.tiles.reading import Failed, read_tiles
+from eosin.slides.tiles.tiles import Tiles
 from eosin.slides.tissue.segmentation import Tissue
 
 OUTLINE, TILE, FLAGGED = (0, 140, 60), (60, 110, 220), (220, 60, 40)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from eosin.slides.tiles.grid import FLAGS, Tiles
 from eosin.slides.tiles.reading import TileOrFailed
+from eosin.slides.tiles.tiles import FLAGS, Tiles
 from eosin.slides.tissue.morphology import smoothed
 
 # At about 0.5 µm per pixel, healthy tiles of real and phantom slides have 0.012 to 0.16; blurred by a Gaussian of

@@ -17,7 +17,7 @@ from eosin.slides.open.resample import area_resize, level_for, padded_region, re
 
 if TYPE_CHECKING:
     from eosin.slides.open.slide import Slide
-    from eosin.slides.tiles.grid import Tiles
+    from eosin.slides.tiles.tiles import Tiles
 
 MAX_WORKERS = 8
 RUN_TILES = 8

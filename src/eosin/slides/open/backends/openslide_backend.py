@@ -26,7 +26,7 @@ def open_openslide(file: Path, path: Path, magic: bytes, *, asked: bool) -> Open
     """
     import openslide
 
-    from eosin.slides.open.opening import is_dicom
+    from eosin.slides.open.magic import is_dicom
 
     try:
         vendor = openslide.OpenSlide.detect_format(str(file))
