@@ -1,11 +1,11 @@
-# make demo | make test | make lint: each does all its own set-up in .venv on a fresh machine.
+# make demo | make test | make lint | make test-rounding | make fuzz: each does all its own set-up in .venv on a fresh machine.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-rounding fuzz lint clean
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Eosin needs Python 3.11 or later; give another one with PYTHON=..."; exit 1; }
@@ -26,6 +26,16 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# The rooms whose results are computed floats, with one thread and the plainest kernels of the CPU: other rounding.
+test-rounding: $(VENV)/dev.stamp
+	@ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+		tests/models tests/engines tests/train tests/evaluate tests/chain
+
+# Every reader of files for FUZZ_SECONDS; longer: make fuzz FUZZ_SECONDS=600.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/dev.stamp
+	@EOSIN_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -n $(WORKERS) --dist load tests/fuzz
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff check src tests

@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        job = json.loads(Path(options.child[1]).read_text())
+        job = json.loads(Path(options.child[1]).read_text(encoding="utf-8"))
         print(json.dumps({"ours": ours, "plain": plain}[options.child[0]](job)))
         return
     sys.path.insert(0, str(ROOT / "src"))

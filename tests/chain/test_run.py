@@ -196,7 +196,7 @@ def test_two_processes_do_not_share_a_folder(recipe: Path, tmp_path: Path) -> No
 
 def test_a_named_model_with_lora_runs_the_same_chain(recipe: Path, finished: Path) -> None:
     """The path of Qwen2.5-VL-7B: a model by name, adapters in SFT and RL, each from the one before."""
-    settings = yaml.safe_load(recipe.read_text())
+    settings = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     settings["model"] = {"kind": "hub", "name": str(finished / "stages" / "sft" / "checkpoint"), "max_pixels": 3136}
     lora = {"lora": {"r": 4, "alpha": 8}, "freeze": ["vision", "projector"], "exam": False}
     settings["stages"] = {

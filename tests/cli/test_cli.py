@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_an_unknown_recipe_names_the_way_out() -> None:
 def test_shipped_recipes_are_valid(path: Path) -> None:
     resolved = load_recipe(path)
     assert resolved.recipe.name == path.stem
-    assert path.read_text().startswith("# ")
+    assert path.read_text(encoding="utf-8").startswith("# ")
 
 
 def test_list_shows_the_recipes() -> None:
@@ -81,3 +82,14 @@ def test_phantom_report_and_tiles(tmp_path: Path) -> None:
     assert (tmp_path / "t" / "sheet.png").exists() and (tmp_path / "t" / "manifest.json").exists()
     done = eosin("phantom", "tiles", str(tmp_path / "t"), "--cases", "6")
     assert done.returncode == 2 and "never overwrites" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_that_cannot_show_a_letter_ends_no_command(tmp_path: Path, encoding: str) -> None:
+    text = tmp_path / "report.txt"
+    text.write_text("TGF\u03b2 shows \u2192 carcinoma\n", "utf-8")
+    command = [sys.executable, "-m", "eosin.cli.main", "knowledge", "link", str(text)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert b"carcinoma" in done.stdout and b"Traceback" not in done.stderr

@@ -44,7 +44,7 @@ def run(*arguments: object) -> Result:
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.open()))
+    return list(csv.DictReader(path.open(encoding="utf-8")))
 
 
 def test_info(folder: Path) -> None:

@@ -63,7 +63,7 @@ def test_the_feature_file_says_what_its_tiles_were(collection: Collection) -> No
 
 def test_entities_are_the_truth_of_the_slide(collection: Collection) -> None:
     for sample in collection.kept:
-        truth = json.loads(Path(sample.extra["truth"]).read_text())
+        truth = json.loads(Path(sample.extra["truth"]).read_text(encoding="utf-8"))
         assert sample.label == truth["diagnosis"]
         for entity in sample.entities:
             if entity.kind == "finding" and entity.name in truth["findings"]:
@@ -77,7 +77,7 @@ def test_questions_follow_from_the_truth(collection: Collection) -> None:
     assert kinds == {"diagnosis", "finding", "findings", "place"}
     assert {s.extra["question"] for s in collection.kept if s.split == "test"} == {"diagnosis"}
     for sample in collection.kept:
-        truth = json.loads(Path(sample.extra["truth"]).read_text())
+        truth = json.loads(Path(sample.extra["truth"]).read_text(encoding="utf-8"))
         if sample.extra["question"] == "finding":
             there = truth["findings"].get(sample.extra["asked"], {"present": False})["present"]
             assert sample.answer_text == ("yes" if there else "no")
@@ -115,7 +115,7 @@ def test_a_lesion_can_be_told_from_its_surroundings(collection: Collection) -> N
     """Patches in lesions lie farther from the slide's median patch than others do."""
     ratios = []
     for sample in collection.kept:
-        truth = json.loads(Path(sample.extra["truth"]).read_text())
+        truth = json.loads(Path(sample.extra["truth"]).read_text(encoding="utf-8"))
         if sample.extra["question"] != "diagnosis" or not truth["lesions"]:
             continue
         bag = read_bag(shown(sample))

@@ -47,7 +47,7 @@ def clam(root: Path, name: str) -> None:
 def slidechat_csv(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     header = ",".join([*(str(i) for i in range(4)), "x", "y"])
-    path.write_text("\n".join([header, "0.1,0.2,0.3,0.4,0,0", "0.5,0.6,0.7,0.8,224,0", ""]))
+    path.write_text("\n".join([header, "0.1,0.2,0.3,0.4,0,0", "0.5,0.6,0.7,0.8,224,0", ""]), encoding="utf-8")
 
 
 def write(root: Path, name: str, rows: Any) -> str:

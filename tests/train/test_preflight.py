@@ -38,7 +38,7 @@ def test_a_sound_model_passes_and_says_so(tmp_path: Path, kind: type[GroupTraine
     trainer, rows = made(kind, tmp_path)
     checks = run(trainer, rows)
     preflight.refuse(checks, "stages.rl")
-    assert checks.round_trip < 1e-5 and checks.ratio == 0 and checks.sight is not None and checks.sight > 1e-4
+    assert checks.round_trip < 1e-5 and checks.ratio < 1e-5 and checks.sight is not None and checks.sight > 1e-4
     assert (checks.shared is not None and checks.shared < 1e-5) == (kind is SharedPrefixTrainer)
     assert "generator against trainer" in checks.line() and checks.num_tokens > 3
     base = trainer.accelerator.unwrap_model(trainer.model)
@@ -72,7 +72,7 @@ def test_a_policy_that_does_not_see_is_refused(tmp_path: Path, kind: type[GroupT
         for parameter in trainer.model.model.visual.merger.parameters():
             parameter.zero_()
     checks = run(trainer, rows)
-    assert checks.sight == 0
+    assert checks.sight is not None and checks.sight < 1e-6
     with pytest.raises(EosinError, match="does not see the image"):
         preflight.refuse(checks, "stages.rl")
 
@@ -82,7 +82,7 @@ def test_dropout_between_two_passes_is_refused(tmp_path: Path) -> None:
     layer = trainer.model.model.language_model.layers[0].mlp.down_proj
     layer.register_forward_hook(lambda m, _i, out: torch.nn.functional.dropout(out, 0.1, training=m.training))
     checks = run(trainer, rows)
-    assert checks.ratio > 0
+    assert checks.ratio > 1e-4
     with pytest.raises(EosinError, match="ratio before the first update is not 1"):
         preflight.refuse(preflight.Checks(**{**checks.__dict__, "round_trip": 0.0}), "stages.rl")
 
@@ -98,7 +98,7 @@ def test_a_stage_prints_and_records_its_checks(
     assert result.extra["checks"]["round_trip"] < 1e-5
     assert "shared by its group" in result.extra["path"]
     err = capsys.readouterr().err
-    assert "ratio - 1 0.0e+00" in err and "prompt shared by its group, split attention" in err
+    assert "ratio - 1 " in err and "prompt shared by its group, split attention" in err
 
 
 def test_lora_dropout_is_switched_off_in_rl(context: Callable[..., StageContext]) -> None:
@@ -106,7 +106,7 @@ def test_lora_dropout_is_switched_off_in_rl(context: Callable[..., StageContext]
         steps=1, batch_size=4, num_generations=4, max_new_tokens=4, rewards=[RewardSpec(name="format")],
         algorithm=Algorithm(), collapse=None, lora=Lora(r=2, dropout=0.5),
     )  # fmt: skip
-    assert rl.run(settings, context("rl")).extra["checks"]["ratio"] == 0
+    assert rl.run(settings, context("rl")).extra["checks"]["ratio"] < 1e-5
 
 
 def test_fast_path_on_refuses_a_model_that_does_not_allow_it(context: Callable[..., StageContext]) -> None:

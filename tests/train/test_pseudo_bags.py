@@ -251,7 +251,7 @@ def test_an_open_list_of_findings_is_rewritten_as_the_findings_are(samples: list
 def test_what_lies_under_the_patches_by_hand(samples: list[Sample]) -> None:
     """Half of the crowded glands are gone with three of the six patches of row 2."""
     bag = SlideRegions().bag(samples[0].images[0])  # type: ignore[arg-type]
-    truth = json.loads(Path(samples[0].extra["truth"]).read_text())
+    truth = json.loads(Path(samples[0].extra["truth"]).read_text(encoding="utf-8"))
     links = Linker.builtin()
     names = {links.concept_of("crowded glands"), links.concept_of("mitoses")}
     gone = np.zeros(24, bool)

@@ -365,14 +365,14 @@ def loaded_decode(trainer: Any, ids: torch.Tensor) -> str:
 
 @pytest.mark.parametrize("lora", [None, Lora(r=2, dropout=0.5)], ids=["tower", "tower-and-lora"])
 def test_8_dropout_is_off_in_both_passes(slides: list[Sample], tmp_path: Path, lora: Lora | None) -> None:
-    """A tower with dropout 0.4: the ratio before the first update is exactly 1 all the same."""
+    """A tower with dropout 0.4: the ratio before the first update is 1 all the same."""
     loaded = new_reader(tower={"dropout": 0.4})
     loaded.model.train()
     pixels = loaded.processor(images=[PicturesOf().get(slides[0])])
     twice = [loaded.model.slide_tokens(**pixels)[0].tokens for _ in range(2)]
     assert not torch.allclose(*twice)  # it does drop while SFT trains
     result = rl.run(rl_stage(lora=lora), stage(tmp_path / "rl", slides, loaded))
-    assert result.extra["checks"]["ratio"] == 0.0
+    assert result.extra["checks"]["ratio"] < 1e-5
     rows = store.read_jsonl(tmp_path / "rl" / "metrics.jsonl")
     assert rows[0]["clip_fraction"] == 0
 

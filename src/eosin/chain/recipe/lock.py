@@ -33,7 +33,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _refuse_if_alive(path: Path) -> None:
     try:
-        number, started = path.read_text().split()
+        number, started = path.read_text(encoding="utf-8").split()
         alive = f"{psutil.Process(int(number)).create_time():.0f}" == started
     except (ValueError, OSError, psutil.Error):
         alive = False
