@@ -34,7 +34,8 @@ class Checks:
 
     Attributes:
         round_trip: generator against trainer.
-        sight: real against blank images; no more than rounding says that the model does not see. None where there is no image.
+        sight: real against blank images; no more than rounding says that the model does not see. None where there is
+            no image.
         ratio: |probability ratio - 1| of two passes with the same weights.
         shared: shared against plain path; None on the plain path.
         tolerance: of the round trip and of the shared path.
