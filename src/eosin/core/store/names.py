@@ -1,0 +1,56 @@
+"""Names that come with data become names of files here, and nowhere else; and paths that come with data stay inside
+their own folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+__all__ = ["file_name", "inside", "is_file_name"]
+
+MAX_BYTES = 120
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(1, 10))}
+_UNFIT = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029\ufeff\ud800-\udfff]')
+
+
+def file_name(text: str) -> str:
+    """A name for a file or folder from any text: one part of a path, visible, at most 120 bytes of UTF-8.
+
+    A text that is fit already is returned as it is. Any other one is cleaned and gets eight digits of its SHA-256, so
+    that two texts never share a name: `../../x` becomes `_.._x-` and its digits.
+    """
+    if is_file_name(text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    clean = _UNFIT.sub("_", unicodedata.normalize("NFC", text)).strip(" .")
+    clean = clean.encode("utf-8")[: MAX_BYTES - 10].decode("utf-8", "ignore").rstrip(" .")
+    if clean.partition(".")[0].lower() in _RESERVED:
+        clean = f"_{clean}"
+    return f"{clean or 'unnamed'}-{digest}"
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a text can be the name of a file as it stands, on every system."""
+    return (
+        bool(text)
+        and text == text.strip(" .")
+        and not _UNFIT.search(text)
+        and len(text.encode("utf-8")) <= MAX_BYTES
+        and text.partition(".")[0].lower() not in _RESERVED
+    )
+
+
+def inside(folder: str | os.PathLike[str], name: str) -> Path | None:
+    """The path that `name` stands for in a folder, or None where it leads out of it.
+
+    Absolute paths, `..`, and links out of the folder all lead out. The file need not exist.
+    """
+    try:
+        root = Path(folder).resolve()
+        path = (root / name).resolve()
+    except (OSError, ValueError, RuntimeError):  # a null byte, a link to itself, a lone surrogate
+        return None
+    return path if path.is_relative_to(root) and path != root else None
