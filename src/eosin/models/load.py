@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 import eosin.models.slide_encoder.processor  # noqa: F401  (registers the slide reader with transformers' Auto classes)
 from eosin.core.errors import EosinError
+from eosin.core.foreign_code import NO_CODE, no_foreign_code
 
 
 @dataclass
@@ -59,13 +60,14 @@ def load(
     target = to or device()
     kind = dtype or default_dtype(target)
     source = str(name)
-    options: dict[str, Any] = {"revision": revision} if revision else {}
+    options: dict[str, Any] = NO_CODE | ({"revision": revision} if revision else {})
     try:
-        processor = AutoProcessor.from_pretrained(source, **options)
-        if is_adapter(source):
-            model = _load_with_adapter(Path(source), kind)
-        else:
-            model = AutoModelForImageTextToText.from_pretrained(source, dtype=kind, **options)
+        with no_foreign_code(source):
+            processor = AutoProcessor.from_pretrained(source, **options)
+            if is_adapter(source):
+                model = _load_with_adapter(Path(source), kind)
+            else:
+                model = AutoModelForImageTextToText.from_pretrained(source, dtype=kind, **options)
     except OSError as exc:
         raise EosinError(
             "The model could not be loaded.",
@@ -93,7 +95,7 @@ def _load_with_adapter(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     if is_adapter(base):
         model = _load_with_adapter(Path(base), dtype)
     else:
-        model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype)
+        model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, **NO_CODE)
     merged: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     # A later adapter names its base by this: it must be this folder, not the model that this adapter was put on.
     merged.name_or_path = str(folder)

@@ -6,12 +6,16 @@ from pathlib import Path
 
 from eosin.core.errors import EosinError, RecipeError
 from eosin.core.settings.recipe import Recipe
+from eosin.core.settings.rl import code_in, without_code
 from eosin.core.settings.stages import RlStage
 from eosin.scoring.sets.by_source import length_twice, stage_rewards
 
 
-def check_recipe(recipe: Recipe, where: Path) -> list[str]:
+def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list[str]:
     """Load every reward and every table of pass rates that the recipe names. Needs no torch.
+
+    Args:
+        load_code: whether rewards that are code of the recipe's own are imported. To look at a recipe must not run it.
 
     Returns:
         Notes for the user: nothing is wrong, but it may not be what was meant.
@@ -24,12 +28,14 @@ def check_recipe(recipe: Recipe, where: Path) -> list[str]:
     for name, stage in recipe.stages.items():
         if not isinstance(stage, RlStage):
             continue
+        code = code_in(stage.rewards)
+        if code:
+            loaded = "loads and runs" if load_code else "a run loads (not this look at it)"
+            notes.append(f"{name}: {loaded} the recipe's own code: {', '.join(code)}")
+        known = stage if load_code else stage.model_copy(update={"rewards": without_code(stage.rewards)})
         try:
-            rewards = stage_rewards(stage, recipe.reply_grammar, ())
-            notes += [
-                f"{name}: {label} punishes length twice; see algorithm.overlong_buffer"
-                for label in length_twice(rewards)
-            ]
+            twice = length_twice(stage_rewards(known, recipe.reply_grammar, ())) if known.rewards else []
+            notes += [f"{name}: {label} punishes length twice; see algorithm.overlong_buffer" for label in twice]
         except EosinError as exc:
             problems.append(_line(f"stages.{name}.rewards", exc))
         if stage.difficulty is not None:

@@ -20,6 +20,7 @@ from eosin.chain.recipe.state import RunState
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.settings.recipe import Recipe, Resolved
 from eosin.core.store import artifacts as store
+from eosin.core.store.yaml_text import parse_yaml
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -59,7 +60,7 @@ def _claim(layout: Layout, resolved: Resolved, must_resume: bool) -> None:
     """Make the run's folder, or see that the one that stands there is of this very recipe."""
     new = yaml.safe_load(resolved.to_yaml())
     if layout.recipe.exists():
-        old = _with_new_defaults(yaml.safe_load(layout.recipe.read_text("utf-8")))
+        old = _with_new_defaults(parse_yaml(layout.recipe.read_text("utf-8"), layout.recipe))
         if old != new:
             raise EosinError(
                 "This folder holds a run of another recipe.",

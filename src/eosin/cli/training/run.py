@@ -54,7 +54,7 @@ def run_file(
     from eosin.core.settings.recipe import load_recipe
 
     resolved = load_recipe(path, overrides)
-    notes = check_recipe(resolved.recipe, path)
+    notes = check_recipe(resolved.recipe, path, load_code=not dry_run)
     if dry_run:
         print(resolved.to_yaml(), end="")
         changed = [r for r in resolved.provenance if r["from"] not in ("default", "paper")]

@@ -20,6 +20,8 @@ from eosin.core.settings.data import DataSettings, PhantomData
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.rl import REWARD_FORMS
 from eosin.core.settings.stages import STAGE_CLASSES, ModelSettings, RlStage, StageSettings, TinyModel
+from eosin.core.store.names import file_name, is_file_name
+from eosin.core.store.yaml_text import parse_yaml
 
 __all__ = ["Recipe", "Resolved", "TinyModel", "load_recipe"]
 
@@ -66,7 +68,7 @@ class Recipe(BaseModel):
             if isinstance(raw.get(key), Mapping) and tag not in raw[key]:
                 raw[key] = {tag: value, **raw[key]}
         if isinstance(raw.get("stages"), Mapping):
-            shared = raw.get("train") or {}
+            shared = raw["train"] if isinstance(raw.get("train"), Mapping) else {}
             raw["stages"] = {n: _inherited(n, s, shared) for n, s in raw["stages"].items()}
         return raw
 
@@ -83,11 +85,22 @@ class Recipe(BaseModel):
     def _stages_connect(self) -> Recipe:
         known = {"base"}
         for name, stage in self.stages.items():
-            if name == "base" or "/" in name:
-                raise ValueError(f"a stage cannot be called {name!r}")
+            if name == "base":
+                raise ValueError("a stage cannot be called 'base'; so the model before training is called")
             if stage.start is not None and stage.start not in known:
                 raise ValueError(f"stages.{name}.start is {stage.start!r}; expected one of {sorted(known)}")
             known.add(name)
+        return self
+
+    @model_validator(mode="after")
+    def _names_can_be_files(self) -> Recipe:
+        """Names of recipes, stages and exams become folders."""
+        named = [("name", self.name or "x"), *(("stages", n) for n in self.stages), *(("exams", n) for n in self.exams)]
+        unfit = [f"{field}: {name!r}" for field, name in named if not is_file_name(name)]
+        if unfit:
+            raise ValueError(
+                f"{'; '.join(unfit)} cannot be the name of a folder; letters, digits, '-', '_' and inner dots can"
+            )
         return self
 
     @field_validator("train")
@@ -123,7 +136,7 @@ def _inherited(name: str, settings: Any, shared: Mapping[str, Any]) -> Any:
     if not isinstance(settings, Mapping):
         return settings
     kind = settings.get("kind", name)
-    stage_class = STAGE_CLASSES.get(kind)
+    stage_class = STAGE_CLASSES.get(kind) if isinstance(kind, str) else None
     if stage_class is None:
         return {"kind": kind, **settings}
     usable = {k: v for k, v in shared.items() if k in stage_class.model_fields}
@@ -159,15 +172,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Resolved:
         ) from None
     except (OSError, UnicodeDecodeError) as exc:
         raise EosinError("The recipe cannot be read.", found=str(exc), where=path) from None
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise EosinError("The recipe is not valid YAML.", found=str(exc), where=path) from None
+    raw = parse_yaml(text, path)
     if not isinstance(raw, dict):
         raise EosinError("A recipe is a mapping of settings.", found=type(raw).__name__, where=path)
     from_file = {field: value for field, value in _leaves(raw) if value != {}}
     changed = [_override(raw, item) for item in overrides]
-    raw.setdefault("name", path.stem)
+    raw.setdefault("name", file_name(path.stem))
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as exc:
@@ -204,8 +214,8 @@ def _override(raw: dict[str, Any], item: str) -> str:
         if not isinstance(place, dict):
             raise EosinError(f"{name} is not a group of settings.", found=item, expected="for example data.root=tiles")
     try:
-        place[last] = yaml.safe_load(value) if value else ""
-    except yaml.YAMLError:
+        place[last] = parse_yaml(value, key) if value else ""
+    except EosinError:
         place[last] = value
     return key
 

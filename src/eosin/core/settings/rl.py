@@ -128,7 +128,7 @@ class Algorithm(_Settings):
         if name == "custom":
             cls._states_all(raw)
             return raw
-        if name not in PAPERS:
+        if not isinstance(name, str) or name not in PAPERS:
             raise ValueError(_unknown(str(name)))
         paper = dict(PAPERS[name])
         if "epsilon" in raw and paper["epsilon"] == paper["epsilon_high"]:
@@ -220,6 +220,24 @@ def plain_rewards(rewards: Any) -> Any:
     if isinstance(rewards, Mapping):
         return {source: plain_rewards(one) for source, one in rewards.items()}
     return rewards if isinstance(rewards, str) else [r.model_dump() for r in rewards]
+
+
+def code_in(rewards: Any) -> list[str]:
+    """The code of its own that a recipe's `rewards` name: "file.py:function" or "module:function"."""
+    if isinstance(rewards, Mapping):
+        return [name for one in rewards.values() for name in code_in(one)]
+    names = [rewards] if isinstance(rewards, str) else [r.name for r in rewards]
+    return [name for name in names if ":" in name]
+
+
+def without_code(rewards: Any) -> Any:
+    """The same rewards without what would run code of the recipe's own; empty where nothing is left."""
+    if isinstance(rewards, Mapping):
+        left = {source: without_code(one) for source, one in rewards.items()}
+        return {source: one for source, one in left.items() if one}
+    if isinstance(rewards, str):
+        return [] if ":" in rewards else rewards
+    return [r for r in rewards if ":" not in r.name]
 
 
 class CollapseStop(_Settings):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +43,6 @@ class Background:
     side_um: tuple[float, float]
     mpp_level0: float | None
     outlines: tuple[F64, ...] = ()
-
-
-def file_name(sample_id: str) -> str:
-    """A sample's id as the name of a file."""
-    return re.sub(r"[^\w.-]", "_", sample_id)[:80] or "sample"
 
 
 # ---- places --------------------------------------------------------------------------------------------------------

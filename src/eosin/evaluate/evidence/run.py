@@ -19,6 +19,7 @@ from eosin.core.nouns.prompt import AnswerForm, gold_answer, prompt_messages
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample, SlideBag
 from eosin.core.settings.exam import EvidenceSettings, ExamSettings
+from eosin.core.store.names import file_name
 from eosin.engines.base import Request
 from eosin.evaluate.evidence import maps as maps
 from eosin.evaluate.evidence.rereading import reread, rereading_summary
@@ -195,7 +196,7 @@ class _One:
         ground = maps.background(asked.bag, ref, outlined)
         method = next(iter(attribution.scores))
         title = f"{sample.id}: {answer} ({method})"
-        return maps.write_map(self.folder, maps.file_name(sample.id), asked.bag, attribution.scores, ground, title)
+        return maps.write_map(self.folder, file_name(sample.id), asked.bag, attribution.scores, ground, title)
 
 
 def _summary(rows: Sequence[Row], num_without_slide: int, settings: ExamSettings) -> dict[str, Any]:

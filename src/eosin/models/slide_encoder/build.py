@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from eosin.core.errors import EosinError
+from eosin.core.foreign_code import NO_CODE, no_foreign_code
 from eosin.core.settings.stages import HubModel, SlideModel, TinyModel
 from eosin.models.load import default_dtype, device, set_max_pixels
 from eosin.models.slide_encoder.processor import SlideReaderProcessor
@@ -111,9 +112,10 @@ def _generation_ids(model: PreTrainedModel) -> None:
 def _compose(
     base: HubModel, settings: SlideModel, seed: int, dimension: int, encoder: str | None
 ) -> tuple[SlideReader, SlideReaderProcessor]:
-    options: dict[str, Any] = {"revision": base.revision} if base.revision else {}
+    options: dict[str, Any] = NO_CODE | ({"revision": base.revision} if base.revision else {})
     try:
-        kind = AutoConfig.from_pretrained(base.name, **options).model_type
+        with no_foreign_code(base.name):
+            kind = AutoConfig.from_pretrained(base.name, **options).model_type
         if kind == "qwen2_5_vl":
             return _around_vl(base, settings, seed, dimension, encoder, options)
         if kind == "qwen2":

@@ -12,6 +12,7 @@ import yaml
 
 from eosin.core.errors import EosinError
 from eosin.core.store.artifacts import MANIFEST, read_json, read_jsonl
+from eosin.core.store.yaml_text import parse_yaml
 from eosin.report.records.splits import Split, read_splits
 
 BASE = "base"
@@ -221,9 +222,9 @@ def _check_is_run(root: Path) -> None:
 def _recipe(reader: _Reader, summary: dict[str, Any]) -> tuple[dict[str, Any], str]:
     text = reader.text("recipe.yaml")
     try:
-        value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as exc:
-        reader.notes.append(f"recipe.yaml could not be read: {str(exc).splitlines()[0]}")
+        value = parse_yaml(text, "recipe.yaml") if text else None
+    except EosinError as exc:
+        reader.notes.append(f"recipe.yaml could not be read: {exc.message} {exc.found or ''}".strip().splitlines()[0])
         value = None
     if not isinstance(value, dict):
         value = summary["recipe"] if isinstance(summary.get("recipe"), dict) else {}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import EosinError
+from eosin.core.foreign_code import NO_CODE, no_foreign_code
 from eosin.slides.encoders.encoder import check_features, check_tiles
 from eosin.slides.encoders.records import EncoderRecord
 from eosin.slides.encoders.weights import fill_network, read_weights
@@ -125,17 +126,17 @@ def _layer(name: str) -> Any:
 def _transformers(record: EncoderRecord, weights: Path | None, revision: str | None) -> Any:
     transformers = need("transformers")
     source = str(weights) if weights is not None else str(record.hub)
-    with _hub_errors(record):
-        kind = transformers.AutoConfig.from_pretrained(source, revision=revision).model_type
+    with _hub_errors(record), no_foreign_code(source):
+        kind = transformers.AutoConfig.from_pretrained(source, revision=revision, **NO_CODE).model_type
         if kind != record.architecture:
             raise EosinError(
                 f"These are not the weights of {record.name}.", expected=record.architecture, found=kind, where=source
             )
         network = (transformers.CLIPModel if kind == "clip" else transformers.AutoModel).from_pretrained(
-            source, revision=revision
+            source, revision=revision, **NO_CODE
         )
         try:
-            seen = transformers.AutoImageProcessor.from_pretrained(source, revision=revision)
+            seen = transformers.AutoImageProcessor.from_pretrained(source, revision=revision, **NO_CODE)
         except (OSError, ValueError):
             seen = None  # a folder of weights alone: the record's normalisation holds
     if seen is not None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.store.artifacts import write_bytes_atomic
+from eosin.core.store.names import file_name
 
 I64 = NDArray[np.int64]
 
@@ -79,7 +80,7 @@ def write_clusters(folder: Path, name: str, labels_N: I64) -> Path:
     buffer = io.BytesIO()
     np.save(buffer, labels_N, allow_pickle=False)
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:8]
-    path = folder / f"{name}-{digest}.npy"
+    path = folder / f"{file_name(name)}-{digest}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes_atomic(path, buffer.getvalue())
