@@ -13,7 +13,7 @@ from eosin.core.errors import EosinError
 from eosin.knowledge import Graph
 from eosin.knowledge.graph.build import Built, build_graph
 from eosin.knowledge.graph.curies import curie
-from eosin.knowledge.sources import licence_near, parse_spec
+from eosin.knowledge.sources import SourceSpec, licence_near, parse_spec
 from eosin.knowledge.sources.base import Refused, lines_of
 
 OBO = """format-version: 1.2
@@ -414,3 +414,17 @@ def test_counts_of_the_real_files(ontologies: Path, tmp_path: Path) -> None:
     assert (
         isinstance(graph, Graph) and graph.type_of("MPATH:268") == "diagnosis" and graph.type_of("MPATH:4") == "finding"
     )
+
+
+def test_files_found_by_fuzzing_end_in_a_graph_or_a_named_fault(shared_data: Path, tmp_path: Path) -> None:
+    files = [f for f in sorted((shared_data / "odd_files").iterdir()) if f.name.startswith("obo")]
+    assert files
+    for file in files:
+        spec = SourceSpec(file.name.partition("-")[0], file, file.name)
+        with pytest.raises(EosinError) as caught:
+            build_graph(tmp_path / "all", [spec], tables=False)
+        assert file.name in str(caught.value)
+        try:
+            assert build_graph(tmp_path / file.name, [spec], keep_going=True, tables=False).refusals
+        except EosinError as exc:
+            assert file.name in str(exc)

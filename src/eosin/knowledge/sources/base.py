@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,6 +139,10 @@ Row = ConceptRow | RelationRow | LabelRelationRow | MappingRow | Refused | Bulk 
 Reader = Callable[[Path], Iterator[Row]]
 
 
+# What unpacking and reading a damaged file raises.
+UNPACKING_ERRORS = (EOFError, OSError, zlib.error)
+
+
 def open_bytes(path: Path) -> IO[bytes]:
     """A file for reading, unpacked where it ends in .gz.
 
@@ -172,7 +177,7 @@ def lines_of(path: Path, max_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[int,
                     yield number, Refused("line too long", f"{size} bytes, at most {max_bytes} are read", number)
                     continue
                 yield number, _decode(piece, number)
-        except (EOFError, gzip.BadGzipFile, OSError) as exc:
+        except UNPACKING_ERRORS as exc:
             yield number + 1, Refused("file is cut off or damaged", str(exc)[:160], number + 1)
 
 
@@ -210,5 +215,5 @@ def split_csv(line: str, delimiter: str = ",") -> list[str]:
 
 def shorten(text: Any, limit: int = 200) -> str:
     """Text for a message, on one line."""
-    flat = " ".join(str(text).split())
+    flat = " ".join(str(text).encode("utf-8", "backslashreplace").decode("utf-8").split())
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."

@@ -128,8 +128,10 @@ def _line(stanza: _Stanza, text: str, number: int) -> Refused | None:
 def _header_line(stanza: _Stanza, tag: str, value: str) -> None:
     if tag == "data-version":
         stanza.label = value
-    elif tag == "property_value" and "licen" in value.split(" ")[0].casefold():
-        stanza.definition = value.split(" ", 1)[1].split(" xsd:")[0].strip('" ')
+    elif tag == "property_value":
+        name, _, stated = value.partition(" ")
+        if "licen" in name.casefold():
+            stanza.definition = stated.split(" xsd:")[0].strip('" ')
 
 
 def _plain(value: str) -> str:

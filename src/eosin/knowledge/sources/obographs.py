@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from eosin.knowledge.sources.base import (
     Refused,
     RelationRow,
     Row,
-    open_bytes,
 )
+from eosin.knowledge.sources.json_forms import Form, Text, checked, read_document
 
 _SCOPES: dict[str, Scope] = {
     "hasExactSynonym": "exact", "hasRelatedSynonym": "related", "hasBroadSynonym": "broad",
@@ -28,78 +27,115 @@ _EXACT = {"skos:exactMatch"}
 _REPLACED_BY = "http://purl.obolibrary.org/obo/IAO_0100001"
 
 
+class _Value(Form):
+    pred: Text | None = None
+    val: Text | None = None
+
+
+class _Meta(Form):
+    version: Text | None = None
+    deprecated: bool | None = None
+    definition: _Value | None = None
+    synonyms: list[_Value] | None = None
+    xrefs: list[_Value] | None = None
+    basicPropertyValues: list[_Value] | None = None  # noqa: N815, the name in the file
+
+
+class _Node(Form):
+    id: Text
+    lbl: Text | None = None
+    type: Text | None = None
+    meta: _Meta | None = None
+
+
+class _Edge(Form):
+    sub: Text
+    pred: Text
+    obj: Text
+
+
+class _SameNodes(Form):
+    nodeIds: list[Text] | None = None  # noqa: N815
+
+
+class _Graph(Form):
+    meta: _Meta | None = None
+    nodes: list[Any] | None = None
+    edges: list[Any] | None = None
+    equivalentNodesSets: list[Any] | None = None  # noqa: N815
+
+
 def read(path: Path) -> Iterator[Row]:
     """Rows of all graphs of the file. JSON has no lines to name: places are given as graphs[i].nodes[k]."""
-    with open_bytes(path) as handle:
-        try:
-            document = json.loads(handle.read().decode("utf-8-sig"))
-        except UnicodeDecodeError as exc:
-            yield Refused("not UTF-8", f"byte {exc.start + 1}")
-            return
-        except (ValueError, RecursionError, EOFError, OSError) as exc:
-            yield Refused("not valid JSON", str(exc), getattr(exc, "lineno", 0))
-            return
+    document = read_document(path)
+    if isinstance(document, Refused):
+        yield document
+        return
     graphs = document.get("graphs") if isinstance(document, dict) else None
     if not isinstance(graphs, list) or not graphs:
         yield Refused("no graph in the file", 'expected an object with a list "graphs"', 1)
         return
-    for i, graph in enumerate(graphs):
-        if isinstance(graph, Mapping):
-            yield from _graph(graph, f"graphs[{i}]")
+    for i, raw in enumerate(graphs):
+        graph = checked(_Graph, raw, "graph", f"graphs[{i}]")
+        if isinstance(graph, Refused):
+            yield graph
         else:
-            yield Refused("graph is no object", f"graphs[{i}]")
+            yield from _graph(graph, f"graphs[{i}]")
 
 
-def _graph(graph: Mapping[str, Any], where: str) -> Iterator[Row]:
-    meta = graph.get("meta") or {}
-    nodes = [n if isinstance(n, Mapping) else {} for n in graph.get("nodes") or []]
+def _graph(graph: _Graph, where: str) -> Iterator[Row]:
+    nodes = [checked(_Node, raw, "node", f"{where}.nodes[{k}]") for k, raw in enumerate(graph.nodes or [])]
     own = [
-        OwnPredicate(curie(str(n["id"])) or str(n["id"]), str(n.get("lbl") or ""))
-        for n in nodes if n.get("type") == "PROPERTY" and n.get("id")
+        OwnPredicate(curie(n.id) or n.id, n.lbl or "")
+        for n in nodes if not isinstance(n, Refused) and n.type == "PROPERTY" and n.id
     ]  # fmt: skip
-    yield Header(version=str(meta.get("version") or ""), predicates=own)
+    yield Header(version=(graph.meta and graph.meta.version) or "", predicates=own)
     for k, node in enumerate(nodes):
-        if node.get("type") not in ("PROPERTY", "INDIVIDUAL"):
+        if isinstance(node, Refused):
+            yield node
+        elif node.type not in ("PROPERTY", "INDIVIDUAL"):
             yield from _node(node, f"{where}.nodes[{k}]")
-    for k, edge in enumerate(graph.get("edges") or []):
-        yield from _edge(edge, f"{where}.edges[{k}]")
-    for group in graph.get("equivalentNodesSets") or []:
-        ids = [i for i in map(curie, group.get("nodeIds") or []) if i]
+    for k, raw in enumerate(graph.edges or []):
+        yield _edge(raw, f"{where}.edges[{k}]")
+    for k, raw in enumerate(graph.equivalentNodesSets or []):
+        same = checked(_SameNodes, raw, "set of equal nodes", f"{where}.equivalentNodesSets[{k}]")
+        if isinstance(same, Refused):
+            yield same
+            continue
+        ids = [i for i in map(curie, same.nodeIds or []) if i]
         for other in ids[1:]:
             yield MappingRow(ids[0], other, "owl:equivalentClass")
 
 
-def _node(node: Mapping[str, Any], where: str) -> Iterator[Row]:
-    identifier = curie(str(node.get("id") or ""))
+def _node(node: _Node, where: str) -> Iterator[Row]:
+    identifier = curie(node.id)
     if identifier is None:
-        yield Refused("node without an id", f"{where}: {node.get('lbl')}")
+        yield Refused("node without an id", f"{where}: {node.lbl}")
         return
-    meta = node.get("meta") or {}
-    label = node.get("lbl")
-    if meta.get("deprecated"):
-        yield Refused("obsolete term", f"{identifier} {label}", fault=False)
-        for value in meta.get("basicPropertyValues") or []:
-            if value.get("pred") == _REPLACED_BY and curie(str(value.get("val"))):
-                yield MappingRow(curie(str(value["val"])) or "", identifier, "replaced_by", secondary=True)
+    meta = node.meta or _Meta()
+    properties = [(curie(v.pred or ""), v.pred, curie(v.val or "")) for v in meta.basicPropertyValues or []]
+    if meta.deprecated:
+        yield Refused("obsolete term", f"{identifier} {node.lbl}", fault=False)
+        for _, raw, target in properties:
+            if raw == _REPLACED_BY and target:
+                yield MappingRow(target, identifier, "replaced_by", secondary=True)
         return
-    synonyms = meta.get("synonyms") or []
-    names = [(str(s["val"]), _SCOPES.get(str(s.get("pred")), "related")) for s in synonyms if s.get("val")]
-    xrefs = [x for x in (curie(str(x.get("val") or "")) for x in meta.get("xrefs") or []) if x]
-    definition = (meta.get("definition") or {}).get("val")
-    yield ConceptRow(identifier, label or None, names, None, definition, xrefs)
-    if not label:
+    names = [(s.val, _SCOPES.get(s.pred or "", "related")) for s in meta.synonyms or [] if s.val]
+    xrefs = [x for x in (curie(x.val or "") for x in meta.xrefs or []) if x]
+    definition = meta.definition.val if meta.definition else None
+    yield ConceptRow(identifier, node.lbl or None, names, None, definition, xrefs)
+    if not node.lbl:
         yield Refused("term without a name", identifier, fault=False)
-    for value in meta.get("basicPropertyValues") or []:
-        predicate, target = curie(str(value.get("pred"))), curie(str(value.get("val")))
+    for predicate, _, target in properties:
         if predicate in _EXACT and target:
             yield MappingRow(identifier, target, str(predicate))
 
 
-def _edge(edge: Any, where: str) -> Iterator[Row]:
-    parts = edge if isinstance(edge, Mapping) else {}
-    subject, object_ = curie(str(parts.get("sub") or "")), curie(str(parts.get("obj") or ""))
-    raw = str(parts.get("pred") or "")
-    if subject is None or object_ is None or not raw:
-        yield Refused("relation without two ids and a predicate", f"{where}: {dict(parts)}")
-        return
-    yield RelationRow(subject, curie(raw) or raw, object_)
+def _edge(raw: Any, where: str) -> Row:
+    edge = checked(_Edge, raw, "relation", where)
+    if isinstance(edge, Refused):
+        return edge
+    subject, target = curie(edge.sub), curie(edge.obj)
+    if subject is None or target is None or not edge.pred:
+        return Refused("relation without two ids and a predicate", f"{where}: {edge.sub} {edge.pred} {edge.obj}")
+    return RelationRow(subject, curie(edge.pred) or edge.pred, target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,11 +16,29 @@ from eosin.knowledge.sources.base import (
     RelationRow,
     Row,
     lines_of,
-    open_bytes,
+    shorten,
 )
+from eosin.knowledge.sources.json_forms import Form, Text, checked, read_document
 
 _LEVEL = re.compile(r"^(.*\S)\s*\(([A-Z0-9_.]+)\)$")
+MAX_DEPTH = 30
 _VERSION = re.compile(r"(\d{4}_\d{2}_\d{2})")
+
+
+class _References(Form):
+    NCI: list[Text] | None = None
+    UMLS: list[Text] | None = None
+
+
+class _Node(Form):
+    code: Text
+    name: Text
+    level: int | None = None
+    children: dict[Text, Any] | list[Any] | None = None
+    externalReferences: _References | None = None  # noqa: N815, the name in the file
+    history: list[Text] | None = None
+    precursors: list[Text] | None = None
+    revocations: list[Text] | None = None
 
 
 def read(path: Path) -> Iterator[Row]:
@@ -35,30 +52,29 @@ def read(path: Path) -> Iterator[Row]:
 
 
 def _read_json(path: Path) -> Iterator[Row]:
-    with open_bytes(path) as handle:
-        try:
-            tree = json.loads(handle.read().decode("utf-8"))
-        except UnicodeDecodeError as exc:
-            yield Refused("not UTF-8", f"byte {exc.start + 1}", 0)
-            return
-        except ValueError as exc:
-            yield Refused("not valid JSON", str(exc), getattr(exc, "lineno", 0))
-            return
+    tree = read_document(path)
+    if isinstance(tree, Refused):
+        yield tree
+        return
     roots = tree if isinstance(tree, dict) else {}
-    for root in roots.values():
-        yield from _node(root, None, None, 0)
+    for name, root in roots.items():
+        yield from _node(root, name, None, None, 0)
     if not roots:
         yield Refused("no OncoTree node in the file", "expected an object of nodes with code, name and children", 1)
 
 
-def _node(node: Any, parent: str | None, tissue: str | None, depth: int) -> Iterator[Row]:
+def _node(raw: Any, where: str, parent: str | None, tissue: str | None, depth: int) -> Iterator[Row]:
     """One node and all below it."""
-    if not isinstance(node, Mapping) or not node.get("code") or not node.get("name"):
-        shown = str(node)[:120]
-        yield Refused("node without code and name", f"below {parent}: {shown}")
+    node = checked(_Node, raw, "node", shorten(where))
+    if isinstance(node, Refused):
+        yield node
         return
-    curie = f"ONCOTREE:{node['code']}"
-    level = node.get("level", depth)
+    if not node.code or not node.name or depth > MAX_DEPTH:
+        reason = "node without code and name" if depth <= MAX_DEPTH else "tree too deep"
+        yield Refused(reason, f"below {parent}: {node.code} {node.name}")
+        return
+    curie = f"ONCOTREE:{node.code}"
+    level = depth if node.level is None else node.level
     if level:
         yield from _concept(node, curie, level)
         if level > 1 and parent:
@@ -67,20 +83,21 @@ def _node(node: Any, parent: str | None, tissue: str | None, depth: int) -> Iter
             yield RelationRow(curie, "located_in", tissue)
     else:
         yield Refused("root of the tree", curie, fault=False)
-    children = node.get("children") or {}
-    for child in children.values() if isinstance(children, Mapping) else children:
-        yield from _node(child, curie if level else None, curie if level == 1 else tissue, depth + 1)
+    children = node.children or {}
+    below = children.items() if isinstance(children, Mapping) else ((str(k), c) for k, c in enumerate(children))
+    for name, child in below:
+        yield from _node(child, f"{where}.{name}", curie if level else None, curie if level == 1 else tissue, depth + 1)
 
 
-def _concept(node: Mapping[str, Any], curie: str, level: int) -> Iterator[Row]:
-    references = node.get("externalReferences") or {}
-    xrefs = [f"NCIT:{c}" for c in references.get("NCI", ())]
-    xrefs += [f"UMLS:{c}" for c in references.get("UMLS", ()) if c.startswith("C") and not c.startswith("CL")]
-    names: list[tuple[str, Scope]] = [(str(node["code"]), "related")] if level > 1 else []
+def _concept(node: _Node, curie: str, level: int) -> Iterator[Row]:
+    references = node.externalReferences or _References()
+    xrefs = [f"NCIT:{c}" for c in references.NCI or ()]
+    xrefs += [f"UMLS:{c}" for c in references.UMLS or () if c.startswith("C") and not c.startswith("CL")]
+    names: list[tuple[str, Scope]] = [(node.code, "related")] if level > 1 else []
     kind = "organ" if level == 1 else "diagnosis"
     # A tissue node such as "Ovary/Fallopian Tube" is wider than the organ that it refers to.
-    yield ConceptRow(curie, str(node["name"]), names, kind, None, xrefs, identifies=level > 1)
-    for old in (*node.get("history", ()), *node.get("precursors", ()), *node.get("revocations", ())):
+    yield ConceptRow(curie, node.name, names, kind, None, xrefs, identifies=level > 1)
+    for old in (*(node.history or ()), *(node.precursors or ()), *(node.revocations or ())):
         yield MappingRow(curie, f"ONCOTREE:{old}", "former OncoTree code", secondary=True)
 
 

@@ -14,6 +14,7 @@ from xml.parsers import expat
 from eosin.knowledge.graph.concepts import Scope
 from eosin.knowledge.graph.curies import curie
 from eosin.knowledge.sources.base import (
+    UNPACKING_ERRORS,
     ConceptRow,
     Header,
     MappingRow,
@@ -31,6 +32,8 @@ OBO = "http://purl.obolibrary.org/obo/"
 IN_OWL = "http://www.geneontology.org/formats/oboInOwl#"
 SKOS = "http://www.w3.org/2004/02/skos/core#"
 _CHUNK_BYTES = 1 << 16
+MAX_ELEMENT_CHARS = 16 << 20  # of one class with all that stands in it; the largest of the OBO foundry has 1 MB
+_CHARS_OF_A_TAG = 100  # what an element costs beside its text
 _SYNONYMS: dict[str, Scope] = {
     IN_OWL + "hasExactSynonym": "exact", IN_OWL + "hasRelatedSynonym": "related", SKOS + "altLabel": "exact",
     IN_OWL + "hasBroadSynonym": "broad", IN_OWL + "hasNarrowSynonym": "narrow", OBO + "IAO_0000118": "exact",
@@ -64,24 +67,35 @@ class Element:
 def top_elements(path: Path) -> Iterator[Element | Refused]:
     """The children of the document's root, one after the other; no more than one is in memory.
 
-    Document types and entities of other files are not followed.
+    Document types and entities of other files are not followed, and an element beyond MAX_ELEMENT_CHARS ends the file.
     """
     parser = expat.ParserCreate(namespace_separator="")
     stack: list[Element] = []
     ready: list[Element] = []
+    size = 0
+
+    def grow(num: int) -> None:
+        nonlocal size
+        size += num
+        if size > MAX_ELEMENT_CHARS:
+            raise _TooLargeError
 
     def start(name: str, attributes: dict[str, str]) -> None:
+        grow(_CHARS_OF_A_TAG + sum(map(len, attributes.values())))
         stack.append(Element(name, attributes, parser.CurrentLineNumber))
 
     def end(name: str) -> None:
+        nonlocal size
         element = stack.pop()
         if len(stack) == 1:
             ready.append(element)
+            size = 0
         elif stack:
             stack[-1].children.append(element)
 
     def text(data: str) -> None:
         if len(stack) > 1:
+            grow(len(data))
             stack[-1].text.append(data)
 
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
@@ -89,17 +103,28 @@ def top_elements(path: Path) -> Iterator[Element | Refused]:
         yield from _feed(parser, handle, ready)
 
 
+class _TooLargeError(Exception):
+    """An element is larger than any of an ontology."""
+
+
 def _feed(parser: Any, handle: IO[bytes], ready: list[Element]) -> Iterator[Element | Refused]:
+    fed = 0
     try:
         while chunk := handle.read(_CHUNK_BYTES):
             parser.Parse(chunk, False)
             yield from ready
             ready.clear()
+            fed += len(chunk)
+            if fed - parser.CurrentByteIndex > MAX_ELEMENT_CHARS:  # a tag or comment without end
+                raise _TooLargeError
         parser.Parse(b"", True)
+    except _TooLargeError:
+        yield from ready
+        yield Refused("element too large", f"more than {MAX_ELEMENT_CHARS} characters", parser.CurrentLineNumber)
     except expat.ExpatError as exc:
         yield from ready
         yield Refused("not well-formed XML", str(exc), exc.lineno)
-    except (OSError, EOFError) as exc:
+    except UNPACKING_ERRORS as exc:
         yield Refused("file is cut off or damaged", str(exc), parser.CurrentLineNumber)
 
 

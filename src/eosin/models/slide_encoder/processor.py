@@ -81,6 +81,10 @@ class SlideReaderProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
         fields["pixel_values"], fields["image_grid_thw"] = pixels, grids
         return fields
 
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """As the parent's. A bag goes through in a wrapper: from 5.24 on transformers takes dataclasses apart."""
+        return super().apply_chat_template(_wrapped(conversation), *args, **kwargs)
+
     def validate_inputs(self, images: Any = None, text: Any = None, **kwargs: Any) -> None:
         """Placeholders were counted where they were spread."""
 
@@ -147,6 +151,24 @@ class SlideReaderProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
         return [re.sub(re.escape(self.image_token), lambda _: self.image_token * next(left), t) for t in texts]
 
 
+class _Wrapped:
+    """A bag on its way through a chat template."""
+
+    def __init__(self, bag: PatchBag) -> None:
+        self.bag = bag
+
+
+def _wrapped(value: Any) -> Any:
+    """Messages with every bag in a wrapper; lists and mappings are copied, all else is the same object."""
+    if isinstance(value, PatchBag):
+        return _Wrapped(value)
+    if isinstance(value, Mapping):
+        return {key: _wrapped(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_wrapped(item) for item in value]
+    return value
+
+
 class _Fields(dict):  # type: ignore[type-arg]
     """Fields without a text."""
 
@@ -157,6 +179,8 @@ def _flat(images: Any) -> list[Any]:
         return []
     if isinstance(images, (list, tuple)):
         return [p for own in images for p in _flat(own)]
+    if isinstance(images, _Wrapped):
+        return [images.bag]
     if isinstance(images, np.ndarray):
         return [Image.fromarray(images)]
     return [images]
