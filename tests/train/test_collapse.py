@@ -18,10 +18,11 @@ from eosin.core.settings.rl import CollapseStop
 from eosin.core.settings.stages import RewardSpec, RlStage
 from eosin.core.store import artifacts as store
 from eosin.train.data.rows import rl_row, rows_dataset
-from eosin.train.monitor import StepClock, last_whole_save, plain_names
+from eosin.train.monitor import StepClock, plain_names
 from eosin.train.rl.collapse import LAST_GOOD, NOTE, CollapseCallback, Watch, last_good_of, refuse_collapsed, signs_in
 from eosin.train.stages import rl
 from eosin.train.stages.base import StageContext, callbacks, run_trainer, trainer_arguments
+from eosin.train.stages.saves import StageState, last_whole_save
 
 Make = Callable[..., StageContext]
 Reward = Callable[..., list[float]]
@@ -87,7 +88,7 @@ def trainer_of(
         **trainer_arguments(settings, ctx, False), "max_steps": steps, "num_generations": 2, "max_completion_length": 4,
         "beta": 0.0, "warmup_steps": 0, "disable_dropout": True,
     }  # fmt: skip
-    watchers = callbacks(ctx, clock)
+    watchers = callbacks(ctx, clock, StageState())
     trainer = GRPOTrainer(
         model=ctx.loaded.model,
         reward_funcs=[reward],

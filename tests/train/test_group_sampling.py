@@ -20,11 +20,11 @@ from tests.train.test_shared_prefix import dataset_of, rows_of, trainer_of
 from eosin.core.settings.rl import Algorithm
 from eosin.core.settings.stages import RewardSpec, RlStage
 from eosin.core.store import artifacts as store
-from eosin.train.monitor import WHOLE
 from eosin.train.rl.groups import PromptStream, RolloutCounts, split_by_group, spread, totals
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 from eosin.train.stages import rl
 from eosin.train.stages.base import StageContext
+from eosin.train.stages.saves import WHOLE
 
 NUM = 4
 

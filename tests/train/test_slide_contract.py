@@ -28,7 +28,7 @@ from eosin.models import shared_prefix
 from eosin.models.load import Loaded, load
 from eosin.train.rl.packed_loss import pack, packed_logprobs
 from eosin.train.rl.trl_overrides import GroupTrainer
-from eosin.train.stages.base import restore_weights
+from eosin.train.stages.saves import restore_weights
 
 
 def slide_rows(num_groups: int, num: int, with_image: bool = False) -> list[dict[str, Any]]:

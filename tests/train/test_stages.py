@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,11 +19,11 @@ from eosin.core.nouns.prompt import gold_reply
 from eosin.core.settings.stages import Algorithm, Lora, PretrainStage, RewardSpec, RlStage, SftStage
 from eosin.core.store import artifacts as store
 from eosin.models.load import load
-from eosin.train.data.rows import PictureStore, rl_row, rows_dataset, sft_row
-from eosin.train.monitor import WHOLE, last_whole_save
+from eosin.train.data.rows import Augmentation, PictureStore, rl_row, rows_dataset, sft_row
 from eosin.train.rl.rollouts import with_advantage
 from eosin.train.stages import pretrain, rl, sft
 from eosin.train.stages.base import StageContext, warmup_steps
+from eosin.train.stages.saves import WHOLE, last_whole_save
 
 Make = Callable[..., StageContext]
 
@@ -170,8 +171,15 @@ def test_augmentation_gives_other_pictures_each_time_and_the_same_for_a_seed() -
     samples = toy_samples(2, "train")
 
     def first_two(seed: int | None) -> list[bytes]:
-        rows = rows_dataset(samples, rl_row(GRAMMAR, PROMPT), PictureStore(None, 1.0), augment_seed=seed)
-        return [rows[0]["images"][0].tobytes() for _ in range(2)]
+        """The first picture in the first two epochs."""
+        augment = None if seed is None else Augmentation(seed)
+        rows = rows_dataset(samples, rl_row(GRAMMAR, PROMPT), PictureStore(None, 1.0), augment=augment)
+        shown = []
+        for epoch in range(2):
+            if augment is not None:
+                augment.on_epoch_begin(None, SimpleNamespace(epoch=float(epoch)), None)
+            shown.append(rows[0]["images"][0].tobytes())
+        return shown
 
     plain, a, b = first_two(None), first_two(5), first_two(5)
     assert plain[0] == plain[1]

@@ -19,8 +19,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from eosin.core.store import artifacts as store
 
-WHOLE = "whole.json"
-
 
 class PeakMemory:
     """Highest resident memory of this process and its children while it is entered, in GiB."""
@@ -239,18 +237,3 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self._bar.stop()
-
-
-class WholeSaveCallback(TrainerCallback):  # type: ignore[misc]
-    """Marks a trainer's save as whole once everything in it is written. Only marked saves are resumed."""
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        if folder.is_dir():
-            store.write_json(folder / WHOLE, {"step": state.global_step})
-
-
-def last_whole_save(work: Path) -> Path | None:
-    """The latest save of a trainer that was written to its end, or None."""
-    saves = [p for p in work.glob("checkpoint-*") if (p / WHOLE).is_file()]
-    return max(saves, key=lambda p: int(p.name.split("-")[1]), default=None)

@@ -10,6 +10,7 @@ from rich.console import Console
 from eosin.core.settings.stages import PretrainStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.train.stages.base import PeakMemory, StageContext, StageResult
+from eosin.train.stages.saves import discard, seed_everything
 
 if TYPE_CHECKING:
     from eosin.chain.recipe.state import RunState
@@ -24,6 +25,7 @@ def run_stage(run: RunState, name: str) -> None:
     folder = run.at.stage(name)
     folder.mkdir(parents=True, exist_ok=True)
     _say(name, settings, start)
+    seed_everything(run.recipe.seed)  # whatever ran before in this process
     begun = time.perf_counter()
     before = _seconds_before(folder)
     with PeakMemory() as memory:
@@ -59,6 +61,7 @@ def run_stage(run: RunState, name: str) -> None:
             **result.extra,
         },
     )
+    discard(ctx.work)  # after the record, which says that the stage is done
 
 
 def _train(settings: Any, ctx: StageContext) -> StageResult:

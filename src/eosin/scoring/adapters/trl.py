@@ -5,6 +5,7 @@ A None row is masked by TRL itself (its advantage is set to 0 and it is left out
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -185,6 +186,17 @@ class TrlReward:
     def _is_unparsed(self, item: ScoreItem) -> bool:
         rewards = self.rewards.set_of(item.source) if isinstance(self.rewards, SourceRewards) else self.rewards
         return isinstance((self.grammar or rewards.grammar).parse(item.reply), Unparsed)
+
+    def kept(self) -> list[dict[str, Any]]:
+        """The last outcomes as JSON can hold them, for the save of a stage under way."""
+        rows = [{k: v for k, v in o.as_row("").items() if k != "id"} for o in self.last]
+        found: list[dict[str, Any]] = json.loads(json.dumps(rows, default=str))
+        return found
+
+    def keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take back what `kept` gave: a resumed stage's base rates are those of all its replies."""
+        self.last.clear()
+        self.last.extend(Outcome(**row) for row in rows)
 
     def summary(self) -> dict[str, Any]:
         """Spread, base rates and nearly constant terms over the last outcomes, for the record of a run."""

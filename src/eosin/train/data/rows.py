@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
+from transformers import TrainerCallback
 
 from eosin.core.images import Picture, RegionReader, load_picture
 from eosin.core.nouns.bags import PatchBag
@@ -64,27 +65,44 @@ class PictureStore:
         return picture
 
 
+class Augmentation(TrainerCallback):  # type: ignore[misc]
+    """Where the augmentation of a stage draws from: seed, epoch and the samples of the batch, and nothing else.
+
+    So a resumed stage sees the pictures that it would have seen. As a callback it is told the epoch.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._epoch = 0
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._epoch = int((state.epoch or 0.0) + 1e-6)
+
+    def rng(self, sample_numbers: Sequence[int]) -> np.random.Generator:
+        """The generator for a batch of these samples in this epoch."""
+        return np.random.default_rng([self._seed, self._epoch, *sample_numbers])
+
+
 def rows_dataset(
     samples: Sequence[Sample],
     make_row: Callable[[Sample, list[Picture]], Row],
     pictures: PictureStore,
     *,
-    augment_seed: int | None = None,
+    augment: Augmentation | None = None,
     cuts: Sequence[int] | None = None,
 ) -> Dataset:
     """A `datasets.Dataset` whose rows are made when they are asked for.
 
     Args:
         make_row: writes one row from a sample and its pictures.
-        augment_seed: flips, quarter turns and stain jitter, other ones each time; None switches them off.
+        augment: flips, quarter turns and stain jitter, other ones each epoch; None switches them off.
         cuts: characters at the beginning of each row's reply that carry no loss (`train.collate`); None for none.
     """
-    rng = np.random.default_rng(augment_seed) if augment_seed is not None else None
 
     def fetch(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         shown = [pictures.get(samples[number]) for number in batch["sample_number"]]
-        if rng is not None:
-            shown = augmented(shown, rng)
+        if augment is not None:
+            shown = augmented(shown, augment.rng(batch["sample_number"]))
         rows = [
             {"sample_number": number, **make_row(samples[number], own), **({"cut": cuts[number]} if cuts else {})}
             for number, own in zip(batch["sample_number"], shown, strict=True)

@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from trl import GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
 from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import RepeatSampler
 
 from eosin.core.settings.rl import Algorithm
 from eosin.engines.group_decode import EncodedPrompt, Sampling, encode_prompt, sample_groups
@@ -26,6 +27,7 @@ from eosin.models.shared_prefix import Backend
 from eosin.train.monitor import StepClock
 from eosin.train.rl.groups import Group, PromptStream, RolloutCounts, split_by_group, spread, totals
 from eosin.train.rl.packed_loss import pack, packed_logprobs
+from eosin.train.stages.saves import save_folder
 
 Warn = Callable[[str], None]
 Decided = Callable[[list[Group], list[Group], list[bool], Tensor, Tensor], None]
@@ -59,9 +61,10 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         # TRL pads prompts on the left, but takes token types from the processor, which pads as its tokenizer says:
         # with "right", image positions of the shorter prompts of a batch are wrong in the loss, and nothing tells.
         _tokenizer_of(kwargs["processing_class"]).padding_side = "left"
+        # First of all callbacks: a save is marked whole by a later one, when everything stands in it.
+        kwargs["callbacks"] = [_KeepRolloutState(self), *(kwargs.get("callbacks") or [])]
         super().__init__(*args, **kwargs)
         self.stream = PromptStream(len(self.train_dataset), self.args.seed)
-        self.add_callback(_KeepRolloutState(self))
 
     # -- the two things TRL asks for while it makes a batch: completions and rewards ---------------------------------
 
@@ -97,6 +100,14 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
         return _flat(g.rows for g in groups)
+
+    def _get_train_sampler(self, dataset: Any = None) -> RepeatSampler:
+        """TRL's sampler with an order that follows from seed and epoch, also in a stage resumed in a later epoch."""
+        parent = super()._get_train_sampler(dataset)
+        return _EpochSampler(
+            parent.data_source, parent.mini_repeat_count, parent.batch_size, parent.repeat_count, parent.shuffle,
+            parent.seed,
+        )  # fmt: skip
 
     # -- dynamic sampling ----------------------------------------------------------------------------------------
 
@@ -218,23 +229,26 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         return {**shares, "share_loss": rest, "tokens_per_second": tokens / spent["step"]}
 
 
+class _EpochSampler(RepeatSampler):  # type: ignore[misc]
+    """TRL draws epoch after epoch from one generator, which a resumed run begins anew. The first epoch is TRL's own."""
+
+    def set_epoch(self, epoch: int) -> None:
+        if self.shuffle and self.seed is not None:
+            self.generator.manual_seed(self.seed + epoch)
+
+
 class _KeepRolloutState(TrainerCallback):  # type: ignore[misc]
     """Saves and restores the counts and the place in the stream of fresh prompts with the trainer's own saves."""
 
     def __init__(self, trainer: GroupTrainer) -> None:
         self._trainer = trainer
 
-    def _folder(self, args: Any, state: Any) -> Any:
-        from pathlib import Path
-
-        return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step:
-            self._trainer.stream.place = self._trainer.counts.load(self._folder(args, state))
+            self._trainer.stream.place = self._trainer.counts.load(save_folder(args, state.global_step))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = self._folder(args, state)
+        folder = save_folder(args, state.global_step)
         if folder.is_dir() and state.is_world_process_zero:
             self._trainer.counts.save(folder, self._trainer.stream.place)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -31,9 +30,8 @@ from eosin.train.monitor import (
     PeakMemory,
     ProgressCallback,
     StepClock,
-    WholeSaveCallback,
-    last_whole_save,
 )
+from eosin.train.stages.saves import StageState, WholeSaveCallback, finished_state, last_whole_save, restore_weights
 
 
 @dataclass(frozen=True)
@@ -179,11 +177,14 @@ def lora_config(lora: Lora | None, frozen: Sequence[str]) -> Any:
     )
 
 
-def callbacks(ctx: StageContext, clock: StepClock) -> list[TrainerCallback]:
-    """The callbacks of every trainer. The clock stands last, so that its marks come after the others' work."""
+def callbacks(ctx: StageContext, clock: StepClock, state: StageState) -> list[TrainerCallback]:
+    """The callbacks of every trainer: a save is marked whole after all have written into it, and the clock stands last,
+    so that its marks come after the others' work."""
+    state.add("seconds", lambda: dict(clock.seconds), clock.seconds.update)
     return [
         MetricsCallback(ctx.metrics_file, ctx.name),
         ProgressCallback(ctx.name),
+        state,
         WholeSaveCallback(),
         ClockCallback(clock),
     ]
@@ -207,32 +208,30 @@ class BestCallback(TrainerCallback):  # type: ignore[misc]
         store.write_json(self._note, {"eval_loss": loss, "step": state.global_step})
 
 
-def restore_weights(model: Any, save: Path) -> None:
-    """Put the weights of a trainer's save into the model.
-
-    transformers 5 renames the keys of vision-language models when it saves them, and its Trainer reads the file
-    back without renaming and without strictness: a resumed run would silently go on from the starting weights.
-    """
-    if not (save / "config.json").is_file():
-        return  # a LoRA save: PEFT's own loading handles it
-    saved = type(model).from_pretrained(save, dtype=model.dtype)
-    model.load_state_dict(saved.state_dict(), strict=True)
-
-
 def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock) -> StageResult:
-    """Train, from the last whole save if there is one; write the checkpoint; remove what only a resume needs."""
+    """Train, from the last whole save if there is one, and write the checkpoint.
+
+    The folder of saves stays until the stage's record is written (`chain.recipe.stages`): what is killed in between
+    finds its last save, and trains no step twice.
+    """
     start = last_whole_save(ctx.work)
     first = int(start.name.split("-")[1]) if start else 0
-    for log in (ctx.metrics_file, ctx.folder / "rollouts.jsonl"):
-        store.keep_rows(log, lambda row: row["step"] <= first and start is not None)
+    if trainer.is_world_process_zero():
+        for log in (ctx.metrics_file, ctx.folder / "rollouts.jsonl"):
+            store.keep_rows(log, lambda row: row["step"] <= first and start is not None)
     trainer.remove_callback(PrinterCallback)
     if start is not None:
         restore_weights(trainer.accelerator.unwrap_model(trainer.model), start)
-    trainer.train(resume_from_checkpoint=str(start) if start else None)
+    done = finished_state(start) if start is not None else None
+    if done is None:
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
+    else:  # killed after its last step: nothing is left to train, and the Trainer would take one step more
+        trainer.state = done
+        trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
+        trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
     model = trainer.accelerator.unwrap_model(trainer.model)
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
     final = ctx.save("checkpoint", model, trainer.state.global_step, replace=True)
-    shutil.rmtree(ctx.work, ignore_errors=True)
     return StageResult(
         checkpoint=final,
         num_steps=trainer.state.global_step,

@@ -35,6 +35,7 @@ from eosin.train.rl.preflight import Checks
 from eosin.train.rl.rollouts import RolloutWriter, verdicts
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 from eosin.train.stages.base import StageContext, StageResult, callbacks, lora_config, run_trainer, trainer_arguments
+from eosin.train.stages.saves import StageState
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -45,7 +46,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     lengths = of_replies(train, ctx.loaded, ctx.grammar, ctx.prompt, settings.max_new_tokens, ctx.seed)
     lengths_record = judge(lengths, settings, f"stages.{ctx.name}")
     freeze(ctx.loaded.model, set(settings.freeze))
-    clock = StepClock()
+    clock, state = StepClock(), StageState()
     rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in train})
     writer = RolloutWriter(
         ctx.folder / "rollouts.jsonl",
@@ -65,7 +66,8 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         read_region=ctx.read_region,
     )
     rows = rows_dataset(train, rl_row(ctx.grammar, ctx.prompt), ctx.pictures(settings.image_cache_gib))
-    watchers = callbacks(ctx, clock)
+    state.add("rewards", reward.kept, reward.keep)
+    watchers = callbacks(ctx, clock, state)
     if settings.collapse is not None:
         watchers.insert(-1, CollapseCallback(settings, ctx))  # before the clock: its saves are not data time
     trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, tell(writer, settings))
@@ -233,6 +235,16 @@ def keep_every(settings: RlStage, num_prompts: int) -> int:
     return max(1, total * settings.num_generations // settings.keep_rollouts)
 
 
+def save_steps(settings: RlStage) -> int:
+    """Steps between saves: `save_every`, rounded up to whole generations.
+
+    With `updates_per_batch` or `num_iterations` above 1 a generation serves several steps. A save between them would
+    lose its replies, and a resumed stage would draw others in the middle.
+    """
+    cycle = settings.updates_per_batch * settings.algorithm.num_iterations
+    return -(-settings.save_every // cycle) * cycle
+
+
 def grpo_arguments(settings: RlStage, ctx: StageContext, num_prompts: int) -> dict[str, Any]:
     """The recipe's algorithm in TRL's words. Every field that TRL defaults otherwise than the paper is stated."""
     algorithm = settings.algorithm
@@ -240,6 +252,7 @@ def grpo_arguments(settings: RlStage, ctx: StageContext, num_prompts: int) -> di
     return {
         **trainer_arguments(settings, ctx, has_valid=False),
         "max_steps": steps,
+        "save_steps": save_steps(settings),
         "warmup_steps": round(settings.warmup_fraction * steps),
         "num_generations": settings.num_generations,
         "max_completion_length": settings.max_new_tokens,

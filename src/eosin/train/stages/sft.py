@@ -17,7 +17,7 @@ from eosin.core.settings.stages import PretrainStage, SftStage
 from eosin.models.load import Loaded, freeze
 from eosin.train.data.collate import MaskedCollator
 from eosin.train.data.lengths import judge, of_rows
-from eosin.train.data.rows import Row, rows_dataset, sft_row
+from eosin.train.data.rows import Augmentation, Row, rows_dataset, sft_row
 from eosin.train.masking.pseudo_bags import with_pseudo_bags
 from eosin.train.masking.trajectory import TrainingRows, trajectory_rows, whole_rows
 from eosin.train.monitor import StepClock
@@ -31,6 +31,7 @@ from eosin.train.stages.base import (
     trainer_arguments,
     warmup_steps,
 )
+from eosin.train.stages.saves import StageState
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -76,16 +77,16 @@ def train_on_pairs(
     freeze(ctx.loaded.model, set(settings.freeze))
     pad_as_tokenizer(ctx.loaded)
     pictures = ctx.pictures(settings.image_cache_gib)
-    seed = ctx.seed if settings.augment else None
-    clock = StepClock()
+    augment = Augmentation(ctx.seed) if settings.augment else None
+    clock, state = StepClock(), StageState()
     arguments: dict[str, Any] = {
         **trainer_arguments(settings, ctx, bool(ctx.valid)),
         "warmup_steps": warmup_steps(settings, len(shown)),
         "max_length": settings.max_tokens,
         "completion_only_loss": True,
     }
-    watchers = callbacks(ctx, clock)
-    rows = rows_dataset(shown.samples, make_row, pictures, augment_seed=seed, cuts=shown.cuts)
+    watchers = [*([augment] if augment else []), *callbacks(ctx, clock, state)]
+    rows = rows_dataset(shown.samples, make_row, pictures, augment=augment, cuts=shown.cuts)
     if settings.max_tokens is not None:
         lengths = of_rows(rows, ctx.loaded, settings.max_tokens, ctx.seed)
         shown.facts["lengths"] = judge(lengths, settings, f"stages.{ctx.name}")
@@ -99,6 +100,7 @@ def train_on_pairs(
         peft_config=lora_config(settings.lora, settings.freeze),
         callbacks=[*([BestCallback(ctx)] if ctx.valid else []), *watchers],
     )
+    state.add("num_tokens", lambda: trainer._total_train_tokens, lambda n: setattr(trainer, "_total_train_tokens", n))
     # Augmented pictures are new every time: keeping their features would fill the file for nothing.
     with ctx.keep_vision(0.0 if settings.augment else settings.vision_cache_gib):
         result = run_trainer(trainer, ctx, clock)

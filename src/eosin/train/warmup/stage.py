@@ -11,7 +11,6 @@ are thrown away afterwards; a copy stands beside the checkpoint.
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -121,12 +120,12 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
     pictures = ctx.pictures(settings.image_cache_gib)
     with clock.timing("data"):
         data = [(eye.load(part, pictures), targets_of(part, classes, findings)) for part in (train, valid)]
+    torch.manual_seed(ctx.seed)  # before the heads are drawn, whatever was drawn before this stage
     heads = Heads(eye.width, len(classes), len(findings), attends=eye.attends)
     job = Job(settings, ctx, eye, heads, clock)
     job.train(*data[0], *data[1])
     artifact = ctx.save("checkpoint", model, job.step, replace=True)
     save_file(job.heads.state_dict(), str(ctx.folder / "warmup_head.safetensors"))
-    shutil.rmtree(ctx.work, ignore_errors=True)
     return StageResult(
         checkpoint=artifact,
         num_steps=job.step,
@@ -151,7 +150,6 @@ class Job:
     def __init__(self, settings: WarmupStage, ctx: StageContext, eye: Eye, heads: Heads, clock: StepClock) -> None:
         self.settings, self.ctx, self.eye, self.tower, self.clock = settings, ctx, eye, eye.tower, clock
         self.device = ctx.loaded.model.device
-        torch.manual_seed(ctx.seed)
         self.heads = heads.to(self.device)
         for name, parameter in heads.named_parameters():
             if name.endswith("bias"):
