@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +126,44 @@ def test_a_damaged_entry_is_not_believed(tmp_path: Path) -> None:
         handle.write(b"\xff\x01")
     assert FeatureFile(tmp_path, 1000).get("a") is None
     assert FeatureFile(tmp_path, 2000).get("a") is None  # another size: begun anew
+
+
+def test_a_full_disk_ends_the_keeping_and_not_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = FeatureFile(tmp_path, 4000)
+    kept.put("a", torch.arange(10.0))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    kept.put("b", torch.arange(20.0))
+    assert kept.get("b") is None and kept.get("a") is not None
+    monkeypatch.undo()
+    kept.put("c", torch.arange(5.0))  # said once; the run goes on without it
+    assert kept.get("c") is None
+
+
+_ON_A_SMALL_DISK = """
+import sys, torch
+from pathlib import Path
+from eosin.models.vision_cache import FeatureFile
+kept = FeatureFile(Path(sys.argv[1]) / "kept", 64 << 20)
+for i in range(40):
+    kept.put(str(i), torch.full((65536,), float(i)))
+found = [i for i in range(40) if (v := kept.get(str(i))) is not None and v.eq(i).all()]
+print("found", len(found))
+"""
+
+
+def test_a_really_full_disk_kills_nothing(tmp_path: Path) -> None:
+    """64 MiB of features on a disk of 4 MiB: without reserved space the first page too many is a SIGBUS."""
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", tmp_path],
+                                           capture_output=True, check=False).returncode:  # fmt: skip
+        pytest.skip("a small disk can be mounted by root alone")
+    try:
+        done = subprocess.run([sys.executable, "-c", _ON_A_SMALL_DISK, tmp_path], capture_output=True, text=True,
+                              check=False)  # fmt: skip
+    finally:
+        subprocess.run(["umount", tmp_path], check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert 5 <= int(done.stdout.split()[-1]) < 20 and "kept no further" in done.stderr

@@ -23,6 +23,7 @@ GROUP = {
     "_generate": ["self", "prompts"],
     "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
     "_generate_and_score_completions": ["self", "inputs"],
+    "_get_train_sampler": ["self", "dataset"],
 }
 SHARED = {
     "_tokenize_prompts": ["self", "prompts"],

@@ -7,6 +7,7 @@ the content of the pixels and of the tower's weights: other pixels or other weig
 from __future__ import annotations
 
 import json
+import logging
 import os
 import zlib
 from collections import OrderedDict
@@ -25,6 +26,8 @@ from transformers.vision_utils import get_vision_window_index
 
 from eosin.core.store import artifacts as store
 from eosin.models.load import vision_tower
+
+log = logging.getLogger("eosin.models")
 
 FAMILIES = ("qwen2_5_vl", "qwen2_vl", "eosin_slide_reader")
 
@@ -48,6 +51,8 @@ class FeatureFile:
             self._index.unlink(missing_ok=True)
             with data.open("wb") as handle:
                 handle.truncate(limit_bytes)
+        self._data = data.open("rb+")
+        self._is_full = False
         self._bytes = np.memmap(data, dtype=np.uint8, mode="r+", shape=(limit_bytes,))
         self._entries: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._end = 0
@@ -82,10 +87,25 @@ class FeatureFile:
             "key": key, "at": at, "size": len(raw), "crc": zlib.crc32(raw.data),
             "dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape),
         }  # fmt: skip
+        if self._is_full:
+            return
+        try:
+            self._reserve(at, len(raw))
+            with self._index.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(entry) + "\n")
+        except OSError as exc:  # the disk is full: what is here already serves on, and nothing more is kept
+            log.warning(
+                "outputs of the frozen vision tower are kept no further: %s (%s)", exc.strerror, self._index.parent
+            )
+            self._is_full = True
+            return
         self._place(entry)
         self._bytes[at : at + len(raw)] = raw
-        with self._index.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(entry) + "\n")
+
+    def _reserve(self, at: int, size: int) -> None:
+        """Take the space on the disk before it is written through memory, where a full disk would kill the process."""
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._data.fileno(), at, size)
 
     def _place(self, entry: dict[str, Any]) -> None:
         """Enter an entry; those whose bytes it takes are gone."""

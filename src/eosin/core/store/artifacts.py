@@ -76,6 +76,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def as_json(value: Any, where: str) -> Any:
+    """A value as JSON will give it back: so that a record that cannot be written is found before the work, not after.
+
+    Raises:
+        EosinError: it holds something that JSON cannot.
+    """
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as exc:
+        raise EosinError("This cannot be written into a record.", expected="numbers, texts, lists and mappings",
+                         found=str(exc)[:160], where=where) from None  # fmt: skip
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; a broken or missing file gives an EosinError that names it."""
     try:

@@ -231,6 +231,10 @@ class FunctionTerm(Term):
     label: str
     options: dict[str, Any] = {}
 
+    def described(self, tools: Tools) -> dict[str, Any]:
+        """The name under which the code was asked for, and its options."""
+        return {"code": self.label, **({"options": self.options} if self.options else {})}
+
     def score(self, view: View) -> Scored | Unscored:
         value = self.function(view.item, view.grammar, **self.options)
         if isinstance(value, Scored | Unscored):

@@ -17,6 +17,7 @@ from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.stages import RlStage
+from eosin.core.store import artifacts as store
 from eosin.models import shared_prefix
 from eosin.models.load import end_tokens, freeze, is_adapter, placeholder_tokens
 from eosin.models.shared_prefix import Backend
@@ -48,6 +49,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     freeze(ctx.loaded.model, set(settings.freeze))
     clock, state = StepClock(), StageState()
     rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in train})
+    rewards_record = store.as_json(rewards.described(), f"stages.{ctx.name}.rewards")
     writer = RolloutWriter(
         ctx.folder / "rollouts.jsonl",
         stage=ctx.name,
@@ -79,7 +81,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         result = run_trainer(trainer, ctx, clock)
     result.extra |= {
         "algorithm": settings.algorithm.true_name,
-        "rewards": rewards.described(),
+        "rewards": rewards_record,
         "base_rates": reward.summary(),
         "checks": preflight.as_record(checks),
         "path": path_of(trainer),
