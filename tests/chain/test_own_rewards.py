@@ -37,7 +37,9 @@ FORMS: dict[str, Any] = {
     "set with an option": [{"name": "patho-r1-grpo", "gate": "both"}],
     "list": [{"name": "accuracy", "weight": 0.9}, {"name": "format", "weight": 0.1}],
     "by source": {"toy": [{"name": "format"}], "default": "eosin"},
-    "own function": [{"name": "accuracy"}, {"name": "{file}:letters", "label": "letters", "weight": 0.1, "letter": "a"}],
+    "own function": [
+        {"name": "accuracy"}, {"name": "{file}:letters", "label": "letters", "weight": 0.1, "letter": "a"},
+    ],
     "own function alone": "{file}:letters",
     "own class": [{"name": "{file}:Brief", "weight": 0.5, "max_words": 9}, {"name": "format"}],
     "own of a module": [{"name": "mine_of_a_module:letters"}],

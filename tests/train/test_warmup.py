@@ -45,7 +45,7 @@ def test_the_tower_learns_and_only_the_tower_moves(context: Make) -> None:
     moved = {n for n in before if not torch.equal(before[n], after[n])}
     assert moved and all("visual" in n for n in moved)
     assert any("merger" in n for n in moved)  # the tokens that the language model reads
-    assert (ctx.folder / "warmup_head.safetensors").exists() and not ctx.work.exists()
+    assert (ctx.folder / "warmup_head.safetensors").exists() and (ctx.work / "warmup.safetensors").exists()
     assert result.num_steps == 30 and result.extra["classes"] == sorted(NAMES)
 
 
