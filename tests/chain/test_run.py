@@ -182,16 +182,12 @@ def test_ask_names_a_bad_image(finished: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_share_a_folder(recipe: Path, tmp_path: Path) -> None:
-    from eosin.chain.recipe.lock import locked
-    from eosin.core.errors import EosinError
+    from eosin.core.store.lock import locked
 
-    place = tmp_path / "run.lock"
-    with locked(place), pytest.raises(EosinError, match="Another process"), locked(place):
-        pass
-    (tmp_path / "run.lock").write_text("999999 1")  # left by a killed process
     with locked(tmp_path / "run.lock"):
-        assert (tmp_path / "run.lock").read_text().startswith(str(os.getpid()))
-    assert not (tmp_path / "run.lock").exists()
+        done = eosin("run", recipe, "--out", tmp_path)
+    assert done.returncode == 2 and "Another process" in done.stderr and f"process {os.getpid()}" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == []
 
 
 def test_a_named_model_with_lora_runs_the_same_chain(recipe: Path, finished: Path) -> None:

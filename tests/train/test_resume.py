@@ -72,8 +72,9 @@ KEPT = ("step", "num_tokens", "prompts_seen", "reward/heard", "completion_length
 SFT = SftStage(steps=14, batch_size=8, learning_rate=1e-3, save_every=7, log_every=1, augment=True)  # epochs of 6 steps
 RL = RlStage(
     steps=8, batch_size=4, num_generations=2, max_new_tokens=6, learning_rate=1e-3, save_every=5, log_every=1,
-    
-    rewards=[RewardSpec(name="tests.support.rewards:hears", label="heard")], algorithm=Algorithm(beta=0.0), collapse=None, keep_rollouts=8,
+
+    rewards=[RewardSpec(name="tests.support.rewards:hears", label="heard")], algorithm=Algorithm(beta=0.0),
+    collapse=None, keep_rollouts=8,
 )  # fmt: skip
 CASES: dict[str, tuple[Run, Any, int]] = {
     "sft, augmented, third epoch": (sft.run, SFT, 7),

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eosin.chain.exam import grammar_of
-from eosin.chain.recipe.lock import locked
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.formats import read_samples
 from eosin.core.nouns.outcome import Dropped, Sieve
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.store import artifacts as store
+from eosin.core.store.lock import lock_beside, locked
 from eosin.engines.base import Decoding
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def measure(
         shutil.rmtree(work, ignore_errors=True)  # left by a kill in the last moment
         return dict(store.read_json(out / "summary.json"))
     _refuse_taken(out)
-    with disk_errors(work):
-        work.mkdir(parents=True, exist_ok=True)
-    with locked(work / "lock"):
+    with locked(lock_beside(out)):
+        with disk_errors(work):
+            work.mkdir(parents=True, exist_ok=True)
         sampler = (load_sampler or load_groups)(model)
         decoding = Decoding(
             max_new_tokens=settings.max_new_tokens, temperature=settings.temperature,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 import eosin.models.slide_encoder.processor  # noqa: F401  (registers the slide reader with transformers' Auto classes)
 from eosin.core.errors import EosinError
 from eosin.core.foreign_code import NO_CODE, no_foreign_code
+from eosin.core.store import artifacts as store
 
 
 @dataclass
@@ -56,29 +60,77 @@ def load(
         max_pixels: upper bound of the image area in pixels, where the processor knows one.
         dtype: weights' type; by default bf16 on a GPU, fp32 on a CPU.
         to: device; by default the GPU if there is one.
+
+    Raises:
+        EosinError: nothing can be loaded there; weights are missing, left over, or not those that were written; the
+            model needs code of its own.
     """
     target = to or device()
     kind = dtype or default_dtype(target)
     source = str(name)
     options: dict[str, Any] = NO_CODE | ({"revision": revision} if revision else {})
-    try:
-        with no_foreign_code(source):
-            processor = AutoProcessor.from_pretrained(source, **options)
-            if is_adapter(source):
-                model = _load_with_adapter(Path(source), kind)
-            else:
-                model = AutoModelForImageTextToText.from_pretrained(source, dtype=kind, **options)
-    except OSError as exc:
-        raise EosinError(
-            "The model could not be loaded.",
-            expected="a checkpoint folder, or a name on the Hugging Face hub that this machine can reach",
-            found=str(exc).splitlines()[0][:200],
-            where=source,
-            next_step="check the name; offline, give the folder of a downloaded model",
-        ) from exc
+    with _readable(source), no_foreign_code(source):
+        if store.exists(Path(source)):
+            store.open_artifact(Path(source), verify=True)
+        processor = AutoProcessor.from_pretrained(source, **options)
+        _check_words(processor, source)
+        if is_adapter(source):
+            model = _load_with_adapter(Path(source), kind)
+        else:
+            model = load_whole(AutoModelForImageTextToText, source, dtype=kind, **options)
     if max_pixels is not None:
         set_max_pixels(processor, max_pixels)
     return Loaded(model.to(target), processor, source)
+
+
+@contextmanager
+def _readable(source: str) -> Iterator[None]:
+    """Whatever the libraries throw at a checkpoint becomes one error that names it, here and nowhere else."""
+    try:
+        yield
+    except (EosinError, MemoryError):
+        raise
+    except Exception as exc:  # safetensors, tokenizers, json, pydantic and torch have errors of their own
+        if "trust_remote_code" in str(exc):
+            raise
+        raise EosinError(
+            "The model could not be loaded.",
+            expected="a checkpoint folder, or a name on the Hugging Face hub that this machine can reach",
+            found=f"{type(exc).__name__}: {(str(exc).splitlines() or [''])[0][:200]}",
+            where=source,
+            next_step="check the name; offline, give the folder of a downloaded model",
+        ) from exc
+
+
+def _check_words(processor: ProcessorMixin, source: str) -> None:
+    """Without its vocabulary file a tokenizer of transformers is built from nothing, and turns any text into no token."""
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is not None and not tokenizer("tissue", add_special_tokens=False)["input_ids"]:
+        raise EosinError("The tokenizer of this checkpoint knows no words.", expected="tokenizer.json, or vocabulary files",
+                         where=source, next_step="copy the checkpoint again from where it was made")  # fmt: skip
+
+
+def load_whole(kind: Any, source: str, **options: Any) -> Any:
+    """`kind.from_pretrained(source)`, where every weight has its place and every place its weight.
+
+    transformers fills places without a weight with random numbers, and says so in a line of its log.
+
+    Raises:
+        EosinError: weights are missing, have no place, or have another shape.
+    """
+    model, info = kind.from_pretrained(source, output_loading_info=True, **options)
+    told = {
+        "missing": sorted(info["missing_keys"]),
+        "without a place": sorted(info["unexpected_keys"]),
+        "of another shape": sorted(str(k[0]) for k in info["mismatched_keys"]),
+    }
+    found = "; ".join(f"{len(keys)} {what}, such as {keys[0]}" for what, keys in told.items() if keys)
+    if found:
+        raise EosinError(
+            "The weights of this checkpoint are not those of its model.", found=found, where=source,
+            next_step="copy the checkpoint again from where it was made, or convert it for this transformers",
+        )  # fmt: skip
+    return model
 
 
 def is_adapter(source: str | Path) -> bool:
@@ -87,19 +139,35 @@ def is_adapter(source: str | Path) -> bool:
 
 
 def _load_with_adapter(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    from peft import PeftConfig, PeftModel
+    from peft import PeftConfig
 
+    if store.exists(folder):
+        store.open_artifact(folder, verify=True)
     base = str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
     if (folder / base).is_dir():
         base = str((folder / base).resolve())
     if is_adapter(base):
         model = _load_with_adapter(Path(base), dtype)
     else:
-        model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, **NO_CODE)
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        model = load_whole(AutoModelForImageTextToText, base, dtype=dtype, **NO_CODE)
+    merged: PreTrainedModel = _with_adapter(model, folder).merge_and_unload()
     # A later adapter names its base by this: it must be this folder, not the model that this adapter was put on.
     merged.name_or_path = str(folder)
     return merged
+
+
+def _with_adapter(model: PreTrainedModel, folder: Path) -> Any:
+    """The model with an adapter on it, whose every weight was found."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        adapted = PeftModel.from_pretrained(model, str(folder))
+    lacking = [str(w.message) for w in told if "missing adapter keys" in str(w.message)]
+    if lacking:
+        raise EosinError("This adapter lacks weights.", found=lacking[0].splitlines()[0][:200], where=folder,
+                         next_step="copy the checkpoint again from where it was made")  # fmt: skip
+    return adapted
 
 
 def set_max_pixels(processor: ProcessorMixin, max_pixels: int) -> None:

@@ -50,6 +50,10 @@ class Layout:
         return self.out / "rollouts.jsonl"
 
     @property
+    def report(self) -> Path:
+        return self.out / "report" / "index.html"
+
+    @property
     def lock(self) -> Path:
         return self.out / "run.lock"
 

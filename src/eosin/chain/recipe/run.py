@@ -15,11 +15,11 @@ from rich.table import Table
 
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.layout import Layout
-from eosin.chain.recipe.lock import locked
 from eosin.chain.recipe.state import RunState
-from eosin.core.errors import EosinError, disk_errors
+from eosin.core.errors import EosinError
 from eosin.core.settings.recipe import Recipe, Resolved
 from eosin.core.store import artifacts as store
+from eosin.core.store.lock import locked
 from eosin.core.store.yaml_text import parse_yaml
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -35,17 +35,22 @@ def run_recipe(resolved: Resolved, out: Path, *, must_resume: bool = False) -> d
         EosinError: the folder holds something else, or a run of another recipe, or no run where one must be.
     """
     layout = Layout(out)
-    _claim(layout, resolved, must_resume)
-    if _state(layout) == "complete":
+    _refuse_other(layout, resolved, must_resume)
+    if _is_finished(layout):
         console.print(f"This run is complete: {out}. Nothing to do.")
         summary: dict[str, Any] = store.read_json(layout.summary)
         return summary
     with locked(layout.lock):
+        _claim(layout, resolved, must_resume)
+        store.remove_leftovers(out)
         return Run(resolved, layout).go()
 
 
-def _state(layout: Layout) -> str:
-    return str(store.read_json(layout.summary)["state"]) if layout.summary.exists() else "new"
+def _is_finished(layout: Layout) -> bool:
+    """Whether a run is complete and all that it says of itself is there."""
+    if not layout.summary.exists() or store.read_json(layout.summary).get("state") != "complete":
+        return False
+    return all(path.exists() for path in (layout.metrics, layout.rollouts, layout.report))
 
 
 def _with_new_defaults(old: Any) -> Any:
@@ -56,8 +61,11 @@ def _with_new_defaults(old: Any) -> Any:
         return old
 
 
-def _claim(layout: Layout, resolved: Resolved, must_resume: bool) -> None:
-    """Make the run's folder, or see that the one that stands there is of this very recipe."""
+def _refuse_other(layout: Layout, resolved: Resolved, must_resume: bool) -> None:
+    """See that the folder is free, or holds a run of this very recipe.
+
+    A folder with nothing but what a start leaves that was killed before recipe.yaml stood there is free.
+    """
     new = yaml.safe_load(resolved.to_yaml())
     if layout.recipe.exists():
         old = _with_new_defaults(parse_yaml(layout.recipe.read_text("utf-8"), layout.recipe))
@@ -72,14 +80,23 @@ def _claim(layout: Layout, resolved: Resolved, must_resume: bool) -> None:
         return
     if must_resume:
         raise EosinError("There is no run to resume.", where=layout.out, next_step="leave out --resume")
-    if layout.out.exists() and any(layout.out.iterdir()):
+    if layout.out.exists() and any(not _of_a_start(layout, p) for p in layout.out.iterdir()):
         raise EosinError(
             "This folder is not empty and holds no run.", where=layout.out, next_step="choose another --out"
         )
-    with disk_errors(layout.out):
-        layout.out.mkdir(parents=True, exist_ok=True)
-    store.write_json(layout.provenance, list(resolved.provenance))
-    store.write_text_atomic(layout.recipe, resolved.to_yaml())
+
+
+def _of_a_start(layout: Layout, path: Path) -> bool:
+    """Whether a run makes this file before its recipe stands in the folder."""
+    return path in (layout.lock, layout.provenance) or store.is_leftover(path)
+
+
+def _claim(layout: Layout, resolved: Resolved, must_resume: bool) -> None:
+    """Make the folder one of this run, where it is not yet. The recipe comes last: with it the folder holds a run."""
+    _refuse_other(layout, resolved, must_resume)  # again, now that nobody else can claim it
+    if not layout.recipe.exists():
+        store.write_json(layout.provenance, list(resolved.provenance))
+        store.write_text_atomic(layout.recipe, resolved.to_yaml())
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:
@@ -194,18 +211,21 @@ class Run(RunState):
                 console.print(f"{stage}: {in_words(result)}")
 
     def write_summary(self) -> dict[str, Any]:
-        """summary.json, the joined metrics and rollouts, and the report, also of a run that was cut off."""
+        """The joined metrics and rollouts, the report, and last summary.json, also of a run that was cut off.
+
+        summary.json is the mark of completion: what it speaks of stands before it does.
+        """
         from eosin.chain.recipe.previews import preview_run
         from eosin.chain.recipe.summary import build_summary
         from eosin.report import build
 
         summary = build_summary(self.recipe, self.at, time.perf_counter() - self.started)
-        store.write_json(self.at.summary, summary)
         for name, target in (("metrics.jsonl", self.at.metrics), ("rollouts.jsonl", self.at.rollouts)):
             files = [self.at.stage(s) / name for s in self.recipe.stages]
             store.write_text_atomic(target, "".join(f.read_text("utf-8") for f in files if f.exists()))
         preview_run(self.at.out, self.splits, self.read_region)
-        build(self.at.out)
+        build(self.at.out, summary=summary)
+        store.write_json(self.at.summary, summary)
         return summary
 
 

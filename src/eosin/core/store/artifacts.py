@@ -6,9 +6,12 @@ A directory without its manifest does not exist for the next stage.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from eosin.core.errors import EosinError, disk_errors
+from eosin.core.store.lock import is_held
+from eosin.core.store.names import inside
 from eosin.core.store.record import make_record
 
 MANIFEST = "manifest.json"
@@ -176,17 +181,67 @@ def writing(
             where=path,
             next_step="choose another --out, or move the old folder away",
         )
+    remove_leftovers(path.parent, path.name)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(path):
         temporary.mkdir(parents=True)
         try:
-            writer = Writer(temporary)
-            yield writer
-            manifest = _manifest(writer, kind, parents, record or {})
-            write_json(temporary / MANIFEST, manifest)
-            put_in_place(temporary, path)
+            with _held(temporary):
+                writer = Writer(temporary)
+                yield writer
+                manifest = _manifest(writer, kind, parents, record or {})
+                write_json(temporary / MANIFEST, manifest)
+                put_in_place(temporary, path, replace=replace)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Lock a folder that is being written, so that nobody takes it for what a dead process left."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network disks lock no folders; then leftovers there stay
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+_LEFTOVER = re.compile(r"^\.(?P<name>.+)\.[0-9a-f]{8}\.tmp$", re.DOTALL)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a name is one of those under which Eosin writes what is not whole yet."""
+    return _LEFTOVER.match(path.name) is not None
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> int:
+    """Remove what dead processes left half-written in a folder; what a living one is writing stays.
+
+    Only names that Eosin itself makes are looked at: `.NAME.<8 digits>.tmp`.
+
+    Args:
+        name: only leftovers of this name, in the folder itself; None: of every name, in all folders below too. That
+            is for who holds the lock of the whole folder.
+
+    Returns:
+        How many files and folders were removed.
+    """
+    if not folder.is_dir():
+        return 0
+    removed = 0
+    places = folder.iterdir() if name is not None else folder.rglob(".*.tmp")
+    for path in list(places):
+        found = _LEFTOVER.match(path.name)
+        if found is None or (name is not None and found["name"] != name) or path.is_symlink() or is_held(path):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif name is None:
+            path.unlink(missing_ok=True)
+        removed += not path.exists()
+    return removed
 
 
 def _aside(path: Path) -> Path:
@@ -194,10 +249,19 @@ def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a whole artifact to its place. Killed at any point, the old or the new one can be opened."""
+def put_in_place(temporary: Path, path: Path, *, replace: bool = True) -> None:
+    """Rename a whole artifact to its place. Killed at any point, the old or the new one can be opened.
+
+    Raises:
+        EosinError: something has come to stand there meanwhile, and it is not to be replaced.
+    """
     aside = _aside(path)
     if path.exists():
+        if not replace:
+            raise EosinError(
+                "Something has come to stand at this place while it was written, and Eosin never overwrites.",
+                where=path, next_step="choose another --out, or move it away and give the command again",
+            )  # fmt: skip
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
     temporary.rename(path)
@@ -261,12 +325,28 @@ def open_artifact(path: Path, kind: str | None = None, *, verify: bool = False) 
     return artifact
 
 
+def _is_as_written(file: Path, digest: str) -> bool:
+    stat = file.stat()
+    key, stamp = f"{file}\0{digest}", (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    if _VERIFIED.get(key) == stamp:
+        return True
+    if sha256_file(file) != digest:
+        return False
+    _VERIFIED[key] = stamp
+    return True
+
+
+_VERIFIED: dict[str, tuple[int, int, int]] = {}
+"""Files whose digest was compared in this process: size, time and inode they had then."""
+
+
 def _verify(artifact: Artifact) -> None:
+    """Compare every part with its digest. A file that was compared and not touched since is not read again."""
     for name, part in artifact.manifest["parts"].items():
-        file = artifact.path / name
-        if not file.is_file() or sha256_file(file) != part["sha256"]:
+        file = inside(artifact.path, name)
+        if file is None or not file.is_file() or not _is_as_written(file, part["sha256"]):
             raise EosinError(
                 "A part of this artifact is missing or was changed after it was written.",
-                where=file,
+                where=artifact.path / name,
                 next_step="make the artifact again, or copy it again from where it was made",
             )

@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,12 @@ def code_state() -> dict[str, Any]:
 
 def hardware() -> dict[str, Any]:
     """Cores, memory and accelerator names. Asks torch only if it is loaded already."""
-    import sys
-
     facts: dict[str, Any] = {
         "machine": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
+        "threads": _threads(sys.modules.get("torch")),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "accelerators": [],
     }
@@ -68,6 +68,16 @@ def hardware() -> dict[str, Any]:
     if torch is not None and torch.cuda.is_available():
         facts["accelerators"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return facts
+
+
+def _threads(torch: Any) -> dict[str, Any]:
+    """What decides how sums are split, and so their last digits: threads of torch, where it is loaded, and settings."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY")
+    return {
+        "torch": torch.get_num_threads() if torch is not None else None,
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        **{name: os.environ[name] for name in names if name in os.environ},
+    }
 
 
 def make_record(**extra: Any) -> dict[str, Any]:

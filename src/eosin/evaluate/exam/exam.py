@@ -17,6 +17,7 @@ from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
+from eosin.core.store.lock import lock_beside, locked
 from eosin.engines.base import Decoding, Engine
 from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.asking import Asker, Progress, Task
@@ -67,15 +68,24 @@ def run_exam(
     asked = subset(samples, settings.max_samples, settings.seed)
     terms = _terms(engine, grammar, settings, parents, instruction)
     key = exam_key(asked, terms)
-    finished = _finished(out, key)
-    if finished is not None:
-        return finished
-    work = Work(out, key)
-    decoding = Decoding(settings.max_new_tokens, batch_size=settings.batch_size, seed=settings.seed)
-    classes = Classes.of(asked)
-    asker = Asker(engine, grammar, classes, decoding, work, instruction, read_region, progress)
-    summary, files = _examine(asker, asked, settings, evidence)
-    told = {"seed": settings.seed, **(record or {})}
+    with locked(lock_beside(out)):
+        finished = _finished(out, key)
+        if finished is not None:
+            return finished
+        work = Work(out, key)
+        decoding = Decoding(settings.max_new_tokens, batch_size=settings.batch_size, seed=settings.seed)
+        asker = Asker(engine, grammar, Classes.of(asked), decoding, work, instruction, read_region, progress)
+        summary, files = _examine(asker, asked, settings, evidence)
+        _write(out, work, summary, files, key, parents, {"seed": settings.seed, **(record or {})})
+        work.remove()
+    return summary
+
+
+def _write(
+    out: Path, work: Work, summary: dict[str, Any], files: dict[str, Rows], key: str,
+    parents: Sequence[store.Artifact], told: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """The exam as one artifact."""
     with store.writing(out, "eval", parents=parents, record=told) as writer:
         for name, rows in files.items():
             (writer.dir / name).write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="ascii")
@@ -84,8 +94,6 @@ def run_exam(
         store.write_json(writer.dir / "summary.json", summary)
         writer.counts = {"scored": summary["n"], "set_aside": summary["num_set_aside"]}
         writer.facts = {"exam_key": key}
-    work.remove()
-    return summary
 
 
 def _terms(

@@ -123,7 +123,9 @@ def _batches(path: Path, refused: list[Refused]) -> Iterator[tuple[pa.RecordBatc
         with open_bytes(path) as handle:
             reader = pacsv.open_csv(
                 handle,
-                read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+                read_options=pacsv.ReadOptions(
+                    use_threads=False, block_size=_BLOCK_BYTES, skip_rows=1, column_names=list(COLUMNS)
+                ),
                 parse_options=pacsv.ParseOptions(ignore_empty_lines=False),
                 convert_options=pacsv.ConvertOptions(
                     column_types={c: pa.binary() for c in COLUMNS}, strings_can_be_null=False

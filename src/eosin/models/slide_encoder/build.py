@@ -20,7 +20,7 @@ from transformers import (
 from eosin.core.errors import EosinError
 from eosin.core.foreign_code import NO_CODE, no_foreign_code
 from eosin.core.settings.stages import HubModel, SlideModel, TinyModel
-from eosin.models.load import default_dtype, device, set_max_pixels
+from eosin.models.load import default_dtype, device, load_whole, set_max_pixels
 from eosin.models.slide_encoder.processor import SlideReaderProcessor
 from eosin.models.slide_encoder.reader import SlideReader, SlideReaderConfig
 from eosin.models.slide_encoder.rows import SlideSpec
@@ -135,7 +135,7 @@ def _around_vl(
     base: HubModel, settings: SlideModel, seed: int, dimension: int, encoder: str | None, options: dict[str, Any]
 ) -> tuple[SlideReader, SlideReaderProcessor]:
     dtype = default_dtype(device())
-    plain = Qwen2_5_VLForConditionalGeneration.from_pretrained(base.name, dtype=dtype, **options)
+    plain = load_whole(Qwen2_5_VLForConditionalGeneration, base.name, dtype=dtype, **options)
     own = AutoProcessor.from_pretrained(base.name, **options)
     columns = IMAGE_COLUMNS_OF_PATCH * plain.config.vision_config.patch_size**2 if settings.sees_images else 0
     spec = spec_of(settings, dimension, encoder, columns, seed)
@@ -153,7 +153,7 @@ def _around_vl(
 def _around_text(
     base: HubModel, settings: SlideModel, seed: int, dimension: int, encoder: str | None, options: dict[str, Any]
 ) -> tuple[SlideReader, SlideReaderProcessor]:
-    plain = Qwen2ForCausalLM.from_pretrained(base.name, dtype=default_dtype(device()), **options)
+    plain = load_whole(Qwen2ForCausalLM, base.name, dtype=default_dtype(device()), **options)
     tokenizer = AutoTokenizer.from_pretrained(base.name, **options)
     wanted = [VISION_START, VISION_END, IMAGE, VIDEO]
     tokenizer.add_special_tokens({"additional_special_tokens": [t for t in wanted if t not in tokenizer.get_vocab()]})

@@ -28,12 +28,13 @@ DEFAULT_GALLERY = 24
 MAX_GALLERY = 96
 
 
-def build(run_dir: Path, out: Path | None = None) -> Path:
+def build(run_dir: Path, out: Path | None = None, *, summary: Mapping[str, Any] | None = None) -> Path:
     """Write the report of a run, whole or not at all.
 
     Args:
         run_dir: folder of a run, complete or not.
         out: the file to write; by default report/index.html in the run.
+        summary: what summary.json will say, where the page is written before it.
 
     Returns:
         The path of the page.
@@ -42,7 +43,7 @@ def build(run_dir: Path, out: Path | None = None) -> Path:
         EosinError: there is no run at `run_dir`, or the disk refuses.
     """
     run_dir = Path(run_dir)
-    run = load(run_dir)
+    run = load(run_dir, summary)
     target = Path(out) if out is not None else run_dir / "report" / "index.html"
     if target.is_dir():
         target = target / "index.html"

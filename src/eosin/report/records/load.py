@@ -176,15 +176,18 @@ class _Reader:
         return path.read_text("utf-8", errors="replace")
 
 
-def load(root: Path) -> Run:
+def load(root: Path, summary: Mapping[str, Any] | None = None) -> Run:
     """Read a run directory.
+
+    Args:
+        summary: instead of what summary.json says.
 
     Raises:
         EosinError: there is no such folder, or it holds nothing of a run.
     """
     _check_is_run(root)
     reader = _Reader(root)
-    summary = reader.object("summary.json", wanted=False)
+    summary = dict(summary) if summary is not None else reader.object("summary.json", wanted=False)
     recipe, text = _recipe(reader, summary)
     stages = _stages(reader, summary, recipe)
     exams = _exams(reader, summary, [s.name for s in stages])
