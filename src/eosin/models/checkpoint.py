@@ -34,6 +34,7 @@ def save(
         facts: stage, step, grammar and whatever else belongs to the manifest.
         replace: overwrite a checkpoint that stands there (only a stage's own "best" is rewritten so).
     """
+    _forget_last_call(processor)
     with store.writing(path, KIND, parents=parents, replace=replace) as writer:
         model.save_pretrained(writer.dir, safe_serialization=True)
         processor.save_pretrained(writer.dir)
@@ -41,6 +42,14 @@ def save(
         writer.facts.update(facts or {})
         writer.counts["parameters"] = sum(p.numel() for p in model.parameters())
     return store.open_artifact(path, KIND)
+
+
+def _forget_last_call(processor: ProcessorMixin) -> None:
+    """A fast tokenizer keeps how it last padded and cut, and would save that: what is saved must not hang on it."""
+    backend = getattr(getattr(processor, "tokenizer", None), "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_padding()
+        backend.no_truncation()
 
 
 def _relative_base(folder: Path, final: Path) -> None:

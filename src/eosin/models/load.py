@@ -103,11 +103,13 @@ def _readable(source: str) -> Iterator[None]:
 
 
 def _check_words(processor: ProcessorMixin, source: str) -> None:
-    """Without its vocabulary file a tokenizer of transformers is built from nothing, and turns any text into no token."""
+    """Without its vocabulary file a tokenizer of transformers is built from nothing: any text becomes no token."""
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is not None and not tokenizer("tissue", add_special_tokens=False)["input_ids"]:
-        raise EosinError("The tokenizer of this checkpoint knows no words.", expected="tokenizer.json, or vocabulary files",
-                         where=source, next_step="copy the checkpoint again from where it was made")  # fmt: skip
+        raise EosinError(
+            "The tokenizer of this checkpoint knows no words.", expected="tokenizer.json, or vocabulary files",
+            where=source, next_step="copy the checkpoint again from where it was made",
+        )  # fmt: skip
 
 
 def load_whole(kind: Any, source: str, **options: Any) -> Any:

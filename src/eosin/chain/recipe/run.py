@@ -36,14 +36,15 @@ def run_recipe(resolved: Resolved, out: Path, *, must_resume: bool = False) -> d
     """
     layout = Layout(out)
     _refuse_other(layout, resolved, must_resume)
-    if _is_finished(layout):
-        console.print(f"This run is complete: {out}. Nothing to do.")
-        summary: dict[str, Any] = store.read_json(layout.summary)
-        return summary
-    with locked(layout.lock):
-        _claim(layout, resolved, must_resume)
-        store.remove_leftovers(out)
-        return Run(resolved, layout).go()
+    if not _is_finished(layout) or layout.lock.exists():  # a lock that stands: somebody is here, or was killed here
+        with locked(layout.lock):
+            _claim(layout, resolved, must_resume)
+            store.remove_leftovers(out)
+            if not _is_finished(layout):
+                return Run(resolved, layout).go()
+    console.print(f"This run is complete: {out}. Nothing to do.")
+    summary: dict[str, Any] = store.read_json(layout.summary)
+    return summary
 
 
 def _is_finished(layout: Layout) -> bool:
