@@ -95,11 +95,11 @@ def measure(
     }  # fmt: skip
     key = _key(samples, record)
     work = out.with_name(f".{out.name}.work")
-    if store.exists(out) and store.open_artifact(out, KIND).manifest.get("key") == key:
-        shutil.rmtree(work, ignore_errors=True)  # left by a kill in the last moment
-        return dict(store.read_json(out / "summary.json"))
-    _refuse_taken(out)
     with locked(lock_beside(out)):
+        if store.exists(out) and store.open_artifact(out, KIND).manifest.get("key") == key:
+            shutil.rmtree(work, ignore_errors=True)  # left by a kill in the last moment
+            return dict(store.read_json(out / "summary.json"))
+        _refuse_taken(out)
         with disk_errors(work):
             work.mkdir(parents=True, exist_ok=True)
         sampler = (load_sampler or load_groups)(model)

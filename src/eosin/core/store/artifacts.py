@@ -216,7 +216,7 @@ def is_leftover(path: Path) -> bool:
     return _LEFTOVER.match(path.name) is not None
 
 
-def remove_leftovers(folder: Path, name: str | None = None) -> int:
+def remove_leftovers(folder: Path, name: str | None = None, *, files: bool = False) -> int:
     """Remove what dead processes left half-written in a folder; what a living one is writing stays.
 
     Only names that Eosin itself makes are looked at: `.NAME.<8 digits>.tmp`.
@@ -224,6 +224,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> int:
     Args:
         name: only leftovers of this name, in the folder itself; None: of every name, in all folders below too. That
             is for who holds the lock of the whole folder.
+        files: with `name`: files too, which nobody locks while they are written; for who holds the lock of the name.
 
     Returns:
         How many files and folders were removed.
@@ -238,7 +239,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> int:
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif name is None:
+        elif name is None or files:
             path.unlink(missing_ok=True)
         removed += not path.exists()
     return removed

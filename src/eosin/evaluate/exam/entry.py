@@ -12,6 +12,7 @@ from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
+from eosin.core.store.lock import lock_beside, locked
 from eosin.engines.base import Engine
 from eosin.evaluate.baselines.baselines import run_baselines
 from eosin.evaluate.evidence.tests import Attributor
@@ -54,13 +55,15 @@ def evaluate_samples(
     settings = settings or ExamSettings()
     asked = pick_split(samples, settings.split)
     place = out / "exam"
-    summary = run_exam(
-        engine, asked, grammar, settings, place, record=record, progress=progress, parents=parents,
-        instruction=instruction, read_region=read_region, evidence=evidence,
-    )  # fmt: skip
-    train = [s for s in samples if s.split == "train"] if settings.split != "train" else []
-    baselines: dict[str, Any] | None = None
-    if train:
-        baselines = run_baselines(train, asked, settings, read_region=read_region)
-        store.write_json(out / "baselines.json", baselines)
+    with locked(lock_beside(out)):
+        store.remove_leftovers(out)
+        summary = run_exam(
+            engine, asked, grammar, settings, place, record=record, progress=progress, parents=parents,
+            instruction=instruction, read_region=read_region, evidence=evidence,
+        )  # fmt: skip
+        train = [s for s in samples if s.split == "train"] if settings.split != "train" else []
+        baselines: dict[str, Any] | None = None
+        if train:
+            baselines = run_baselines(train, asked, settings, read_region=read_region)
+            store.write_json(out / "baselines.json", baselines)
     return {"exam": summary, "baselines": baselines, "path": str(place)}
