@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from eosin.chain.recipe import data as chain_data
+from eosin.chain.recipe.follow import follow
 from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.state import RunState
 from eosin.core.errors import EosinError
+from eosin.core.ranks import rank
 from eosin.core.settings.recipe import Recipe, Resolved
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import locked
@@ -35,6 +37,8 @@ def run_recipe(resolved: Resolved, out: Path, *, must_resume: bool = False) -> d
         EosinError: the folder holds something else, or a run of another recipe, or no run where one must be.
     """
     layout = Layout(out)
+    if rank() > 0:
+        return follow(resolved, layout, _is_finished)
     _refuse_other(layout, resolved, must_resume)
     if not _is_finished(layout) or layout.lock.exists():  # a lock that stands: somebody is here, or was killed here
         with locked(layout.lock):

@@ -28,21 +28,8 @@ def run_stage(run: RunState, name: str) -> None:
     seed_everything(run.recipe.seed)  # whatever ran before in this process
     begun = time.perf_counter()
     before = _seconds_before(folder)
+    ctx = context_of(run, name)
     with PeakMemory() as memory:
-        ctx = StageContext(
-            name=name,
-            folder=folder,
-            loaded=run.load(start),
-            train=run.splits["train"],
-            valid=run.splits["valid"],
-            grammar=run.recipe.reply_grammar,
-            prompt=run.recipe.prompt,
-            seed=run.recipe.seed,
-            parents=run.parents(start),
-            cache_folder=run.at.cache,
-            read_region=run.read_region,
-            picture_cache=run.picture_cache,
-        )
         result = _train(settings, ctx)
     store.write_json(
         run.at.stage_record(name),
@@ -62,6 +49,31 @@ def run_stage(run: RunState, name: str) -> None:
         },
     )
     discard(ctx.work)  # after the record, which says that the stage is done
+
+
+def join_stage(run: RunState, name: str) -> None:
+    """Train stage `name` together with the first process, which alone writes what comes of it."""
+    seed_everything(run.recipe.seed)
+    _train(run.recipe.stages[name], context_of(run, name))
+
+
+def context_of(run: RunState, name: str) -> StageContext:
+    """What stage `name` of a run is given."""
+    start = run.recipe.start_of(name)
+    return StageContext(
+        name=name,
+        folder=run.at.stage(name),
+        loaded=run.load(start),
+        train=run.splits["train"],
+        valid=run.splits["valid"],
+        grammar=run.recipe.reply_grammar,
+        prompt=run.recipe.prompt,
+        seed=run.recipe.seed,
+        parents=run.parents(start),
+        cache_folder=run.at.cache,
+        read_region=run.read_region,
+        picture_cache=run.picture_cache,
+    )
 
 
 def _train(settings: Any, ctx: StageContext) -> StageResult:

@@ -16,6 +16,7 @@ from eosin.core.images import RegionReader
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
+from eosin.core.ranks import num_ranks
 from eosin.core.settings.stages import Lora, PretrainStage, RlStage, SftStage
 from eosin.core.store import artifacts as store
 from eosin.core.store.artifacts import Artifact
@@ -32,6 +33,8 @@ from eosin.train.monitor import (
     StepClock,
 )
 from eosin.train.stages.saves import StageState, WholeSaveCallback, finished_state, last_whole_save, restore_weights
+
+DDP_TIMEOUT_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,9 @@ class StageContext:
 
 @dataclass
 class StageResult:
-    """What a stage leaves: its checkpoint and the facts for stage.json."""
+    """What a stage leaves: its checkpoint (None on all processes but the first) and the facts for stage.json."""
 
-    checkpoint: Artifact
+    checkpoint: Artifact | None
     num_steps: int
     step_time: dict[str, float]
     num_trainable: int
@@ -131,6 +134,8 @@ def trainer_arguments(
         "gradient_checkpointing": settings.gradient_checkpointing,
         "bf16": on_gpu and torch.cuda.is_bf16_supported(),
         "use_cpu": not on_gpu,
+        "ddp_backend": "gloo" if num_ranks() > 1 and not on_gpu else None,
+        "ddp_timeout": DDP_TIMEOUT_S,  # the others wait while the first process holds an exam
         "seed": ctx.seed,
         "data_seed": ctx.seed,
         "dataloader_num_workers": settings.num_workers,
@@ -144,7 +149,7 @@ def trainer_arguments(
 
 def warmup_steps(settings: PretrainStage | SftStage, num_rows: int) -> int:
     """Steps of the linear warm-up of the learning rate: a fraction of all optimiser steps."""
-    per_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation))
+    per_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation * num_ranks()))
     total = settings.steps or math.ceil(settings.epochs * per_epoch)
     return round(settings.warmup_fraction * total)
 
@@ -202,7 +207,7 @@ class BestCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         loss = (metrics or {}).get("eval_loss")
         best = store.read_json(self._note)["eval_loss"] if self._note.exists() else math.inf
-        if loss is None or not loss < best:
+        if loss is None or not loss < best or not state.is_world_process_zero:
             return
         self._ctx.save("best", model, state.global_step, replace=True)
         store.write_json(self._note, {"eval_loss": loss, "step": state.global_step})
@@ -231,7 +236,9 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock) -> StageR
         trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
     model = trainer.accelerator.unwrap_model(trainer.model)
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    final = ctx.save("checkpoint", model, trainer.state.global_step, replace=True)
+    final = None
+    if trainer.is_world_process_zero():
+        final = ctx.save("checkpoint", model, trainer.state.global_step, replace=True)
     return StageResult(
         checkpoint=final,
         num_steps=trainer.state.global_step,

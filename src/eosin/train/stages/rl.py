@@ -16,6 +16,7 @@ from trl import GRPOConfig
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import Sample
+from eosin.core.ranks import num_ranks, rank
 from eosin.core.settings.stages import RlStage
 from eosin.core.store import artifacts as store
 from eosin.models import shared_prefix
@@ -99,7 +100,7 @@ def prompts_of(settings: RlStage, ctx: StageContext) -> tuple[list[Sample], dict
     if settings.difficulty is not None:
         train, band = prompts_in_band(train, settings.difficulty, ctx.folder)
     train = subset(train, settings.max_samples, ctx.seed)
-    num_groups = settings.batch_size // settings.num_generations * settings.updates_per_batch
+    num_groups = settings.batch_size * num_ranks() // settings.num_generations * settings.updates_per_batch
     if len(train) < num_groups:
         raise EosinError(
             "There are fewer prompts than groups in one generation.",
@@ -200,7 +201,7 @@ def _write_reference(settings: RlStage, ctx: StageContext) -> None:
     name = str(model.config._name_or_path)
     if settings.algorithm.beta == 0 or settings.lora is not None or (name and not is_adapter(name)):
         return
-    folder = ctx.work / "reference"
+    folder = ctx.work / f"reference-{rank()}"  # each process its own: they are written at one time
     model.save_pretrained(folder)
     model.config._name_or_path = str(folder)
 
@@ -226,7 +227,7 @@ def _watch_valid(settings: RlStage, ctx: StageContext, trainer: GroupTrainer, cl
 
 def num_steps(settings: RlStage, num_prompts: int) -> int:
     """Optimiser steps of the stage."""
-    groups_a_step = settings.batch_size // settings.num_generations * settings.gradient_accumulation
+    groups_a_step = settings.batch_size * num_ranks() // settings.num_generations * settings.gradient_accumulation
     return settings.steps or max(1, int(settings.epochs * num_prompts / groups_a_step))
 
 

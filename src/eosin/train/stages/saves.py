@@ -56,6 +56,8 @@ class WholeSaveCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
         folder = save_folder(args, state.global_step)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every process writes its own random state into the save
         if not state.is_world_process_zero or not folder.is_dir():
             return
         files = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -1,0 +1,64 @@
+"""One recipe on two real processes (gloo): all stages end, nothing is written twice, both read what the first wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from tests.support.toys import toy_table
+
+from eosin.core.store import artifacts as store
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = {
+    "prompt": {"instruction": False, "answer": "text"},
+    "model": {
+        "kind": "tiny", "image_px": 56, "vocab_size": 400,
+        "vision": {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2},
+        "text": {"hidden_size": 48, "intermediate_size": 96, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1},
+    },
+    "train": {"log_every": 1},
+    "stages": {
+        "warmup": {"epochs": 1, "batch_size": 16, "augment": False},
+        "sft": {"steps": 3, "batch_size": 4, "learning_rate": 6e-3, "save_every": 2, "exam": False},
+        "rl": {"steps": 2, "batch_size": 4, "num_generations": 4, "max_new_tokens": 8, "algorithm": {"beta": 0.04}},
+    },
+    "base_exam": False,
+    "exams": {"heldout": {"max_new_tokens": 8, "probes": [], "bootstrap": 100}},
+}  # fmt: skip
+
+
+def torchrun(recipe: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "eosin.cli.main", "run", str(recipe), "--out", str(out),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env=environment, check=False, timeout=400
+    )
+
+
+def test_a_run_on_two_processes_ends_and_goes_on(tmp_path: Path) -> None:
+    toy_table(tmp_path / "tiles", num=36)
+    data = {"source": "table", "name": "toy", "root": str(tmp_path / "tiles"), "label_column": "label",
+            "group_column": "slide", "hold_out": {"slide": ["s2"]}, "hold_out_valid": {"slide": ["s4"]}}  # fmt: skip
+    recipe, out = tmp_path / "two.yaml", tmp_path / "run"
+    recipe.write_text(yaml.safe_dump({"data": data, **RECIPE}, sort_keys=False), "utf-8")
+    done = torchrun(recipe, out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((out / "summary.json").read_text("utf-8"))["state"] == "complete"
+    for stage, steps in (("sft", 3), ("rl", 2)):
+        rows = [r for r in store.read_jsonl(out / "stages" / stage / "metrics.jsonl") if "loss" in r]
+        assert [r["step"] for r in rows] == list(range(1, steps + 1))  # once, by the first process
+        assert store.open_artifact(out / "stages" / stage / "checkpoint", "checkpoint", verify=True)
+        assert not (out / "stages" / stage / "work").exists()
+    seen = [r["prompts_seen"] for r in store.read_jsonl(out / "stages" / "rl" / "metrics.jsonl") if "loss" in r]
+    assert seen == [2.0, 4.0]  # one group a process and step
+    assert done.stderr.count("samples:") == 1
+    again = torchrun(recipe, out)
+    assert again.returncode == 0 and again.stderr.count("Nothing to do") == 1

@@ -1,0 +1,33 @@
+"""A short form of `python -m tests.reliability`: kills where a result takes its place. The long form is one command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# Before marks of completion, renames and removals: the points where faults were found, or would be.
+POINTS = {
+    "run": (3, 8, 60, 198, 360, 384),
+    "evaluate": (12, 28),
+    "rl-data": (14, 26),
+    "slides features": (13, 20),
+    "slides convert": (8,),
+    "slides tiles": (7, 12),
+    "knowledge build": (9, 12),
+    "phantom tiles": (11,),
+    "score": (4,),
+}
+
+
+def test_killed_at_chosen_file_operations_and_given_again_everything_is_whole_and_equal() -> None:
+    at = [f"{verb}:{n}" for verb, points in POINTS.items() for n in points]
+    command = [sys.executable, "-m", "tests.reliability", "--verbs", *POINTS, "--at", *at]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", ".", os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert f"{'all':<18}{len(at):>7}{0:>8}" in done.stdout
