@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -62,6 +63,12 @@ def run() -> None:
         app()
     except EosinError as exc:
         console.print(f"[bold red]error:[/bold red] {str(exc).replace('[', chr(92) + '[')}")
+        sys.exit(2)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        console.print(f"[bold red]error:[/bold red] The disk is full ({exc.filename}). Free some space, then give the "
+                      "same command again.")  # fmt: skip
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped. Give the same command again to go on where it stopped.")

@@ -77,10 +77,16 @@ class MissingExtraError(EosinError):
 
 @contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
-    """Turn a full, read-only or forbidden disk into an EosinError that names the place."""
+    """Turn a full, read-only or forbidden disk into an EosinError that names the place.
+
+    Libraries that write through C++ or Rust say so in errors of their own: safetensors, torch, pyarrow.
+    """
     try:
         yield
-    except OSError as exc:
+    except EosinError:
+        raise
+    except Exception as exc:
+        number = _errno_of(exc)
         reasons = {
             errno.ENOSPC: ("The disk is full.", "free some space, then give the same command again"),
             errno.EDQUOT: ("The disk quota is used up.", "free some space, then give the same command again"),
@@ -88,8 +94,26 @@ def disk_errors(where: Path) -> Iterator[None]:
             errno.EROFS: ("The disk is read-only.", "choose another folder with --out"),
             errno.EACCES: ("Writing there is not permitted.", "choose another folder with --out"),
         }
-        if exc.errno not in reasons:
+        if number is None or number not in reasons:
             raise
-        message, next_step = reasons[exc.errno]
-        found = str(exc.filename) if exc.filename is not None else None
-        raise EosinError(message, found=found, where=where, next_step=next_step) from exc
+        message, next_step = reasons[number]
+        name = getattr(exc, "filename", None)
+        raise EosinError(message, found=str(name) if name is not None else None, where=where,
+                         next_step=next_step) from exc  # fmt: skip
+
+
+_SAID = {
+    errno.ENOSPC: ("os error 28", "No space left on device", "PytorchStreamWriter failed writing"),
+    errno.EDQUOT: ("os error 122", "Disk quota exceeded"),
+    errno.EFBIG: ("os error 27", "File too large"),
+    errno.EROFS: ("os error 30", "Read-only file system"),
+    errno.EACCES: ("os error 13", "Permission denied"),
+}
+
+
+def _errno_of(exc: Exception) -> int | None:
+    """The system's number of an error, also where a library has put it into words; None for all other errors."""
+    if isinstance(exc, OSError) and exc.errno is not None:
+        return exc.errno
+    text = str(exc)
+    return next((number for number, words in _SAID.items() if any(w in text for w in words)), None)

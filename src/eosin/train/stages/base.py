@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
+from eosin.core.errors import disk_errors
 from eosin.core.images import RegionReader
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
@@ -229,7 +230,8 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock) -> StageR
         restore_weights(trainer.accelerator.unwrap_model(trainer.model), start)
     done = finished_state(start) if start is not None else None
     if done is None:
-        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        with disk_errors(ctx.folder):
+            trainer.train(resume_from_checkpoint=str(start) if start else None)
     else:  # killed after its last step: nothing is left to train, and the Trainer would take one step more
         trainer.state = done
         trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
