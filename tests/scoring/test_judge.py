@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_stub import JudgeStub, payload_of, running_stub
 from PIL import Image
+from tests.support.judge_stub import JudgeStub, payload_of, running_stub
 
 from eosin.core.errors import EosinError
 from eosin.core.images import decode
@@ -257,13 +257,33 @@ def test_budget_of_calls(stub: JudgeStub) -> None:
     assert any("budget" in o.unscored.get("checklist", "") for o in outcomes)
 
 
-def test_cost_is_counted_and_limited(stub: JudgeStub) -> None:
-    judge = judge_of(stub, price_in=1.0, price_out=10.0, max_cost=0.003, concurrency=1)
-    items = [item(REPLY.replace("I see", f"I see {i}"), id=str(i)) for i in range(4)]
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_cost_is_counted_and_never_exceeds_its_limit(stub: JudgeStub, concurrency: int) -> None:
+    stub.delay_s = 0.02
+    # The stub reports 1,000 tokens in and 100 out, so a call costs 0.1; its worst case is 1,000 tokens out, so 1.0.
+    judge = judge_of(stub, price_out=1000.0, max_tokens=1000, max_cost=1.35, concurrency=concurrency)
+    items = [item(REPLY.replace("I see", f"I see {i}"), id=str(i)) for i in range(10)]
     outcomes = load_rewards("checklist", judge=judge).score_batch(items)
-    # a call costs 1,000 / 1e6 + 10 * 100 / 1e6 = 0.002; after two calls the budget is spent
-    assert judge.usage.cost == pytest.approx(0.004)
-    assert [o.total for o in outcomes] == [1.0, 1.0, None, None]
+    # After four calls 0.4 is spent, and with the worst case of a fifth 1.4 would be.
+    assert [o.total for o in outcomes].count(1.0) == len(stub.requests) == judge.usage.calls == 4
+    assert judge.usage.cost == pytest.approx(0.4)
+    assert {o.unscored["checklist"] for o in outcomes if o.total is None} == {"judge: budget spent (max_cost)"}
+
+
+def test_a_call_that_reports_nothing_counts_with_its_worst_case(stub: JudgeStub) -> None:
+    stub.always = "hang up"
+    judge = judge_of(stub, price_out=1000.0, max_tokens=1000, max_cost=2.5, retries=9)
+    outcome = load_rewards("checklist", judge=judge).score(item())
+    assert "budget spent (max_cost)" in outcome.unscored["checklist"]
+    assert (judge.usage.calls, judge.usage.unreported) == (2, 2)
+    assert (judge.usage.cost, judge.usage.cost_assumed) == (0.0, pytest.approx(2.0))
+
+
+def test_a_refused_call_costs_nothing(stub: JudgeStub) -> None:
+    stub.faults = [429, 500, 503]
+    judge = judge_of(stub, price_out=1000.0, max_tokens=1000, max_cost=1.05)
+    assert load_rewards("checklist", judge=judge).score(item()).total == 1.0
+    assert (judge.usage.cost, judge.usage.cost_assumed) == (pytest.approx(0.1), 0.0)
 
 
 def test_calls_run_side_by_side_but_not_more_than_allowed(stub: JudgeStub) -> None:

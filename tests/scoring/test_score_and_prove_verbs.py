@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import typer
-from judge_stub import running_stub
+from tests.support.judge_stub import running_stub
 from typer.testing import CliRunner
 
 from eosin.cli.exams.prove import prove

@@ -1,4 +1,4 @@
-"""One client for OpenAI-compatible servers, shared by judge, teacher and examined model. `openai` is imported on use."""
+"""One client for OpenAI-compatible servers, shared by all that ask one. The package `openai` is imported on use."""
 
 from eosin.clients.chat import ChatClient, ChatRequest, Message
 from eosin.clients.completion import Completion

@@ -114,8 +114,8 @@ class Call:
         usage, settings = self._budget.usage, self._budget.settings
         usage.prompt_tokens += completion.prompt_tokens
         usage.completion_tokens += completion.completion_tokens
-        cost_in, cost_out = completion.prompt_tokens * settings.price_in, completion.completion_tokens * settings.price_out
-        usage.cost += (cost_in + cost_out) / 1e6
+        usage.cost += completion.prompt_tokens * settings.price_in / 1e6
+        usage.cost += completion.completion_tokens * settings.price_out / 1e6
         self._settled = True
 
     def __enter__(self) -> Self:

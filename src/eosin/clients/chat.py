@@ -115,7 +115,9 @@ class ChatClient:
         return await awaited(self.in_loop(request, read))
 
     def complete_now(
-        self, request: ChatRequest, read: Callable[[Completion], T] = whole_text  # type: ignore[assignment]
+        self,
+        request: ChatRequest,
+        read: Callable[[Completion], T] = whole_text,  # type: ignore[assignment]
     ) -> Parsed[T] | Unparsed:
         """The same for callers without an event loop."""
         return waited(self.in_loop(request, read))
@@ -189,7 +191,7 @@ class ChatClient:
     async def _exchange(self, transport: Transport, body: dict[str, Any], call: Call) -> Completion:
         """One request and its completion; what it cost is counted even where it is of no use."""
         try:
-            completion = self._completion(await transport.chat(body))
+            completion = read_completion(self._without_key(await transport.chat(body)))
         except StatusError as exc:
             call.free()
             raise self._refused(exc) from None
@@ -207,14 +209,11 @@ class ChatClient:
         self.usage.name(completion.model)
         return completion
 
-    def _completion(self, raw: bytes) -> Completion:
-        """The completion in a body. One that gives the key back is used for nothing, and kept nowhere."""
-        if self._key is not None and self._key.is_in(raw):
+    def _without_key(self, raw: bytes) -> bytes:
+        """The body. One that gives the key back is used for nothing, and kept nowhere."""
+        if self._key is not None and self._key.is_in(raw.decode("latin-1")):
             raise AnswerError("the answer holds the key", again=False)
-        completion = read_completion(raw)
-        if self._key is not None and self._key.is_in(f"{completion.text}\n{completion.model}"):
-            raise AnswerError("the answer holds the key", again=False, completion=completion)
-        return completion
+        return raw
 
     @staticmethod
     def _refused(exc: StatusError) -> _FailedError:
@@ -230,10 +229,7 @@ class ChatClient:
 
     async def _models(self) -> Parsed[tuple[str, ...]] | Unparsed:
         try:
-            raw = await self._session().transport.models()
-            if self._key is not None and self._key.is_in(raw):
-                return Unparsed("the answer holds the key")
-            return Parsed(read_models(raw))
+            return Parsed(read_models(self._without_key(await self._session().transport.models())))
         except StatusError as exc:
             return Unparsed(self._refused(exc).reason)
         except TimeoutError:

@@ -17,6 +17,9 @@ LOGGERS = (
     "httpcore2.connection", "httpcore2.http11", "httpcore2.http2", "httpcore2.proxy", "httpcore2.socks",
 )  # fmt: skip
 _ALLOWED = re.compile(r"[!#-&(-\[\]-~]+")  # printable ASCII without space, quotes and backslash
+# JSON in JSON in JSON: no server escapes more often, and each round costs a reading of the answer.
+_MAX_ESCAPED = 5
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 class ApiKey:
@@ -37,15 +40,22 @@ class ApiKey:
         """Value of the Authorization header."""
         return f"Bearer {self._value}"
 
-    def is_in(self, text: str | bytes) -> bool:
-        """Whether a text holds the key. A placeholder of a few characters is no secret."""
+    def is_in(self, text: str) -> bool:
+        """Whether a text holds the key, also in JSON escapes. A placeholder of a few characters is no secret."""
         if len(self._value) < MIN_SECRET_CHARS:
             return False
-        return self._value in text if isinstance(text, str) else self._value.encode() in text
+        for _ in range(_MAX_ESCAPED):
+            if self._value in text:
+                return True
+            plainer = _ESCAPE.sub(lambda m: chr(int(m[1], 16)), text)
+            if plainer == text:
+                break
+            text = plainer
+        return self._value in text.replace("\\", "")
 
     def hidden_in(self, text: str) -> str:
         """The text with stars in place of the key."""
-        return text.replace(self._value, HIDDEN) if self.is_in(text) else text
+        return text.replace(self._value, HIDDEN) if len(self._value) >= MIN_SECRET_CHARS else text
 
 
 def read_key(variable: str) -> ApiKey | None:

@@ -78,7 +78,8 @@ class Transport:
 
     def __init__(self, settings: ServerSettings, key: ApiKey | None) -> None:
         openai, self._http = packages()
-        self._errors = (openai.OpenAIError, self._http.HTTPError, self._http.StreamError, self._http.InvalidURL, OSError)
+        http = self._http
+        self._errors = (openai.OpenAIError, http.HTTPError, http.StreamError, http.InvalidURL, OSError)
         self._settings = settings
         self._key = key
         client = self._http.AsyncClient(
