@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from eosin.core.images import decode
 from eosin.core.nouns.sample import ImageBytes, Origin, Sample, SlideRegion, ask, lettered
 from eosin.core.nouns.units import BoxLevel0
 from eosin.scoring import ScoreItem, item_from_sample, load_rewards
-from eosin.scoring.judge.checklist import is_quoted, without_orders
+from eosin.scoring.judge.checklist import GRADE_SYSTEM, GradeVerdict, is_quoted, payload_text, without_orders
 from eosin.scoring.judge.model import JudgeSettings, OpenAIJudge
 from eosin.scoring.sets.by_source import load_source_rewards
 from eosin.scoring.sets.compose import Outcome
@@ -237,6 +238,24 @@ def test_a_damaged_verdict_on_disk_is_asked_again(stub: JudgeStub, tmp_path: Pat
     judge = judge_of(stub, cache_dir=tmp_path)
     assert load_rewards("checklist", judge=judge).score(item()).total == 1.0
     assert judge.usage.calls == 1
+
+
+def test_verdicts_that_an_earlier_version_kept_are_read(stub: JudgeStub, tmp_path: Path) -> None:
+    """Key and file as version 0.1 wrote them, before the client had a room of its own."""
+    grade_of = ScoreItem(
+        id="1", reply="<think>x</think><answer>lipoma</answer>", question="Diagnosis?", answer="lipoma"
+    )
+    payload = payload_text({"question": "Diagnosis?", "reference": "lipoma", "reply": "lipoma"})
+    parts = ["stub", "grade-1", GradeVerdict.model_json_schema(), GRADE_SYSTEM, payload, None]
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    (tmp_path / key[:2]).mkdir()
+    (tmp_path / key[:2] / f"{key}.json").write_text(
+        '{"schema_version": 1, "model": "stub", "prompt_version": "grade-1", '
+        '"verdict": "{\\"grade\\": 0.75, \\"evidence\\": \\"lipoma\\"}"}'
+    )
+    judge = judge_of(stub, cache_dir=tmp_path)
+    assert load_rewards([{"name": "semantic", "floor": 0.0}], judge=judge).score(grade_of).total == 0.75
+    assert (judge.usage.calls, judge.usage.cache_hits, stub.requests) == (0, 1, [])
 
 
 def test_failures_are_not_kept(stub: JudgeStub, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, body: dict[str, Any], fault: Any) -> None:
         if callable(fault):
             self.close_connection = True
-            fault(self, content_of(body, None)[0])
+            fault(self, right_verdict(body))
         elif isinstance(fault, int):
             self._send(fault, b'{"error": "no"}', {"Retry-After": "0"})
         elif fault == "hang up":
@@ -127,6 +127,14 @@ def payload_of(body: dict[str, Any]) -> dict[str, Any]:
     """The JSON object in the user message of a request."""
     text = next(p["text"] for p in body["messages"][1]["content"] if p["type"] == "text")
     return dict(json.loads(text))
+
+
+def right_verdict(body: dict[str, Any]) -> str:
+    """The verdict of a judge's request; of any other request, nothing."""
+    try:
+        return content_of(body, None)[0]
+    except (IndexError, KeyError, TypeError, ValueError, StopIteration):
+        return ""
 
 
 def content_of(body: dict[str, Any], fault: Any) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from eosin.core.errors import disk_errors
+from eosin.core.errors import EosinError, disk_errors
 from eosin.core.store.artifacts import write_bytes_atomic
 
 
@@ -43,8 +43,11 @@ class TextCache:
             self._memory[key] = text
             return
         place = self._place(self._folder, key)
-        with disk_errors(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with disk_errors(place):
+                place.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise EosinError("The cache must be a folder.", where=place.parent) from None
         write_bytes_atomic(place, json.dumps({"schema_version": 1, **facts, self._name: text}).encode())
 
     @staticmethod

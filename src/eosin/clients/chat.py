@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 RETRY_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 NO_SCHEMA_STATUS = frozenset({400, 422, 501})
+# A generator of its own: waits must not move anybody's seeded stream.
+_jitter = random.Random()
 _IN_WORDS = "\n\nAnswer with one JSON object, and nothing else, that obeys this JSON schema:\n"
 
 
@@ -37,6 +39,10 @@ class Message:
 
     role: Literal["system", "user", "assistant"]
     parts: tuple[str | bytes, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.role != "user" and self.num_images:
+            raise ValueError(f"an image in a {self.role} message, which cannot hold one")
 
     def as_dict(self) -> dict[str, Any]:
         """The message as it is sent; images as data URIs."""
@@ -238,7 +244,7 @@ class ChatClient:
             return Unparsed(exc.reason)
 
     def _wait(self, num_failed: int, asked_s: float | None) -> float:
-        grown = self.settings.backoff_s * 2.0 ** min(num_failed - 1, 30) * random.uniform(0.8, 1.2)
+        grown = self.settings.backoff_s * 2.0 ** min(num_failed - 1, 30) * _jitter.uniform(0.8, 1.2)
         return min(max(grown, asked_s or 0.0), self.settings.max_wait_s)
 
     def _body(self, request: ChatRequest, in_words: bool) -> dict[str, Any]:
