@@ -117,7 +117,7 @@ def test_a_server_without_schemas_is_told_in_words(stub: JudgeStub) -> None:
         assert len(stub.requests) == num_requests
         system = stub.requests[-1]["messages"][0]["content"]
         assert system.startswith("Task.") and json.dumps(SCHEMA[1]) in system
-    assert (client.usage.calls, client.usage.failures) == (3, 0)
+    assert (client.usage.calls, client.usage.failures, client.usage.in_words) == (3, 0, 2)
 
 
 @pytest.mark.parametrize(("structured", "asks"), [("json_schema", True), ("prompt", False)])
@@ -127,6 +127,41 @@ def test_how_a_schema_is_asked_for_can_be_fixed(stub: JudgeStub, structured: Any
     assert answer == Unparsed("the server refused the request (400)")
     assert ["response_format" in r for r in stub.requests] == [asks]
     assert [m["role"] for m in stub.requests[0]["messages"]] == (["user"] if asks else ["system", "user"])
+
+
+def test_a_request_that_cannot_be_written_is_set_aside(stub: JudgeStub) -> None:
+    client = client_of(stub)
+    assert client.complete_now(said("a \ud800 b")) == Unparsed("the request holds half a character")
+    assert client.complete_now(said("a \U0001f52c b")) == Parsed("a reply")
+    assert stub.requests[0]["messages"][0]["content"][0]["text"] == "a \U0001f52c b"
+    assert len(stub.requests) == 1
+
+
+def test_certificates_that_cannot_be_read_are_the_users_to_mend() -> None:
+    code = """
+import sys
+from eosin.clients import ChatClient, ServerSettings
+from eosin.core.errors import EosinError
+try:
+    ChatClient(ServerSettings("https://host/v1", "m"))
+except EosinError as exc:
+    print(exc)
+"""
+    for value in ("/does/not/exist.pem", __file__):
+        assert "certificates of this machine cannot be read" in run_python(code, SSL_CERT_FILE=value)
+
+
+def test_a_server_that_was_never_reached_costs_nothing(stub: JudgeStub) -> None:
+    with raw_server(None) as gone:
+        pass
+    settings = ServerSettings(f"http://{gone}/v1", "m", price_out=1.0, retries=2, backoff_s=0.01)
+    client = ChatClient(settings)
+    assert "ConnectionRefusedError" in str(client.complete_now(said()))
+    with raw_server(lambda c: c.recv(9999) and time.sleep(2.0)) as silent:  # a handshake without an answer
+        slow = ChatClient(ServerSettings(f"https://{silent}/v1", "m", price_out=1.0, retries=0, timeout_s=0.5))
+        assert slow.complete_now(said()) == Unparsed("timed out (after 1 attempts)")
+    for usage in (client.usage, slow.usage):
+        assert (usage.cost, usage.cost_assumed, usage.unreported) == (0.0, 0.0, 0)
 
 
 def test_models_are_listed(stub: JudgeStub) -> None:
@@ -292,11 +327,11 @@ def test_a_missing_package_names_the_command(package: str, monkeypatch: pytest.M
     assert package in str(caught.value) and "pip install 'eosin[clients]'" in str(caught.value)
 
 
-def run_python(code: str, *arguments: str) -> str:
+def run_python(code: str, *arguments: str, **variables: str) -> str:
     paths = os.pathsep.join(p for p in sys.path if p)
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300,
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": paths, **variables},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from eosin.clients import ServerSettings
+from eosin.clients import ChatClient, ChatRequest, Message, ServerSettings
 from eosin.clients.cache import TextCache
 from eosin.clients.completion import AnswerError, read_completion, read_json, without_fence
 from eosin.clients.keys import ApiKey, read_key
 from eosin.clients.prices import read_price
 from eosin.clients.transport import seconds_asked
 from eosin.core.errors import EosinError
+from eosin.core.nouns.outcome import Unparsed
 
 SECRET = "placeholder-secret-123"
 
@@ -44,6 +45,19 @@ def test_an_address_with_a_secret_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(EosinError) as caught:
         ServerSettings(url, "m")
     assert SECRET not in str(caught.value) and "address" in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["ex ample", "\u2603" * 80, "256.1.1.1.1:80:80", "[::zz]"])
+def test_a_host_that_no_server_can_have_is_refused_before_any_request(host: str) -> None:
+    with pytest.raises(EosinError):
+        ChatClient(ServerSettings(f"http://{host}/v1", "m"))
+
+
+def test_a_host_that_only_the_look_up_refuses_is_no_connection() -> None:
+    client = ChatClient(ServerSettings("http://a..b/v1", "m", retries=0))
+    assert client.complete_now(ChatRequest((Message("user", ("x",)),))) == Unparsed(
+        "no connection (UnicodeError) (after 1 attempts)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class Usage:
         cost_assumed: worst case of the calls whose tokens the server did not report, such as those that timed out.
         unreported: number of these calls.
         seconds: time of all attempts, side by side ones added up.
+        in_words: answers whose schema was asked for in words, as the server knows no other way.
         answered_by: model names in the answers, and how often each.
     """
 
@@ -40,6 +41,7 @@ class Usage:
     cost_assumed: float = 0.0
     unreported: int = 0
     seconds: float = 0.0
+    in_words: int = 0
     answered_by: dict[str, int] = field(default_factory=dict)
 
     def name(self, model: str | None) -> None:

@@ -16,7 +16,7 @@ from eosin.clients.completion import AnswerError, Completion, read_completion, r
 from eosin.clients.keys import read_key
 from eosin.clients.loop import awaited, waited
 from eosin.clients.settings import ServerSettings
-from eosin.clients.transport import ConnectionFailedError, StatusError, Transport, packages
+from eosin.clients.transport import ConnectionFailedError, StatusError, Transport, check_address
 from eosin.core.nouns.outcome import Parsed, Unparsed
 
 T = TypeVar("T")
@@ -93,11 +93,11 @@ class ChatClient:
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        packages()
+        check_address(settings)
         self.settings = settings
         self.usage = Usage()
         self._key = read_key(settings.api_key_env)
-        self._in_words = settings.structured == "prompt"
+        self._in_words: set[str] = set()
         self._made: _Session | None = None
 
     @overload
@@ -137,7 +137,7 @@ class ChatClient:
         session = self._session()
         failed = _FailedError("no attempt made")
         num_failed = num_sent = 0
-        in_words = self._in_words
+        in_words = self._starts_in_words(request)
         while num_failed <= self.settings.retries:
             try:
                 value = await self._attempt(session, request, read, in_words=in_words, again=num_sent > 0)
@@ -153,7 +153,7 @@ class ChatClient:
                 if num_failed <= self.settings.retries:
                     await asyncio.sleep(self._wait(num_failed, exc.wait_s))
             else:
-                self._in_words = in_words
+                self._note_words(request, in_words)
                 return Parsed(value)
         self.usage.failures += 1
         return Unparsed(f"{failed.reason} (after {num_failed} attempts)" if failed.again else failed.reason)
@@ -170,6 +170,17 @@ class ChatClient:
             )
         return self._made
 
+    def _starts_in_words(self, request: ChatRequest) -> bool:
+        if request.schema is None:
+            return False
+        return self.settings.structured == "prompt" or request.schema[0] in self._in_words
+
+    def _note_words(self, request: ChatRequest, in_words: bool) -> None:
+        """Remember that this schema has to be put in words at this server, and count it."""
+        if in_words and request.schema is not None:
+            self._in_words.add(request.schema[0])
+            self.usage.in_words += 1
+
     def _may_say_it_in_words(self, request: ChatRequest, status: int, in_words: bool) -> bool:
         automatic = self.settings.structured == "auto"
         return automatic and request.schema is not None and not in_words and status in NO_SCHEMA_STATUS
@@ -178,7 +189,10 @@ class ChatClient:
         self, session: _Session, request: ChatRequest, read: Callable[[Completion], T], *, in_words: bool, again: bool
     ) -> T:
         body = self._body(request, in_words)
-        worst = self._worst(session.budget, body, request)
+        try:
+            worst = self._worst(session.budget, body, request)
+        except UnicodeEncodeError:
+            raise _FailedError("the request holds half a character", again=False) from None
         async with session.turn:
             call = await session.budget.call(worst, again=again)
             if isinstance(call, str):
@@ -269,7 +283,7 @@ class ChatClient:
     @staticmethod
     def _worst(budget: Budget, body: dict[str, Any], request: ChatRequest) -> float:
         without_images = {**body, "messages": [_without_images(m) for m in body["messages"]]}
-        num_bytes = len(json.dumps(without_images, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        num_bytes = len(json.dumps(without_images, ensure_ascii=False).encode())
         return budget.worst(num_bytes, sum(m.num_images for m in request.messages), int(body["max_tokens"]))
 
 

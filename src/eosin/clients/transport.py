@@ -15,6 +15,7 @@ import datetime
 import email.utils
 import functools
 import math
+import os
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -24,7 +25,7 @@ from eosin import __version__
 from eosin.clients.completion import AnswerError
 from eosin.clients.keys import ApiKey
 from eosin.clients.settings import ServerSettings
-from eosin.core.errors import MissingExtraError
+from eosin.core.errors import EosinError, MissingExtraError
 
 MAX_ANSWER_BYTES = 1_000_000
 # The last one tells the package, on the way back, that the body is read here.
@@ -73,13 +74,37 @@ def packages() -> tuple[Any, Any]:
     return openai, httpx2
 
 
+def check_address(settings: ServerSettings) -> None:
+    """Refuse early what could not be asked.
+
+    Raises:
+        MissingExtraError: the packages are not installed.
+        EosinError: the address is none for the package below, or the certificates cannot be read.
+    """
+    _, http = packages()
+    for address in filter(None, (settings.base_url, settings.proxy)):
+        try:
+            http.URL(address)
+        except http.InvalidURL:
+            raise EosinError("This is no web address.", expected="http://... or https://..., with a host") from None
+    try:
+        _trust()
+    except OSError as exc:
+        raise EosinError(
+            "The certificates of this machine cannot be read.",
+            found=f"{type(exc).__name__}: {exc.strerror or exc}",
+            where=os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"),
+            next_step="mend or unset SSL_CERT_FILE and SSL_CERT_DIR",
+        ) from None
+
+
 class Transport:
     """Requests to one server. To be made and used inside the clients' event loop."""
 
     def __init__(self, settings: ServerSettings, key: ApiKey | None) -> None:
         openai, self._http = packages()
         http = self._http
-        self._errors = (openai.OpenAIError, http.HTTPError, http.StreamError, http.InvalidURL, OSError)
+        self._errors = (openai.OpenAIError, http.HTTPError, http.StreamError, http.InvalidURL, OSError, UnicodeError)
         self._settings = settings
         self._key = key
         client = self._http.AsyncClient(
@@ -87,14 +112,15 @@ class Transport:
             trust_env=False,
             proxy=settings.proxy,
             follow_redirects=False,
-            timeout=settings.timeout_s,
+            # Connecting ends a little earlier: a server that was never reached is told from one that is slow.
+            timeout=self._http.Timeout(settings.timeout_s, connect=0.9 * settings.timeout_s),
             limits=self._http.Limits(max_connections=None, max_keepalive_connections=0),
             event_hooks={"request": [self._prepare], "response": [_check]},
         )
         # Every value that the package would else take from the environment is given.
         self._openai = openai.AsyncOpenAI(
             api_key="-", admin_api_key="", organization="", project="", webhook_secret="",
-            base_url=settings.base_url, max_retries=0, timeout=settings.timeout_s, http_client=client,
+            base_url=settings.base_url, max_retries=0, timeout=client.timeout, http_client=client,
         )  # fmt: skip
 
     async def chat(self, body: dict[str, Any]) -> bytes:
@@ -126,9 +152,11 @@ class Transport:
     def _failure(self, exc: BaseException) -> Exception:
         """What went wrong below, in words of ours: texts of a server may hold anything."""
         cause = exc.__cause__ or exc
+        if isinstance(cause, self._http.ConnectTimeout):
+            return ConnectionFailedError("timed out", reached=False)
         if isinstance(exc, TimeoutError) or isinstance(cause, self._http.TimeoutException):
             return TimeoutError()
-        if isinstance(cause, self._http.ConnectError):
+        if isinstance(cause, self._http.ConnectError | UnicodeError):  # the latter from looking up an odd name
             return ConnectionFailedError(f"no connection ({_below(cause)})", reached=False)
         return ConnectionFailedError(f"no connection ({type(cause).__name__})")
 
@@ -165,7 +193,7 @@ def seconds_asked(value: str | None) -> float | None:
     except ValueError:
         try:
             date = email.utils.parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             return None
         now = datetime.datetime.now(datetime.UTC)
         seconds = (date.replace(tzinfo=date.tzinfo or datetime.UTC) - now).total_seconds()
