@@ -266,7 +266,7 @@ COMPLETIONS = [
         1.0,
         calls=1,
     ),
-    Row("content a list of images", answers(message={"content": [{"type": "image_url"}]}), BAD_VERDICT),
+    Row("content a list of images", answers(message={"content": [{"type": "image_url"}]}), "empty"),
     Row("a refusal", answers(message={"content": None, "refusal": "I cannot"}), "refused to answer", calls=1),
     Row("cut off by length", answers(choice={"finish_reason": "length"}), "cut off"),
     Row("withheld by a filter", answers(choice={"finish_reason": "content_filter"}), "withheld", calls=1),

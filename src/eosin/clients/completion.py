@@ -127,7 +127,8 @@ def _text(content: object) -> str | None:
     """The text of a message: a string, or the text parts of a list."""
     if isinstance(content, list):
         parts = [p.get("text") for p in content if isinstance(p, dict) and p.get("type") in ("text", "output_text")]
-        return "".join(p for p in parts if isinstance(p, str))
+        texts = [p for p in parts if isinstance(p, str)]
+        return "".join(texts) if texts else None
     return content if isinstance(content, str) else None
 
 
