@@ -24,6 +24,7 @@ class JudgeStub(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128  # of connections that wait to be accepted; five, as by default, lose some at 16 at once
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

@@ -129,7 +129,9 @@ class Transport:
         Raises:
             StatusError, ConnectionFailedError, AnswerError, TimeoutError.
         """
-        return await self._read(lambda: self._openai.chat.completions.with_streaming_response.create(**body))
+        create = self._openai.chat.completions.with_streaming_response.create
+        # As an extra body it is sent as it is; typed arguments are first walked through part by part.
+        return await self._read(lambda: create(model=body["model"], messages=[], extra_body=body))
 
     async def models(self) -> bytes:
         """The raw list of models. Raises as `chat`."""

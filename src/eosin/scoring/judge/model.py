@@ -8,6 +8,7 @@ schema, prompt and image.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -108,7 +109,7 @@ class OpenAIJudge:
 
     def _key(self, request: JudgeRequest) -> str:
         image = hashlib.sha256(request.image).hexdigest() if request.image else None
-        parts = [self.model, request.version, request.verdict.model_json_schema(), request.system, request.text, image]
+        parts = [self.model, request.version, _schema(request.verdict), request.system, request.text, image]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _recall(self, key: str, request: JudgeRequest) -> Parsed[BaseModel] | None:
@@ -130,7 +131,7 @@ class OpenAIJudge:
         parts = (request.text,) if request.image is None else (request.image, request.text)
         asked = ChatRequest(
             (Message("system", (request.system,)), Message("user", parts)),
-            schema=(request.verdict.__name__, request.verdict.model_json_schema()),
+            schema=(request.verdict.__name__, _schema(request.verdict)),
         )
         answer = await self._client.in_loop(asked, read)
         if isinstance(answer, Unparsed):
@@ -138,6 +139,11 @@ class OpenAIJudge:
         content, verdict = answer.value
         self._cache.put(key, content, {"model": self.model, "prompt_version": request.version})
         return Parsed(verdict)
+
+
+@functools.cache
+def _schema(verdict: type[BaseModel]) -> dict[str, Any]:
+    return verdict.model_json_schema()
 
 
 def _checked(content: str, request: JudgeRequest) -> BaseModel:
