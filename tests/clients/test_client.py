@@ -218,12 +218,12 @@ def test_a_caller_that_goes_away_frees_its_place(stub: JudgeStub) -> None:
 
 def test_waiting_for_a_place_does_not_use_up_the_time(stub: JudgeStub) -> None:
     stub.delay_s = 0.4
-    client = client_of(stub, concurrency=1, timeout_s=2.0, retries=0)
+    client = client_of(stub, concurrency=1, timeout_s=2.5, retries=0)
 
     async def several() -> list[Any]:
-        return list(await asyncio.gather(*(client.complete(said(f"{n}")) for n in range(8))))
+        return list(await asyncio.gather(*(client.complete(said(f"{n}")) for n in range(9))))
 
-    assert asyncio.run(several()) == [Parsed("a reply")] * 8
+    assert asyncio.run(several()) == [Parsed("a reply")] * 9
 
 
 def test_no_cost_limit_is_exceeded_whatever_the_answers_cost(stub: JudgeStub) -> None:

@@ -11,7 +11,7 @@ from eosin.core.errors import EosinError
 HIDDEN = "***"
 # A shorter key is a placeholder such as "EMPTY", and may well stand in an answer.
 MIN_SECRET_CHARS = 8
-# What one may say about a request: names of the loggers below the client.
+# The loggers of the packages below.
 LOGGERS = (
     "openai", "openai._base_client", "openai._response", "openai._legacy_response", "httpx2",
     "httpcore2.connection", "httpcore2.http11", "httpcore2.http2", "httpcore2.proxy", "httpcore2.socks",

@@ -205,6 +205,10 @@ def seconds_asked(value: str | None) -> float | None:
 def _below(exc: BaseException) -> str:
     """Name of the first cause: "gaierror" where a name is unknown, "SSLCertVerificationError", ..."""
     seen = exc
-    while (deeper := seen.__cause__ or seen.__context__) is not None:
+    while True:
+        if isinstance(seen, BaseExceptionGroup):  # a name with several addresses
+            seen = seen.exceptions[0]
+        deeper = seen.__cause__ or seen.__context__
+        if deeper is None:
+            return type(seen).__name__
         seen = deeper
-    return type(seen).__name__
