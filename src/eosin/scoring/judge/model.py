@@ -124,21 +124,27 @@ class OpenAIJudge:
         return Parsed(verdict)
 
     async def _ask_server(self, key: str, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
-        def read(completion: Completion) -> tuple[str, BaseModel]:
-            content = without_fence(whole_text(completion))
-            return content, _checked(content, request)
-
         parts = (request.text,) if request.image is None else (request.image, request.text)
         asked = ChatRequest(
             (Message("system", (request.system,)), Message("user", parts)),
             schema=(request.verdict.__name__, _schema(request.verdict)),
         )
-        answer = await self._client.in_loop(asked, read)
+        answer = await self._client.in_loop(asked, lambda completion: read_verdict(completion, request))
         if isinstance(answer, Unparsed):
             return answer
         content, verdict = answer.value
         self._cache.put(key, content, {"model": self.model, "prompt_version": request.version})
         return Parsed(verdict)
+
+
+def read_verdict(completion: Completion, request: JudgeRequest) -> tuple[str, BaseModel]:
+    """The verdict of an answer, as text and as it was understood.
+
+    Raises:
+        AnswerError: there is none.
+    """
+    content = without_fence(whole_text(completion))
+    return content, _checked(content, request)
 
 
 @functools.cache
