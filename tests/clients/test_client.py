@@ -102,6 +102,13 @@ def test_a_reader_that_breaks_is_no_answer_of_the_server(stub: JudgeStub) -> Non
     assert client.complete_now(said()) == Parsed("a reply")
 
 
+def test_a_reader_cannot_wait_for_another_answer(stub: JudgeStub) -> None:
+    client = client_of(stub)
+    with pytest.raises(RuntimeError, match="cannot wait for another answer"):
+        client.complete_now(said(), lambda _: client.complete_now(said("more")))
+    assert len(stub.requests) == 1
+
+
 def knows_no_schema(handler: Handler, verdict: str) -> None:
     asked = handler.server.requests[-1]
     text = http(b"{}", "400 Bad Request") if "response_format" in asked else http(json.dumps(envelope('{"x": 1}')))

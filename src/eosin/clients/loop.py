@@ -17,10 +17,18 @@ R = TypeVar("R")
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_thread: threading.Thread | None = None
 
 
 def waited(coroutine: Coroutine[Any, Any, R]) -> R:
-    """Run a coroutine in the clients' loop and wait for it. Ctrl-C ends the wait at once and cancels the work."""
+    """Run a coroutine in the clients' loop and wait for it. Ctrl-C ends the wait at once and cancels the work.
+
+    Raises:
+        RuntimeError: the caller runs in the clients' loop itself, such as a reader of answers; it would wait for ever.
+    """
+    if _thread is threading.current_thread():
+        coroutine.close()
+        raise RuntimeError("a reader of answers cannot wait for another answer")
     future = asyncio.run_coroutine_threadsafe(coroutine, _running())
     try:
         return future.result()
@@ -35,19 +43,20 @@ async def awaited(coroutine: Coroutine[Any, Any, R]) -> R:
 
 
 def _running() -> asyncio.AbstractEventLoop:
-    global _loop
+    global _loop, _thread
     with _lock:
         if _loop is None:
             _loop = asyncio.new_event_loop()
             _loop.set_default_executor(_DaemonThreads())
-            threading.Thread(target=_loop.run_forever, name="eosin-clients", daemon=True).start()
+            _thread = threading.Thread(target=_loop.run_forever, name="eosin-clients", daemon=True)
+            _thread.start()
         return _loop
 
 
 def _after_fork() -> None:
     """A forked process has no thread that runs the loop: it starts its own."""
-    global _lock, _loop
-    _lock, _loop = threading.Lock(), None
+    global _lock, _loop, _thread
+    _lock, _loop, _thread = threading.Lock(), None, None
 
 
 if hasattr(os, "register_at_fork"):

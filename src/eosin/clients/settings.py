@@ -54,7 +54,7 @@ class ServerSettings:
     def __post_init__(self) -> None:
         parts = _split(self.url, "The server needs a web address.")
         if not self.model:
-            raise EosinError("The server needs a model name.", next_step="add --judge-model NAME")
+            raise EosinError("The server needs a model name.", expected="a name that the server knows")
         if self.proxy is not None:
             _split(self.proxy, "The proxy needs a web address.", with_password=True)
             if parts.scheme != "https":
