@@ -167,7 +167,11 @@ def test_a_server_that_was_never_reached_costs_nothing(stub: JudgeStub) -> None:
     with raw_server(lambda c: c.recv(9999) and time.sleep(2.0)) as silent:  # a handshake without an answer
         slow = ChatClient(ServerSettings(f"https://{silent}/v1", "m", price_out=1.0, retries=0, timeout_s=0.5))
         assert slow.complete_now(said()) == Unparsed("timed out (after 1 attempts)")
-    for usage in (client.usage, slow.usage):
+    with raw_server(lambda c: (c.recv(9999), c.sendall(http(b"", "407 Who are you")))) as proxy:
+        settings = ServerSettings("https://host/v1", "m", proxy=f"http://{proxy}", price_out=1.0, retries=0)
+        refused = ChatClient(settings)
+        assert refused.complete_now(said()) == Unparsed("no connection (ProxyError) (after 1 attempts)")
+    for usage in (client.usage, slow.usage, refused.usage):
         assert (usage.cost, usage.cost_assumed, usage.unreported) == (0.0, 0.0, 0)
 
 

@@ -153,12 +153,13 @@ class Transport:
 
     def _failure(self, exc: BaseException) -> Exception:
         """What went wrong below, in words of ours: texts of a server may hold anything."""
-        cause = exc.__cause__ or exc
+        cause = exc if isinstance(exc, self._http.HTTPError) else exc.__cause__ or exc
         if isinstance(cause, self._http.ConnectTimeout):
             return ConnectionFailedError("timed out", reached=False)
         if isinstance(exc, TimeoutError) or isinstance(cause, self._http.TimeoutException):
             return TimeoutError()
-        if isinstance(cause, self._http.ConnectError | UnicodeError):  # the latter from looking up an odd name
+        # The last one comes from looking up an odd name.
+        if isinstance(cause, self._http.ConnectError | self._http.ProxyError | UnicodeError):
             return ConnectionFailedError(f"no connection ({_below(cause)})", reached=False)
         return ConnectionFailedError(f"no connection ({type(cause).__name__})")
 
