@@ -376,13 +376,13 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 def test_the_example_in_the_documentation_runs(stub: JudgeStub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
-    stub.always = None
+    stub.always, stub.faults = None, [says(lambda _: "a reply")]
     page = (ROOT / "docs" / "scoring.md").read_text("utf-8").partition("### The client")[2]
     code = page.partition("```python\n")[2].partition("```")[0]
     assert "http://host:8000/v1" in code and "complete_now" in code
     names: dict[str, Any] = {"png_bytes": b"\x89PNG"}
     exec(code.replace("http://host:8000/v1", stub.url), names)
-    assert names["client"].usage.calls == 5  # the stub has no verdict for this request, so every attempt fails
+    assert names["client"].usage.calls == names["client"].usage.answered_by["stub"] == 1
     assert names["client"].models_now() == Parsed(("stub", "other"))
 
 
