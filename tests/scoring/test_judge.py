@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_stub import JudgeStub, payload_of, running_stub
 from PIL import Image
+from tests.support.judge_stub import JudgeStub, payload_of, running_stub
 
 from eosin.core.errors import EosinError
 from eosin.core.images import decode
 from eosin.core.nouns.sample import ImageBytes, Origin, Sample, SlideRegion, ask, lettered
 from eosin.core.nouns.units import BoxLevel0
 from eosin.scoring import ScoreItem, item_from_sample, load_rewards
-from eosin.scoring.judge.checklist import is_quoted, without_orders
+from eosin.scoring.judge.checklist import GRADE_SYSTEM, GradeVerdict, is_quoted, payload_text, without_orders
 from eosin.scoring.judge.model import JudgeSettings, OpenAIJudge
 from eosin.scoring.sets.by_source import load_source_rewards
 from eosin.scoring.sets.compose import Outcome
@@ -239,6 +240,24 @@ def test_a_damaged_verdict_on_disk_is_asked_again(stub: JudgeStub, tmp_path: Pat
     assert judge.usage.calls == 1
 
 
+def test_verdicts_that_an_earlier_version_kept_are_read(stub: JudgeStub, tmp_path: Path) -> None:
+    """Key and file as version 0.1 wrote them, before the client had a room of its own."""
+    grade_of = ScoreItem(
+        id="1", reply="<think>x</think><answer>lipoma</answer>", question="Diagnosis?", answer="lipoma"
+    )
+    payload = payload_text({"question": "Diagnosis?", "reference": "lipoma", "reply": "lipoma"})
+    parts = ["stub", "grade-1", GradeVerdict.model_json_schema(), GRADE_SYSTEM, payload, None]
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    (tmp_path / key[:2]).mkdir()
+    (tmp_path / key[:2] / f"{key}.json").write_text(
+        '{"schema_version": 1, "model": "stub", "prompt_version": "grade-1", '
+        '"verdict": "{\\"grade\\": 0.75, \\"evidence\\": \\"lipoma\\"}"}'
+    )
+    judge = judge_of(stub, cache_dir=tmp_path)
+    assert load_rewards([{"name": "semantic", "floor": 0.0}], judge=judge).score(grade_of).total == 0.75
+    assert (judge.usage.calls, judge.usage.cache_hits, stub.requests) == (0, 1, [])
+
+
 def test_failures_are_not_kept(stub: JudgeStub, tmp_path: Path) -> None:
     stub.always = 500
     judge = judge_of(stub, cache_dir=tmp_path)
@@ -257,13 +276,33 @@ def test_budget_of_calls(stub: JudgeStub) -> None:
     assert any("budget" in o.unscored.get("checklist", "") for o in outcomes)
 
 
-def test_cost_is_counted_and_limited(stub: JudgeStub) -> None:
-    judge = judge_of(stub, price_in=1.0, price_out=10.0, max_cost=0.003, concurrency=1)
-    items = [item(REPLY.replace("I see", f"I see {i}"), id=str(i)) for i in range(4)]
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_cost_is_counted_and_never_exceeds_its_limit(stub: JudgeStub, concurrency: int) -> None:
+    stub.delay_s = 0.02
+    # The stub reports 1,000 tokens in and 100 out, so a call costs 0.1; its worst case is 1,000 tokens out, so 1.0.
+    judge = judge_of(stub, price_out=1000.0, max_tokens=1000, max_cost=1.35, concurrency=concurrency)
+    items = [item(REPLY.replace("I see", f"I see {i}"), id=str(i)) for i in range(10)]
     outcomes = load_rewards("checklist", judge=judge).score_batch(items)
-    # a call costs 1,000 / 1e6 + 10 * 100 / 1e6 = 0.002; after two calls the budget is spent
-    assert judge.usage.cost == pytest.approx(0.004)
-    assert [o.total for o in outcomes] == [1.0, 1.0, None, None]
+    # After four calls 0.4 is spent, and with the worst case of a fifth 1.4 would be.
+    assert [o.total for o in outcomes].count(1.0) == len(stub.requests) == judge.usage.calls == 4
+    assert judge.usage.cost == pytest.approx(0.4)
+    assert {o.unscored["checklist"] for o in outcomes if o.total is None} == {"judge: budget spent (max_cost)"}
+
+
+def test_a_call_that_reports_nothing_counts_with_its_worst_case(stub: JudgeStub) -> None:
+    stub.always = "hang up"
+    judge = judge_of(stub, price_out=1000.0, max_tokens=1000, max_cost=2.5, retries=9)
+    outcome = load_rewards("checklist", judge=judge).score(item())
+    assert "budget spent (max_cost)" in outcome.unscored["checklist"]
+    assert (judge.usage.calls, judge.usage.unreported) == (2, 2)
+    assert (judge.usage.cost, judge.usage.cost_assumed) == (0.0, pytest.approx(2.0))
+
+
+def test_a_refused_call_costs_nothing(stub: JudgeStub) -> None:
+    stub.faults = [429, 500, 503]
+    judge = judge_of(stub, price_out=1000.0, max_tokens=1000, max_cost=1.05)
+    assert load_rewards("checklist", judge=judge).score(item()).total == 1.0
+    assert (judge.usage.cost, judge.usage.cost_assumed) == (pytest.approx(0.1), 0.0)
 
 
 def test_calls_run_side_by_side_but_not_more_than_allowed(stub: JudgeStub) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from judge_stub import running_stub
+from tests.support.judge_stub import running_stub
 from typer.testing import CliRunner
 
 from eosin.cli.exams.prove import prove
@@ -83,9 +84,31 @@ def test_score_with_a_judge(replies: Path, tmp_path: Path) -> None:
     assert "cache_hits 1" in result.stderr
 
 
+def test_score_with_a_limit_of_cost(replies: Path, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"stub": {"input": 0, "output": 1000}}')
+    line = json.loads(replies.read_text("utf-8").splitlines()[0])
+    other = {**line, "id": "other", "reply": line["reply"].replace("Glands", "Large glands")}
+    replies.write_text(json.dumps(line) + "\n" + json.dumps(other) + "\n")
+    with running_stub() as stub:
+        result = run("score", str(replies), "--reward", "checklist", "--judge", stub.url, "--judge-model", "stub",
+                     "--judge-prices", str(prices), "--judge-max-cost", "1.1")  # fmt: skip
+        assert len(stub.requests) == 1  # 100 tokens, 0.1; the next could cost 1.024
+    assert sorted(str(r["total"] is None) for r in rows_of(result.stdout)) == ["False", "True"]
+    assert "cost 0.1," in result.stderr and "budget spent (max_cost)" in result.stderr
+
+
+def test_score_without_the_package_for_servers(replies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    result = run("score", str(replies), "--reward", "checklist", "--judge", "http://host/v1", "--judge-model", "m")
+    assert "eosin[clients]" in str(result.exception)
+    assert run("score", str(replies), "--reward", "checklist").exit_code == 0
+
+
 @pytest.mark.parametrize(
     "more",
-    [["--reward", "nonsense"], ["--reward", "accuracy=much"], ["--reward", "format", "--judge", "http://x/v1"],
+    [["--reward", "format", "--judge", "http://x/v1", "--judge-model", "m", "--judge-max-cost", "1"],
+     ["--reward", "nonsense"], ["--reward", "accuracy=much"], ["--reward", "format", "--judge", "http://x/v1"],
      ["--reward", "format", "--grammar", "Think"]],
 )  # fmt: skip
 def test_score_refuses(replies: Path, more: list[str]) -> None:

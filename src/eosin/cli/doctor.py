@@ -27,6 +27,7 @@ ABILITIES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     ),
     "patch encoders": ("encoders", ("timm", "open_clip")),
     "features over a cluster": ("cluster", ("ray",)),
+    "a judge behind a server": ("clients", ("openai",)),
 }
 _NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "openslide": "openslide-python", "openslide_bin": "openslide-bin",
           "cv2": "opencv-python-headless", "open_clip": "open-clip-torch"}  # fmt: skip

@@ -10,11 +10,14 @@ import typer
 from eosin.cli.exams.score import (
     CacheOption,
     CallsOption,
+    CostOption,
     GrammarOption,
     JudgeOption,
     KnowledgeOption,
     LexiconOption,
     ModelOption,
+    PricesOption,
+    ProxyOption,
     RewardOption,
     TokensOption,
     rewards_of,
@@ -38,6 +41,9 @@ def prove(
     judge_model: ModelOption = None,
     judge_cache: CacheOption = None,
     judge_max_calls: CallsOption = None,
+    judge_max_cost: CostOption = None,
+    judge_prices: PricesOption = None,
+    judge_proxy: ProxyOption = None,
     max_tokens: TokensOption = 2048,
     lexicon: LexiconOption = None,
     knowledge: KnowledgeOption = None,
@@ -52,8 +58,8 @@ def prove(
 
     rewards = rewards_of(
         reward, grammar, judge=judge, judge_model=judge_model, judge_cache=judge_cache,
-        judge_max_calls=judge_max_calls, max_tokens=max_tokens, lexicon=lexicon,
-        knowledge=knowledge,
+        judge_max_calls=judge_max_calls, judge_max_cost=judge_max_cost, judge_prices=judge_prices,
+        judge_proxy=judge_proxy, max_tokens=max_tokens, lexicon=lexicon, knowledge=knowledge,
     )  # fmt: skip
     proof = prove_on(rewards, subset(read(samples, seed), max_samples, seed), cheats=read_cheats(cheats))
     _tell(proof, strict)

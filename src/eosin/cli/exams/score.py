@@ -25,6 +25,15 @@ JudgeOption = Annotated[
 ModelOption = Annotated[str | None, typer.Option(help="The judge's model name.")]
 CacheOption = Annotated[Path | None, typer.Option(help="Folder where verdicts are kept.")]
 CallsOption = Annotated[int | None, typer.Option(help="Ask the judge at most so often.")]
+CostOption = Annotated[
+    float | None, typer.Option(help="Stop asking the judge before this cost can be exceeded; needs --judge-prices.")
+]
+PricesOption = Annotated[
+    Path | None, typer.Option(help='JSON: {"MODEL": {"input": 0.5, "output": 1.5}}, per million tokens.')
+]
+ProxyOption = Annotated[
+    str | None, typer.Option(help="HTTP proxy for an https judge. Proxies of the environment are not used.")
+]
 TokensOption = Annotated[int | None, typer.Option(help="Token limit of a reply, for the length term.")]
 LexiconOption = Annotated[
     Path | None, typer.Option(help="A lexicon: kind, name, synonyms divided by |; tab-separated.")
@@ -43,6 +52,9 @@ def score(
     judge_model: ModelOption = None,
     judge_cache: CacheOption = None,
     judge_max_calls: CallsOption = None,
+    judge_max_cost: CostOption = None,
+    judge_prices: PricesOption = None,
+    judge_proxy: ProxyOption = None,
     max_tokens: TokensOption = None,
     lexicon: LexiconOption = None,
     knowledge: KnowledgeOption = None,
@@ -60,8 +72,8 @@ def score(
         raise EosinError("There is no such file of replies.", expected="a .jsonl file", where=replies)
     rewards = rewards_of(
         reward, grammar, judge=judge, judge_model=judge_model, judge_cache=judge_cache,
-        judge_max_calls=judge_max_calls, max_tokens=max_tokens, lexicon=lexicon,
-        knowledge=knowledge,
+        judge_max_calls=judge_max_calls, judge_max_cost=judge_max_cost, judge_prices=judge_prices,
+        judge_proxy=judge_proxy, max_tokens=max_tokens, lexicon=lexicon, knowledge=knowledge,
     )  # fmt: skip
     outcomes: list[Outcome] = []
     if out is None:
@@ -80,11 +92,15 @@ def rewards_of(
     judge_model: str | None = None,
     judge_cache: Path | None = None,
     judge_max_calls: int | None = None,
+    judge_max_cost: float | None = None,
+    judge_prices: Path | None = None,
+    judge_proxy: str | None = None,
     max_tokens: int | None = None,
     lexicon: Path | None = None,
     knowledge: Path | None = None,
 ) -> RewardSet:
     """The reward that the options of `score` and `prove` describe."""
+    from eosin.clients.prices import read_price
     from eosin.core.errors import EosinError
     from eosin.scoring import load_rewards
     from eosin.scoring.judge.model import JudgeSettings, OpenAIJudge
@@ -94,7 +110,11 @@ def rewards_of(
         raise EosinError("A judge needs both its address and its model.", expected="--judge URL --judge-model NAME")
     injected: dict[str, Any] = {"max_tokens": max_tokens}
     if judge is not None and judge_model is not None:
-        settings = JudgeSettings(judge, judge_model, cache_dir=judge_cache, max_calls=judge_max_calls)
+        price = read_price(judge_prices, judge_model) if judge_prices is not None else None
+        settings = JudgeSettings(
+            judge, judge_model, cache_dir=judge_cache, max_calls=judge_max_calls, max_cost=judge_max_cost,
+            price_in=price.input if price else 0.0, price_out=price.output if price else 0.0, proxy=judge_proxy,
+        )  # fmt: skip
         injected["judge"] = OpenAIJudge(settings)
     if lexicon is not None:
         injected["linker"] = load_lexicon(lexicon)

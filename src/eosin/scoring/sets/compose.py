@@ -202,23 +202,16 @@ def _guarded(term: Term, view: View) -> Scored | Unscored:
 
 
 def run_async(coroutine: Coroutine[Any, Any, R]) -> R:
-    """Run a coroutine to its end, in a thread of its own where a loop already runs here."""
+    """Run a coroutine to its end, in a thread of its own where a loop already runs here. Ctrl-C ends it at once."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    result: list[R] = []
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            result.append(asyncio.run(coroutine))
-        except BaseException as exc:
-            failure.append(exc)
-
-    thread = threading.Thread(target=work, name="eosin-scoring")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="eosin-scoring", daemon=True).start()
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    try:
+        return future.result()
+    finally:
+        future.cancel()
+        loop.call_soon_threadsafe(loop.stop)

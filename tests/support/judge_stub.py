@@ -18,14 +18,16 @@ class JudgeStub(ThreadingHTTPServer):
 
     Attributes:
         faults: what the next requests meet: an HTTP status, "slow", "drip", "garbage", "truncated", "cut off",
-            "empty", "eight of ten", "unquoted", "hang up"; None is an ordinary answer.
+            "empty", "eight of ten", "unquoted", "hang up"; a function that is given the handler and the verdict
+            answers by itself; None is an ordinary answer.
         always: a fault for every request.
     """
 
     daemon_threads = True
+    request_queue_size = 128  # of connections that wait to be accepted; five, as by default, lose some at 16 at once
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.faults: list[Any] = []
         self.always: Any = None
         self.requests: list[dict[str, Any]] = []
@@ -33,13 +35,14 @@ class JudgeStub(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.running = self.most_at_once = 0
         self.delay_s = 0.0
+        self.closing = threading.Event()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     server: JudgeStub
     protocol_version = "HTTP/1.1"
 
@@ -58,11 +61,24 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             # Before the answer goes out: a client may send its next request as soon as it has read it.
             self.server.running -= 1
-        with suppress(BrokenPipeError, ConnectionResetError):
+        with suppress(OSError):
             self._answer(body, fault)
 
+    def do_GET(self) -> None:
+        with self.server.lock:
+            self.server.headers_seen.append(dict(self.headers))
+        with suppress(OSError):
+            if callable(self.server.always):
+                self.close_connection = True
+                self.server.always(self, "")
+            else:
+                self._send(200, json.dumps({"object": "list", "data": [{"id": "stub"}, {"id": "other"}]}).encode())
+
     def _answer(self, body: dict[str, Any], fault: Any) -> None:
-        if isinstance(fault, int):
+        if callable(fault):
+            self.close_connection = True
+            fault(self, right_verdict(body))
+        elif isinstance(fault, int):
             self._send(fault, b'{"error": "no"}', {"Retry-After": "0"})
         elif fault == "hang up":
             self.connection.close()
@@ -90,6 +106,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(0.1)
 
+    def send_raw(self, data: bytes) -> None:
+        """Bytes as they are, without any HTTP of ours."""
+        self.wfile.write(data)
+        self.wfile.flush()
+
+    def wait(self, seconds: float = 60.0) -> bool:
+        """Hang, but no longer than the server lives. Returns whether it still does."""
+        return not self.server.closing.wait(seconds)
+
     def _send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
@@ -105,10 +130,20 @@ def payload_of(body: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
+def right_verdict(body: dict[str, Any]) -> str:
+    """The verdict of a judge's request; of any other request, nothing."""
+    try:
+        return content_of(body, None)[0]
+    except (IndexError, KeyError, TypeError, ValueError, StopIteration):
+        return ""
+
+
 def content_of(body: dict[str, Any], fault: Any) -> tuple[str, str]:
     """The verdict's text and the finish reason."""
     payload = payload_of(body)
-    grades = body["response_format"]["json_schema"]["name"] == "GradeVerdict"
+    form = body.get("response_format")
+    system = body["messages"][0]["content"]  # where the server knows no response_format, the schema stands in the words
+    grades = form["json_schema"]["name"] == "GradeVerdict" if form else '"title": "GradeVerdict"' in system
     verdict = grade(payload) if grades else events(payload)
     text = json.dumps(verdict)
     if fault == "truncated":
@@ -162,5 +197,6 @@ def running_stub() -> Iterator[JudgeStub]:
     try:
         yield stub
     finally:
+        stub.closing.set()
         stub.shutdown()
         stub.server_close()
