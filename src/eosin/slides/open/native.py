@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from eosin.slides.open.backends.base import RegionError, SlideError
+from eosin.slides.open.colours import PixelOptions, turn_of
+from eosin.slides.open.tiff_check import MAX_SEGMENT_PX
 
-MAX_SEGMENT_PX = 120_000_000
+MAX_MESSAGES = 5  # of tifffile about one file
 CACHE_BYTES = 96 * 2**20
 _JPEG = 7
 # In the coded data of a JPEG picture, FF stands before 00 or a restart marker only; anything else before the end is
@@ -55,8 +58,12 @@ class NativeLevel:
         size_px: width, height of the page. tile_px: width, height of a tile. columns, rows: of the grid.
     """
 
-    def __init__(self, handle: TiffFileHandle, page: Any, file: Path) -> None:
+    def __init__(
+        self, handle: TiffFileHandle, page: Any, file: Path, options: PixelOptions | None = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:  # fmt: skip
         self._handle, self._page, self._file = handle, page, file
+        self._turn = turn_of(page, options or PixelOptions(), value_range)
         self.size_px = (int(page.imagewidth), int(page.imagelength))
         width, height = self.size_px
         if page.is_tiled:
@@ -67,7 +74,7 @@ class NativeLevel:
             raise SlideError("slide not tiled", expected="tiles or strips that fit in memory",
                              found=f"one piece of {self.tile_px[0]} x {self.tile_px[1]} px", where=file)  # fmt: skip
         self.columns, self.rows = -(-width // self.tile_px[0]), -(-height // self.tile_px[1])
-        self._planes = 3 if page.planarconfig == 2 else 1
+        self._planes = max(1, int(page.samplesperpixel)) if page.planarconfig == 2 else 1
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
         expected = self.columns * self.rows * self._planes
         if len(self._offsets) < expected or len(self._counts) < expected:
@@ -89,16 +96,18 @@ class NativeLevel:
         Raises:
             RegionError: the tile's data are damaged or outside the file. MissingTileError: there are none.
         """
-        parts = [self._plane(plane, column, row) for plane in range(self._planes)]
-        tile = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-        if tile.shape[-1] == 1:
-            tile = np.repeat(tile, 3, axis=-1)
+        tile = self._turn(self.raw(column, row))
         width, height = self.tile_px
         if tile.shape[:2] == (height, width) and tile.shape[2] == 3:
             return tile
         full = np.full((height, width, 3), 255, dtype=np.uint8)
         full[: tile.shape[0], : tile.shape[1]] = tile[:height, :width, :3]
         return full
+
+    def raw(self, column: int, row: int) -> np.ndarray:
+        """A tile as its decoder gives it: (height, width, samples)."""
+        parts = [self._plane(plane, column, row) for plane in range(self._planes)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def _plane(self, plane: int, column: int, row: int) -> np.ndarray:
         index = (plane * self.rows + row) * self.columns + column
@@ -113,7 +122,7 @@ class NativeLevel:
         except Exception as exc:  # decoders meet damaged data with many kinds of error
             found = f"tile {column}, {row}: {str(exc)[:120]}"
             raise RegionError("tile damaged", found=found, where=self._file) from None
-        if pixels is None or pixels.dtype != np.uint8:
+        if pixels is None or pixels.dtype.kind != "u":
             raise RegionError("tile damaged", found=f"tile {column}, {row}", where=self._file)
         return np.asarray(pixels[0])
 
@@ -138,22 +147,48 @@ def open_tiff(file: Path) -> Any:
     """
     import tifffile
 
+    cap_messages(file)
     try:
         return tifffile.TiffFile(file)
     except Exception as exc:  # a damaged header gives many kinds of error
         raise SlideError("slide damaged", found=str(exc)[:200], where=file) from None
 
 
+class _MessageCap(logging.Filter):
+    """Lets the first messages about a file through, and counts the rest: a damaged file makes millions of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.file: Path | None = None
+        self.num = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.num += 1
+        if self.num == MAX_MESSAGES + 1:
+            record.msg, record.args = f"more is wrong with {self.file}; further messages are not shown", None
+        return self.num <= MAX_MESSAGES + 1
+
+
+_CAP = _MessageCap()
+
+
+def cap_messages(file: Path) -> None:
+    """From now on tifffile says at most MAX_MESSAGES things, those about this file."""
+    logger = logging.getLogger("tifffile")
+    if _CAP not in logger.filters:
+        logger.addFilter(_CAP)
+    _CAP.file, _CAP.num = file, 0
+
+
 def check_whole(file: Path) -> None:
     """Refuse a TIFF some of whose tiles lie beyond the end of the file: a copy that was cut off.
 
     Raises:
-        SlideError: "slide truncated", or "not a colour picture of 8 bits" where its largest page is none.
+        SlideError: "slide truncated".
     """
     size = file.stat().st_size
     with open_tiff(file) as tiff:
         try:
-            _check_colour(tiff, file)
             ends = [
                 int(np.max(np.asarray(p.dataoffsets, np.int64) + np.asarray(p.databytecounts, np.int64), initial=0))
                 for p in tiff.pages
@@ -165,15 +200,6 @@ def check_whole(file: Path) -> None:
             raise SlideError("slide damaged", found=str(exc)[:200], where=file) from None
     if max(ends, default=0) > size:
         raise SlideError("slide truncated", expected=f"{max(ends)} bytes", found=f"{size} bytes", where=file)
-
-
-def _check_colour(tiff: Any, file: Path) -> None:
-    page = max(tiff.pages, key=lambda p: int(p.imagewidth) * int(p.imagelength))
-    if 258 not in page.tags:
-        raise SlideError("slide damaged", found="its largest page has no tag of bits a sample", where=file)
-    if page.samplesperpixel not in (3, 4) or page.bitspersample != 8:
-        raise SlideError("not a colour picture of 8 bits", expected="red, green, blue, 8 bits each",
-                         found=f"{page.samplesperpixel} x {page.bitspersample} bits", where=file)  # fmt: skip
 
 
 class TileCache:

@@ -7,15 +7,19 @@ from pathlib import Path
 
 from eosin.core.errors import MissingExtraError
 from eosin.slides.open.backends.base import Backend, SlideError
+from eosin.slides.open.colours import PixelOptions
 from eosin.slides.open.find import series_of
 from eosin.slides.open.magic import is_dicom, is_image, is_tiff
+from eosin.slides.open.tiff_check import check_declared
 
 READERS = ("openslide", "tifffile", "wsidicom", "image")
 _PACKAGES = {"openslide": "openslide-python", "tifffile": "tifffile", "cv2": "opencv-python-headless"}
 
 
-def open_backend(path: Path, reader: str | None = None) -> Backend:
-    """Open a file with the asked reader, or with the first that knows it.
+def open_backend(path: Path, reader: str | None = None, options: PixelOptions | None = None) -> Backend:
+    """Open a file with the asked reader, or with the first that can.
+
+    A reader that knows the format and fails is followed by the next: "damaged" is said where all of them say so.
 
     Raises:
         SlideError: the message is a short fixed reason.
@@ -26,12 +30,31 @@ def open_backend(path: Path, reader: str | None = None) -> Backend:
     for package, name in _PACKAGES.items():
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(name, "slides")
+    if is_tiff(magic):
+        check_declared(file)
+    faults: list[SlideError] = []
     for name in [reader] if reader else READERS:
-        backend = _try_reader(name, file, path, magic, asked=reader is not None)
+        try:
+            backend = _try_reader(name, file, path, magic, options, asked=reader is not None)
+        except SlideError as exc:
+            faults.append(exc)
+            continue
         if backend is not None:
             return backend
+    if faults:
+        raise _most_telling(faults)
     raise SlideError("not a slide", expected="a whole-slide image, TIFF, DICOM or picture",
                      found=f"a file that begins with {magic[:8]!r}", where=path)  # fmt: skip
+
+
+def _most_telling(faults: list[SlideError]) -> SlideError:
+    """What is said where no reader could: the last that is more than damage, else all that was found."""
+    telling = [f for f in faults if f.message != "slide damaged"]
+    if telling:
+        return telling[-1]
+    first = faults[0]
+    first.found = "; ".join(dict.fromkeys(str(f.found) for f in faults))[:300]
+    return first
 
 
 def checked_file(path: Path) -> tuple[Path, bytes]:
@@ -63,7 +86,9 @@ def checked_file(path: Path) -> tuple[Path, bytes]:
     return path, magic
 
 
-def _try_reader(name: str, file: Path, path: Path, magic: bytes, *, asked: bool) -> Backend | None:
+def _try_reader(
+    name: str, file: Path, path: Path, magic: bytes, options: PixelOptions | None, *, asked: bool
+) -> Backend | None:
     """An open file; None where this reader does not know the format."""
     if name == "openslide":
         from eosin.slides.open.backends.openslide_backend import open_openslide
@@ -74,7 +99,7 @@ def _try_reader(name: str, file: Path, path: Path, magic: bytes, *, asked: bool)
             return None
         from eosin.slides.open.backends.tifffile_backend import TiffBackend
 
-        return TiffBackend(file)
+        return TiffBackend(file, options)
     if name == "wsidicom":
         if not is_dicom(magic) and not asked:
             return None

@@ -17,6 +17,7 @@ import numpy as np
 
 from eosin.core.nouns.units import BoxLevel0, BoxMicrons, to_level0
 from eosin.slides.open.backends.base import Backend, SlideError
+from eosin.slides.open.colours import Depth, PixelOptions
 from eosin.slides.open.opening import open_backend
 from eosin.slides.open.resample import level_for, read_scaled, read_tolerant
 
@@ -40,16 +41,21 @@ class Slide:
         properties: all that the file says, as text. They can hold names.
         associated: names of label, macro and thumbnail images.
         mpp_note: where µm per pixel come from, or why there are none.
+        notes: what the file holds beside this picture that is not read, in words.
     """
 
-    def __init__(self, path: Path, *, mpp: float | None = None, icc: bool = False, reader: str | None = None) -> None:
+    def __init__(
+        self, path: Path, *, mpp: float | None = None, icc: bool = False, reader: str | None = None,
+        grey: bool = False, depth16: Depth | None = None,
+    ) -> None:  # fmt: skip
         self._stated_mpp = _checked_mpp(mpp, path)
         self._asked_reader = reader
+        self._options = PixelOptions(grey, depth16)
         self.icc = icc
         self.path = Path(path)
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._backend: Backend | None = open_backend(self.path, reader)
+        self._backend: Backend | None = open_backend(self.path, reader, self._options)
         facts = self._backend.facts
         self.reader, self.vendor = facts.reader, facts.vendor
         self.level_sizes_px = facts.level_sizes_px
@@ -60,6 +66,7 @@ class Slide:
         self.mpp_xy = facts.mpp_xy
         self.mpp_note = facts.mpp_note if mpp is None else "stated by the user"
         self.icc_profile = facts.icc
+        self.notes = facts.notes
         self._colours: Any = None
         if icc and facts.icc is None:
             raise SlideError("slide without a colour profile", where=self.path, next_step="leave --icc away")
@@ -105,7 +112,7 @@ class Slide:
         """The open reader of this process."""
         with self._lock:
             if self._backend is None or self._pid != os.getpid():
-                self._backend = open_backend(self.path, self._asked_reader)
+                self._backend = open_backend(self.path, self._asked_reader, self._options)
                 self._pid = os.getpid()
             return self._backend
 
@@ -201,16 +208,23 @@ class Slide:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "mpp": self._stated_mpp, "icc": self.icc, "reader": self._asked_reader}
+        return {"path": self.path, "mpp": self._stated_mpp, "icc": self.icc, "reader": self._asked_reader,
+                "options": self._options}  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        Slide.__init__(self, state["path"], mpp=state["mpp"], icc=state["icc"], reader=state["reader"])
+        Slide.__init__(
+            self, state["path"], mpp=state["mpp"], icc=state["icc"], reader=state["reader"],
+            grey=state["options"].grey, depth16=state["options"].depth16,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"Slide({str(self.path)!r}, {self.size_px[0]} x {self.size_px[1]} px, {self.reader})"
 
 
-def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False, reader: str | None = None) -> Slide:
+def open_slide(
+    path: str | Path, *, mpp: float | None = None, icc: bool = False, reader: str | None = None, grey: bool = False,
+    depth16: Depth | None = None,
+) -> Slide:  # fmt: skip
     """Open a slide.
 
     Args:
@@ -218,11 +232,14 @@ def open_slide(path: str | Path, *, mpp: float | None = None, icc: bool = False,
         mpp: microns per pixel of level 0, where the file does not say or is wrong.
         icc: turn colours to sRGB with the profile in the file.
         reader: openslide, tifffile, wsidicom or image; None: the first that opens it, in this order.
+        grey: read a picture of one channel too, as three equal colours; else it is refused.
+        depth16: read more than 8 bits a channel too, scaled by the range that the file states, or by the one measured
+            on its smallest level; else it is refused.
 
     Raises:
         SlideError: it cannot be opened; the message is the true reason. MissingExtraError: packages are missing.
     """
-    return Slide(Path(path), mpp=mpp, icc=icc, reader=reader)
+    return Slide(Path(path), mpp=mpp, icc=icc, reader=reader, grey=grey, depth16=depth16)
 
 
 def _checked_mpp(mpp: float | None, path: Path) -> float | None:
@@ -233,6 +250,9 @@ def _checked_mpp(mpp: float | None, path: Path) -> float | None:
 
 def _downsamples(sizes: tuple[tuple[int, int], ...], path: Path) -> tuple[float, ...]:
     """Downsample of every level; refuses levels that cannot be pictures of one slide."""
+    if not sizes or min(min(size) for size in sizes) < 1:
+        raise SlideError("slide damaged", expected="levels of at least one pixel",
+                         found=", ".join(f"{w} x {h} px" for w, h in sizes)[:120], where=path)  # fmt: skip
     width, height = sizes[0]
     found: list[float] = []
     for number, (w, h) in enumerate(sizes):
@@ -249,6 +269,7 @@ def _downsamples(sizes: tuple[tuple[int, int], ...], path: Path) -> tuple[float,
 
 
 def _downsample(full: tuple[int, int], level: tuple[int, int]) -> float:
+    """How many times a level is smaller than level 0. Sizes are above 0."""
     whole = max(1, round((full[0] / level[0] + full[1] / level[1]) / 2))
     if all(side in (full_side // whole, -(-full_side // whole)) for full_side, side in zip(full, level, strict=True)):
         return float(whole)

@@ -36,6 +36,7 @@ class Facts:
         properties: all that the reader reports, as text.
         associated: names of label, macro and thumbnail images.
         icc: the colour profile embedded in the file.
+        notes: what the file holds beside it that is not read, in words.
     """
 
     reader: str
@@ -46,6 +47,7 @@ class Facts:
     properties: Mapping[str, str]
     associated: tuple[str, ...] = ()
     icc: bytes | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Backend(Protocol):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from eosin.slides.open.backends.base import Facts, RegionError, SlideError, has_pixels, scale_of
 from eosin.slides.open.backends.verified import VerifiedTiles
+from eosin.slides.open.colours import PixelOptions, refuse
 from eosin.slides.open.native import MissingTileError
 
 # Formats whose pixels lie in TIFF tiles or strips that must all be inside the file.
@@ -48,7 +49,7 @@ def open_openslide(file: Path, path: Path, magic: bytes, *, asked: bool) -> Open
     except openslide.OpenSlideError as exc:
         if is_dicom(magic) and not asked:
             return None  # wsidicom reads some that OpenSlide does not
-        raise SlideError("slide damaged", found=_words(exc), where=path) from None
+        raise SlideError("slide damaged", found=f"OpenSlide: {_words(exc)}", where=path) from None
 
 
 class OpenSlideBackend:
@@ -67,6 +68,7 @@ class OpenSlideBackend:
             from eosin.slides.open.native import check_whole
 
             check_whole(file)
+            _check_colour(file)
         mpp_xy, note = scale_of(
             properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y"), print_limit=vendor == "generic-tiff"
         )
@@ -125,6 +127,26 @@ class OpenSlideBackend:
         if self._tiles is not None:
             self._tiles.close()
         self._handle.close()
+
+
+def _check_colour(file: Path) -> None:
+    """OpenSlide turns whatever it finds into red, green and blue of 8 bits: what is none of that is not for it.
+
+    Raises:
+        SlideError: "not a colour picture of 8 bits".
+    """
+    from eosin.slides.open.native import open_tiff
+
+    with open_tiff(file) as tiff:
+        try:
+            page = max(tiff.pages, key=lambda p: int(p.imagewidth) * int(p.imagelength))
+            if 258 not in page.tags:
+                raise SlideError("slide damaged", found="its largest page has no tag of bits a sample", where=file)
+            refuse(page, PixelOptions(), file)
+        except SlideError:
+            raise
+        except Exception as exc:  # damaged tags give many kinds of error
+            raise SlideError("slide damaged", found=str(exc)[:200], where=file) from None
 
 
 def _is_ome(file: Path) -> bool:

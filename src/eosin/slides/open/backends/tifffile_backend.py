@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eosin.slides.open.backends.base import Facts, SlideError, scale_of
+from eosin.slides.open.colours import PixelOptions, measured_range, stated_range, turn_of, why_not
 from eosin.slides.open.native import NativeLevel, NativePixels, TiffFileHandle, check_whole, open_tiff
 
 _UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "nm": 1e-3, "Å": 1e-4}
@@ -19,15 +20,17 @@ _SIDE_NAMES = ("label", "macro", "thumbnail", "overview")
 class TiffBackend:
     """The largest colour picture of a TIFF and its levels, read tile by tile."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, options: PixelOptions | None = None) -> None:
         self._file = file
+        self._options = options or PixelOptions()
         check_whole(file)
         self._tiff = open_tiff(file)
         try:
-            series = main_series(self._tiff, file)
+            series = main_series(self._tiff, file, self._options)
             self._handle = TiffFileHandle(file)
             pages = [_page_of(level, file) for level in series.levels]
-            levels = [NativeLevel(self._handle, page, file) for page in pages]
+            spread = self._range(pages)
+            levels = [NativeLevel(self._handle, page, file, self._options, spread) for page in pages]
         except SlideError:
             self._tiff.close()
             raise
@@ -41,6 +44,16 @@ class TiffBackend:
             raise SlideError("slide damaged", found=str(exc)[:200], where=file) from None
         self._pixels = NativePixels(dict(enumerate(levels)), missing=255)
 
+    def _range(self, pages: list[Any]) -> tuple[float, float] | None:
+        """Values that become black and white, where there are more than 8 bits of them."""
+        if np.dtype(pages[0].dtype) == np.uint8:
+            return None
+        if self._options.depth16 == "stated":
+            return stated_range(pages[0])
+        smallest = NativeLevel(self._handle, pages[-1], self._file)
+        pieces = [smallest.raw(c, r) for r in range(smallest.rows) for c in range(smallest.columns)]
+        return measured_range(np.concatenate([p.reshape(-1) for p in pieces]))
+
     def _facts(self, series: Any, page: Any, levels: list[NativeLevel]) -> Facts:
         self._sides = _side_series(self._tiff, series)
         mpp_xy, note = _scale(self._tiff, series)
@@ -53,6 +66,7 @@ class TiffBackend:
             properties=_properties(self._tiff, series),
             associated=tuple(self._sides),
             icc=_icc(page),
+            notes=_left_out(self._tiff, series, self._sides),
         )
 
     def native_level(self, level: int) -> NativeLevel:
@@ -65,10 +79,12 @@ class TiffBackend:
 
     def associated_image(self, name: str) -> np.ndarray:
         """See Backend.associated_image."""
-        pixels = np.asarray(self._sides[name].asarray())
+        series = self._sides[name]
+        pixels = np.asarray(series.asarray())
         if pixels.ndim == 2:
-            pixels = np.repeat(pixels[..., None], 3, axis=-1)
-        return np.ascontiguousarray(pixels[..., :3].astype(np.uint8))
+            pixels = pixels[..., None]
+        options = PixelOptions(grey=True, depth16="stated")
+        return np.ascontiguousarray(turn_of(series.keyframe, options)(pixels))
 
     def close(self) -> None:
         """See Backend.close."""
@@ -76,27 +92,50 @@ class TiffBackend:
         self._tiff.close()
 
 
-def main_series(tiff: Any, file: Path) -> Any:
+def main_series(tiff: Any, file: Path, options: PixelOptions | None = None) -> Any:
+    """The largest picture of a file that can be read; label and macro images do not count.
+
+    Raises:
+        SlideError: there is none; it says what the largest one holds, and what would read it.
+    """
     if not tiff.series:
         raise SlideError("slide without levels", where=file)
-    colour = [s for s in tiff.series if _is_colour(s) and not _side_name(s)]
-    if not colour:
-        seen = "; ".join(f"{s.axes} {tuple(s.shape)} {s.dtype}" for s in tiff.series[:3])
-        raise SlideError("not a colour picture of 8 bits", expected="red, green, blue, 8 bits each", found=seen,
-                         where=file)  # fmt: skip
-    return max(colour, key=lambda s: int(np.prod(s.shape)))
+    pictures = [s for s in tiff.series if not _side_name(s)] or list(tiff.series)
+    usable = [s for s in pictures if _is_picture(s) and why_not(s.keyframe, options or PixelOptions()) is None]
+    if usable:
+        return max(usable, key=lambda s: int(np.prod(s.shape)))
+    largest = max(pictures, key=lambda s: int(np.prod(s.shape)))
+    found = why_not(largest.keyframe, options or PixelOptions()) or (f"axes {largest.axes}", None)
+    raise SlideError(
+        "not a colour picture of 8 bits", expected="red, green, blue, 8 bits each",
+        found=f"{found[0]}; {largest.axes} {tuple(largest.shape)} {largest.dtype}", where=file, next_step=found[1],
+    )  # fmt: skip
 
 
-def _is_colour(series: Any) -> bool:
-    if series.dtype != np.uint8 or len(series.shape) != 3:
-        return False
-    samples = series.axes.replace("C", "S").find("S")
-    return samples >= 0 and series.shape[samples] in (3, 4) and {"Y", "X"} <= set(series.axes)
+def _is_picture(series: Any) -> bool:
+    """Whether a series is one plane of height, width and perhaps colours."""
+    axes = series.axes.replace("C", "S")
+    others = [n for a, n in zip(axes, series.shape, strict=True) if a not in "YXS"]
+    return {"Y", "X"} <= set(axes) and all(n == 1 for n in others) and min(series.shape, default=0) > 0
 
 
 def _side_name(series: Any) -> str | None:
+    """Label, macro or thumbnail, by a word of its own in the name: "CD68 macrophages" and "labelled" are none."""
     name = str(series.name or "").lower()
-    return next((n for n in _SIDE_NAMES if n in name), None)
+    return next((n for n in _SIDE_NAMES if re.search(rf"(?<![a-z]){n}(?![a-z])", name)), None)
+
+
+def _left_out(tiff: Any, main: Any, sides: dict[str, Any]) -> tuple[str, ...]:
+    """What else the file holds, in words: nobody should think that all of it was read."""
+    others = [s for s in tiff.series if s is not main and not any(s is side for side in sides.values())]
+    alike = [s for s in others if tuple(s.shape) == tuple(main.shape)]
+    if not others:
+        return ()
+    first = others[0]
+    return (
+        f"{len(others)} more picture{'s' if len(others) > 1 else ''} in this file not read"
+        f" ({len(alike)} of the same size; the first is {first.axes} {tuple(first.shape)} {first.dtype})",
+    )
 
 
 def _side_series(tiff: Any, main: Any) -> dict[str, Any]:
@@ -114,7 +153,7 @@ def _page_of(level: Any, file: Path) -> Any:
 
 def _scale(tiff: Any, series: Any) -> tuple[tuple[float, float] | None, str]:
     if tiff.is_ome and tiff.ome_metadata:
-        found = _ome_scale(tiff.ome_metadata, next(i for i, s in enumerate(tiff.series) if s is series))
+        found = _ome_scale(tiff.ome_metadata, series)
         if found is not None:
             return scale_of(*found)
     page = series.keyframe
@@ -129,16 +168,25 @@ def _scale(tiff: Any, series: Any) -> tuple[tuple[float, float] | None, str]:
     return scale_of(x, y, print_limit=True)
 
 
-def _ome_scale(text: str, index: int) -> tuple[float, float] | None:
-    """Physical size of a pixel of image number `index` in microns; None where it is absent or no number."""
+def _ome_scale(text: str, series: Any) -> tuple[float, float] | None:
+    """Physical size of a pixel of a series in microns; None where it is absent, no number, or cannot be told.
+
+    The image is found by its size and name: its number is of no use where images of other files stand before it.
+    """
     try:
         root = ET.fromstring(text)
     except ET.ParseError:
         return None
-    pixels = [p for p in root.iter() if p.tag.endswith("}Pixels") or p.tag == "Pixels"]
-    if not pixels:
-        return None
-    chosen = pixels[index] if index < len(pixels) else pixels[0]
+    size = {a: str(n) for a, n in zip(series.axes, series.shape, strict=True)}
+    images = [i for i in root.iter() if i.tag.rpartition("}")[2] == "Image"]
+    pairs = [(i, p) for i in images for p in i if p.tag.rpartition("}")[2] == "Pixels"]
+    fitting = [(i, p) for i, p in pairs if (p.get("SizeX"), p.get("SizeY")) == (size.get("X"), size.get("Y"))]
+    named = [(i, p) for i, p in fitting if series.name and i.get("Name") == series.name]
+    scales = {_pixel_size(p) for _, p in named or fitting}
+    return scales.pop() if len(scales) == 1 else None
+
+
+def _pixel_size(chosen: Any) -> tuple[float, float] | None:
     found = []
     for axis in "XY":
         factor = _UM.get(chosen.get(f"PhysicalSize{axis}Unit", "µm"))
