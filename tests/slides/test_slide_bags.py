@@ -52,7 +52,7 @@ def test_patches_of_hidden_clusters_are_not_shown(tmp_path: Path) -> None:
 )
 def test_what_a_file_lacks_is_named(tmp_path: Path, changes: dict[str, object], reason: str) -> None:
     from eosin.slides.features.bags import patch_bag
-    from eosin.slides.features.h5 import read_h5
+    from eosin.slides.features.h5_read import read_h5
 
     ref = _file(tmp_path / "s1.h5")
     with pytest.raises(ImageError, match=reason):

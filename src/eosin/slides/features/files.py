@@ -22,7 +22,8 @@ from eosin.slides.encoders.encoder import check_features, check_mpp
 from eosin.slides.encoders.records import EncoderRecord
 from eosin.slides.extras import need
 from eosin.slides.features import h5
-from eosin.slides.features.h5 import FeatureBag, Place, checked_rows, read_h5
+from eosin.slides.features.h5 import FeatureBag, Place
+from eosin.slides.features.h5_read import checked_rows, read_h5
 
 SUFFIXES = (".h5", ".hdf5", ".csv", ".pt", ".pth", ".zarr")
 _X_NAMES, _Y_NAMES = ("x", "coord_x", "coords_x"), ("y", "coord_y", "coords_y")

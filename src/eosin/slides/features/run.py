@@ -27,6 +27,7 @@ from eosin.slides.encoders.encoder import EncoderRecord, MakeEncoder, check_mpp,
 from eosin.slides.encoders.load import load_encoder
 from eosin.slides.features import h5
 from eosin.slides.features.extract import encode_slides, size_of
+from eosin.slides.features.h5_read import outline
 from eosin.slides.features.pipeline import STEP, Job
 from eosin.slides.features.plan import Done, FeatureSettings, Plan, Summary
 from eosin.slides.open.find import Found, find_slides
@@ -150,7 +151,7 @@ def _resume(plan: Plan, jobs: Sequence[Job]) -> tuple[list[Done], list[Job], lis
             todo.append(job)
             continue
         try:
-            held = h5.outline(file)
+            held = outline(file)
         except EosinError as exc:
             dropped.append(Dropped(job.name, "the feature file there is damaged", f"{file}: {exc.found}", STEP))
             continue
