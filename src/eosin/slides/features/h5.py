@@ -232,7 +232,9 @@ def write_bag(path: Path, bag: FeatureBag, *, encoder_name: str | None = None) -
 
 
 def write_patches(path: Path, coords: np.ndarray, place: Place, name: str) -> None:
-    """Write the corners of a slide's tiles where TRIDENT looks for them."""
+    """Write the corners of a slide's tiles where TRIDENT looks for them. A file that stands there already stays."""
+    if path.exists():
+        return
     with whole_file(path) as file:
         dataset = file.create_dataset("coords", data=np.asarray(coords, np.int64).reshape(-1, 2))
         dataset.attrs.update(trident_attributes(place, name, path.parent.parent.name))

@@ -171,7 +171,11 @@ def _dataset(file: Any, key: str, path: Path, kinds: str = "iuf") -> Any:
     if found.is_virtual or found.id.get_create_plist().get_external_count():
         _refuse(f"the numbers of {key} lie in another file, which is not opened", path)
     if found.shape is None or found.dtype.kind not in kinds:
-        _refuse(f"{key} holds {found.dtype if found.shape is not None else 'nothing'}, not {'texts' if kinds == 'OS' else 'numbers'}"[:120], path)
+        held, wanted = (
+            "nothing" if found.shape is None else str(found.dtype)[:60],
+            "texts" if "O" in kinds else "numbers",
+        )
+        _refuse(f"{key} holds {held}, not {wanted}", path)
     _check_size(found, key, path)
     return found
 
@@ -306,20 +310,20 @@ def _is_endless(handle: Any, at: int) -> bool:
 def _place(about: Mapping[str, Any], path: Path) -> Place:
     """The place from TRIDENT's or CLAM's attributes; microns only where the file states them."""
     size, side, level0, target = (
-        _number(about, key, path)
+        number(about, key, path)
         for key in ("patch_size", "patch_size_level0", "level0_magnification", "target_magnification")
     )
     tile_px = None if size is None else round(size)
-    level = _number(about, "patch_level", path, least=0)
+    level = number(about, "patch_level", path, least=0)
     if side is None and tile_px is not None and level0 is not None and target is not None:
         side = tile_px * level0 / target
     if side is None and tile_px is not None and level is not None:
         side = tile_px * _downsample(about.get("downsample"), round(level), path)
-    overlap = _number(about, "overlap", path, least=0) or 0
-    return Place(tile_px, side, _number(about, "mpp", path), _number(about, "level0_mpp", path), round(overlap))
+    overlap = number(about, "overlap", path, least=0) or 0
+    return Place(tile_px, side, number(about, "mpp", path), number(about, "level0_mpp", path), round(overlap))
 
 
-def _number(about: Mapping[str, Any], key: str, path: Path, least: float = 1e-9) -> float | None:
+def number(about: Mapping[str, Any], key: str, path: Path, least: float = 1e-9) -> float | None:
     """A number that an attribute states; None where it states none."""
     value = about.get(key)
     if value is None or (isinstance(value, str) and value.strip().lower() in _ABSENT):
@@ -343,7 +347,7 @@ def _downsample(told_of: Any, level: int, path: Path) -> float:
         return 1.0
     if isinstance(rows[0], list):
         rows = rows[min(level, len(rows) - 1)]
-    return _number({"downsample": rows[0]}, "downsample", path) or 1.0
+    return number({"downsample": rows[0]}, "downsample", path) or 1.0
 
 
 def _clam_patches(path: Path) -> dict[str, Any]:
