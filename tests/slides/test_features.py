@@ -354,7 +354,7 @@ def slow_to_take(job: Job, settings: Any) -> Iterator[Begin | Batch]:
 def test_a_script_without_a_main_guard_is_told_so(slides: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from pathlib import Path\nfrom eosin.slides import features\n"
+        "from pathlib import Path\nfrom eosin.slides.features import run as features\n"
         f"features.run([Path({str(slides / 's0.tiff')!r})], Path({str(tmp_path / 'out')!r}), "
         "features.FeatureSettings(readers=1))\n"
     )

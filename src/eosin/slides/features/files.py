@@ -15,6 +15,7 @@ import numpy as np
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped, Kept
+from eosin.core.store.names import file_name
 from eosin.slides.batch.safety import Job, run_guarded
 from eosin.slides.encoders.encoder import check_features, check_mpp
 from eosin.slides.encoders.records import EncoderRecord
@@ -125,10 +126,11 @@ def _convert_one(source: str, out: str, encoder: EncoderRecord, place: Place) ->
         raise EosinError("Size and scale of the tiles are not known.", where=path)
     if bag.coords is None:
         raise EosinError("TRIDENT's layout needs coordinates, and these features have none.", where=path)
+    name = file_name(path.stem)
     folder = h5.coords_folder(Path(out), bag.place.mpp, bag.place.tile_px, bag.place.overlap_px)
-    target = h5.features_file(folder, encoder.trident_name, bag.name)
+    target = h5.features_file(folder, encoder.trident_name, name)
     if target.exists():
         raise EosinError("There are features of this name already.", found=str(target))
-    h5.write_patches(h5.patches_file(folder, bag.name), bag.coords, bag.place, bag.name)
-    h5.write_bag(target, bag, encoder_name=encoder.name)
+    h5.write_patches(h5.patches_file(folder, name), bag.coords, bag.place, name)
+    h5.write_bag(target, replace(bag, name=name), encoder_name=encoder.name)
     return str(target)

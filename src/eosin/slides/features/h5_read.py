@@ -171,11 +171,8 @@ def _dataset(file: Any, key: str, path: Path, kinds: str = "iuf") -> Any:
     if found.is_virtual or found.id.get_create_plist().get_external_count():
         _refuse(f"the numbers of {key} lie in another file, which is not opened", path)
     if found.shape is None or found.dtype.kind not in kinds:
-        held, wanted = (
-            "nothing" if found.shape is None else str(found.dtype)[:60],
-            "texts" if "O" in kinds else "numbers",
-        )
-        _refuse(f"{key} holds {held}, not {wanted}", path)
+        held = "nothing" if found.shape is None else str(found.dtype)[:60]
+        _refuse(f"{key} holds {held}, not {'texts' if 'O' in kinds else 'numbers'}", path)
     _check_size(found, key, path)
     return found
 
