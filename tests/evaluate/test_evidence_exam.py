@@ -18,7 +18,8 @@ from eosin.engines.base import MockEngine, Request
 from eosin.evaluate.evidence.run import answer_span, with_answer
 from eosin.evaluate.evidence.tests import Asked, Attribution
 from eosin.evaluate.exam.exam import run_exam
-from eosin.slides.annotations.geojson import Shape, read_geojson, write_geojson
+from eosin.slides.annotations.geojson import Shape, write_geojson
+from eosin.slides.annotations.geojson_read import read_geojson
 from eosin.slides.features.h5 import FeatureBag, Place, write_bag
 from eosin.slides.features.regions import SlideRegions
 
@@ -104,7 +105,7 @@ def test_figures_rows_and_maps(samples: list[Sample], tmp_path: Path) -> None:
     for row in found["maps"]:
         with Image.open(tmp_path / "exam" / "evidence" / row["picture"]) as picture:
             assert picture.width > 200
-        shapes = read_geojson(tmp_path / "exam" / "evidence" / row["geojson"])
+        shapes = read_geojson(tmp_path / "exam" / "evidence" / row["geojson"]).kept
         best = next(s for s in shapes if s.measurements["Rank"] == 1)
         assert best.kind == "Evidence 5" and best.parts[0][0].max() <= 256
         assert np.ptp(best.parts[0][0][:, 0]) == pytest.approx(128)
