@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from eosin.slides.features import h5
 from eosin.slides.features.files import convert, read_features
 from eosin.slides.features.h5 import FeatureBag, Place, write_bag
 from eosin.slides.features.h5_read import outline, read_h5
+from eosin.slides.features.h5_texts import check_attribute_texts
 
 h5py = pytest.importorskip("h5py", reason="feature files need eosin[slides]")
 
 FEATURES = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+RANDOM = np.random.default_rng(1).normal(size=(2**18, 4)).astype(np.float32)
 COORDS = np.array([[0, 0], [256, 0], [512, 0], [0, 256], [7000, 123456]], np.int64)
 PLACE = Place(tile_px=256, side_level0=512, mpp=0.5, level0_mpp=0.25)
 TRIDENT = {"patch_size": 256, "patch_size_level0": 512, "level0_magnification": 40, "target_magnification": 20,
@@ -269,6 +272,66 @@ def test_one_chunk_that_was_never_written_is_not_taken_for_zeros(tmp_path: Path)
         with pytest.raises(EosinError, match="cannot be read") as caught:
             read_h5(tmp_path / "s.h5")
         assert "1 of 4 parts of features were never written" in str(caught.value)
+
+
+def test_a_part_that_unpacks_to_more_than_itself_is_refused(tmp_path: Path) -> None:
+    """HDF5 would make room for all of it: 600 MB here, out of a file of 1 MB."""
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        held = file.create_dataset("features", shape=(2**18, 4), dtype="f4", chunks=(2**18, 4), compression="gzip")
+        held.id.write_direct_chunk((0, 0), zlib.compress(bytes(600_000_000)))
+    assert (tmp_path / "s.h5").stat().st_size < 2**20
+    with pytest.raises(EosinError, match="cannot be read") as caught:
+        read_h5(tmp_path / "s.h5")
+    assert "unpacks to more" in str(caught.value)
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file.create_dataset("features", data=RANDOM, chunks=(2**18, 4), compression="gzip")
+        file.create_dataset("other", data=RANDOM, chunks=(2**10, 4), compression="gzip", shuffle=True)
+        file.create_dataset("coords", data=np.zeros((2**18, 2), int), compression="gzip")
+    assert np.array_equal(read_h5(tmp_path / "s.h5").features, RANDOM)
+
+
+NEW = {"libver": "latest"}
+
+
+@pytest.mark.parametrize(
+    ("options", "num"), [({}, 1), ({}, 40), (NEW, 1), (NEW, 6), (NEW, 40), ({**NEW, "userblock_size": 512}, 3)]
+)
+def test_a_length_that_no_text_has_is_refused_before_room_is_made_for_it(
+    options: dict[str, Any], num: int, tmp_path: Path
+) -> None:
+    """HDF5 would make room for 2 GiB. Headers of old and new form, in one piece and in several, and apart from them.
+
+    New headers have checksums, which one who means harm can set; so the file is opened whole and looked at damaged.
+    """
+    whole, damaged = tmp_path / "whole.h5", tmp_path / "damaged.h5"
+    with h5py.File(whole, "w", **options) as held:
+        held["features"], held["coords"] = FEATURES, COORDS
+        held["features"].attrs.update({f"name{i}": "reason" for i in range(num)})
+        start = held.userblock_size
+    assert len(read_h5(whole).features) == 5
+    data = bytearray(whole.read_bytes())
+    mark = (data.index(b"GCOL") - start).to_bytes(8, "little")
+    places = [i for i in range(4, len(data)) if data.startswith(mark, i)]
+    assert len(places) == num and {data[i - 4] for i in places} == {6}  # the length of "reason"
+    for at in (places[0], places[-1]):
+        damaged.write_bytes(data[: at - 1] + b"\x80" + data[at:])
+        with h5py.File(whole) as file, pytest.raises(EosinError, match="cannot be read") as caught:
+            check_attribute_texts(file["features"], damaged)
+        assert "a text of 2,147,483,654 bytes" in str(caught.value)
+        with pytest.raises(EosinError, match="cannot be read"):
+            read_h5(damaged)
+
+
+def test_a_reason_of_a_length_that_no_text_has_is_refused(tmp_path: Path) -> None:
+    file = make(tmp_path / "s.h5", failed_coords=COORDS[:1], failed_reasons=np.array(["reason"], dtype=object))
+    assert read_h5(file).failed == (((0, 0), "reason"),)
+    data = bytearray(file.read_bytes())
+    at = data.index((6).to_bytes(4, "little") + data.index(b"GCOL").to_bytes(8, "little"))
+    data[at + 3] = 0x80
+    file.write_bytes(data)
+    with pytest.raises(EosinError, match="cannot be read") as caught:
+        read_h5(file)
+    assert "a text of 2,147,483,654 bytes" in str(caught.value)
 
 
 def test_texts_in_a_damaged_heap_do_not_turn_for_ever(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ names the file, in one place (`opened`).
 
 from __future__ import annotations
 
-import functools
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,17 +20,16 @@ import numpy as np
 from eosin.core.errors import EosinError
 from eosin.slides.extras import need
 from eosin.slides.features.h5 import FeatureBag, Place
+from eosin.slides.features.h5_texts import check_attribute_texts, check_dataset_texts
 from eosin.slides.untrusted import clean, regular_size, told
 
-SMALL_BYTES = 16 * 2**20
+SMALL_BYTES, LARGE_PART = 16 * 2**20, 2**19
 MAX_RATIO = 64  # of compressed numbers; features do not get smaller than a quarter
 MAX_ATTRIBUTE_VALUES = 4096
 MAX_CORNER = 2**53  # up to here a float holds every whole number
 _KEYS = ("features", "feats")
 _EXTRA = ("tissue_fraction", "flags")
 _ABSENT = ("", "none", "nan", "null", "unknown")
-_HEAP, _HEAP_HEADER = b"GCOL\x01", 16
-_BLOCK = 2**22
 
 Failed = tuple[tuple[tuple[int, int], str], ...]
 
@@ -163,41 +162,64 @@ def _dataset(file: Any, key: str, path: Path, kinds: str = "iuf") -> Any:
     h5py = need("h5py", "slides")
     if not _has(file, key):
         _refuse(f"there is no {key}", path)
-    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+    if file.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
         _refuse(f"{key} is a link, and links are not followed", path)
     found = file[key]
     if not isinstance(found, h5py.Dataset):
         _refuse(f"{key} is a {type(found).__name__.lower()}, not a data set", path)
-    if found.is_virtual or found.id.get_create_plist().get_external_count():
+    plan, shape, dtype = found.id.get_create_plist(), found.shape, found.dtype
+    if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
         _refuse(f"the numbers of {key} lie in another file, which is not opened", path)
-    if found.shape is None or found.dtype.kind not in kinds:
-        held = "nothing" if found.shape is None else str(found.dtype)[:60]
+    if shape is None or dtype.kind not in kinds:
+        held = "nothing" if shape is None else str(dtype)[:60]
         _refuse(f"{key} holds {held}, not {'texts' if 'O' in kinds else 'numbers'}", path)
-    _check_size(found, key, path)
+    _check_size(found.id, plan, (shape, dtype.itemsize), key, path)
     return found
 
 
-def _check_size(dataset: Any, key: str, path: Path) -> None:
+def _check_size(held: Any, plan: Any, wanted: tuple[tuple[int, ...], int], key: str, path: Path) -> None:
     """Refuse a data set that declares more than the file holds, before any of it is read."""
-    h5py = need("h5py", "slides")
-    declared, there = math.prod(dataset.shape) * dataset.dtype.itemsize, path.stat().st_size
-    plan = dataset.id.get_create_plist()
+    shape, width = wanted
+    declared, there = math.prod(shape) * width, path.stat().st_size
     if not declared:
         return
-    if plan.get_layout() != h5py.h5d.CHUNKED:
-        held = dataset.id.get_storage_size() if declared <= there else there
-        if held < declared:
-            _refuse(f"{key} declares {declared:,} bytes, and the file holds {held:,}", path)
+    if plan.get_layout() != need("h5py", "slides").h5d.CHUNKED:
+        stored = held.get_storage_size() if declared <= there else there
+        if stored < declared:
+            _refuse(f"{key} declares {declared:,} bytes, and the file holds {stored:,}", path)
         return
-    parts = math.prod(-(-side // step) for side, step in zip(dataset.shape, dataset.chunks, strict=True))
-    part = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    steps = plan.get_chunk()
+    parts = math.prod(-(-side // step) for side, step in zip(shape, steps, strict=True))
+    part = math.prod(steps) * width
     filtered = plan.get_nfilters() > 0
     room = max(SMALL_BYTES, MAX_RATIO * there) if filtered else there
     if declared > room or parts > there or part > max(SMALL_BYTES, 2 * declared):
         _refuse(f"{key} declares {declared:,} bytes in {parts:,} parts of {part:,}, and the file has {there:,}", path)
-    written = dataset.id.get_num_chunks() if filtered else dataset.id.get_storage_size() // part
+    written = held.get_num_chunks() if filtered else held.get_storage_size() // part
     if written < parts:
         _refuse(f"{parts - written:,} of {parts:,} parts of {key} were never written", path)
+    if filtered and held.get_storage_size() > LARGE_PART:
+        _check_parts(held, part, key, path)
+
+
+def _check_parts(held: Any, part: int, key: str, path: Path) -> None:
+    """Refuse a part that unpacks to more than its size: HDF5 makes room for all that comes out of it."""
+
+    def too_large(about: Any) -> bool | None:
+        if about.size > part + part // 64 + 4096:
+            return True
+        if about.size <= LARGE_PART:  # zlib makes at most a thousand times as much of it
+            return None
+        with path.open("rb") as handle:
+            handle.seek(about.byte_offset)
+            packed = handle.read(about.size)
+        try:
+            return len(zlib.decompressobj().decompress(packed, part + 1)) > part or None
+        except zlib.error:  # not zlib's
+            return None
+
+    if held.chunk_iter(too_large):
+        _refuse(f"a part of {key} unpacks to more than its {part:,} bytes", path)
 
 
 def _column(file: Any, key: str, num: int, path: Path) -> np.ndarray:
@@ -217,8 +239,11 @@ def _failed(file: Any, path: Path) -> Failed:
         _refuse(f"failed_coords {corners.shape} and failed_reasons {reasons.shape} do not match", path)
     if not len(corners):
         return ()
-    if reasons.dtype.kind == "O":
-        _check_text(reasons.id.get_type(), path)
+    kind = reasons.id.get_type()
+    if kind.get_class() != need("h5py", "slides").h5t.STRING:
+        _refuse(f"failed_reasons holds {reasons.dtype}, not texts", path)
+    if kind.is_variable_str():
+        check_dataset_texts(reasons, path)
     texts = [_plain(text) for text in reasons[()].tolist()]
     return tuple(((int(x), int(y)), str(text)) for (x, y), text in zip(corners.tolist(), texts, strict=True))
 
@@ -230,17 +255,20 @@ def _attributes(held: Any, path: Path) -> dict[str, Any]:
     """Attributes that are numbers or texts, as JSON values; an array of one is its value. Others are left out."""
     h5py = need("h5py", "slides")
     found: dict[str, Any] = {}
-    for name in held.attrs:
-        about = held.attrs.get_id(name)
-        kind = about.get_type()
-        plain = kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
-        if not plain or about.shape is None or math.prod(about.shape) > MAX_ATTRIBUTE_VALUES:
+    checked = False
+    for number in range(h5py.h5a.get_num_attrs(held.id)):
+        about = h5py.h5a.open(held.id, index=number)
+        kind, shape = about.get_type(), about.shape
+        if shape is None or math.prod(shape) > MAX_ATTRIBUTE_VALUES or about.get_storage_size() > SMALL_BYTES:
             continue
-        if about.get_storage_size() > SMALL_BYTES:
+        if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM):
             continue
-        if kind.get_class() == h5py.h5t.STRING:
-            _check_text(kind, path)
-        found[clean(name)] = _plain(held.attrs[name])
+        if not checked and isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+            check_attribute_texts(held, path)
+            checked = True
+        values = np.empty(shape, about.dtype)
+        about.read(values)
+        found[about.name.decode("utf-8", "replace")] = _plain(values)
     return found
 
 
@@ -253,52 +281,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return _plain(value[0]) if len(value) == 1 else [_plain(v) for v in value]
     return clean(value) if isinstance(value, str) else value
-
-
-def _check_text(kind: Any, path: Path) -> None:
-    """Refuse texts of no fixed length where a heap of them is damaged, at which HDF5 turns for ever.
-
-    Raises:
-        EosinError: a heap has an empty entry before its end.
-    """
-    h5py = need("h5py", "slides")
-    if kind.get_class() != h5py.h5t.STRING:
-        _refuse("a text of an unknown type", path)
-    if kind.is_variable_str() and _has_endless_heap(path, *path.stat()[6:9]):
-        _refuse("a damaged heap of texts", path)
-
-
-@functools.lru_cache(maxsize=64)
-def _has_endless_heap(path: Path, *stamp: float) -> bool:
-    """Whether a heap has a nameless entry of no size: HDF5 goes from entry to entry by their sizes."""
-    with path.open("rb", buffering=0) as handle:
-        at, before = 0, b""
-        while block := handle.read(_BLOCK):
-            data, start = before + block, at - len(before)
-            found = data.find(_HEAP)
-            while found >= 0:
-                if _is_endless(handle, start + found):
-                    return True
-                found = data.find(_HEAP, found + 1)
-            at += len(block)
-            before = block[-len(_HEAP) + 1 :]
-            handle.seek(at)
-    return False
-
-
-def _is_endless(handle: Any, at: int) -> bool:
-    handle.seek(at + 8)
-    size = int.from_bytes(handle.read(8), "little")
-    handle.seek(at)
-    heap = handle.read(min(size, SMALL_BYTES))
-    place = _HEAP_HEADER
-    while place + _HEAP_HEADER <= len(heap):
-        index, length = int.from_bytes(heap[place : place + 2], "little"), heap[place + 8 : place + 16]
-        number = int.from_bytes(length, "little")
-        if index == 0 and number == 0:
-            return True
-        place += number if index == 0 else _HEAP_HEADER + -(-number // 8) * 8
-    return False
 
 
 # ---- places --------------------------------------------------------------------------------------------------------
