@@ -17,7 +17,7 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.store.names import file_name
 from eosin.slides.batch.safety import Job, run_guarded
-from eosin.slides.encoders.encoder import check_features, check_mpp
+from eosin.slides.encoders.encoder import all_finite, check_features, check_mpp
 from eosin.slides.encoders.records import EncoderRecord
 from eosin.slides.features import h5
 from eosin.slides.features.foreign import read_csv, read_pt, read_zarr
@@ -51,7 +51,7 @@ def read_features(path: Path, *, encoder: EncoderRecord | None = None, place: Pl
         raise EosinError("This file holds no tile.", expected="at least one row of features", where=path)
     if encoder is not None:
         _check_encoder(bag, encoder, path)
-    elif not np.isfinite(bag.features).all():
+    elif not all_finite(bag.features):
         num = int((~np.isfinite(bag.features).all(axis=1)).sum())
         raise EosinError(
             "Some features are not finite numbers.", found=f"{num} of {len(bag.features)} tiles", where=path,

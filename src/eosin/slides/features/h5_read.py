@@ -25,7 +25,7 @@ from eosin.slides.untrusted import clean, regular_size, told
 
 SMALL_BYTES, LARGE_PART = 16 * 2**20, 2**19
 MAX_RATIO = 64  # of compressed numbers; features do not get smaller than a quarter
-MAX_ATTRIBUTE_VALUES = 4096
+MAX_ATTRIBUTE_BYTES = 2**16
 MAX_CORNER = 2**53  # up to here a float holds every whole number
 _KEYS = ("features", "feats")
 _EXTRA = ("tissue_fraction", "flags")
@@ -258,15 +258,16 @@ def _attributes(held: Any, path: Path) -> dict[str, Any]:
     checked = False
     for number in range(h5py.h5a.get_num_attrs(held.id)):
         about = h5py.h5a.open(held.id, index=number)
-        kind, shape = about.get_type(), about.shape
-        if shape is None or math.prod(shape) > MAX_ATTRIBUTE_VALUES or about.get_storage_size() > SMALL_BYTES:
+        shape, dtype = about.shape, about.dtype
+        if shape is None or dtype.kind not in "biufSO" or math.prod(shape) * dtype.itemsize > MAX_ATTRIBUTE_BYTES:
             continue
-        if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM):
-            continue
-        if not checked and isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
-            check_attribute_texts(held, path)
-            checked = True
-        values = np.empty(shape, about.dtype)
+        if dtype.kind == "O":
+            if not isinstance(about.get_type(), h5py.h5t.TypeStringID):
+                continue
+            if not checked:
+                check_attribute_texts(held, path)
+                checked = True
+        values = np.empty(shape, dtype)
         about.read(values)
         found[about.name.decode("utf-8", "replace")] = _plain(values)
     return found

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ MAX_TEXT_BYTES = 16 * 2**20
 _NOWHERE = 2**64 - 1
 _CONTINUED, _DENSE_ATTRIBUTES = 0x10, 0x15  # types of header messages
 _MAX_PARTS, _MAX_PART_BYTES = 256, 4 * 2**20
-_HEAP_HEADER, _SUPERBLOCK = 16, 48
+_HEAP_HEADER, _SUPERBLOCK, _MAX_NUMBER = 16, 48, 2**16
 
 
 def check_attribute_texts(held: Any, path: Path) -> None:
@@ -33,7 +34,7 @@ def check_attribute_texts(held: Any, path: Path) -> None:
     """
     h5py = need("h5py", "slides")
     start, address = held.file.userblock_size, int(h5py.h5o.get_info(held.id).addr)
-    with path.open("rb") as handle:
+    with path.open("rb", buffering=0) as handle:
         _check_sizes(handle, start, path)
         parts = list(_header_parts(handle, start, address, path))
         # Where attributes stand apart from the header the whole file is looked through.
@@ -50,7 +51,7 @@ def check_dataset_texts(held: Any, path: Path) -> None:
     at, size = held.id.get_offset(), held.id.get_storage_size()
     if at is None or size > _MAX_PART_BYTES:
         raise _damaged("texts that do not lie in one piece", path)
-    with path.open("rb") as handle:
+    with path.open("rb", buffering=0) as handle:
         start = held.file.userblock_size
         _check_sizes(handle, start, path)
         _check_marks(_read(handle, at, size), handle, start, path)
@@ -60,12 +61,12 @@ def _damaged(what: str, path: Path) -> EosinError:
     return EosinError("This h5 file cannot be read.", found=what, where=path)
 
 
-def _read(handle: BinaryIO, at: int, size: int) -> bytes:
+def _read(handle: FileIO, at: int, size: int) -> bytes:
     handle.seek(at)
     return handle.read(size)
 
 
-def _check_sizes(handle: BinaryIO, start: int, path: Path) -> None:
+def _check_sizes(handle: FileIO, start: int, path: Path) -> None:
     """Places and lengths in the file must have eight bytes, as HDF5 writes them everywhere."""
     head = _read(handle, start, 16)
     sizes = head[13:15] if head[8:9] in (b"\x00", b"\x01") else head[9:11]
@@ -73,14 +74,14 @@ def _check_sizes(handle: BinaryIO, start: int, path: Path) -> None:
         raise _damaged("places that have not eight bytes", path)
 
 
-def _whole(handle: BinaryIO) -> Iterator[bytes]:
+def _whole(handle: FileIO) -> Iterator[bytes]:
     before, at = b"", 0
     while block := _read(handle, at, _MAX_PART_BYTES):
         yield before + block
         before, at = block[-16:], at + len(block)
 
 
-def _header_parts(handle: BinaryIO, start: int, address: int, path: Path) -> Iterator[bytes | None]:
+def _header_parts(handle: FileIO, start: int, address: int, path: Path) -> Iterator[bytes | None]:
     """The parts of an object's header; None where its attributes stand apart from it."""
     head = _read(handle, start + address, 64)
     new = head[:4] == b"OHDR"
@@ -120,16 +121,17 @@ def _messages(part: bytes, skip: int) -> Iterator[tuple[int, bytes]]:
         at += skip + size
 
 
-def _check_marks(part: bytes, handle: BinaryIO, start: int, path: Path) -> None:
+def _check_marks(part: bytes, handle: FileIO, start: int, path: Path) -> None:
     """Look at each eight bytes that lead to a heap, and at the length before them."""
     end = os.fstat(handle.fileno()).st_size
-    num = max(0, len(part) - 11)  # a mark can begin at every byte
+    num = max(0, len(part) - 15)  # a mark can begin at every byte
     lengths = np.ndarray((num,), "<u4", part, strides=(1,))
     places = np.ndarray((num,), "<u8", part, offset=4 if num else 0, strides=(1,))
+    numbers = np.ndarray((num,), "<u4", part, offset=12 if num else 0, strides=(1,))
     longest: dict[int, int] = {}
-    for number in np.flatnonzero((places >= _SUPERBLOCK) & (places < end)):
-        place = int(places[number])
-        longest[place] = max(longest.get(place, 0), int(lengths[number]))
+    for at in np.flatnonzero((places >= _SUPERBLOCK) & (places < end) & (numbers > 0) & (numbers < _MAX_NUMBER)):
+        place = int(places[at])
+        longest[place] = max(longest.get(place, 0), int(lengths[at]))
     for place, length in longest.items():
         if _read(handle, start + place, 4) != b"GCOL":
             continue
@@ -139,7 +141,7 @@ def _check_marks(part: bytes, handle: BinaryIO, start: int, path: Path) -> None:
             raise _damaged("a damaged heap of texts", path)
 
 
-def _is_endless(handle: BinaryIO, at: int) -> bool:
+def _is_endless(handle: FileIO, at: int) -> bool:
     """Whether a heap has a nameless entry of no size before its end."""
     size = int.from_bytes(_read(handle, at + 8, 8), "little")
     heap = _read(handle, at, min(size, MAX_TEXT_BYTES))
