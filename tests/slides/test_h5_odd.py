@@ -72,7 +72,8 @@ def test_attributes_in_every_form_have_their_right_value(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "attributes",
-    [{"patch_size": "abc"}, {"patch_size": np.array([256, 256])}, {"patch_size": 0}, {"patch_size": -256},
+    [{"patch_size": "abc"}, {"patch_size": np.array([256, 256])}, {"patch_size": 0}, {"patch_size": 0.5},
+     {"patch_size": -256},
      {"patch_size_level0": np.nan}, {"patch_size_level0": np.inf}, {"overlap": -1}, {"overlap": "0.5x"},
      {"mpp": 1j}, {"mpp": "half"}, {"level0_mpp": 0.0}, {"patch_size": 1e30}],
     ids=lambda a: "-".join(f"{k}={v}" for k, v in a.items()),
@@ -468,3 +469,49 @@ def test_corners_that_stand_there_already_are_not_written_over(tmp_path: Path) -
     before = (tmp_path / "20x" / "patches" / "s_patches.h5").read_bytes()
     h5.write_patches(tmp_path / "20x" / "patches" / "s_patches.h5", COORDS[:1], PLACE, "s")
     assert (tmp_path / "20x" / "patches" / "s_patches.h5").read_bytes() == before
+
+
+TWO_AT_ONCE = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from eosin.core.errors import EosinError
+from eosin.slides.encoders.records import record_of
+from eosin.slides.features import extract, h5
+from eosin.slides.features.pipeline import Begin, Batch, End, Job
+from eosin.slides.features.plan import FeatureSettings, Plan
+
+class Feed:
+    def __init__(self, jobs, *rest):
+        facts = {"coords": np.zeros((300, 2), int), "tissue_fraction": np.ones(300), "flags": np.zeros(300, "u1"),
+                 "place": h5.Place(256, 512, 0.5, 0.25), "size_px": (9, 9)}
+        batch = Batch(np.arange(300), np.zeros((300, 256, 256, 3), np.uint8))
+        self.events = [(j, e) for e in (Begin(300, facts), batch, End(1.0)) for j in jobs]
+    def __enter__(self):
+        return iter(self.events)
+    def __exit__(self, *rest):
+        pass
+
+class Ones:
+    def encode(self, tiles):
+        return np.ones((len(tiles), 112), np.float32)
+
+extract.Feeder = Feed
+plan = Plan(FeatureSettings(), record_of("colour-texture"), 0.5, Path(sys.argv[1]))
+jobs = [Job(f"s{i}", Path(f"s{i}.svs")) for i in range(3)]
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000,) * 2)
+try:
+    list(extract.encode_slides(jobs, plan, Ones))
+except EosinError as exc:
+    print("told:", exc.message)
+"""
+
+
+def test_a_full_disk_is_told_also_where_several_slides_are_open(tmp_path: Path) -> None:
+    """All are given up; one that stayed open would take the process along when it ends."""
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", TWO_AT_ONCE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, (done.returncode, done.stderr[-500:])
+    assert done.stdout == "told: The file would be larger than is allowed here.\n" and done.stderr == ""
+    assert list(tmp_path.rglob("features_*/*")) == []

@@ -115,8 +115,8 @@ class _Open:
         return Done(name, self.job.path, plan.features(name), self.num_done, tuple(self.failed), seconds)
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
-        with contextlib.suppress(_Abandoned), self._stack:
+        """Leave nothing behind. What the disk had to say was said before."""
+        with contextlib.suppress(_Abandoned, EosinError), self._stack:
             raise _Abandoned
 
 

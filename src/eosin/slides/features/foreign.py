@@ -197,10 +197,10 @@ def _bag_of_table(held: Any, name: str, table: Any, path: Path) -> FeatureBag:
     features, corners = checked_rows(rows, coords, path)
     spec = held.attrs.get("tile_spec", {}).get(region, {})
     level0 = held.attrs.get("slide_properties", {}).get("mpp")
-    width, stride, mpp = (number(spec, key, path) for key in ("width", "stride_width", "mpp"))
+    width, stride = (number(spec, key, path, least=1) for key in ("width", "stride_width"))
     tile_px = None if width is None else round(width)
     overlap = 0 if tile_px is None or stride is None else tile_px - round(stride)
-    place = Place(tile_px, side, mpp, number({"mpp": level0}, "mpp", path), overlap)
+    place = Place(tile_px, side, number(spec, "mpp", path), number({"mpp": level0}, "mpp", path), overlap)
     encoder = name.removesuffix(f"_{region}")
     return FeatureBag(path.stem, features, corners, place, "spatialdata", encoder, attributes={"table": name})
 

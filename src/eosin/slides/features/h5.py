@@ -123,22 +123,28 @@ def trident_attributes(place: Place, name: str, folder: str) -> dict[str, Any]:
 
 
 class _Disk:
-    """The file under HDF5, which dies of an error while it closes: after the first, what is written goes nowhere."""
+    """The file under HDF5, which dies of an error while it closes: once it is lost, what is written goes nowhere.
+
+    Attributes:
+        lost: whether the file will not be kept: after the first error, or where its writer gave it up.
+        failed: the first error.
+    """
 
     def __init__(self, handle: FileIO) -> None:
         self._handle = handle
+        self.lost = False
         self.failed: OSError | None = None
 
     def _noted(self, call: Callable[..., Any], *args: Any) -> Any:
         try:
-            return call(*args) if self.failed is None else 0
+            return 0 if self.lost else call(*args)
         except OSError as exc:
-            self.failed = exc
+            self.lost, self.failed = True, exc
             raise
 
     def write(self, data: Any) -> int:
         left = memoryview(data).cast("B")
-        while len(left) and self.failed is None:
+        while len(left) and not self.lost:
             left = left[self._noted(self._handle.write, left) :]
         return len(data)
 
@@ -168,8 +174,12 @@ def whole_file(path: Path) -> Iterator[Any]:
                 disk = _Disk(handle)
                 try:
                     with h5py.File(disk, "w") as file:
-                        yield file
-                        file.flush()
+                        try:
+                            yield file
+                            file.flush()
+                        except BaseException:
+                            disk.lost = True
+                            raise
                     os.fsync(handle.fileno())
                 except Exception as exc:
                     if disk.failed is not None:

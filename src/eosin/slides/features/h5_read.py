@@ -289,10 +289,8 @@ def _plain(value: Any) -> Any:
 
 def _place(about: Mapping[str, Any], path: Path) -> Place:
     """The place from TRIDENT's or CLAM's attributes; microns only where the file states them."""
-    size, side, level0, target = (
-        number(about, key, path)
-        for key in ("patch_size", "patch_size_level0", "level0_magnification", "target_magnification")
-    )
+    size, side = (number(about, key, path, least=1) for key in ("patch_size", "patch_size_level0"))
+    level0, target = (number(about, key, path) for key in ("level0_magnification", "target_magnification"))
     tile_px = None if size is None else round(size)
     level = number(about, "patch_level", path, least=0)
     if side is None and tile_px is not None and level0 is not None and target is not None:
