@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask, lettered
 from eosin.core.settings.exam import EvidenceSettings, ExamSettings
 from eosin.engines.base import MockEngine, Request
+from eosin.evaluate.evidence.maps import lesion_rings
 from eosin.evaluate.evidence.run import answer_span, with_answer
 from eosin.evaluate.evidence.tests import Asked, Attribution
 from eosin.evaluate.exam.exam import run_exam
@@ -174,3 +176,23 @@ def test_a_bag_is_never_shrunk(samples: list[Sample]) -> None:
     bag = SlideRegions().bag(samples[0].images[0])  # type: ignore[arg-type]
     assert fit(bag, 100) is bag
     assert fit(Image.new("RGB", (200, 100)), 5000).size == (100, 50)
+
+
+def test_a_truth_with_a_damaged_outline_is_no_truth(tmp_path: Path) -> None:
+    """A lesion that cannot be read would make every pointing test wrong, so none is made from such a file."""
+    ring = [[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]
+
+    def feature(kind: str, coordinates: list[Any], name: str = "Lesion") -> dict[str, Any]:
+        geometry = {"type": kind, "coordinates": coordinates}
+        return {"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+
+    def written(*features: dict[str, Any]) -> Path:
+        (tmp_path / "truth.geojson").write_text(json.dumps(features))
+        return tmp_path / "truth.geojson"
+
+    whole = written(feature("Polygon", [ring]), feature("Point", [1, 1]), feature("Polygon", [ring], "Tissue"))
+    (rings,) = lesion_rings(whole, 0.5)
+    assert rings[0].max() == 50
+    with pytest.raises(EosinError, match="outlines of this slide") as caught:
+        lesion_rings(written(feature("Polygon", [ring]), feature("Polygon", [ring[:3]])), 0.5)
+    assert caught.value.found == "1 x a ring of fewer than four positions"
