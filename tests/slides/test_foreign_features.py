@@ -78,6 +78,7 @@ def test_tensors_of_every_plain_type_keep_their_numbers(tmp_path: Path) -> None:
     assert read_features(tmp_path / "s.pth").coords is None
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 def test_torch_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     rows = torch.ones(3, 4)
