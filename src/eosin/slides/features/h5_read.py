@@ -8,6 +8,7 @@ names the file, in one place (`opened`).
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -124,12 +125,17 @@ def checked_rows(features: np.ndarray, coords: np.ndarray | None, where: Path) -
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An h5py.File to read. Whatever h5py throws at what is in it becomes an EosinError that names the file."""
+    """The h5py.Group of a whole file. Whatever h5py throws at what is in it becomes an EosinError that names it."""
     h5py = need("h5py", "slides")
     regular_size(path, "feature file")
     try:
-        with h5py.File(path, "r") as file:
-            yield file
+        plan = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+        plan.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+        held = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, plan)
+        try:
+            yield h5py.Group(held)
+        finally:
+            held.close()
     except EosinError:
         raise
     except MemoryError:
@@ -164,9 +170,11 @@ def _dataset(file: Any, key: str, path: Path, kinds: str = "iuf") -> Any:
         _refuse(f"there is no {key}", path)
     if file.id.links.get_info(key.encode()).type != h5py.h5l.TYPE_HARD:
         _refuse(f"{key} is a link, and links are not followed", path)
-    found = file[key]
-    if not isinstance(found, h5py.Dataset):
-        _refuse(f"{key} is a {type(found).__name__.lower()}, not a data set", path)
+    opened_as = h5py.h5o.open(file.id, key.encode())
+    if not isinstance(opened_as, h5py.h5d.DatasetID):
+        kind = "group" if isinstance(opened_as, h5py.h5g.GroupID) else "datatype"
+        _refuse(f"{key} is a {kind}, not a data set", path)
+    found = h5py.Dataset(opened_as)
     plan, shape, dtype = found.id.get_create_plist(), found.shape, found.dtype
     if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
         _refuse(f"the numbers of {key} lie in another file, which is not opened", path)

@@ -33,7 +33,7 @@ def check_attribute_texts(held: Any, path: Path) -> None:
         EosinError: a length that no text has, a heap without end, or a header that is damaged.
     """
     h5py = need("h5py", "slides")
-    start, address = held.file.userblock_size, int(h5py.h5o.get_info(held.id).addr)
+    start, address = _start(held), int(h5py.h5o.get_info(held.id).addr)
     with path.open("rb", buffering=0) as handle:
         _check_sizes(handle, start, path)
         parts = list(_header_parts(handle, start, address, path))
@@ -52,9 +52,14 @@ def check_dataset_texts(held: Any, path: Path) -> None:
     if at is None or size > _MAX_PART_BYTES:
         raise _damaged("texts that do not lie in one piece", path)
     with path.open("rb", buffering=0) as handle:
-        start = held.file.userblock_size
+        start = _start(held)
         _check_sizes(handle, start, path)
         _check_marks(_read(handle, at, size), handle, start, path)
+
+
+def _start(held: Any) -> int:
+    """Where the file of an object begins for HDF5: programs may put something of their own before it."""
+    return int(need("h5py", "slides").h5i.get_file_id(held.id).get_create_plist().get_userblock())
 
 
 def _damaged(what: str, path: Path) -> EosinError:
@@ -129,7 +134,8 @@ def _check_marks(part: bytes, handle: FileIO, start: int, path: Path) -> None:
     places = np.ndarray((num,), "<u8", part, offset=4 if num else 0, strides=(1,))
     numbers = np.ndarray((num,), "<u4", part, offset=12 if num else 0, strides=(1,))
     longest: dict[int, int] = {}
-    for at in np.flatnonzero((places >= _SUPERBLOCK) & (places < end) & (numbers > 0) & (numbers < _MAX_NUMBER)):
+    led = np.flatnonzero(places - np.uint64(_SUPERBLOCK) < end - _SUPERBLOCK)  # what is smaller becomes huge
+    for at in led[(numbers[led] > 0) & (numbers[led] < _MAX_NUMBER)]:
         place = int(places[at])
         longest[place] = max(longest.get(place, 0), int(lengths[at]))
     for place, length in longest.items():
