@@ -207,12 +207,12 @@ def iou(mask: Any, truth: Path, size_px: tuple[int, int]) -> float:
     import numpy as np
     from PIL import Image, ImageDraw
 
-    from eosin.slides.annotations.geojson import read_geojson
+    from eosin.slides.annotations.geojson_read import read_geojson
 
     height, width = mask.shape
     image = Image.new("L", (2 * width, 2 * height))
     draw = ImageDraw.Draw(image)
-    for shape in read_geojson(truth):
+    for shape in read_geojson(truth).kept:
         for rings in shape.parts if shape.kind == "Tissue" else []:
             for number, ring in enumerate(rings):
                 places = [(x * 2 * width / size_px[0] - 0.5, y * 2 * height / size_px[1] - 0.5) for x, y in ring]

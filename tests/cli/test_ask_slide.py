@@ -25,7 +25,7 @@ from eosin.evaluate.evidence.tests import Asked
 from eosin.models import checkpoint
 from eosin.models.tiny import build_tiny
 from eosin.phantom.slides.slide import write_slide
-from eosin.slides.annotations.geojson import read_geojson
+from eosin.slides.annotations.geojson_read import read_geojson
 from eosin.slides.features.bags import read_bag
 
 MPP, TILE_UM = 2.0, 128.0
@@ -99,7 +99,7 @@ def test_a_slide_file_is_read_and_the_evidence_told(answered: tuple[dict[str, An
 
 def test_what_is_written_can_be_opened(answered: tuple[dict[str, Any], Path], slide: Path) -> None:
     told, out = answered
-    shapes = read_geojson(out / "evidence.geojson")
+    shapes = read_geojson(out / "evidence.geojson").kept
     assert len(shapes) == told["slide"]["num_patches"]
     best = min(shapes, key=lambda s: s.measurements["Rank"])
     first = told["evidence"]["top"][0]

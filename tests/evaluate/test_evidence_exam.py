@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask, lettered
 from eosin.core.settings.exam import EvidenceSettings, ExamSettings
 from eosin.engines.base import MockEngine, Request
+from eosin.evaluate.evidence.maps import lesion_rings
 from eosin.evaluate.evidence.run import answer_span, with_answer
 from eosin.evaluate.evidence.tests import Asked, Attribution
 from eosin.evaluate.exam.exam import run_exam
-from eosin.slides.annotations.geojson import Shape, read_geojson, write_geojson
+from eosin.slides.annotations.geojson import Shape, write_geojson
+from eosin.slides.annotations.geojson_read import read_geojson
 from eosin.slides.features.h5 import FeatureBag, Place, write_bag
 from eosin.slides.features.regions import SlideRegions
 
@@ -104,7 +107,7 @@ def test_figures_rows_and_maps(samples: list[Sample], tmp_path: Path) -> None:
     for row in found["maps"]:
         with Image.open(tmp_path / "exam" / "evidence" / row["picture"]) as picture:
             assert picture.width > 200
-        shapes = read_geojson(tmp_path / "exam" / "evidence" / row["geojson"])
+        shapes = read_geojson(tmp_path / "exam" / "evidence" / row["geojson"]).kept
         best = next(s for s in shapes if s.measurements["Rank"] == 1)
         assert best.kind == "Evidence 5" and best.parts[0][0].max() <= 256
         assert np.ptp(best.parts[0][0][:, 0]) == pytest.approx(128)
@@ -173,3 +176,23 @@ def test_a_bag_is_never_shrunk(samples: list[Sample]) -> None:
     bag = SlideRegions().bag(samples[0].images[0])  # type: ignore[arg-type]
     assert fit(bag, 100) is bag
     assert fit(Image.new("RGB", (200, 100)), 5000).size == (100, 50)
+
+
+def test_a_truth_with_a_damaged_outline_is_no_truth(tmp_path: Path) -> None:
+    """A lesion that cannot be read would make every pointing test wrong, so none is made from such a file."""
+    ring = [[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]
+
+    def feature(kind: str, coordinates: list[Any], name: str = "Lesion") -> dict[str, Any]:
+        geometry = {"type": kind, "coordinates": coordinates}
+        return {"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+
+    def written(*features: dict[str, Any]) -> Path:
+        (tmp_path / "truth.geojson").write_text(json.dumps(features))
+        return tmp_path / "truth.geojson"
+
+    whole = written(feature("Polygon", [ring]), feature("Point", [1, 1]), feature("Polygon", [ring], "Tissue"))
+    (rings,) = lesion_rings(whole, 0.5)
+    assert rings[0].max() == 50
+    with pytest.raises(EosinError, match="outlines of this slide") as caught:
+        lesion_rings(written(feature("Polygon", [ring]), feature("Polygon", [ring[:3]])), 0.5)
+    assert caught.value.found == "1 x a ring of fewer than four positions"

@@ -17,7 +17,7 @@ from eosin.phantom.slides.tiff import write_pyramid
 from eosin.phantom.slides.truth import truth
 from eosin.phantom.tiles.scenes import NORMAL
 from eosin.phantom.tiles.tile import make_case
-from eosin.slides.annotations.geojson import check_geojson, read_geojson
+from eosin.slides.annotations.geojson_read import check_geojson, read_geojson
 
 openslide = pytest.importorskip("openslide", reason="slides need eosin[slides]")
 
@@ -122,7 +122,7 @@ def test_faint_is_the_same_tissue_with_less_stain() -> None:
 
 def test_real_material_and_all_artefacts(tmp_path: Path) -> None:
     files = write_slide(tmp_path / "a.tiff", case_number=2, seed=4, size_px=600, artefacts=ARTEFACTS, workers=1)
-    shapes = read_geojson(files[1])
+    shapes = read_geojson(files[1]).kept
     assert check_geojson(json.loads(files[1].read_text())) is None
     assert {"Tissue", "Pen", "Border"} <= {s.kind for s in shapes}
     assert all(s.measurements["Area um^2"] > 0 for s in shapes)

@@ -14,7 +14,9 @@ from make_slides import picture, write_tiff
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped, Kept
+from eosin.slides.batch.folder import run_folder
 from eosin.slides.batch.safety import Job, run_guarded
+from eosin.slides.batch.work import info
 from eosin.slides.open.backends.base import SlideError
 from eosin.slides.open.find import find_slides
 from eosin.slides.open.levels import check_levels
@@ -218,3 +220,19 @@ def test_one_bad_slide_never_stops_the_rest() -> None:
     assert reasons["crash"] == ("reader crashed", "exit status 7")
     assert reasons["killed"] == ("reader crashed", "signal SIGKILL")
     assert reasons["fault"] == ("unexpected fault", "ZeroDivisionError: oh")
+
+
+def test_a_damaged_mark_is_no_mark(good: Path, tmp_path: Path) -> None:
+    """What marks a slide as done and cannot be read stops nothing: the slide is done again."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "s.tiff").symlink_to(good)
+    mark = tmp_path / "out" / "s" / "info.json"
+    whole = run_folder("info", info, [tmp_path / "in"], tmp_path / "out", {})
+    assert whole.num_before == 0 and run_folder("info", info, [tmp_path / "in"], tmp_path / "out", {}).num_before == 1
+    for damage in ("", "[]", "{", '{"row": 1}', '{"file": 1}', "null"):
+        mark.write_text(damage)
+        again = run_folder("info", info, [tmp_path / "in"], tmp_path / "out", {})
+        assert (again.num_before, again.rows, again.dropped) == (0, whole.rows, ())
+    (tmp_path / "out" / "info.settings.json").write_text("[]")
+    with pytest.raises(EosinError, match="other settings"):
+        run_folder("info", info, [tmp_path / "in"], tmp_path / "out", {})

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from eosin.cli.material.slides import app
 from eosin.core.errors import EosinError
-from eosin.slides.annotations.geojson import check_geojson, read_geojson
+from eosin.slides.annotations.geojson_read import check_geojson, read_geojson
 from eosin.slides.open.slide import open_slide
 from eosin.slides.tissue.segmentation import signed_area
 
@@ -80,9 +80,9 @@ def test_tiles_and_their_files(folder: Path, tmp_path: Path) -> None:
     assert min(Image.open(place / "sheet.png").size) > 400
     for name in ("tissue.geojson", "tiles.geojson"):
         obeys_the_rfc(json.loads((place / name).read_text()))
-    shapes = read_geojson(place / "tiles.geojson")
+    shapes = read_geojson(place / "tiles.geojson").kept
     assert len(shapes) == len(listed) and abs(signed_area(shapes[0].parts[0][0])) == 128**2
-    (tissue,) = read_geojson(place / "tissue.geojson")
+    (tissue,) = read_geojson(place / "tissue.geojson").kept
     assert tissue.measurements["Area um^2"] == pytest.approx(float(table["one"]["tissue_mm2"]) * 1e6, rel=0.02)
 
 

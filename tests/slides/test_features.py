@@ -354,7 +354,7 @@ def slow_to_take(job: Job, settings: Any) -> Iterator[Begin | Batch]:
 def test_a_script_without_a_main_guard_is_told_so(slides: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from pathlib import Path\nfrom eosin.slides import features\n"
+        "from pathlib import Path\nfrom eosin.slides.features import run as features\n"
         f"features.run([Path({str(slides / 's0.tiff')!r})], Path({str(tmp_path / 'out')!r}), "
         "features.FeatureSettings(readers=1))\n"
     )
@@ -420,3 +420,98 @@ def test_a_cluster_makes_the_same_files(slides: Path, tmp_path: Path) -> None:
     assert len(files) == 4
     for file in files:
         assert file.read_bytes() == (tmp_path / "there" / file.relative_to(tmp_path / "here")).read_bytes()
+
+
+# ---- what stands in the folder already, and odd names ----------------------------------------------------------------
+
+
+def test_corners_that_a_killed_run_did_not_write_are_written_again(slides: Path, tmp_path: Path) -> None:
+    """A run of before, killed between features and corners: the next one writes the very same file."""
+    whole = run(slides / "s0.tiff", tmp_path / "a", fails=(0, 1))
+    red = read_features(whole.done[0].file).features[:, 0]
+    middle = float(np.sort(red)[len(red) // 2])
+    done = run(slides / "s0.tiff", tmp_path / "b", fails=(middle - 0.3, middle + 0.3))
+    assert done.done[0].failed
+    patches = done.folder / "patches" / "s0_patches.h5"
+    before = patches.read_bytes()
+    patches.unlink()
+    again = run(slides / "s0.tiff", tmp_path / "b")
+    assert again.done[0].resumed and patches.read_bytes() == before
+
+
+def test_a_kill_before_the_features_appear_leaves_a_slide_to_do(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The features are the mark that a slide is done, so they come last."""
+    from eosin.slides.features import extract
+
+    seen: list[list[str]] = []
+    write = extract.h5.write_patches
+
+    def watched(path: Path, *rest: Any) -> None:
+        write(path, *rest)
+        seen.append([p.name for p in tmp_path.rglob("features_*/*.h5") if not p.name.startswith(".")])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(extract.h5, "write_patches", watched)
+        with pytest.raises(KeyboardInterrupt):
+            run(slides / "s0.tiff", tmp_path)
+    assert seen == [[]]
+    done = run(slides / "s0.tiff", tmp_path)
+    assert [d.resumed for d in done.done] == [False] and (done.folder / "patches" / "s0_patches.h5").is_file()
+
+
+def test_damaged_feature_files_never_stop_a_resumed_run(slides: Path, tmp_path: Path) -> None:
+    import h5py
+
+    first = run(slides, tmp_path)
+    file = next(d.file for d in first.done if d.name == "s0")
+    whole = file.read_bytes()
+
+    def group(held: Any) -> None:
+        del held["features"]
+        held.create_group("features")
+
+    def reasons(held: Any) -> None:
+        del held["failed_reasons"]
+
+    def large(held: Any) -> None:
+        del held["features"]
+        held.create_dataset("features", shape=(5_000_000, 6), dtype="f4", chunks=(256, 6))
+
+    def cut(held: Any) -> None:
+        del held["features"]
+        held["features"] = np.float32(1)
+
+    for change in (group, reasons, large, cut):
+        file.write_bytes(whole)
+        with h5py.File(file, "a") as held:
+            change(held)
+        done = run(slides, tmp_path)
+        assert [d.name for d in done.done] == ["s1"], change
+        assert [(d.id, d.reason) for d in done.dropped] == [("s0", "the feature file there is damaged")]
+        assert str(file) in done.dropped[0].detail
+    file.write_bytes(whole)
+    assert len(run(slides, tmp_path).done) == 2
+
+
+def test_pipes_and_names_that_are_no_text_stop_nothing(slides: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.svs")
+    os.mkfifo(folder / "series.dcm")
+    os.symlink(slides / "s0.tiff", folder / "good.tiff")
+    odd = os.fsencode(folder) + b"/\xff\xfe.tiff"
+    try:
+        os.symlink(os.fsencode(slides / "s1.tiff"), odd)
+        names = {"good", "\ufffd\ufffd"}
+    except OSError:  # a file system that takes text alone
+        names = {"good"}
+    done = run(folder, tmp_path / "out")
+    assert {d.name for d in done.done} == names
+    assert {(Path(d.id).name, d.reason) for d in done.dropped} == {
+        ("pipe.svs", "not a regular file"), ("series.dcm", "not a regular file")}  # fmt: skip
+    assert len(list(csv.DictReader(done.tables[0].open(encoding="utf-8")))) == len(names) + 2
+    again = run(folder, tmp_path / "out")
+    assert all(d.resumed for d in again.done) and len(again.done) == len(names)

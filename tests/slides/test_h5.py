@@ -15,7 +15,8 @@ from eosin.core.errors import EosinError
 from eosin.slides.encoders.records import record_of
 from eosin.slides.features import h5
 from eosin.slides.features.files import convert, read_features, read_zarr
-from eosin.slides.features.h5 import FeatureBag, Place, magnification, read_h5, write_bag, write_patches
+from eosin.slides.features.h5 import FeatureBag, Place, magnification, write_bag, write_patches
+from eosin.slides.features.h5_read import read_h5
 
 h5py = pytest.importorskip("h5py", reason="feature files need eosin[slides]")
 

@@ -52,7 +52,7 @@ def test_patches_of_hidden_clusters_are_not_shown(tmp_path: Path) -> None:
 )
 def test_what_a_file_lacks_is_named(tmp_path: Path, changes: dict[str, object], reason: str) -> None:
     from eosin.slides.features.bags import patch_bag
-    from eosin.slides.features.h5 import read_h5
+    from eosin.slides.features.h5_read import read_h5
 
     ref = _file(tmp_path / "s1.h5")
     with pytest.raises(ImageError, match=reason):
@@ -77,3 +77,26 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "s1.h5").unlink()
     _file(tmp_path / "s1.h5", num=4)
     assert len(cache.get(ref)) == 4
+
+
+def test_damaged_clusters_and_odd_paths_have_their_reason(tmp_path: Path) -> None:
+    ref = _file(tmp_path / "s1.h5")
+    clusters = tmp_path / "clusters.npy"
+    np.save(clusters, np.zeros(6, int))
+    whole = clusters.read_bytes()
+    hidden = ref.model_copy(update={"clusters": str(clusters), "without_clusters": (1,)})
+    assert len(read_bag(hidden)) == 6
+    huge = whole.replace(b"(6,)", b"(9999999999,)").replace(b"         ", b"", 1)
+    for content in (b"", b"PK\x03\x04", whole[:20], whole[:-8], huge, b"\x93NUMPY\x01\x00\x02\x00()"):
+        clusters.write_bytes(content)
+        with pytest.raises(ImageError, match="clusters of this slide not readable"):
+            read_bag(hidden)
+    np.savez(tmp_path / "several.npz", a=np.zeros(6), b=np.zeros(6))
+    with pytest.raises(ImageError, match="clusters of this slide not readable"):
+        read_bag(hidden.model_copy(update={"clusters": str(tmp_path / "several.npz")}))
+    np.save(clusters, np.zeros(5, int))
+    with pytest.raises(ImageError, match="clusters of another bag"):
+        read_bag(hidden)
+    for path in ("null\0.h5", "x" * 300 + ".h5"):
+        with pytest.raises(ImageError, match="cannot be reached"):
+            BagCache(2**20).get(SlideBag(path=path))

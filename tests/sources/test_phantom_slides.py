@@ -16,7 +16,7 @@ from eosin.core.settings.recipe import Recipe
 from eosin.curate import clean
 from eosin.slides.encoders.records import EncoderRecord
 from eosin.slides.features.bags import read_bag
-from eosin.slides.features.h5 import outline
+from eosin.slides.features.h5_read import outline
 from eosin.sources.card import Collection
 from eosin.sources.phantom_slides import read_phantom_slides, tile_encoder
 

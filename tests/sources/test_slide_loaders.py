@@ -249,3 +249,19 @@ def test_nothing_there_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(EosinError, match="No row") as caught:
         read(tmp_path, "a.json")
     assert "1 x no feature file of this slide" in str(caught.value)
+
+
+def test_files_outside_the_folder_are_not_opened(tmp_path: Path) -> None:
+    """A list of strangers names them by a path; the slide of that name in the folder is taken, or none."""
+    root = tmp_path / "data"
+    trident(tmp_path / "elsewhere", "secret")
+    outside = next((tmp_path / "elsewhere").rglob("features_*/secret.h5"))
+    inside = trident(root, "known")
+    (root / "link.h5").symlink_to(outside)
+    told = [str(outside), f"../{outside.relative_to(tmp_path)}", "link.h5", "x" * 300 + ".h5", "null\x00.h5",
+            "/theirs/known.svs"]  # fmt: skip
+    rows = [talk(slide, "<image>\nWhat is seen?", "Glands.", id=str(i)) for i, slide in enumerate(told)]
+    found = read(root, write(root, "train.json", rows))
+    assert [s.images[0].path for s in found.kept if s.id.endswith("5")] == [str(inside)]  # type: ignore[union-attr]
+    assert {s.id[-1] for s in found.kept} <= {"2", "5"}  # a link that the user put in the folder is the user's own
+    assert sum(found.samples.reasons().values()) == 6 - len(found.kept)

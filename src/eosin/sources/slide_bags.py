@@ -12,6 +12,7 @@ from pathlib import Path
 from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import SlideBag
 from eosin.core.settings.data import SlidesData
+from eosin.core.store.names import inside
 from eosin.slides.features.files import SUFFIXES
 from eosin.slides.open.find import SUFFIXES as SLIDE_SUFFIXES
 
@@ -45,14 +46,14 @@ class Bags:
             return "no slide named", ""
         name = slide_name(told)
         exact = self._root / told
-        if exact.is_file() and exact.suffix.lower() in SUFFIXES:
+        if inside(self._root, told) is not None and os.path.isfile(exact) and exact.suffix.lower() in SUFFIXES:
             return self._found(exact, name)
         files = self._files.get(name) or [f for n, g in self._files.items() if n.startswith(f"{name}.") for f in g]
         if not files:
             return "no feature file of this slide", told
         if len(files) > 1:
-            inside = [f for f in files if Path(told).parent.name and Path(told).parent.name in f.parts]
-            files = inside if len(inside) == 1 else files
+            near = [f for f in files if Path(told).parent.name and Path(told).parent.name in f.parts]
+            files = near if len(near) == 1 else files
         if len(files) > 1:
             return "several feature files of this slide", ", ".join(str(f.relative_to(self._root)) for f in files[:4])
         return self._found(files[0], name)

@@ -18,7 +18,8 @@ from eosin.core.nouns.bags import F64, PatchBag
 from eosin.core.nouns.sample import SlideBag
 from eosin.core.store.artifacts import write_bytes_atomic
 from eosin.evaluate.evidence.tests import inside, ranked, shares_of
-from eosin.slides.annotations.geojson import Shape, read_geojson, write_geojson
+from eosin.slides.annotations.geojson import Shape, write_geojson
+from eosin.slides.annotations.geojson_read import NO_AREA, read_geojson
 
 MAX_SIDE_PX = 720
 BINS = 5
@@ -70,9 +71,14 @@ def lesion_rings(truth: Path, mpp_level0: float) -> list[list[F64]]:
     """Polygons of the class Lesion: each an outer ring and its holes (n, 2), in µm.
 
     Raises:
-        EosinError: no GeoJSON.
+        EosinError: no GeoJSON, or one with a damaged feature: a lesion that is lost would make the truth wrong.
     """
-    shapes = [s for s in read_geojson(truth) if s.kind == LESION_KIND]
+    found = read_geojson(truth)
+    damaged = {reason: num for reason, num in found.reasons().items() if reason != NO_AREA}
+    if damaged:
+        raise EosinError("Some outlines of this slide cannot be read.", where=truth,
+                         found=", ".join(f"{num} x {reason}" for reason, num in damaged.items()))  # fmt: skip
+    shapes = [s for s in found.kept if s.kind == LESION_KIND]
     return [[np.asarray(r, dtype=float) * mpp_level0 for r in rings] for s in shapes for rings in s.parts]
 
 

@@ -20,6 +20,7 @@ from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.store.artifacts import read_json, write_json, write_text_atomic
 from eosin.slides.batch.safety import Job, run_guarded
 from eosin.slides.open.find import Found, find_slides
+from eosin.slides.untrusted import clean
 
 Row = dict[str, Any]
 Report = Callable[[int, int, str], None]
@@ -89,15 +90,19 @@ def _finished(out: Path, verb: str, slide: Found) -> Row | None:
     mark = out / slide.key / f"{verb}.json"
     if not mark.is_file():
         return None
-    held = read_json(mark)
-    return held["row"] if held.get("file") == _fingerprint(slide.path) else None
+    try:
+        held = read_json(mark)
+    except EosinError:  # a mark that cannot be read marks nothing: the slide is done again
+        return None
+    whole = isinstance(held, dict) and isinstance(held.get("row"), dict)
+    return held["row"] if whole and held.get("file") == _fingerprint(slide.path) else None
 
 
 def _mark(out: Path, verb: str, slide: Found, row: Row) -> None:
     place = out / slide.key
     with disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
-    write_json(place / f"{verb}.json", {"slide": str(slide.path), "file": _fingerprint(slide.path), "row": row})
+    write_json(place / f"{verb}.json", {"slide": clean(str(slide.path)), "file": _fingerprint(slide.path), "row": row})
 
 
 def _fingerprint(path: Path) -> list[int]:
@@ -115,10 +120,12 @@ def _same_settings(out: Path, verb: str, settings: Mapping[str, Any]) -> None:
     place = out / f"{verb}.settings.json"
     if place.is_file():
         held = read_json(place)
-        if held.get("digest") != digest:
-            differing = [k for k in settings if held["settings"].get(k) != json.loads(text)[k]]
+        if not isinstance(held, dict) or held.get("digest") != digest:
+            there = held.get("settings") if isinstance(held, dict) else None
+            there = there if isinstance(there, dict) else {}
+            differing = [k for k in settings if there.get(k) != json.loads(text)[k]]
             raise EosinError("This folder holds results of other settings.",
-                             found=", ".join(f"{k}={held['settings'].get(k)}" for k in differing)[:200], where=place,
+                             found=", ".join(f"{k}={there.get(k)}" for k in differing)[:200], where=place,
                              next_step="choose another --out, or give the settings of the first run")  # fmt: skip
         return
     with disk_errors(out):
@@ -139,4 +146,4 @@ def table_text(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    return text.getvalue()
+    return clean(text.getvalue())

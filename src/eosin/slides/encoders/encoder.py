@@ -74,6 +74,13 @@ def check_tiles(record: EncoderRecord, tiles: np.ndarray) -> None:
         )
 
 
+def all_finite(features: np.ndarray) -> bool:
+    """Whether every number is finite. Their squares add up to a finite number only then; the sum can overflow, too."""
+    flat = features.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.dot(flat, flat))) or bool(np.isfinite(features).all())
+
+
 def check_features(record: EncoderRecord, features: np.ndarray, where: str | Path | None = None) -> None:
     """Refuse features that are not (N, dim) of finite numbers."""
     if features.ndim != 2 or features.shape[1] != record.dim:
@@ -84,6 +91,6 @@ def check_features(record: EncoderRecord, features: np.ndarray, where: str | Pat
             where=where,
             next_step="check that the weights are those of this encoder",
         )
-    if not np.isfinite(features).all():
+    if not all_finite(features):
         rows = int((~np.isfinite(features).all(axis=1)).sum())
         raise EosinError("Some features are not finite numbers.", found=f"{rows} of {len(features)} tiles", where=where)

@@ -13,6 +13,7 @@ from eosin.core.nouns.sample import SlideBag
 from eosin.slides.encoders.records import RECORDS
 from eosin.slides.features.files import read_features
 from eosin.slides.features.h5 import FeatureBag
+from eosin.slides.untrusted import told
 
 
 def read_bag(ref: SlideBag) -> PatchBag:
@@ -70,9 +71,9 @@ def _one_name(encoder: str | None) -> str | None:
 def _shown(ref: SlideBag, num: int) -> np.ndarray:
     """Mask (N,) of the patches that are shown."""
     try:
-        clusters = np.load(str(ref.clusters), allow_pickle=False)
-    except (OSError, ValueError) as exc:
-        raise ImageError("clusters of this slide not readable", found=str(exc)[:120], where=ref.clusters) from None
+        clusters = np.lib.format.open_memmap(str(ref.clusters), mode="r")
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError) as exc:
+        raise ImageError("clusters of this slide not readable", found=told(exc), where=ref.clusters) from None
     if clusters.shape != (num,):
         found = f"{clusters.shape} for {num} patches"
         raise ImageError("clusters of another bag", expected="a cluster for every patch", found=found, where=ref.path)
@@ -110,6 +111,6 @@ def file_stamp(path: str) -> tuple[int, int] | None:
     """Time and size of a file as it stands; None where there is none."""
     try:
         about = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return about.st_mtime_ns, about.st_size

@@ -17,6 +17,7 @@ from eosin.slides.encoders.encoder import MPP_TOLERANCE, Encoder, MakeEncoder, c
 from eosin.slides.features import h5
 from eosin.slides.features.pipeline import STEP, Batch, Begin, End, Event, Feeder, Job, batched, encode_batch
 from eosin.slides.features.plan import Done, Plan
+from eosin.slides.untrusted import clean
 
 DEAD_ENCODER = 3  # so many slides in a row without one encoded tile: the encoder is at fault, not the slides
 
@@ -103,18 +104,19 @@ class _Open:
         own = {
             "name": name, "savetodir": f"features_{record.trident_name}", "encoder": record.name,
             "encoder_record": record.model_dump_json(), "made_by": f"eosin {__version__}",
-            "source": self.job.path.name, "source_bytes": size_of(self.job.path),
+            "source": clean(self.job.path.name), "source_bytes": size_of(self.job.path),
         }  # fmt: skip
         self._writer.close(about, own, self.failed)
+        # The features come last: they are the mark that the slide is done.
+        h5.write_patches(h5.patches_file(plan.folder, name), facts["coords"], place, name)
         with self._stack:
             pass
-        h5.write_patches(h5.patches_file(plan.folder, name), facts["coords"], place, name)
         seconds = time.perf_counter() - self.started
         return Done(name, self.job.path, plan.features(name), self.num_done, tuple(self.failed), seconds)
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
-        with contextlib.suppress(_Abandoned), self._stack:
+        """Leave nothing behind. What the disk had to say was said before."""
+        with contextlib.suppress(_Abandoned, EosinError), self._stack:
             raise _Abandoned
 
 

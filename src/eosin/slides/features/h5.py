@@ -1,4 +1,4 @@
-"""Feature files: TRIDENT's h5 layout read and written; CLAM h5, SlideChat csv, GigaPath pt and zarr read.
+"""Feature files in TRIDENT's h5 layout: what they hold, where they stand, and how they are written.
 
 The layout, as TRIDENT's public code has it:
 
@@ -8,17 +8,17 @@ The layout, as TRIDENT's public code has it:
 `coords` are the upper left corners of the tiles, x then y, int64 pixels of level 0. Its attributes are patch_size,
 patch_size_level0, level0_magnification, target_magnification, overlap, name and savetodir. Eosin adds its own beside
 them (mpp, level0_mpp, encoder, ...), and the datasets tissue_fraction, flags, failed_coords and failed_reasons.
-Nothing in a file is ever unpickled.
+`h5_read` reads it back.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -122,18 +122,69 @@ def trident_attributes(place: Place, name: str, folder: str) -> dict[str, Any]:
 # ---- writing -------------------------------------------------------------------------------------------------------
 
 
+class _Disk:
+    """The file under HDF5, which dies of an error while it closes: once it is lost, what is written goes nowhere.
+
+    Attributes:
+        lost: whether the file will not be kept: after the first error, or where its writer gave it up.
+        failed: the first error.
+    """
+
+    def __init__(self, handle: FileIO) -> None:
+        self._handle = handle
+        self.lost = False
+        self.failed: OSError | None = None
+
+    def _noted(self, call: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return 0 if self.lost else call(*args)
+        except OSError as exc:
+            self.lost, self.failed = True, exc
+            raise
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        while len(left) and not self.lost:
+            left = left[self._noted(self._handle.write, left) :]
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        return int(self._noted(self._handle.truncate, size))
+
+    def flush(self) -> None:
+        """Nothing waits: the handle has no buffer."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Any]:
-    """An open h5py.File that appears at `path` only when the block ends without an exception."""
+    """An open h5py.File that appears at `path` only when the block ends without an exception.
+
+    Raises:
+        EosinError: the disk is full, read-only or closed to this user.
+    """
     h5py = need("h5py", "slides")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with h5py.File(temporary, "w") as file:
-                yield file
-            with temporary.open("rb") as handle:
-                os.fsync(handle.fileno())
+            with temporary.open("w+b", buffering=0) as handle:
+                disk = _Disk(handle)
+                try:
+                    with h5py.File(disk, "w") as file:
+                        try:
+                            yield file
+                            file.flush()
+                        except BaseException:
+                            disk.lost = True
+                            raise
+                    os.fsync(handle.fileno())
+                except Exception as exc:
+                    if disk.failed is not None:
+                        raise disk.failed from exc
+                    raise
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -191,148 +242,10 @@ def write_bag(path: Path, bag: FeatureBag, *, encoder_name: str | None = None) -
 
 
 def write_patches(path: Path, coords: np.ndarray, place: Place, name: str) -> None:
-    """Write the corners of a slide's tiles where TRIDENT looks for them."""
+    """Write the corners of a slide's tiles where TRIDENT looks for them. A file that stands there already stays."""
+    if path.exists():
+        return
     with whole_file(path) as file:
         dataset = file.create_dataset("coords", data=np.asarray(coords, np.int64).reshape(-1, 2))
         dataset.attrs.update(trident_attributes(place, name, path.parent.parent.name))
         dataset.attrs.update({"mpp": place.mpp, "level0_mpp": place.level0_mpp})
-
-
-# ---- reading h5 ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What a file says without its features being read."""
-
-    num_tiles: int
-    dim: int
-    failed: tuple[tuple[tuple[int, int], str], ...]
-    attributes: Mapping[str, Any]
-
-
-def outline(path: Path) -> Outline:
-    """Size and attributes of an h5 file of features.
-
-    Raises:
-        EosinError: not an h5 file, cut off, or without features.
-    """
-    try:
-        with need("h5py", "slides").File(path, "r") as file:
-            held = file["features"]
-            about = {k: _plain(v) for k, v in held.attrs.items()}
-            return Outline(held.shape[0], held.shape[-1], _failed(file), about)
-    except (OSError, KeyError) as exc:
-        raise EosinError("This h5 file cannot be read.", found=str(exc)[:160], where=path) from None
-
-
-def read_h5(path: Path) -> FeatureBag:
-    """Features of TRIDENT's or CLAM's layout.
-
-    Raises:
-        EosinError: not an h5 file, cut off, without features, or with rows that do not match.
-    """
-    h5py = need("h5py", "slides")
-    try:
-        with h5py.File(path, "r") as file:
-            key = next((k for k in ("features", "feats") if k in file), None)
-            if key is None:
-                raise EosinError(
-                    "This h5 file holds no features.", expected="a dataset called features",
-                    found=", ".join(file) or "nothing", where=path,
-                )  # fmt: skip
-            features = np.asarray(file[key][()], np.float32)
-            coords = np.asarray(file["coords"][()]) if "coords" in file else None
-            about = dict(file["coords"].attrs) if coords is not None else {}
-            own = dict(file[key].attrs)
-            extra = {k: file[k][()] for k in ("tissue_fraction", "flags") if k in file}
-            failed = _failed(file)
-    except FileNotFoundError:
-        raise EosinError("There is no such feature file.", where=path) from None
-    except OSError as exc:
-        raise EosinError("This h5 file cannot be read.", found=str(exc)[:160], where=path) from None
-    trident = "patch_size_level0" in about or "target_magnification" in about
-    if not trident and "patch_level" not in about:
-        about = {**_clam_patches(path), **about}
-    features, coords = checked_rows(features, coords, path)
-    return FeatureBag(
-        name=_text(about.get("name")) or path.stem,
-        features=features,
-        coords=coords,
-        place=_place(about),
-        layout="trident" if trident else "clam",
-        encoder=_text(own.get("encoder")) or _encoder_of_folder(path),
-        failed=failed,
-        extra=extra,
-        attributes={k: _plain(v) for k, v in {**about, **own}.items()},
-    )
-
-
-def _failed(file: Any) -> tuple[tuple[tuple[int, int], str], ...]:
-    if "failed_coords" not in file:
-        return ()
-    corners = [(int(x), int(y)) for x, y in file["failed_coords"][()]]
-    return tuple(zip(corners, (r.decode() for r in file["failed_reasons"][()]), strict=True))
-
-
-def checked_rows(features: np.ndarray, coords: np.ndarray | None, where: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features as (N, D) float32 and coords as (N, 2) int64; refuses shapes that cannot be a bag."""
-    if features.ndim == 3 and features.shape[0] == 1:
-        features = features[0]
-    if coords is not None and coords.ndim == 3 and coords.shape[0] == 1:
-        coords = coords[0]
-    if features.ndim != 2 or features.shape[1] == 0:
-        raise EosinError("Features must be one row a tile.", expected="(N, D)", found=str(features.shape), where=where)
-    if coords is not None and coords.shape != (len(features), 2):
-        raise EosinError(
-            "Coordinates and features do not match.",
-            expected=f"coords ({len(features)}, 2)", found=f"coords {coords.shape}", where=where,
-        )  # fmt: skip
-    if coords is not None and not np.issubdtype(coords.dtype, np.integer):
-        if not np.isfinite(coords).all():
-            raise EosinError("Some coordinates are not finite numbers.", where=where)
-        coords = np.rint(coords)
-    return np.ascontiguousarray(features, np.float32), None if coords is None else coords.astype(np.int64)
-
-
-def _place(about: Mapping[str, Any]) -> Place:
-    """The place from TRIDENT's or CLAM's attributes; microns only where the file states them."""
-    tile_px = int(about["patch_size"]) if "patch_size" in about else None
-    side = float(about["patch_size_level0"]) if "patch_size_level0" in about else None
-    if side is None and tile_px is not None and {"level0_magnification", "target_magnification"} <= about.keys():
-        side = tile_px * float(about["level0_magnification"]) / float(about["target_magnification"])
-    if side is None and tile_px is not None and "patch_level" in about:
-        level = int(about["patch_level"])
-        per_level = np.atleast_2d(np.asarray(about.get("downsample", (1.0, 1.0)), np.float64))
-        side = tile_px * float(per_level[0, 0]) if level or len(per_level) == 1 else float(tile_px)
-    mpp, level0 = (float(about[k]) if k in about else None for k in ("mpp", "level0_mpp"))
-    return Place(tile_px, side, mpp, level0, int(about.get("overlap", 0)))
-
-
-def _clam_patches(path: Path) -> dict[str, Any]:
-    """Attributes of CLAM's own patches file, where it stands beside the features."""
-    h5py = need("h5py", "slides")
-    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-        file = folder / "patches" / f"{path.stem}.h5"
-        if file.is_file() and file != path:
-            with h5py.File(file, "r") as found:
-                return dict(found["coords"].attrs) if "coords" in found else {}
-    return {}
-
-
-def _encoder_of_folder(path: Path) -> str | None:
-    name = path.parent.name
-    return name.removeprefix("features_") if name.startswith("features_") else None
-
-
-def _text(value: Any) -> str | None:
-    return value.decode() if isinstance(value, bytes) else None if value is None else str(value)
-
-
-def _plain(value: Any) -> Any:
-    """An attribute as a JSON value."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    return value if isinstance(value, str | int | float | bool) or value is None else json.loads(json.dumps(str(value)))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from eosin import __version__
@@ -27,9 +28,11 @@ from eosin.slides.encoders.encoder import EncoderRecord, MakeEncoder, check_mpp,
 from eosin.slides.encoders.load import load_encoder
 from eosin.slides.features import h5
 from eosin.slides.features.extract import encode_slides, size_of
+from eosin.slides.features.h5_read import outline, read_h5
 from eosin.slides.features.pipeline import STEP, Job
 from eosin.slides.features.plan import Done, FeatureSettings, Plan, Summary
 from eosin.slides.open.find import Found, find_slides
+from eosin.slides.untrusted import clean
 
 __all__ = ["Done", "FeatureSettings", "Plan", "Summary", "run"]
 
@@ -118,11 +121,12 @@ def _claim(plan: Plan) -> None:
     new = json.loads(json.dumps(plan.in_files()))
     if file.exists():
         old = store.read_json(file)
-        if old.get("depends_on") != new:
+        there = old.get("depends_on") if isinstance(old, dict) else None
+        if there != new:
             raise EosinError(
                 "This folder holds features of other settings.",
                 expected="the same settings",
-                found="; ".join(_differences(old.get("depends_on"), new)[:6]),
+                found="; ".join(_differences(there, new)[:6]),
                 where=plan.folder,
                 next_step="choose another --out (nothing is overwritten)",
             )
@@ -150,9 +154,11 @@ def _resume(plan: Plan, jobs: Sequence[Job]) -> tuple[list[Done], list[Job], lis
             todo.append(job)
             continue
         try:
-            held = h5.outline(file)
+            held = outline(file)
+            _mend_patches(plan, job, file)
         except EosinError as exc:
-            dropped.append(Dropped(job.name, "the feature file there is damaged", f"{file}: {exc.found}", STEP))
+            detail = f"{file}: {exc.found or exc.message}"
+            dropped.append(Dropped(job.name, "the feature file there is damaged", detail, STEP))
             continue
         taken = held.attributes.get("source_bytes", -1)
         if held.dim != plan.record.dim:
@@ -165,15 +171,27 @@ def _resume(plan: Plan, jobs: Sequence[Job]) -> tuple[list[Done], list[Job], lis
     return done, todo, dropped
 
 
+def _mend_patches(plan: Plan, job: Job, file: Path) -> None:
+    """Write the corners of a slide again where a run was killed before it wrote them: those of the file, row by row."""
+    patches = h5.patches_file(plan.folder, job.name)
+    if patches.exists():
+        return
+    bag = read_h5(file)
+    if bag.coords is None:
+        raise EosinError("These features have no coordinates.", where=file)
+    corners = np.concatenate([bag.coords, np.array([c for c, _ in bag.failed], np.int64).reshape(-1, 2)])
+    h5.write_patches(patches, corners[np.lexsort(corners.T)], bag.place, job.name)
+
+
 def _log(plan: Plan, outcome: Done | Dropped) -> None:
     """One line a slide, as it ends, so that a killed run leaves its history."""
     if isinstance(outcome, Done):
         row: dict[str, Any] = {
             "slide": outcome.name, "state": "done", "tiles": outcome.num_tiles, "failed": len(outcome.failed),
-            "seconds": round(outcome.seconds, 2), "source": str(outcome.path),
+            "seconds": round(outcome.seconds, 2), "source": clean(str(outcome.path)),
         }  # fmt: skip
     else:
-        row = {"slide": outcome.id, "state": "dropped", "reason": outcome.reason, "detail": outcome.detail}
+        row = {"slide": outcome.id, "state": "dropped", "reason": outcome.reason, "detail": clean(outcome.detail)}
     store.append_jsonl(plan.side_file("log", ".jsonl"), [row])
 
 

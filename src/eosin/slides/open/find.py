@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped
+from eosin.slides.untrusted import clean
 
 SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff", ".btf", ".zvi",
             ".czi", ".dcm")  # fmt: skip
@@ -43,11 +44,20 @@ def find_slides(paths: Sequence[Path]) -> tuple[list[Found], list[Dropped]]:
             raise EosinError("There is no such file or folder.", where=path)
         else:
             taken.append((path.name, path))
+    taken = [one for one in taken if not _special(one[1], dropped)]
     unique = list({os.path.abspath(p): (n, p) for n, p in reversed(taken)}.values())[::-1]
     if not unique and not dropped:
         raise EosinError("There are no slides here.", expected=f"files ending in {', '.join(SUFFIXES)}",
                          where=", ".join(str(p) for p in paths)[:300])  # fmt: skip
     return _with_keys(sorted(_one_a_series(unique))), dropped
+
+
+def _special(path: Path, dropped: list[Dropped]) -> bool:
+    """Whether this is a pipe, socket or device, which could keep a reader for ever; it is set aside."""
+    if path.is_file() or path.is_dir() or not path.exists():
+        return False
+    dropped.append(Dropped(clean(str(path)), "not a regular file", "a pipe, socket or device", "find"))
+    return True
 
 
 def _walk(root: Path, dropped: list[Dropped]) -> Iterator[Path]:
@@ -60,10 +70,10 @@ def _walk(root: Path, dropped: list[Dropped]) -> Iterator[Path]:
         for name in sorted(names):
             place = here / name
             if _identity(place) in seen:
-                dropped.append(Dropped(str(place), "folder met before", "a link that leads back", "find"))
+                dropped.append(Dropped(clean(str(place)), "folder met before", "a link that leads back", "find"))
                 continue
             if place.suffix.lower() in SUFFIXES and place.suffix.lower() != ".dcm":
-                dropped.append(Dropped(str(place), "slide path is a folder", "", "find"))
+                dropped.append(Dropped(clean(str(place)), "slide path is a folder", "", "find"))
             keep.append(name)
         names[:] = keep
         yield from (here / name for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES)
@@ -78,7 +88,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _unread(error: OSError) -> Dropped:
-    return Dropped(str(error.filename), "folder not readable", error.strerror or "", "find")
+    return Dropped(clean(str(error.filename)), "folder not readable", error.strerror or "", "find")
 
 
 def _one_a_series(taken: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
@@ -110,6 +120,7 @@ def series_of(path: Path) -> bytes | None:
 
 
 def _with_keys(taken: list[tuple[str, Path]]) -> list[Found]:
+    taken = [(clean(name), path) for name, path in taken]
     bare = Counter(_bare(name) for name, _ in taken)
     found, used = [], Counter[str]()
     for name, path in taken:
