@@ -132,7 +132,8 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
-        if state.is_world_process_zero:
+        # The Trainer's last row is of the steps since the last resume alone; all that it tells stands in the other rows.
+        if state.is_world_process_zero and "train_runtime" not in (logs or {}):
             self.write(state.global_step, plain_names(logs or {}))
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
