@@ -132,7 +132,7 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
-        # The Trainer's last row is of the steps since the last resume alone; all that it tells stands in the other rows.
+        # The Trainer's last row tells of the steps since the last resume alone; the other rows tell all of it.
         if state.is_world_process_zero and "train_runtime" not in (logs or {}):
             self.write(state.global_step, plain_names(logs or {}))
 

@@ -43,6 +43,8 @@ def features(
     seed: Annotated[int, typer.Option(help="Of the choice of tiles.")] = 0,
     icc: Annotated[bool, typer.Option("--icc", help="Turn colours to sRGB with the profile in the file.")] = False,
     reader: Annotated[str | None, typer.Option(help="openslide, tifffile, wsidicom or image.")] = None,
+    grey: Annotated[bool, typer.Option("--grey", help="Read pictures of one channel too.")] = False,
+    depth16: Annotated[str | None, typer.Option(help="More than 8 bits too: stated, or measured range.")] = None,
     store: Annotated[str, typer.Option(help="float32, or float16 for half the disk.")] = "float32",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. Default: the GPU if there is one.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Tiles at a time.")] = 64,
@@ -61,11 +63,13 @@ def features(
     from eosin.chain.ask.tower import make_features
     from eosin.core.settings.recipe import check_settings
     from eosin.slides.features.plan import FeatureSettings
+    from eosin.slides.open.colours import asked
 
     values = {
         "encoder": encoder, "weights": weights, "revision": revision, "mpp": tile_mpp, "slide_mpp": mpp,
         "overlap": overlap, "min_tissue": min_tissue, "edge": edge, "skip_flags": tuple(skip or ()),
-        "max_tiles": max_tiles, "seed": seed, "icc": icc, "reader": reader, "store": store, "device": device,
+        "max_tiles": max_tiles, "seed": seed, "icc": icc, "reader": reader, **asked(grey, depth16),
+        "store": store, "device": device,
         "batch_size": batch_size, "readers": readers, "timeout_s": timeout_s, "engine": engine,
         "cluster_address": cluster, "cluster_workers": cluster_workers, "cluster_gpus": cluster_gpus,
     }  # fmt: skip

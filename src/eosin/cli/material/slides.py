@@ -26,6 +26,10 @@ MaybeOut = Annotated[Path | None, typer.Option("--out", help="Also write the tab
 MppLevel0 = Annotated[
     float | None, typer.Option("--mpp", help="µm per pixel of level 0, where the files do not say. Never guessed.")
 ]
+Grey = Annotated[bool, typer.Option("--grey", help="Read pictures of one channel too, as three equal colours.")]
+Depth16 = Annotated[
+    str | None, typer.Option(help="Read more than 8 bits too, scaled by the range that is 'stated', or 'measured'.")
+]
 Icc = Annotated[bool, typer.Option("--icc", help="Turn colours to sRGB with the profile in the file.")]
 Reader = Annotated[str | None, typer.Option(help="openslide, tifffile, wsidicom, image. Default: who can.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds a slide may take before it is set aside.")]
@@ -45,6 +49,8 @@ def info(
     out: MaybeOut = None,
     mpp: MppLevel0 = None,
     reader: Reader = None,
+    grey: Grey = False,
+    depth16: Depth16 = None,
     properties: Annotated[bool, typer.Option("--properties", help="All that the file says, without names.")] = False,
     with_label: WithLabel = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
@@ -55,7 +61,14 @@ def info(
 
     Example: eosin slides info slides/
     """
-    settings = {"mpp": mpp, "reader": reader, "properties": properties, "with_label": with_label}
+    settings = {
+        "mpp": mpp,
+        "reader": reader,
+        "grey": grey,
+        "depth16": depth16,
+        "properties": properties,
+        "with_label": with_label,
+    }
     done = _run("info", paths, out, settings, timeout_s, workers)
     if as_json:
         for row in done.rows:
@@ -68,6 +81,8 @@ def info(
                    "objective", "associated")  # fmt: skip
         _show(done, columns)
         for row in done.rows:
+            if row["notes"]:
+                _console().print(f"[yellow]{row['slide']}: {row['notes']}")
             if row["mpp"] == "":
                 _console().print(f"[yellow]{row['slide']}: no µm per pixel: {row['mpp_note']}; state it with --mpp")
     _finish(done, out, "info")
@@ -80,6 +95,8 @@ def thumbnail(
     size_px: Annotated[int, typer.Option("--size", help="Longer side in pixels.")] = 1024,
     icc: Icc = False,
     reader: Reader = None,
+    grey: Grey = False,
+    depth16: Depth16 = None,
     with_label: WithLabel = False,
     timeout_s: Timeout = 300.0,
     workers: Workers = 1,
@@ -88,7 +105,14 @@ def thumbnail(
 
     Example: eosin slides thumbnail slides/ --out out/thumbs
     """
-    settings = {"size_px": size_px, "icc": icc, "reader": reader, "with_label": with_label}
+    settings = {
+        "size_px": size_px,
+        "icc": icc,
+        "reader": reader,
+        "grey": grey,
+        "depth16": depth16,
+        "with_label": with_label,
+    }
     done = _run("thumbnail", paths, out, settings, timeout_s, workers)
     _finish(done, out, "thumbnail")
 
@@ -100,6 +124,8 @@ def tissue(
     mpp: MppLevel0 = None,
     icc: Icc = False,
     reader: Reader = None,
+    grey: Grey = False,
+    depth16: Depth16 = None,
     min_area_um2: Annotated[float, typer.Option("--min-area", help="Smaller parts are dirt, µm².")] = 20_000.0,
     max_hole_um2: Annotated[float, typer.Option("--max-hole", help="Smaller holes are filled, µm².")] = 15_000.0,
     keep_pen: Annotated[bool, typer.Option("--keep-pen", help="Count felt pen as tissue.")] = False,
@@ -112,7 +138,7 @@ def tissue(
     """
     values = {"min_area_um2": min_area_um2, "max_hole_um2": max_hole_um2, "keep_pen": keep_pen}
     _check_tissue(values)
-    settings = {"mpp": mpp, "icc": icc, "reader": reader, "tissue": values}
+    settings = {"mpp": mpp, "icc": icc, "reader": reader, **_beside(grey, depth16), "tissue": values}
     done = _run("tissue", paths, out, settings, timeout_s, workers)
     _show(done, ("slide", "tissue_mm2", "tissue_share", "parts", "pen_share", "border_share"))
     _finish(done, out, "tissue")
@@ -131,6 +157,8 @@ def tiles(
     mpp: MppLevel0 = None,
     icc: Icc = False,
     reader: Reader = None,
+    grey: Grey = False,
+    depth16: Depth16 = None,
     quality: Annotated[bool, typer.Option("--quality", help="Read every tile and flag those out of focus.")] = False,
     pictures: Annotated[bool, typer.Option("--pictures", help="Write every tile as PNG.")] = False,
     sample: Annotated[int | None, typer.Option(help="Only so many tiles of a slide.")] = None,
@@ -148,8 +176,9 @@ def tiles(
     if sample_how not in ("uniform", "stratified"):
         raise EosinError("No such way to sample.", expected="uniform or stratified", found=sample_how)
     grid = grid_settings(tile_px, tile_mpp, tile_um, overlap, min_tissue, edge)
-    settings = {"mpp": mpp, "icc": icc, "reader": reader, "tissue": {}, "grid": grid, "quality": quality,
-                "pictures": pictures, "sample": sample, "sample_how": sample_how, "seed": seed}  # fmt: skip
+    settings = {"mpp": mpp, "icc": icc, "reader": reader, **_beside(grey, depth16), "tissue": {}, "grid": grid,
+                "quality": quality, "pictures": pictures, "sample": sample, "sample_how": sample_how,
+                "seed": seed}  # fmt: skip
     done = _run("tiles", paths, out, settings, timeout_s, workers)
     _show(done, ("slide", "tissue_mm2", "parts", "tiles", "mpp", "flagged", "failed"))
     _finish(done, out, "tiles")
@@ -161,6 +190,8 @@ def audit(
     out: MaybeOut = None,
     mpp: MppLevel0 = None,
     reader: Reader = None,
+    grey: Grey = False,
+    depth16: Depth16 = None,
     timeout_s: Timeout = 600.0,
     workers: Workers = 1,
 ) -> None:
@@ -174,7 +205,7 @@ def audit(
     from eosin.slides.batch.audit import with_copies
     from eosin.slides.batch.folder import table_text
 
-    done = _run("audit", paths, out, {"mpp": mpp, "reader": reader}, timeout_s, workers)
+    done = _run("audit", paths, out, {"mpp": mpp, "reader": reader, **_beside(grey, depth16)}, timeout_s, workers)
     done = replace(done, rows=tuple(with_copies(done.rows)))
     if out is not None and done.rows:
         columns = list(done.rows[0])
@@ -274,3 +305,9 @@ def _finish(done: FolderRun, out: Path | None, verb: str) -> None:
                   + (f"; tables in {out}" if out else ""))  # fmt: skip
     if not done.rows:
         raise typer.Exit(1)
+
+
+def _beside(grey: bool, depth16: str | None) -> dict[str, object]:
+    from eosin.slides.open.colours import asked
+
+    return asked(grey, depth16)

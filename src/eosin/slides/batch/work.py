@@ -31,7 +31,10 @@ NAMING = re.compile(
 
 def opened(path: str, settings: Settings) -> Slide:
     """The slide, with the scale, colours and reader that the user asked for."""
-    return open_slide(path, mpp=settings.get("mpp"), icc=bool(settings.get("icc")), reader=settings.get("reader"))
+    return open_slide(
+        path, mpp=settings.get("mpp"), icc=bool(settings.get("icc")), reader=settings.get("reader"),
+        grey=bool(settings.get("grey")), depth16=settings.get("depth16"),
+    )  # fmt: skip
 
 
 def facts(slide: Slide, key: str) -> Row:
@@ -53,6 +56,7 @@ def facts(slide: Slide, key: str) -> Row:
         "objective": slide.properties.get("openslide.objective-power", ""),
         "associated": " ".join(slide.associated),
         "icc": slide.icc_profile is not None,
+        "notes": "; ".join(slide.notes),
         "bytes": slide.path.stat().st_size,
     }
 

@@ -35,7 +35,9 @@ def read_slide(job: Job, plan: Plan) -> Iterator[Begin | Batch]:
     from eosin.slides.tissue.segmentation import tissue_mask
 
     chosen = plan.settings
-    with open_slide(job.path, mpp=chosen.slide_mpp, icc=chosen.icc, reader=chosen.reader) as slide:
+    with open_slide(
+        job.path, mpp=chosen.slide_mpp, icc=chosen.icc, reader=chosen.reader, grey=chosen.grey, depth16=chosen.depth16
+    ) as slide:
         if slide.mpp > plan.mpp * (1 + MPP_TOLERANCE):
             raise EosinError("slide coarser than the encoder needs", found=f"{slide.mpp:g} um a pixel")
         grid = TileGrid(

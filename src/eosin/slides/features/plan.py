@@ -12,6 +12,7 @@ from eosin.core.nouns.outcome import Dropped
 from eosin.slides.encoders.encoder import EncoderRecord
 from eosin.slides.features import h5
 from eosin.slides.features.pipeline import Limits
+from eosin.slides.open.colours import Depth
 from eosin.slides.tissue.segmentation import TissueSettings
 
 
@@ -25,7 +26,7 @@ class FeatureSettings(BaseModel):
         edge: inside, or pad. skip_flags: tiles with one of these flags are left out (pen, bubble, border, outside).
         max_tiles: at most so many tiles a slide, drawn at random with `seed`.
         tissue: how tissue is found.
-        slide_mpp: scale of level 0, where the files do not state it. icc, reader: as in open_slide.
+        slide_mpp: scale of level 0, where the files do not state it. icc, reader, grey, depth16: as in open_slide.
         store: float32, or float16 for half the disk.
         device: cpu, cuda, ...; None: the GPU if there is one. batch_size: tiles at a time.
         readers, workers, prefetch: reading processes, threads in each, batches that wait.
@@ -49,6 +50,8 @@ class FeatureSettings(BaseModel):
     slide_mpp: float | None = Field(default=None, gt=0, lt=1000)
     icc: bool = False
     reader: Literal["openslide", "tifffile", "wsidicom", "image"] | None = None
+    grey: bool = False
+    depth16: Depth | None = None
     store: Literal["float32", "float16"] = "float32"
     device: str | None = None
     batch_size: int = Field(default=64, ge=1)
@@ -95,7 +98,9 @@ class Plan:
 
     def in_files(self) -> dict[str, Any]:
         """What a file depends on, as JSON values."""
-        chosen = self.settings.model_dump(mode="json", exclude=_NOT_IN_FILES)
+        # Settings that are newer than files on disk stand there only where they were asked for.
+        newer = {k for k in ("grey", "depth16") if not getattr(self.settings, k)}
+        chosen = self.settings.model_dump(mode="json", exclude=_NOT_IN_FILES | newer)
         return {"encoder_record": self.record.model_dump(mode="json"), "tile_mpp": self.mpp, "settings": chosen}
 
 

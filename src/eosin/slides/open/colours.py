@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from eosin.core.errors import EosinError
 from eosin.slides.open.backends.base import SlideError
 
 Depth = Literal["stated", "measured"]
@@ -45,6 +46,17 @@ class PixelOptions:
     depth16: Depth | None = None
 
 
+def asked(grey: bool, depth16: str | None) -> dict[str, object]:
+    """These options as settings: only what was asked for, so that folders of before keep the settings they have.
+
+    Raises:
+        EosinError: a range that is neither stated nor measured.
+    """
+    if depth16 not in (None, "stated", "measured"):
+        raise EosinError("There is no such range.", expected="stated or measured", found=depth16, where="--depth16")
+    return {**({"grey": True} if grey else {}), **({"depth16": depth16} if depth16 else {})}
+
+
 def kind_of(page: Any) -> str:
     """What a page holds, in words: "8-bit RGB", "16-bit grey"."""
     photometric = int(page.photometric)
@@ -61,7 +73,7 @@ def why_not(page: Any, options: PixelOptions) -> tuple[str, str | None] | None:
     dtype = np.dtype(page.dtype) if page.dtype is not None else None
     if dtype is None or dtype.kind not in "u":
         return f"values of type {page.dtype}", None
-    if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and samples - _num_extra(page) > 1:
+    if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and samples - _num_alpha(page) > 1:
         return f"{samples} channels without a colour of their own", "these may be stains of fluorescence"
     if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         if not options.grey:
@@ -142,9 +154,9 @@ def _on_white(colour: np.ndarray, alpha: np.ndarray, *, premultiplied: bool) -> 
     return np.minimum(own + 255 - a, 255).astype(np.uint8)
 
 
-def _num_extra(page: Any) -> int:
-    extra = page.extrasamples
-    return len(extra) if extra else 0
+def _num_alpha(page: Any) -> int:
+    """Samples that are transparency; unspecified ones are channels."""
+    return sum(int(kind) in (1, 2) for kind in page.extrasamples or ())
 
 
 def _alpha(page: Any) -> tuple[int, bool] | None:

@@ -64,11 +64,12 @@ class OpenSlideBackend:
         properties = dict(self._handle.properties)
         if not self._handle.level_count:
             raise SlideError("slide without levels", where=file)
+        notes: tuple[str, ...] = ()
         if vendor in TIFF_VENDORS:
             from eosin.slides.open.native import check_whole
 
             check_whole(file)
-            _check_colour(file)
+            notes = _check_colour(file)
         mpp_xy, note = scale_of(
             properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y"), print_limit=vendor == "generic-tiff"
         )
@@ -81,6 +82,7 @@ class OpenSlideBackend:
             properties=properties,
             associated=tuple(self._handle.associated_images),
             icc=_profile(self._handle),
+            notes=notes,
         )
         if vendor in TIFF_VENDORS:
             self._tiles = VerifiedTiles(file, self.facts.level_sizes_px)
@@ -129,8 +131,11 @@ class OpenSlideBackend:
         self._handle.close()
 
 
-def _check_colour(file: Path) -> None:
+def _check_colour(file: Path) -> tuple[str, ...]:
     """OpenSlide turns whatever it finds into red, green and blue of 8 bits: what is none of that is not for it.
+
+    Returns:
+        What the file holds that OpenSlide does not read, in words.
 
     Raises:
         SlideError: "not a colour picture of 8 bits".
@@ -143,6 +148,9 @@ def _check_colour(file: Path) -> None:
             if 258 not in page.tags:
                 raise SlideError("slide damaged", found="its largest page has no tag of bits a sample", where=file)
             refuse(page, PixelOptions(), file)
+            size = (page.imagewidth, page.imagelength)
+            alike = sum((p.imagewidth, p.imagelength) == size for p in tiff.pages) - 1
+            return (f"{alike} more pages like the first in this file not read",) if alike else ()
         except SlideError:
             raise
         except Exception as exc:  # damaged tags give many kinds of error

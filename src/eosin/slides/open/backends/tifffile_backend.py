@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -101,22 +102,30 @@ def main_series(tiff: Any, file: Path, options: PixelOptions | None = None) -> A
     if not tiff.series:
         raise SlideError("slide without levels", where=file)
     pictures = [s for s in tiff.series if not _side_name(s)] or list(tiff.series)
-    usable = [s for s in pictures if _is_picture(s) and why_not(s.keyframe, options or PixelOptions()) is None]
+    usable = [s for s in pictures if _is_picture(s) and _why_not(s, options) is None]
     if usable:
         return max(usable, key=lambda s: int(np.prod(s.shape)))
     largest = max(pictures, key=lambda s: int(np.prod(s.shape)))
-    found = why_not(largest.keyframe, options or PixelOptions()) or (f"axes {largest.axes}", None)
+    found = _why_not(largest, options) or (f"axes {largest.axes}", None)
     raise SlideError(
         "not a colour picture of 8 bits", expected="red, green, blue, 8 bits each",
         found=f"{found[0]}; {largest.axes} {tuple(largest.shape)} {largest.dtype}", where=file, next_step=found[1],
     )  # fmt: skip
 
 
+def _why_not(series: Any, options: PixelOptions | None) -> tuple[str, str | None] | None:
+    """Why a series is not read: stains in planes of their own are no colours, else what its pages say."""
+    channels = dict(zip(series.axes, series.shape, strict=True)).get("C", 1)
+    if channels > 1 and int(series.keyframe.samplesperpixel) == 1:
+        return f"{channels} channels without a colour of their own", "these may be stains of fluorescence"
+    return why_not(series.keyframe, options or PixelOptions())
+
+
 def _is_picture(series: Any) -> bool:
-    """Whether a series is one plane of height, width and perhaps colours."""
+    """Whether a series is planes of height, width and perhaps colours, each in a page of its own."""
     axes = series.axes.replace("C", "S")
-    others = [n for a, n in zip(axes, series.shape, strict=True) if a not in "YXS"]
-    return {"Y", "X"} <= set(axes) and all(n == 1 for n in others) and min(series.shape, default=0) > 0
+    num = math.prod(n for a, n in zip(axes, series.shape, strict=True) if a not in "YXS")
+    return {"Y", "X"} <= set(axes) and min(series.shape, default=0) > 0 and len(series.pages) == num
 
 
 def _side_name(series: Any) -> str | None:
@@ -129,10 +138,12 @@ def _left_out(tiff: Any, main: Any, sides: dict[str, Any]) -> tuple[str, ...]:
     """What else the file holds, in words: nobody should think that all of it was read."""
     others = [s for s in tiff.series if s is not main and not any(s is side for side in sides.values())]
     alike = [s for s in others if tuple(s.shape) == tuple(main.shape)]
+    alone = (f"{len(main.pages) - 1} more pages like the first in this file not read",) if len(main.pages) > 1 else ()
     if not others:
-        return ()
+        return alone
     first = others[0]
     return (
+        *alone,
         f"{len(others)} more picture{'s' if len(others) > 1 else ''} in this file not read"
         f" ({len(alike)} of the same size; the first is {first.axes} {tuple(first.shape)} {first.dtype})",
     )
@@ -143,10 +154,9 @@ def _side_series(tiff: Any, main: Any) -> dict[str, Any]:
 
 
 def _page_of(level: Any, file: Path) -> Any:
-    """The one page that holds a level."""
-    if len(level.pages) != 1 or level.pages[0] is None:
-        raise SlideError("slide in separate planes", expected="colours of a level in one page",
-                         found=f"{len(level.pages)} pages", where=file)  # fmt: skip
+    """The page that holds a level: the first, where there are several alike (focal planes, sections)."""
+    if not len(level.pages) or level.pages[0] is None:
+        raise SlideError("slide without levels", found="a level without pages", where=file)
     page = level.pages[0]
     return page.aspage() if hasattr(page, "aspage") else page
 
