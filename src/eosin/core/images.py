@@ -71,7 +71,7 @@ def read_regular_file(path: str | os.PathLike[str], max_bytes: int = MAX_FILE_BY
         raise ImageError("image path is a folder", where=where) from None
     except (OSError, ValueError) as exc:
         raise ImageError("image file not readable", found=str(exc)[:120], where=where) from None
-    with open(handle, "rb") as file:
+    try:
         facts = os.fstat(handle)
         if stat.S_ISDIR(facts.st_mode):
             raise ImageError("image path is a folder", where=where)
@@ -80,10 +80,12 @@ def read_regular_file(path: str | os.PathLike[str], max_bytes: int = MAX_FILE_BY
         if facts.st_size > max_bytes:
             raise ImageError("image file too large", expected=f"at most {max_bytes:,} bytes",
                              found=f"{facts.st_size:,} bytes", where=where)  # fmt: skip
-        try:
+        with open(handle, "rb", closefd=False) as file:
             return file.read(max_bytes)
-        except OSError as exc:
-            raise ImageError("image file not readable", found=str(exc)[:120], where=where) from None
+    except OSError as exc:
+        raise ImageError("image file not readable", found=str(exc)[:120], where=where) from None
+    finally:
+        os.close(handle)
 
 
 def decode(data: bytes, where: str | None = None) -> Image.Image:

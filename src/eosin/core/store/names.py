@@ -7,9 +7,10 @@ import hashlib
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["file_name", "inside", "is_file_name"]
+__all__ = ["file_name", "inside", "inside_any", "is_file_name"]
 
 MAX_BYTES = 120
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(1, 10))}
@@ -54,3 +55,16 @@ def inside(folder: str | os.PathLike[str], name: str) -> Path | None:
     except (OSError, ValueError, RuntimeError):  # a null byte, a link to itself, a lone surrogate
         return None
     return path if path.is_relative_to(root) and path != root else None
+
+
+def inside_any(folder: str | os.PathLike[str], name: str, others: Sequence[str | os.PathLike[str]] = ()) -> Path | None:
+    """The file that a name in a data set stands for: in the data's folder, or in a folder that the user allows.
+
+    A relative name is looked for in the data's folder first, then in the others. None where it leads out of all.
+    """
+    at_home = os.path.join(folder, name)
+    if inside(folder, name) is not None and (not others or os.path.exists(at_home)):
+        return Path(at_home)
+    names = (os.path.abspath(at_home), name)
+    found = [path for other in others for n in names if (path := inside(other, n)) is not None]
+    return next((p for p in found if p.exists()), found[0] if found else None)
