@@ -49,6 +49,7 @@ def examine(
     read = read_samples(samples_path)
     if not read.kept:
         raise EosinError("No sample could be read.", found=str(read.reasons()), where=samples_path)
+    tell(option_notes(read.kept))
     grammar, instruction = grammar_of(checkpoint, grammar_name)
     parents = (store.open_artifact(Path(checkpoint)),) if store.exists(Path(checkpoint)) else ()
     loaded = load(checkpoint)

@@ -88,6 +88,7 @@ def measure(
     read = read_samples(samples_path)
     if not read.kept:
         raise EosinError("No sample could be read.", found=str(read.reasons()), where=samples_path)
+    tell(option_notes(read.kept))
     samples = subset(pick_split(read.kept, settings.split), settings.max_samples, settings.seed)
     record = {
         "model": _model_digest(model), "samples": str(samples_path), "grammar": grammar.name,

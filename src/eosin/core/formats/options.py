@@ -32,7 +32,7 @@ _LETTER = re.compile(
     r"\**[(\[]?([A-Za-z])[)\]]?\**(?:[.):,]\**\s*(.*)|\s+(.*))?$",
     re.DOTALL | re.IGNORECASE,
 )
-_LONE_LETTER = re.compile(r"[(\[]?[A-Za-z][)\]]?[.:]?")
+_LONE_LETTER = re.compile(r"[(\[]?[A-Z][)\]]?[.:]?|[(\[][a-z][)\]]|[a-h][).:]?")
 
 
 def cut_options(text: str, *, weak: bool = True) -> tuple[str, list[str]]:

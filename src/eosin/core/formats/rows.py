@@ -46,18 +46,18 @@ def row_id(row: Any, place: str) -> str:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else place
 
 
-def read_row(read: Callable[[], Outcome], row: Any, place: str) -> Outcome:
+def read_row(read: Callable[[], Outcome], row: Any, place: str, step: str = STEP) -> Outcome:
     """The outcome of reading one row: the one place where what goes wrong inside a row becomes Dropped."""
     try:
         return read()
     except BadRowError as exc:
-        return Dropped(row_id(row, place), exc.reason, exc.detail, STEP)
+        return Dropped(row_id(row, place), exc.reason, exc.detail, step)
     except ImageError as exc:
-        return Dropped(row_id(row, place), exc.message, "; ".join(t for t in (exc.where, exc.found) if t), STEP)
+        return Dropped(row_id(row, place), exc.message, "; ".join(t for t in (exc.where, exc.found) if t), step)
     except MemoryError:
         raise
     except Exception as exc:  # rows of strangers hold anything; a bad row never stops a reading
-        return Dropped(row_id(row, place), "row damaged", f"{type(exc).__name__}: {exc}"[:200], STEP)
+        return Dropped(row_id(row, place), "row damaged", f"{type(exc).__name__}: {exc}"[:200], step)
 
 
 @contextmanager
