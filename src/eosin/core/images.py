@@ -120,6 +120,21 @@ def decode(data: bytes, where: str | None = None) -> Image.Image:
         raise ImageError("image truncated or damaged", found=str(exc)[:120], where=where) from None
 
 
+def size_of(ref: ImageFile | ImageBytes) -> tuple[int, int]:
+    """Width and height by the header alone, before the picture is turned.
+
+    Raises:
+        ImageError: it cannot be opened.
+    """
+    data = read_bytes(ref)
+    try:
+        with Image.open(io.BytesIO(data), formats=KINDS) as image:
+            return image.size
+    except Exception as exc:  # as in `decode`
+        where = ref.path if isinstance(ref, ImageFile) else None
+        raise ImageError("not an image", found=str(exc)[:120], where=where) from None
+
+
 def _check_memory(image: Image.Image, where: str | None) -> None:
     """Refuse by the header alone what would take more memory than a picture may."""
     pixels = image.width * image.height

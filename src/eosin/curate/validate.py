@@ -13,11 +13,12 @@ from PIL import Image
 
 from eosin.core.errors import ImageError
 from eosin.core.formats.options import is_lone_letter
-from eosin.core.images import RegionReader, decode, load_image, read_bytes
+from eosin.core.images import RegionReader, decode, load_image, read_bytes, size_of
 from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
 from eosin.core.nouns.sample import ImageFile, ImageRef, Sample, SlideBag, SlideRegion
 
 STEP = "validate"
+REFUSED = "image refused by the model's processor"
 _CHUNK = 512
 _TAGS = re.compile(r"</?(?:think|answer|info|observe)>")
 Refuses = Callable[[int, int], str | None]
@@ -79,11 +80,30 @@ def _check_images(sample: Sample, read_region: RegionReader | None, refuses: Ref
     return Kept(sample)
 
 
+def without_refused(samples: Iterable[Sample], refuses: Refuses) -> Sieve[Sample]:
+    """Set aside samples with a picture that the model's processor refuses, by the pictures' headers alone."""
+
+    def check(sample: Sample) -> Kept[Sample] | Dropped:
+        for i, ref in enumerate(sample.images):
+            if isinstance(ref, SlideBag | SlideRegion):
+                continue
+            try:
+                width, height = size_of(ref)
+            except ImageError:
+                continue  # whoever shows it counts it
+            words = refuses(width, height)
+            if words is not None:
+                return Dropped(sample.id, REFUSED, f"image {i}; {width} x {height} px: {words}", STEP)
+        return Kept(sample)
+
+    return sieve(check(s) for s in samples)
+
+
 def _check_shape(picture: Image.Image, refuses: Refuses | None) -> None:
     words = refuses(picture.width, picture.height) if refuses is not None else None
     if words is not None:
         found = f"{picture.width} x {picture.height} px: {words}"
-        raise ImageError("image refused by the model's processor", found=found)
+        raise ImageError(REFUSED, found=found)
 
 
 def _check_boxes(sample: Sample, index: int, picture: Image.Image) -> None:

@@ -25,11 +25,17 @@ def picture_refusals(model: ModelSettings) -> Callable[[int, int], str | None]:
 
         return refusals_of(_image_processor(model.base if isinstance(model, SlideModel) else model))
 
-    def refuses(width: int, height: int) -> str | None:
-        short, long = sorted((width, height))
-        return None if short >= ORDINARY_SIDE_PX and long <= ORDINARY_RATIO * short else ask()(width, height)
+    return ordinary_or(lambda width, height: ask()(width, height))
 
-    return refuses
+
+def ordinary_or(refuses: Callable[[int, int], str | None]) -> Callable[[int, int], str | None]:
+    """The same, which is not asked about ordinary shapes."""
+
+    def told(width: int, height: int) -> str | None:
+        short, long = sorted((width, height))
+        return None if short >= ORDINARY_SIDE_PX and long <= ORDINARY_RATIO * short else refuses(width, height)
+
+    return told
 
 
 def _image_processor(model: TinyModel | HubModel) -> Any:
