@@ -237,7 +237,8 @@ PICTURES = [
     _encoded("PNG", "RGB"), _encoded("PNG", "P"), _encoded("PNG", "I;16"), _encoded("PNG", "RGBA"),
     _encoded("JPEG", "RGB"), _encoded("JPEG", "CMYK"), _encoded("TIFF", "RGB"), _encoded("TIFF", "I;16"),
     _encoded("TIFF", "RGB", compression="tiff_lzw"), _encoded("TIFF", "RGB", compression="jpeg"),
-    _encoded("TIFF", "LAB"), _encoded("TIFF", "1", compression="group4"), _encoded("WEBP", "RGB"), _encoded("BMP", "RGB"), _encoded("GIF", "P"),
+    _encoded("TIFF", "LAB"), _encoded("TIFF", "1", compression="group4"),
+    _encoded("WEBP", "RGB"), _encoded("BMP", "RGB"), _encoded("GIF", "P"),
 ]  # fmt: skip
 
 

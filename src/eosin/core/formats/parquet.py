@@ -33,6 +33,8 @@ from eosin.core.nouns.sample import ImageBytes, ImageFile, ImageRef, Sample
 ROWS_PER_GROUP = 1000
 BYTES_PER_GROUP = 32 * 2**20
 MAX_COLUMNS = 10_000
+MAX_ROWS_OF_NOTHING = 100_000
+"""A file may declare so many rows, or as many as it has bytes."""
 BATCH_BYTES = 2**28
 MAX_UNPACKED_BYTES = 2**28
 """A column of a row group may unpack to this, or to `MAX_RATIO` times what it holds."""
@@ -129,7 +131,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         file = pq.ParquetFile(path)
         names = file.schema_arrow.names
         num_bytes = path.stat().st_size
-        if file.metadata.num_rows > num_bytes or len(names) > MAX_COLUMNS:
+        if file.metadata.num_rows > max(MAX_ROWS_OF_NOTHING, num_bytes) or len(names) > MAX_COLUMNS:
             raise EosinError(
                 "This parquet file declares more than it can hold.", where=path,
                 found=f"{file.metadata.num_rows:,} rows of {len(names):,} columns in {num_bytes:,} bytes",
@@ -152,7 +154,7 @@ def iter_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]
     A row group that declares to unpack to far more than it holds is set aside before it is read.
     """
     with open_parquet(path) as file:
-        start, num_bytes = 0, path.stat().st_size
+        start, num_bytes, weight = 0, path.stat().st_size, 0
         for group in range(file.num_row_groups):
             facts = file.metadata.row_group(group)
             due, done, reason = max(0, facts.num_rows), 0, _too_much(facts)
@@ -160,6 +162,12 @@ def iter_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]
                 batches = _batches_of(file, group, facts, columns)
                 while done < due:
                     rows, reason = _next_rows(batches)
+                    weight += sum(_weight(row) for row in rows)
+                    if weight > max(MAX_UNPACKED_BYTES, MAX_RATIO * num_bytes):
+                        raise EosinError(
+                            "This parquet file unpacks to far more than it holds.", where=path,
+                            found=f"{num_bytes:,} bytes, and {weight:,} in its first {start + done:,} rows",
+                        )  # fmt: skip
                     for row in rows[: due - done]:
                         done += 1
                         place = f"{path.name}:{start + done}"
@@ -213,6 +221,15 @@ def _next_rows(batches: Iterator[pa.RecordBatch]) -> tuple[list[dict[str, Any] |
         return list(batch.to_pylist()), None
     except Exception:  # one bad value: the rows beside it are read one by one
         return [_one_row(batch, i) for i in range(batch.num_rows)], None
+
+
+def _weight(value: Any) -> int:
+    """Bytes and letters that a value holds."""
+    if isinstance(value, bytes | str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_weight(v) for v in value.values())
+    return sum(_weight(v) for v in value) if isinstance(value, list) else 0
 
 
 def _one_row(batch: pa.RecordBatch, index: int) -> dict[str, Any] | str:

@@ -52,6 +52,8 @@ def read_row(read: Callable[[], Outcome], row: Any, place: str, step: str = STEP
         return read()
     except BadRowError as exc:
         return Dropped(row_id(row, place), exc.reason, exc.detail, step)
+    except ValidationError as exc:
+        return Dropped(row_id(row, place), *reason_of(exc), step)
     except ImageError as exc:
         return Dropped(row_id(row, place), exc.message, "; ".join(t for t in (exc.where, exc.found) if t), step)
     except MemoryError:
