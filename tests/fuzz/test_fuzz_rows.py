@@ -123,26 +123,26 @@ OWN_JSON, OWN_LINES = _own(".json"), _own(".jsonl")
 OWN_PARQUET, OWN_TRL = _own(".parquet"), _own(".parquet", "trl")
 
 
-@fuzz_settings(40)
+@fuzz_settings(34)
 @given(st.lists(dialogue_row | anything, max_size=4) | anything)
 def test_sharegpt_structures(rows: Any) -> None:
     _in_a_folder(lambda folder: _read("s.json", json.dumps(rows).encode(), folder))
 
 
-@fuzz_settings(40)
+@fuzz_settings(120)
 @given(edits)
 def test_sharegpt_bytes(changes: list[tuple[float, int, bytes]]) -> None:
     _in_a_folder(lambda folder: _read("s.json", _changed(OWN_JSON, changes), folder))
 
 
-@fuzz_settings(40)
+@fuzz_settings(24)
 @given(st.lists(dialogue_row | anything, max_size=4), edits | st.just([]))
 def test_json_lines(rows: list[Any], changes: list[tuple[float, int, bytes]]) -> None:
     lines = OWN_LINES + b"\n".join(json.dumps(r).encode() for r in rows)
     _in_a_folder(lambda folder: _read("s.jsonl", _changed(lines, changes), folder))
 
 
-@fuzz_settings(60)
+@fuzz_settings(70)
 @given(
     st.fixed_dictionaries(
         {},
@@ -160,7 +160,7 @@ def test_trl_structures(row: dict[str, Any]) -> None:
         assert Sample.model_validate_json(outcome.value.model_dump_json()) == outcome.value
 
 
-@fuzz_settings(25)
+@fuzz_settings(80)
 @given(st.sampled_from([OWN_PARQUET, OWN_TRL]), edits)
 def test_parquet_bytes(data: bytes, changes: list[tuple[float, int, bytes]]) -> None:
     _in_a_folder(lambda folder: _read("s.parquet", _changed(data, changes), folder))
@@ -194,7 +194,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
     return pa.table({n: pa.array(columns[n], COLUMNS[chosen[n]]) for n in chosen})
 
 
-@fuzz_settings(25)
+@fuzz_settings(35)
 @given(tables())
 def test_parquet_structures(table: pa.Table) -> None:
     buffer = io.BytesIO()
@@ -209,7 +209,7 @@ cells = st.sampled_from(
 csv_text = st.lists(st.lists(cells | st.text(max_size=6), max_size=5).map(",".join), max_size=5).map("\n".join)
 
 
-@fuzz_settings(30)
+@fuzz_settings(50)
 @given(csv_text.map(lambda t: t.encode("utf-8", "surrogatepass")), edits | st.just([]))
 def test_csv(rows: bytes, changes: list[tuple[float, int, bytes]]) -> None:
     def read(folder: Path) -> None:
@@ -249,7 +249,7 @@ def test_pictures(data: bytes, changes: list[tuple[float, int, bytes]]) -> None:
         assert decode(_changed(data, changes)).mode == "RGB"
 
 
-@fuzz_settings(400)
+@fuzz_settings(700)
 @given(
     st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"RIFF\0\0\0\0WEBP"]),
     st.binary(),

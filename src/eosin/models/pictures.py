@@ -52,7 +52,7 @@ def _fitted(width: int, height: int, max_pixels: int | None) -> tuple[int, int]:
     if max_pixels is None or area <= max_pixels:
         return width, height
     scale = (max_pixels / area) ** 0.5
-    return max(28, round(width * scale)), max(28, round(height * scale))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def refusals_of(image_processor: Any) -> Callable[[int, int], str | None]:
