@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.fuzz.budget import fuzz_settings
 
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.formats import from_trl, iter_samples, read_samples, write_samples
@@ -29,6 +28,7 @@ from eosin.core.nouns.sample import ImageBytes, Sample, ask, lettered
 from eosin.core.settings.data import TableData
 from eosin.curate import validate
 from eosin.sources.table import read_table
+from tests.fuzz.budget import fuzz_settings
 
 words = st.sampled_from(
     [

@@ -8,12 +8,14 @@ import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 __all__ = ["file_name", "inside", "inside_any", "is_file_name"]
 
 MAX_BYTES = 120
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(1, 10))}
+_PLAIN = re.compile(r"(?:[\w-][\w. -]*/)*[\w-][\w. -]*", re.ASCII)
 _UNFIT = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029\ufeff\ud800-\udfff]')
 
 
@@ -63,8 +65,21 @@ def inside_any(folder: str | os.PathLike[str], name: str, others: Sequence[str |
     A relative name is looked for in the data's folder first, then in the others. None where it leads out of all.
     """
     at_home = os.path.join(folder, name)
-    if inside(folder, name) is not None and (not others or os.path.exists(at_home)):
+    if _lies_in(folder, name) and (not others or os.path.exists(at_home)):
         return Path(at_home)
     names = (os.path.abspath(at_home), name)
     found = [path for other in others for n in names if (path := inside(other, n)) is not None]
     return next((p for p in found if p.exists()), found[0] if found else None)
+
+
+def _lies_in(folder: str | os.PathLike[str], name: str) -> bool:
+    """Whether a name stays inside a folder. Folders of plain names are looked at once: they hold thousands of files."""
+    head, tail = os.path.split(name)
+    if _PLAIN.fullmatch(name) and tail and not os.path.islink(os.path.join(folder, name)):
+        return not head or _folder_lies_in(os.fspath(folder), head)
+    return inside(folder, name) is not None
+
+
+@lru_cache(1024)
+def _folder_lies_in(folder: str, name: str) -> bool:
+    return inside(folder, name) is not None
