@@ -81,7 +81,7 @@ def read_regular_file(path: str | os.PathLike[str], max_bytes: int = MAX_FILE_BY
             raise ImageError("image file too large", expected=f"at most {max_bytes:,} bytes",
                              found=f"{facts.st_size:,} bytes", where=where)  # fmt: skip
         with open(handle, "rb", closefd=False) as file:
-            return file.read(max_bytes)
+            return file.read(facts.st_size)
     except OSError as exc:
         raise ImageError("image file not readable", found=str(exc)[:120], where=where) from None
     finally:
