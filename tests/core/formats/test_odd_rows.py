@@ -380,11 +380,12 @@ def test_what_was_read_is_counted_and_what_is_unclear_is_named(folder: Path) -> 
         row(id="two", conversations=talk("<image>What?\nA. fat\nB. bone", "E")),
         row(id="three", conversations=talk("<image>What is it?", "C")),
         row(id="four"),
+        row(id="five", conversations=talk("<image>What?\n1. fat\n2. bone", "2")),
     )
     read_note, unclear = option_notes(found.kept)
     assert "options of 1 questions" in read_note and "one: A. fat / B. bone (right: B)" in read_note
-    assert unclear.startswith("2 questions") and "two, three" in unclear
-    assert option_notes(found.kept[3:]) == ()
+    assert unclear.startswith("3 questions") and "two, three, five" in unclear
+    assert option_notes(found.kept[3:4]) == ()
     assert validate(found.kept).reasons() == {"empty choices": 2}
 
 

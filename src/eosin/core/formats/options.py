@@ -32,6 +32,8 @@ _LETTER = re.compile(
     r"\**[(\[]?([A-Za-z])[)\]]?\**(?:[.):,]\**\s*(.*)|\s+(.*))?$",
     re.DOTALL | re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"^[ \t]*\(?1[).:][ \t]*\S.*^[ \t]*\(?2[).:][ \t]*\S", re.MULTILINE | re.DOTALL)
+_LONE_NUMBER = re.compile(r"[(\[]?\d[)\]]?[.:]?")
 _LONE_LETTER = re.compile(r"[(\[]?[A-Z][)\]]?[.:]?|[(\[][a-z][)\]]|[a-h][).:]?")
 
 
@@ -141,6 +143,8 @@ def with_options(messages: Sequence[Message], answer: str | None) -> dict[str, A
         options = [o for o in found.groups() if o]
         if _folded(answer) in [_folded(o) for o in options]:
             return {**as_it_was, "choices": lettered(options), "answer": letter_of(answer, options), "how": "text"}
+    if answer is not None and _LONE_NUMBER.fullmatch(answer.strip()) and _NUMBERED.search(last.text):
+        return {**as_it_was, "how": "unclear"}  # numbered options are not guessed: lists of findings look the same
     return as_it_was
 
 
