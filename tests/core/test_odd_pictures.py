@@ -115,6 +115,22 @@ def test_the_range_that_a_tiff_states_goes_before_the_measured_one() -> None:
     assert measured.max() == round(1000 * 255 / 1023) and stated.max() == round(1000 * 255 / 4095)
 
 
+def test_the_bits_that_a_tiff_states_are_its_range_and_packed_ten_bits_are_set_aside() -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("imagecodecs")
+    values = np.resize(ramp(1000, np.uint16), (64, 64))
+    for bits, brightest in ((12, round(1000 * 255 / 4095)), (10, None)):
+        buffer = io.BytesIO()
+        tifffile.imwrite(
+            buffer, np.resize(ramp(1000, np.uint16), (64, 64)), photometric="minisblack", bitspersample=bits
+        )
+        if brightest is None:
+            with pytest.raises(ImageError, match="a TIFF of a layout that is not supported"):
+                decode(buffer.getvalue())
+        else:
+            assert np.asarray(decode(buffer.getvalue())).max() == brightest
+
+
 @pytest.mark.parametrize(
     "values",
     [ramp(1, np.uint16), ramp(10, np.uint16), ramp(70_000, np.int32), ramp(100, np.int32) - 50],

@@ -26,6 +26,7 @@ KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 
 _BYTES_PER_PX = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 _DEPTHS = (8, 10, 12, 14, 16)
+_BITS_TAG = 258
 _MAX_SAMPLE_VALUE_TAGS = (281, 341)
 _ROWS_PER_STRIP_TAG = 278
 _STRIP_PX = 512
@@ -92,8 +93,8 @@ def decode(data: bytes, where: str | None = None) -> Image.Image:
     """Decode an image to RGB, wholly, so that a truncated file fails here and not in a training step.
 
     PNG, JPEG, TIFF, BMP and WebP. The picture is turned as its EXIF orientation says, as browsers and `transformers`
-    do. Grey of more than eight bits is scaled to eight: by the largest value that a TIFF states, else by the least of
-    8, 10, 12, 14 and 16 bits that holds all its values. What is transparent becomes white, as glass is on a slide.
+    do. Grey of more than eight bits is scaled to eight: by the largest value or the 10 to 14 bits that a TIFF states,
+    else by the least of 8, 10, 12, 14 and 16 bits that holds all its values. What is transparent becomes white, as glass is on a slide.
 
     Raises:
         ImageError: empty, of another format, unreadable, truncated, smaller than 8 px or larger than 20,000 px a side,
@@ -204,7 +205,11 @@ def _eight_bits(image: Image.Image, where: str | None) -> Image.Image:
     wide = np.asarray(image)
     low, high = int(wide.min()), int(wide.max())
     tags = getattr(image, "tag_v2", {})
-    stated = next((v for t in _MAX_SAMPLE_VALUE_TAGS if isinstance(v := _number(tags.get(t)), int) and v >= high), 0)
+    told = [_number(tags.get(t)) for t in _MAX_SAMPLE_VALUE_TAGS]
+    bits = _number(tags.get(_BITS_TAG))
+    if isinstance(bits, int) and bits in _DEPTHS[:-1]:  # 16 is what every writer states, whatever the values are
+        told.append(2**bits - 1)
+    stated = next((v for v in told if isinstance(v, int) and v >= max(high, 1)), 0)
     top = stated or next((2**bits - 1 for bits in _DEPTHS if high < 2**bits), 0)
     if low < 0 or top == 0 or (0 < high < 16 and not stated):
         raise ImageError(
