@@ -121,9 +121,7 @@ def test_the_bits_that_a_tiff_states_are_its_range_and_packed_ten_bits_are_set_a
     values = np.resize(ramp(1000, np.uint16), (64, 64))
     for bits, brightest in ((12, round(1000 * 255 / 4095)), (10, None)):
         buffer = io.BytesIO()
-        tifffile.imwrite(
-            buffer, np.resize(ramp(1000, np.uint16), (64, 64)), photometric="minisblack", bitspersample=bits
-        )
+        tifffile.imwrite(buffer, values, photometric="minisblack", bitspersample=bits)
         if brightest is None:
             with pytest.raises(ImageError, match="a TIFF of a layout that is not supported"):
                 decode(buffer.getvalue())

@@ -94,7 +94,8 @@ def decode(data: bytes, where: str | None = None) -> Image.Image:
 
     PNG, JPEG, TIFF, BMP and WebP. The picture is turned as its EXIF orientation says, as browsers and `transformers`
     do. Grey of more than eight bits is scaled to eight: by the largest value or the 10 to 14 bits that a TIFF states,
-    else by the least of 8, 10, 12, 14 and 16 bits that holds all its values. What is transparent becomes white, as glass is on a slide.
+    else by the least of 8, 10, 12, 14 and 16 bits that holds all its values. What is transparent becomes white,
+    as glass is on a slide.
 
     Raises:
         ImageError: empty, of another format, unreadable, truncated, smaller than 8 px or larger than 20,000 px a side,
