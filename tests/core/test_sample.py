@@ -54,7 +54,7 @@ def _sample(**changes: Any) -> Sample:
         ({"answer": "tumour"}, "not among the choices"),
         ({"choices": (Choice(letter="B", text="x"),)}, "lettered"),
         ({"choices": lettered(["Fat", " fat"])}, "same text"),
-        ({"split": "dev"}, "train"),
+        ({"split": "holdout"}, "unknown split"),
         ({"colour": "pink"}, "not permitted"),
         ({"extra": {"a": (1, 2)}}, "extra.a"),
         ({"extra": {"a": [1, {"b": float("nan")}]}}, r"extra.a\[1\].b"),

@@ -176,7 +176,10 @@ def test_linked_class_folders_are_followed_and_circles_are_not(tmp_path: Path) -
     for label in ("fat", "gland"):
         (tmp_path / "tiles" / label).symlink_to(tmp_path / "elsewhere" / label)
     (tmp_path / "elsewhere" / "fat" / "back").symlink_to(tmp_path / "elsewhere")
-    assert len(read_folder(_settings(tmp_path / "tiles")).kept) == 20
+    allowed = _settings(tmp_path / "tiles", image_folders=[str(tmp_path / "elsewhere")])
+    assert len(read_folder(allowed).kept) == 20
+    with pytest.raises(EosinError, match="image outside the data's folder.*data.image_folders"):
+        read_folder(_settings(tmp_path / "tiles"))
 
 
 def test_no_more_than_so_many_training_samples_of_a_class(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from eosin.chain.recipe.data import grounded
 from eosin.core.errors import EosinError
+from eosin.core.formats.options import cut_options
 from eosin.core.nouns.sample import ImagePart, SlideBag
 from eosin.core.settings.data import SlidesData
 from eosin.curate import validate
@@ -20,7 +21,6 @@ from eosin.slides.features.bags import read_bag
 from eosin.sources.card import Collection
 from eosin.sources.slide_bags import slide_name, units_of
 from eosin.sources.slide_folder import read_slides
-from eosin.sources.slide_instructions import cut_options
 
 PLACE = h5.Place(tile_px=256, side_level0=512.0, mpp=0.5, level0_mpp=0.25)
 

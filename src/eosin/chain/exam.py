@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eosin.chain.recipe.pictures import ordinary_or
 from eosin.core.errors import EosinError
+from eosin.core.nouns.outcome import Sieve
 from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
 
@@ -34,11 +37,22 @@ def evidence_of(loaded: Loaded, settings: ExamSettings) -> Attributor | None:
     return ModelEvidence(loaded, batch_size=settings.evidence.batch_size)
 
 
+def _that_fit(read: Sieve[Sample], processor: Any) -> Sieve[Sample]:
+    """Without the samples whose pictures the model's own processor refuses."""
+    from eosin.curate.validate import without_refused
+    from eosin.models.pictures import refusals_of
+
+    fit = without_refused(read.kept, ordinary_or(refusals_of(getattr(processor, "image_processor", None))))
+    return Sieve(fit.kept, (*read.dropped, *fit.dropped))
+
+
 def examine(
     checkpoint: str, samples_path: Path, settings: ExamSettings, out: Path, grammar_name: str | None
 ) -> dict[str, Any]:
     """Examine a checkpoint on samples from disk. What could not be read is counted and kept beside the exam."""
+    from eosin.chain.recipe.data import tell
     from eosin.core.formats import read_samples
+    from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
     from eosin.engines.transformers_engine import TransformersEngine
     from eosin.evaluate.exam.entry import evaluate_samples
@@ -52,6 +66,8 @@ def examine(
     grammar, instruction = grammar_of(checkpoint, grammar_name)
     parents = (store.open_artifact(Path(checkpoint)),) if store.exists(Path(checkpoint)) else ()
     loaded = load(checkpoint)
+    read = _that_fit(read, loaded.processor)
+    tell(option_notes(read.kept))
     result = evaluate_samples(
         TransformersEngine(loaded),
         read.kept,

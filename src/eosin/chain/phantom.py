@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from eosin.core.formats import write_parquet
+from eosin.core.images import decode
 from eosin.core.nouns.sample import ImageBytes, Sample
 from eosin.core.settings.data import PhantomData
 from eosin.core.store import artifacts as store
@@ -37,7 +37,7 @@ def contact_sheet(samples: list[Sample], columns: int = 6, side_px: int = 224) -
         for x, sample in enumerate(members[::step][:columns]):
             ref = sample.images[0]
             if isinstance(ref, ImageBytes):
-                tile = Image.open(io.BytesIO(ref.data)).resize((side_px, side_px))
+                tile = decode(ref.data).resize((side_px, side_px))
                 sheet.paste(tile, (x * side_px, y * side_px))
         text = ImageDraw.Draw(sheet)
         text.rectangle((0, y * side_px, 7 * len(label) + 8, y * side_px + 14), fill="white")

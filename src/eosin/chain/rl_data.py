@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eosin.chain.exam import grammar_of
+from eosin.chain.recipe.data import tell
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.formats import read_samples
+from eosin.core.formats.options import option_notes
 from eosin.core.nouns.outcome import Dropped, Sieve
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
@@ -88,6 +90,7 @@ def measure(
     read = read_samples(samples_path)
     if not read.kept:
         raise EosinError("No sample could be read.", found=str(read.reasons()), where=samples_path)
+    tell(option_notes(read.kept))
     samples = subset(pick_split(read.kept, settings.split), settings.max_samples, settings.seed)
     record = {
         "model": _model_digest(model), "samples": str(samples_path), "grammar": grammar.name,

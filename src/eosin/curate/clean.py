@@ -15,7 +15,7 @@ from eosin.curate.hashes import remembering
 from eosin.curate.keep import StepCount, count_step
 from eosin.curate.link import link_entities
 from eosin.curate.split import split
-from eosin.curate.validate import validate
+from eosin.curate.validate import Refuses, validate
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def clean(
     max_distance: int = 2,
     perceptual: bool = True,
     read_region: RegionReader | None = None,
+    refuses: Refuses | None = None,
 ) -> Cleaned:
     """Run all steps; see each for its arguments and errors. Kept and dropped sum to the number given."""
     dropped: list[Dropped] = []
@@ -50,7 +51,8 @@ def clean(
         dropped.extend(result.dropped)
         return result.kept
 
-    valid = account("validate", samples, validate(samples, workers=workers, read_region=read_region))
+    checked = validate(samples, workers=workers, read_region=read_region, refuses=refuses)
+    valid = account("validate", samples, checked)
     hash_of = remembering()
     deduped = dedupe(valid, max_distance=max_distance, perceptual=perceptual, hash_of=hash_of)
     single = account("dedupe", valid, deduped.samples)

@@ -10,9 +10,9 @@ from typing import Literal
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
 from eosin.core.nouns.sample import Sample
+from eosin.core.nouns.splits import Split
 from eosin.curate.hashes import image_digest
 from eosin.sources.grouping import (
-    Split,
     assign_groups,
     groups_in_two_splits,
     refuse_shared_groups,

@@ -89,14 +89,17 @@ def _bpe_state(bpe: Tokenizer) -> dict[str, Any]:
     return {"vocab": model["vocab"], "merges": [tuple(m) for m in model["merges"]]}
 
 
+def build_image_processor(settings: TinyModel) -> Qwen2VLImageProcessor:
+    """The part of the processor that takes images."""
+    area = settings.image_px**2
+    size = {"shortest_edge": area, "longest_edge": area}
+    return Qwen2VLImageProcessor(patch_size=settings.vision.patch_size, merge_size=2, size=size)
+
+
 def build_processor(tokenizer: Qwen2Tokenizer, settings: TinyModel) -> Qwen2_5_VLProcessor:
     """The Qwen2.5-VL processor with this tokenizer and with images of at most `image_px` squared pixels."""
-    vision = settings.vision
-    area = settings.image_px**2
-    images = Qwen2VLImageProcessor(
-        patch_size=vision.patch_size, merge_size=2, size={"shortest_edge": area, "longest_edge": area}
-    )
-    video = Qwen2VLVideoProcessor(patch_size=vision.patch_size, merge_size=2)
+    images = build_image_processor(settings)
+    video = Qwen2VLVideoProcessor(patch_size=settings.vision.patch_size, merge_size=2)
     return Qwen2_5_VLProcessor(
         image_processor=images, tokenizer=tokenizer, video_processor=video, chat_template=CHAT_TEMPLATE
     )

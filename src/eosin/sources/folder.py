@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.settings.data import FolderData
 from eosin.sources.card import Collection
+from eosin.sources.files import OUTSIDE, is_missing, outside_detail, walk
 from eosin.sources.labelled import STEP, LabelledImage, collect
 from eosin.sources.table import read_cells
 
@@ -33,35 +33,21 @@ def read_folder(settings: FolderData) -> Collection:
     told = _groups_table(settings, root)
     images: list[LabelledImage] = []
     dropped: list[Dropped] = []
-    for name in _walk(root):
-        made = _image(name, root, told, settings)
+    for name, belongs in walk(root, settings.image_folders):
+        made = _image(name, root, told, settings) if belongs else _refused(name, settings)
         if isinstance(made, Dropped):
             dropped.append(made)
         else:
             images.append(made)
     if not images:
+        first = f"; the first: {dropped[0].reason}; {dropped[0].detail}" if dropped else ""
         raise EosinError(
             "This folder holds no labelled images.",
             expected="one subfolder a class with " + ", ".join(sorted(SUFFIXES)),
-            found=f"{len(dropped)} other files" + (f"; the first: {dropped[0].reason}" if dropped else ""),
+            found=f"{len(dropped)} other files{first}",
             where=root,
         )
     return collect(images, dropped, settings)
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Names below root with forward slashes, sorted. Hidden files and folders are no part of a data set.
-
-    Linked folders are followed; a link back to a folder above is not.
-    """
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        above = {Path(folder).resolve(), *Path(folder).resolve().parents}
-        subfolders[:] = sorted(
-            f for f in subfolders if not f.startswith(".") and Path(folder, f).resolve() not in above
-        )
-        for file in sorted(files):
-            if not file.startswith("."):
-                yield Path(folder, file).relative_to(root).as_posix()
 
 
 def _groups_table(settings: FolderData, root: Path) -> Mapping[str, Mapping[str, str]] | None:
@@ -84,6 +70,10 @@ def _groups_table(settings: FolderData, root: Path) -> Mapping[str, Mapping[str,
     }
 
 
+def _refused(name: str, settings: FolderData) -> Dropped:
+    return Dropped(f"{settings.name}/{name}", OUTSIDE, outside_detail(name), STEP)
+
+
 def _image(
     name: str, root: Path, told: Mapping[str, Mapping[str, str]] | None, settings: FolderData
 ) -> LabelledImage | Dropped:
@@ -100,7 +90,7 @@ def _image(
         row = told.get(name) or told.get(Path(name).name)
         if row is None:
             return Dropped(sample_id, "not in the table of groups", name, STEP)
-        facts |= {k: v for k, v in row.items() if v and k != "file"}
+        facts |= {k: v for k, v in row.items() if k != "file" and not is_missing(v)}
     first, _, below = name.partition("/")
     label = facts.get("label") or (first if below else "")
     if not label:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import Sample
+from eosin.core.nouns.splits import Split
 
-Split = Literal["train", "valid", "test"]
-SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 _TRIALS = 64
 ONE_GROUP_SHARE = 0.9
 

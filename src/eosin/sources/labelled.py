@@ -17,9 +17,11 @@ from eosin.core.formats.rows import make_sample, unique
 from eosin.core.images import digest_of, read_bytes
 from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
 from eosin.core.nouns.sample import Entity, ImageBytes, ImageFile, ImageRef, Sample, ask, lettered
+from eosin.core.nouns.splits import Split, read_split
 from eosin.core.settings.data import LabelledData
 from eosin.sources.card import Card, Collection
-from eosin.sources.grouping import Split, assign_groups, refuse_shared_groups, split_warnings
+from eosin.sources.files import is_missing
+from eosin.sources.grouping import assign_groups, refuse_shared_groups, split_warnings
 
 STEP = "source"
 MAX_CLASSES = 26
@@ -34,10 +36,6 @@ CLOSINGS = (
     "Together this points to {name}.",
 )
 PLAIN = "The tile shows {name}."
-_SPLIT_NAMES: dict[str, Split] = {
-    "train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid",
-    "dev": "valid", "test": "test", "testing": "test",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,7 @@ def collect(images: Sequence[LabelledImage], dropped: Sequence[Dropped], setting
         EosinError: fewer than two or more than 26 classes; names in the settings that the data does not have;
             a split without groups; a group in two splits.
     """
+    images, unlabelled = _with_labels(images, settings)
     _check_labels(images, settings)
     classes = sorted({_text(i.label, settings) for i in images})
     splits, more_dropped = _splits(images, settings)
@@ -81,7 +80,7 @@ def collect(images: Sequence[LabelledImage], dropped: Sequence[Dropped], setting
     made = sieve(outcomes)
     refuse_shared_groups(made.kept, "hold out by the group itself, or mend the split column")
     capped = _cap(made.kept, settings)
-    samples: Sieve[Sample] = Sieve(capped.kept, (*dropped, *more_dropped, *made.dropped, *capped.dropped))
+    samples: Sieve[Sample] = Sieve(capped.kept, (*dropped, *unlabelled, *more_dropped, *made.dropped, *capped.dropped))
     if not samples.kept:
         raise EosinError(
             "No image of this source could be used.", where=settings.root,
@@ -92,6 +91,33 @@ def collect(images: Sequence[LabelledImage], dropped: Sequence[Dropped], setting
 
 def _text(label: str, settings: LabelledData) -> str:
     return settings.class_text.get(label, label)
+
+
+def _with_labels(images: Sequence[LabelledImage], settings: LabelledData) -> tuple[list[LabelledImage], list[Dropped]]:
+    """Images with a class. "NaN" and "N/A" are none, unless class_text says what they mean."""
+    kept: list[LabelledImage] = []
+    dropped: list[Dropped] = []
+    for image in images:
+        if image.label in settings.class_text or not is_missing(image.label):
+            kept.append(image)
+        else:
+            dropped.append(Dropped(f"{settings.name}/{image.name}", "no label", repr(image.label), STEP))
+    return kept, dropped
+
+
+def _check_spelling(texts: Sequence[str], settings: LabelledData) -> None:
+    """Options are compared without case: classes that differ in nothing else cannot stand in one question."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for text in texts:
+        alike[text.strip().casefold()].append(text)
+    twice = [names for names in alike.values() if len(names) > 1]
+    if twice:
+        merged = ", ".join(f"{n!r}: {names[0]!r}" for names in twice for n in names[1:])
+        raise EosinError(
+            "Some classes differ only in case or blanks.", expected="one spelling of a class",
+            found="; ".join(" and ".join(map(repr, names)) for names in twice), where=settings.root,
+            next_step=f"merge them in the recipe's data: class_text: {{{merged}}}",
+        )  # fmt: skip
 
 
 def _check_labels(images: Sequence[LabelledImage], settings: LabelledData) -> None:
@@ -106,6 +132,7 @@ def _check_labels(images: Sequence[LabelledImage], settings: LabelledData) -> No
                     expected=", ".join(allowed), found=key, where=settings.root,
                     next_step=f"write {near!r} instead" if near else f"remove the line {key!r}",
                 )  # fmt: skip
+    _check_spelling(texts, settings)
     if not 2 <= len(texts) <= MAX_CLASSES:
         raise EosinError(
             "A question needs at least two classes." if len(texts) < 2 else "There are too many classes.",
@@ -127,13 +154,14 @@ def _splits(images: Sequence[LabelledImage], settings: LabelledData) -> tuple[di
             continue  # a second row of one name is dropped later; the first one's split counts
         split: Split | None = None
         if image.split is not None:
-            split = _SPLIT_NAMES.get(image.split.strip().casefold())
-            if split is None:
-                dropped.append(Dropped(f"{settings.name}/{image.name}", "unknown split", repr(image.split), STEP))
+            try:
+                split = read_split(image.split.strip() or "nothing")
+            except ValueError as exc:
+                dropped.append(Dropped(f"{settings.name}/{image.name}", "unknown split", str(exc), STEP))
                 continue
         for name, columns in held.items():
             if any(image.columns.get(c) in values for c, values in columns.items()):
-                split = _SPLIT_NAMES[name]
+                split = read_split(name)
         splits[image.name] = split
     _draw_fractions(images, splits, settings)
     says_something = settings.hold_out or settings.hold_out_valid or any(splits.values())

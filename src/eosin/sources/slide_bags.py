@@ -12,9 +12,10 @@ from pathlib import Path
 from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import SlideBag
 from eosin.core.settings.data import SlidesData
-from eosin.core.store.names import inside
+from eosin.core.store.names import inside_any
 from eosin.slides.features.files import SUFFIXES
 from eosin.slides.open.find import SUFFIXES as SLIDE_SUFFIXES
+from eosin.sources.files import walk
 
 _TCGA = re.compile(r"^(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})(?=-|$)", re.IGNORECASE)
 
@@ -33,11 +34,15 @@ class Bags:
 
     def __init__(self, settings: SlidesData, root: Path, manifest: Path) -> None:
         self._settings, self._root = settings, root
-        self._files = _by_name(root, SUFFIXES, skip="patches", manifest=manifest)
-        self._slides = _by_name(Path(settings.slides).expanduser(), SLIDE_SUFFIXES) if settings.slides else {}
+        folders = settings.image_folders
+        self._files, self._refused = _by_name(root, SUFFIXES, folders, skip="patches", manifest=manifest)
+        slides = Path(settings.slides).expanduser() if settings.slides else None
+        self._slides = _by_name(slides, SLIDE_SUFFIXES, folders)[0] if slides else {}
         if not self._files:
-            raise EosinError("This folder holds no feature files.", expected=", ".join(SUFFIXES), where=root,
-                             next_step="eosin slides features SLIDES --out DIR")  # fmt: skip
+            linked = f"{self._refused} links out of this folder" if self._refused else None
+            next_step = "name the folders of the links in data.image_folders" if linked else None
+            raise EosinError("This folder holds no feature files.", expected=", ".join(SUFFIXES), found=linked,
+                             where=root, next_step=next_step or "eosin slides features SLIDES --out DIR")  # fmt: skip
 
     def find(self, told: str) -> Found | tuple[str, str]:
         """The bag of a slide, told by a path or a name with or without suffix; else reason and detail."""
@@ -45,15 +50,16 @@ class Bags:
         if not told:
             return "no slide named", ""
         name = slide_name(told)
-        exact = self._root / told
-        if inside(self._root, told) is not None and os.path.isfile(exact) and exact.suffix.lower() in SUFFIXES:
+        exact = inside_any(self._root, told, self._settings.image_folders)
+        if exact is not None and os.path.isfile(exact) and exact.suffix.lower() in SUFFIXES:
             return self._found(exact, name)
         files = self._files.get(name) or [f for n, g in self._files.items() if n.startswith(f"{name}.") for f in g]
         if not files:
-            return "no feature file of this slide", told
+            linked = f"; {self._refused} links lead out of the data's folder: data.image_folders"
+            return "no feature file of this slide", told + (linked if self._refused else "")
         if len(files) > 1:
-            near = [f for f in files if Path(told).parent.name and Path(told).parent.name in f.parts]
-            files = near if len(near) == 1 else files
+            beside = [f for f in files if Path(told).parent.name and Path(told).parent.name in f.parts]
+            files = beside if len(beside) == 1 else files
         if len(files) > 1:
             return "several feature files of this slide", ", ".join(str(f.relative_to(self._root)) for f in files[:4])
         return self._found(files[0], name)
@@ -84,18 +90,18 @@ def units_of(name: str) -> dict[str, str]:
 
 
 def _by_name(
-    root: Path, suffixes: Sequence[str], skip: str | None = None, manifest: Path | None = None
-) -> dict[str, list[Path]]:
-    """Files with one of these suffixes by the name of their slide; tables that list slides are left out."""
+    root: Path, suffixes: Sequence[str], folders: Sequence[str], skip: str | None = None, manifest: Path | None = None
+) -> tuple[dict[str, list[Path]], int]:
+    """Files with one of these suffixes by the name of their slide, and how many files or folders are links out of the
+    data; tables that list slides are left out."""
     found: dict[str, list[Path]] = defaultdict(list)
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        above = {Path(folder).resolve(), *Path(folder).resolve().parents}
-        subfolders[:] = sorted(
-            f for f in subfolders if not f.startswith(".") and f != skip and Path(folder, f).resolve() not in above
-        )
-        for file in sorted(files):
-            path = Path(folder, file)
-            listing = path == manifest or file.startswith("eosin_")
-            if path.suffix.lower() in suffixes and not file.startswith(".") and not listing:
-                found[slide_name(file)].append(path)
-    return dict(found)
+    refused = 0
+    for name, belongs in walk(root, folders):
+        path = root / name
+        if skip is not None and skip in Path(name).parts[:-1]:
+            continue
+        refused += not belongs
+        listing = path == manifest or path.name.startswith("eosin_")
+        if belongs and path.suffix.lower() in suffixes and not listing:
+            found[slide_name(path.name)].append(path)
+    return dict(found), refused

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from eosin.core.errors import EosinError
+from eosin.core.formats.options import option_notes
 from eosin.core.nouns.outcome import Dropped, Sieve
 from eosin.core.nouns.sample import ImageFile, Sample
 from eosin.core.settings.data import SlidesData
 from eosin.sources.card import Collection
+from eosin.sources.files import is_missing
 from eosin.sources.labelled import STEP, LabelledImage, card_of, collect, nearest
 from eosin.sources.slide_bags import Bags, Found
 from eosin.sources.slide_instructions import read_conversations, read_questions
@@ -68,7 +70,7 @@ def _told(samples: Sieve[Sample], settings: SlidesData, manifest: Path) -> Colle
             "No row of this file could be used.", where=manifest,
             found=", ".join(f"{n} x {reason}" for reason, n in samples.reasons().items()) or "no rows",
         )  # fmt: skip
-    return Collection(card=card_of(samples.kept, settings), samples=samples)
+    return Collection(card=card_of(samples.kept, settings), samples=samples, warnings=option_notes(samples.kept))
 
 
 def _labelled(
@@ -120,8 +122,10 @@ def _row(
         return Dropped(told or place, held[0], held[1], STEP)
     units = dict(held.units)
     if settings.group_column is not None:
-        if not row[settings.group_column]:
-            return Dropped(told, "no group", f"{place}: {settings.group_column} is empty", STEP)
+        if is_missing(row[settings.group_column]):
+            return Dropped(
+                told, "no group", f"{place}: {settings.group_column} is {row[settings.group_column]!r}", STEP
+            )
         units[settings.group_kind] = row[settings.group_column]
     found[f"{settings.name}/{held.slide}"] = held
     report = {"report": row[settings.report_column]} if settings.report_column else {}

@@ -8,14 +8,17 @@ Slide, Question, A to D, Answer. Layouts were learnt from public readers of thes
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eosin.core.errors import EosinError
-from eosin.core.formats.rows import Outcome, make_sample, unique
+from eosin.core.formats.options import OPTIONS_KEY, letter_of, with_options
+from eosin.core.formats.rows import Outcome, make_sample, read_row, unique
 from eosin.core.nouns.outcome import Dropped, Sieve, Unparsed, sieve
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Message, Sample, TextPart, ask, lettered
@@ -32,13 +35,12 @@ _NUMBERED = re.compile(r"^\s*1\.\s+\S.*^\s*2\.\s+\S", re.DOTALL | re.MULTILINE)
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 _NAMES_OF_SLIDE = ("image", "images", "slide", "slide_id", "wsi", "wsi_id", "id")
 _KNOWN = ("conversations", "messages", "image", "images", "id", "split", "patient", "case", "slide")
-_OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-Z])[).:]\s+", re.MULTILINE)
-_LETTER = re.compile(r"^\(?([A-Z])(?:[).:]\s*(.*))?$", re.DOTALL)
 
 
 def read_conversations(path: Path, bags: Bags, name: str) -> Sieve[Sample]:
     """Samples of a JSON or JSON lines file. What cannot be used is Dropped with its reason."""
-    return sieve(unique(_conversation(row, f"{path.name}:{i}", bags, name) for i, row in enumerate(_rows(path), 1)))
+    places = ((f"{path.name}:{i}", row) for i, row in enumerate(_rows(path), 1))
+    return sieve(unique(read_row(partial(_conversation, row, at, bags, name), row, at, STEP) for at, row in places))
 
 
 def read_questions(
@@ -54,19 +56,19 @@ def read_questions(
 
 def _rows(path: Path) -> Iterator[Any]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError as exc:
         raise EosinError("This file cannot be read.", found=str(exc)[:160], where=path) from None
     if path.suffix.lower() == ".jsonl":
-        for line in text.splitlines():
+        for line in data.split(b"\n"):  # not str.splitlines: U+2028 and U+0085 may stand inside a JSON string
             if line.strip():
                 try:
-                    yield json.loads(line)
+                    yield json.loads(line.decode("utf-8"))
                 except (ValueError, RecursionError) as exc:
                     yield str(exc)[:120]
         return
     try:
-        rows = json.loads(text)
+        rows = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as exc:
         raise EosinError("This file is not valid JSON.", found=str(exc)[:160], where=path) from None
     if not isinstance(rows, list):
@@ -98,7 +100,7 @@ def _conversation(row: Any, place: str, bags: Bags, name: str) -> Outcome:
     if isinstance(told, str):
         return Dropped(own, told, reply[:120], STEP)
     fields = _dialogue(earlier) | told
-    return make_sample(_with_options(fields) | _about(own, found, row, name), place)
+    return make_sample(_about(own, found, row, name, _with_options(fields)), place)
 
 
 def _turns(turns: Any) -> list[tuple[str, str]] | str:
@@ -164,50 +166,11 @@ def _reply(reply: str) -> dict[str, Any] | str:
     return "tags of the reply are broken"
 
 
-# ---- options -------------------------------------------------------------------------------------------------------
-
-
 def _with_options(fields: dict[str, Any]) -> dict[str, Any]:
-    """The same fields as a closed question, where the question lists options A, B, ... and the answer is one."""
-    *earlier, last = fields["messages"]
-    question, options = cut_options(last.text)
-    if len(options) < 2:
-        return fields
-    letter = _letter(str(fields["answer"]), options)
-    if letter is None:
-        return fields
-    parts = (*(p for p in last.parts if p.type == "image"), TextPart(text=question or "Which option is right?"))
-    message = last.model_copy(update={"parts": parts})
-    return {**fields, "messages": (*earlier, message), "choices": lettered(options), "answer": letter}
-
-
-def cut_options(text: str) -> tuple[str, list[str]]:
-    """A question and the options that stand behind it: lettered A, B, ... in order, to the end of the text."""
-    marks = list(_OPTION.finditer(text))
-    start = next((i for i, m in enumerate(marks) if m.group(1) == "A"), None)
-    if start is None:
-        return text, []
-    chosen = marks[start:]
-    if len(chosen) < 2 or [m.group(1) for m in chosen] != [chr(ord("A") + i) for i in range(len(chosen))]:
-        return text, []
-    ends = [*(m.start() for m in chosen[1:]), len(text)]
-    options = [text[m.end() : end].strip().rstrip(",;") for m, end in zip(chosen, ends, strict=True)]
-    if any(not o for o in options) or len({o.casefold() for o in options}) < len(options):
-        return text, []
-    return text[: chosen[0].start()].strip(), options
-
-
-def _letter(answer: str, options: Sequence[str]) -> str | None:
-    """The letter of an answer that is a letter, a letter with its option, or an option. Both must agree."""
-    folded = [o.casefold().rstrip(".") for o in options]
-    plain = answer.strip().casefold().rstrip(".")
-    if plain in folded:
-        return chr(ord("A") + folded.index(plain))
-    match = _LETTER.match(answer.strip())
-    if match is None or ord(match.group(1)) - ord("A") >= len(options):
-        return None
-    said = (match.group(2) or "").strip().casefold().rstrip(".")
-    return match.group(1) if not said or said == folded[ord(match.group(1)) - ord("A")] else None
+    """The same fields as a closed question, where the question states options and the answer is one of them."""
+    made = with_options(fields["messages"], fields["answer"])
+    how = made.pop("how")
+    return {**fields, **made, "extra": {OPTIONS_KEY: how} if how else {}}
 
 
 # ---- SlideBench ----------------------------------------------------------------------------------------------------
@@ -227,23 +190,25 @@ def _question_row(columns: Sequence[str], cells: Sequence[str], place: str, bags
         return Dropped(own, "no question" if not lower["question"] else "no answer", place, STEP)
     options = [row[c] for c in columns if re.fullmatch(r"[A-Z]", c) and row[c]]
     fields: dict[str, Any] = {"messages": ask(lower["question"]), "answer": lower["answer"]}
-    if options:
-        letter = _letter(lower["answer"], options)
+    if not options:
+        fields = _with_options(fields)
+    else:
+        letter = letter_of(lower["answer"], options)
         if letter is None:
             return Dropped(own, "answer is none of the options", lower["answer"][:80], STEP)
         fields |= {"choices": lettered(options), "answer": letter}
     extra = {k: v for k, v in row.items() if not re.fullmatch(r"[A-Z]", k) and k.lower() not in ("question", "answer")}
-    return make_sample(fields | _about(own, found, {"split": lower.get("split"), **extra}, name), place)
+    return make_sample(_about(own, found, {"split": lower.get("split"), **extra}, name, fields), place)
 
 
-def _about(own: str, found: Found, row: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Id, image, origin, split and the further columns of a row."""
+def _about(own: str, found: Found, row: Mapping[str, Any], name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a sample with its id, image, origin, split and the further columns of its row."""
     units = {**found.units, **{k: str(row[k]) for k in ("patient", "case") if row.get(k) not in (None, "")}}
-    split = str(row.get("split") or "").lower()
     return {
+        **fields,
         "id": own,
         "images": (found.bag,),
         "origin": {"source": name, **units},
-        "split": {"val": "valid", "validation": "valid"}.get(split, split) or None,
-        "extra": {k: v for k, v in row.items() if k not in _KNOWN},
+        "split": row.get("split"),
+        "extra": {k: v for k, v in row.items() if k not in _KNOWN} | dict(fields.get("extra", {})),
     }

@@ -10,9 +10,12 @@ from pathlib import Path
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.settings.data import TableData
+from eosin.core.store.names import inside_any
 from eosin.sources.card import Collection
+from eosin.sources.files import OUTSIDE, is_missing, outside_detail
 from eosin.sources.labelled import STEP, LabelledImage, collect, nearest
 
+MAX_CELL_CHARS = 10_000_000
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -40,7 +43,7 @@ def read_table(settings: TableData) -> Collection:
     if not images and dropped:
         raise EosinError(
             "No row of this table could be used.",
-            found=f"{len(dropped)} rows; the first: {dropped[0].reason}",
+            found=f"{len(dropped)} rows; the first: {dropped[0].reason}; {dropped[0].detail}",
             where=path,
         )  # fmt: skip
     return collect(images, dropped, settings)
@@ -96,12 +99,17 @@ def read_cells(
     if not text.strip():
         raise EosinError("The table is empty.", expected="a header line and rows", where=path)
     delimiter = delimiter or _find_delimiter(text, set((wanted or {}).values()))
+    csv.field_size_limit(MAX_CELL_CHARS)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         header = [name.strip() for name in next(reader)]
         rows = [(reader.line_num, cells) for cells in reader if any(c.strip() for c in cells)]
     except csv.Error as exc:
-        raise EosinError("The table cannot be read.", found=str(exc), where=f"{path}:{reader.line_num}") from None
+        raise EosinError(
+            "The table cannot be read.", expected=f"cells of at most {MAX_CELL_CHARS:,} letters", found=str(exc),
+            where=f"{path}:{reader.line_num}",
+            next_step="look for a quotation mark that is not closed, at that line or above it",
+        ) from None  # fmt: skip
     twice = sorted({name for name in header if header.count(name) > 1 and name})
     if twice:
         raise EosinError("Two columns have the same name.", found=", ".join(twice), where=path)
@@ -117,7 +125,7 @@ def _decode(path: Path, encoding: str | None) -> str:
         raise EosinError(
             "There is no such table.", where=path, next_step="set data.root and data.manifest in the recipe"
         ) from None
-    except (IsADirectoryError, PermissionError) as exc:
+    except (OSError, ValueError) as exc:
         raise EosinError("The table cannot be opened.", found=str(exc), where=path) from None
     if encoding is None:
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -133,6 +141,8 @@ def _decode(path: Path, encoding: str | None) -> str:
             where=path,
             next_step="set data.encoding, for example cp1252 (Excel in Western Europe), or save the table as CSV UTF-8",
         ) from None
+    except (UnicodeError, ValueError) as exc:
+        raise EosinError(f"The table is not in the encoding {encoding}.", found=str(exc)[:160], where=path) from None
 
 
 def _find_delimiter(text: str, wanted: set[str]) -> str:
@@ -164,12 +174,17 @@ def _image(
         return Dropped(name, "no label", place, STEP)
     units: dict[str, str] = {}
     if settings.group_column is not None:
-        if not row[settings.group_column]:
-            return Dropped(name, "no group", f"{place}: {settings.group_column} is empty", STEP)
+        if is_missing(row[settings.group_column]):
+            return Dropped(
+                name, "no group", f"{place}: {settings.group_column} is {row[settings.group_column]!r}", STEP
+            )
         units[settings.group_kind] = row[settings.group_column]
+    path = _resolve(root, file, settings.image_folders)
+    if path is None:
+        return Dropped(name, OUTSIDE, outside_detail(file), STEP)
     return LabelledImage(
         name=file,
-        path=_resolve(root, file),
+        path=path,
         label=label,
         units=units,
         split=row[settings.split_column] if settings.split_column else None,
@@ -178,8 +193,9 @@ def _image(
     )
 
 
-def _resolve(root: Path, file: str) -> Path:
-    path = root / file
-    if "\\" in file and not path.exists():  # a table written on Windows
-        return root / file.replace("\\", "/")
+def _resolve(root: Path, file: str, folders: Sequence[str]) -> Path | None:
+    """The file of a row, or None where it lies outside of the data."""
+    path = inside_any(root, file, folders)
+    if "\\" in file and (path is None or not path.exists()):  # a table written on Windows
+        return inside_any(root, file.replace("\\", "/"), folders)
     return path

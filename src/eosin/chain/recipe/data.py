@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from eosin.chain.recipe.layout import Layout
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples, write_parquet
+from eosin.core.formats.options import option_notes
 from eosin.core.images import RegionReader
 from eosin.core.nouns.outcome import Dropped, Sieve
 from eosin.core.nouns.sample import Sample
+from eosin.core.nouns.splits import SPLITS
 from eosin.core.settings.data import (
     DataSettings,
     FolderData,
@@ -30,9 +33,9 @@ from eosin.core.store import artifacts as store
 from eosin.curate import Cleaned, StepCount, clean, write_dropped
 from eosin.slides.extras import need_slides
 from eosin.sources import Card, Collection, read_labelled
+from eosin.sources.files import keep_inside
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
-SPLITS = ("train", "valid", "test")
 
 
 def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None) -> dict[str, list[Sample]]:
@@ -64,17 +67,20 @@ def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None)
 def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
     collection, ground_steps = grounded(read_source(recipe.data, recipe.seed, at.slides), recipe.data, recipe.seed)
     fractions = _fractions(recipe.data)
+    from eosin.chain.recipe.pictures import picture_refusals
+
     cleaned = clean(
         collection.kept,
         workers=min(2, os.cpu_count() or 1),
         seed=getattr(recipe.data, "seed", None) or recipe.seed,
         perceptual=not isinstance(recipe.data, PhantomData),
         read_region=read_region,
+        refuses=picture_refusals(recipe.model),
         **fractions,
     )
     dropped = (*collection.dropped, *cleaned.dropped)
-    for warning in dict.fromkeys((*collection.warnings, *cleaned.warnings)):
-        console.print(f"[yellow]note:[/yellow] {warning}")
+    warnings = tuple(dict.fromkeys((*collection.warnings, *cleaned.warnings)))
+    tell(warnings)
     with store.writing(at.samples, "samples", record={"recipe": recipe.name, "seed": recipe.seed}) as writer:
         for split in SPLITS:
             part = [s for s in cleaned.samples if (s.split or "train") == split]
@@ -82,7 +88,7 @@ def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
             write_parquet(part, writer.dir / f"{split}.parquet")
         writer.counts["dropped"] = len(dropped)
         write_dropped(writer.dir / "dropped.jsonl", dropped)
-        store.write_json(writer.dir / "card.json", card_of(collection.card, cleaned, dropped, ground_steps))
+        store.write_json(writer.dir / "card.json", card_of(collection.card, cleaned, dropped, ground_steps, warnings))
     counts = ", ".join(f"{writer.counts[s]} {s}" for s in SPLITS)
     console.print(f"samples: {counts}, {len(dropped)} set aside {_reasons(dropped) or ''}")
 
@@ -105,13 +111,22 @@ def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -
         return read_slides(settings)
     if isinstance(settings, (FolderData, TableData)):
         return read_labelled(settings)
-    found = read_samples(Path(settings.path))
+    path = Path(settings.path)
+    read = read_samples(path, image_folders=settings.image_folders)
+    found = keep_inside(read, path if path.is_dir() else path.parent, settings.image_folders)
     if not found.kept:
-        raise EosinError("No sample could be read.", found=str(found.reasons()), where=settings.path)
+        first = f"; the first: {found.dropped[0].detail}" if found.dropped else ""
+        raise EosinError("No sample could be read.", found=f"{found.reasons()}{first}", where=settings.path)
     sources = sorted({s.origin.source for s in found.kept})
     licences = sorted({s.origin.licence for s in found.kept})
     card = Card(name="+".join(sources)[:80], licence=" / ".join(licences)[:200])
-    return Collection(card=card, samples=found)
+    return Collection(card=card, samples=found, warnings=option_notes(found.kept))
+
+
+def tell(warnings: Sequence[str]) -> None:
+    """Print what the user should know about the data."""
+    for warning in warnings:
+        console.print("[yellow]note:[/yellow]", Text(warning))
 
 
 def _phantom_slides(settings: PhantomSlidesData, seed: int, slides: Path | None) -> Collection:
@@ -152,9 +167,13 @@ def _fractions(settings: DataSettings) -> dict[str, Any]:
 
 
 def card_of(
-    card: Card, cleaned: Cleaned, dropped: Sequence[Dropped], before: Sequence[StepCount] = ()
+    card: Card,
+    cleaned: Cleaned,
+    dropped: Sequence[Dropped],
+    before: Sequence[StepCount] = (),
+    warnings: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The data card of a run: what is in each split, and what was set aside and why."""
+    """The data card of a run: what is in each split, what was set aside and why, and what the user should know."""
     counted = card.counted(cleaned.samples)
     units = Counter((s.origin.group or "image:").split(":")[0] for s in cleaned.samples)
     by_split = {split: sum(labels.values()) for split, labels in counted.counts.items()}
@@ -168,7 +187,7 @@ def card_of(
         "drop_reasons": _reasons(dropped),
         "steps": [s.as_json() for s in (*before, *cleaned.steps)],
         "near_duplicates": len(cleaned.near),
-        "warnings": list(cleaned.warnings),
+        "warnings": list(cleaned.warnings if warnings is None else warnings),
     }
 
 

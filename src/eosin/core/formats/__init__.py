@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,7 +13,7 @@ from eosin.core.errors import EosinError
 from eosin.core.formats.artifact import iter_artifact, read_dropped, write_artifact
 from eosin.core.formats.dialogue import DEFAULT_GRAMMAR
 from eosin.core.formats.jsonl import iter_jsonl, write_jsonl
-from eosin.core.formats.parquet import iter_parquet, open_parquet, write_parquet
+from eosin.core.formats.parquet import column_names, iter_parquet, write_parquet
 from eosin.core.formats.rows import Outcome, unique
 from eosin.core.formats.sharegpt import iter_sharegpt, write_sharegpt
 from eosin.core.formats.trl import (
@@ -68,40 +68,50 @@ def kind_of(path: Path) -> Format:
             next_step="for a folder of images use `source: folder` or `source: table` in the recipe's data",
         )
     if kind == "parquet":
-        with open_parquet(path) as file:
-            names = file.schema_arrow.names
-        if "sample" not in names and ("prompt" in names or "messages" in names):
+        names = column_names(path)
+        if "sample" not in names and {"prompt", "messages", "conversations"} & set(names):
             return "trl"
     return kind
 
 
-def iter_samples(path: str | os.PathLike[str], *, source: str | None = None) -> Iterator[Outcome]:
+def iter_samples(
+    path: str | os.PathLike[str],
+    *,
+    source: str | None = None,
+    image_folders: Sequence[str | os.PathLike[str]] = (),
+) -> Iterator[Outcome]:
     """Kept samples and Dropped rows of any format, in order. Ids are not compared; `read_samples` does that.
 
     Args:
         source: data set name for rows that do not carry one (dialogues of other programs).
+        image_folders: further folders, beside the data's own, from which rows of other programs may take images.
     """
     path = Path(path)
     kind = kind_of(path)
-    if kind == "sharegpt":
-        return iter_sharegpt(path, source=source)
-    if kind == "trl":
-        return iter_trl_parquet(path, source=source)
-    if kind == "datasets":
-        return iter_dataset_folder(path, source=source)
     if kind == "artifact":
         return iter_artifact(path)
-    return iter_jsonl(path) if kind == "jsonl" else iter_parquet(path)
+    if kind == "parquet":
+        return iter_parquet(path)
+    readers = {"sharegpt": iter_sharegpt, "jsonl": iter_jsonl, "trl": iter_trl_parquet, "datasets": iter_dataset_folder}
+    return readers[kind](path, source=source, image_folders=image_folders)
 
 
-def read_samples(path: str | os.PathLike[str], *, source: str | None = None) -> Sieve[Sample]:
+def read_samples(
+    path: str | os.PathLike[str],
+    *,
+    source: str | None = None,
+    image_folders: Sequence[str | os.PathLike[str]] = (),
+) -> Sieve[Sample]:
     """All samples of a file or folder, and what was dropped. Of several rows with one id the first is kept.
+
+    Args:
+        source, image_folders: as for `iter_samples`.
 
     Raises:
         EosinError: the file as a whole cannot be read.
     """
     with _no_collection():
-        return sieve(unique(iter_samples(path, source=source)))
+        return sieve(unique(iter_samples(path, source=source, image_folders=image_folders)))
 
 
 @contextmanager

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eosin.core.errors import EosinError
-from eosin.core.formats.rows import STEP, Outcome, dump_without_bytes, make_sample, put_bytes_back
-from eosin.core.nouns.outcome import Dropped, Parsed
+from eosin.core.formats.options import OPTIONS_KEY, with_options
+from eosin.core.formats.rows import BadRowError, Outcome, dump_without_bytes, make_sample, put_bytes_back, row_id
+from eosin.core.nouns.outcome import Parsed
 from eosin.core.nouns.prompt import gold_reply, prompt_messages
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImagePart, Message, Sample, TextPart
@@ -22,18 +24,17 @@ from eosin.core.nouns.sample import ImagePart, Message, Sample, TextPart
 OUR_KEY = "eosin"
 DEFAULT_GRAMMAR = Grammar.of("think/answer")
 _GRAMMARS = tuple(Grammar.of(n) for n in ("think/answer", "info/think/answer", "observe/think/answer"))
+_TAGS = re.compile(r"</?(?:" + "|".join(sorted({t for g in _GRAMMARS for t in g.tags})) + ")>")
+_THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.+)", re.DOTALL)
 _UNITS = ("patient", "case", "slide", "article")
 
+PLACE = "<image>"
+_ROLES = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
+    "system": "system",
+}  # fmt: skip
+
 Turn = tuple[str, tuple[str | None, ...]]  # role, parts; None stands for an image
-
-
-class BadRowError(Exception):
-    """A foreign row that cannot become a sample. Arguments: reason, detail."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
 
 
 def turns_of(sample: Sample, grammar: Grammar, *, instruction: bool = True) -> tuple[list[Message], str | None]:
@@ -70,17 +71,112 @@ def _digest(turns: Sequence[Turn]) -> str:
 
 
 def unseal(sealed: Any, turns: Sequence[Turn], blobs: Sequence[bytes | None], place: str) -> Outcome:
-    """The sample of a row of ours. `blobs[i]` is the encoded image number i of the sample, where known."""
-    try:
-        sealed = json.loads(sealed) if isinstance(sealed, str) else sealed
-        name = str(sealed["sample"].get("id") or place)
-        if sealed["turns_sha256"] != _digest(turns):
-            detail = f"remove the key {OUR_KEY!r} from the row to read its dialogue as it now stands"
-            return Dropped(name, "row changed by another program", detail, STEP)
-        fields = put_bytes_back(sealed["sample"], blobs)
-    except (TypeError, ValueError, KeyError, AttributeError) as exc:
-        return Dropped(place, "row damaged", f"{type(exc).__name__}: {exc}"[:200], STEP)
-    return make_sample(fields, place)
+    """The sample of a row of ours. `blobs[i]` is the encoded image number i of the sample, where known.
+
+    Raises:
+        BadRowError: the visible dialogue was changed by another program.
+    """
+    sealed = json.loads(sealed) if isinstance(sealed, str) else sealed
+    if sealed["turns_sha256"] != _digest(turns):
+        detail = f"remove the key {OUR_KEY!r} from the row to read its dialogue as it now stands"
+        raise BadRowError("row changed by another program", detail)
+    return make_sample(put_bytes_back(sealed["sample"], blobs), place)
+
+
+def read_turns(messages: Any) -> list[Turn]:
+    """Roles and parts of a dialogue: from/value or role/content; content as text with `<image>`, or as parts.
+
+    Raises:
+        BadRowError: no dialogue of this form.
+    """
+    if not isinstance(messages, list):
+        raise BadRowError("no dialogue" if messages is None else "turn is not an object", repr(messages)[:80])
+    turns: list[Turn] = []
+    for turn in messages:
+        if not isinstance(turn, Mapping):
+            raise BadRowError("turn is not an object", repr(turn)[:80])
+        name = _first(turn, "from", "role")
+        role = _ROLES.get(str(name).lower())
+        if role is None:
+            raise BadRowError("unknown role", f"{name!r:.80}; known: {', '.join(_ROLES)}")
+        turns.append((role, _parts(_first(turn, "value", "content"))))
+    return turns
+
+
+def _first(turn: Mapping[str, Any], *keys: str) -> Any:
+    return next((turn[k] for k in keys if turn.get(k) is not None), None)
+
+
+def _parts(value: Any) -> tuple[str | None, ...]:
+    if isinstance(value, str):
+        return _at_places(value)
+    if not isinstance(value, list):
+        raise BadRowError("turn without text", repr(value)[:80])
+    made: list[str | None] = []
+    for item in value:
+        kind = item.get("type") if isinstance(item, Mapping) else None
+        if kind == "image":
+            made.append(None)
+        elif kind == "text" and isinstance(item.get("text"), str):
+            made.append(item["text"])
+        else:
+            raise BadRowError("unknown content part", repr(item)[:80])
+    return tuple(made)
+
+
+def _at_places(text: str) -> tuple[str | None, ...]:
+    """A text cut at its image places."""
+    pieces = text.split(PLACE)
+    parts: list[str | None] = [pieces[0]]
+    for piece in pieces[1:]:
+        parts += [None, piece]
+    return tuple(p for p in parts if p != "")
+
+
+def _trim(turns: Sequence[Turn]) -> list[Turn]:
+    """Take away the line breaks that LLaVA puts beside an image place."""
+    trimmed: list[Turn] = []
+    for role, parts in turns:
+        made = list(parts)
+        for i, part in enumerate(parts):
+            if part is None:
+                continue
+            if i > 0 and parts[i - 1] is None:
+                part = part.removeprefix("\n")
+            if i + 1 < len(parts) and parts[i + 1] is None:
+                part = part.removesuffix("\n")
+            made[i] = part
+        trimmed.append((role, tuple(p for p in made if p != "")))
+    return trimmed
+
+
+def _with_places(turns: Sequence[Turn], num_images: int) -> list[Turn]:
+    """Turns with their image places; lists of parts that hold a literal `<image>` in a text have it there."""
+    if num_images and not any(p is None for _, parts in turns for p in parts):
+        turns = [(role, tuple(x for p in parts if p is not None for x in _at_places(p))) for role, parts in turns]
+    return _trim(turns)
+
+
+def image_cells(row: Mapping[str, Any]) -> list[Any]:
+    """What a row holds under `images` or `image`; where one of them is empty, the other counts.
+
+    Raises:
+        BadRowError: both are given and differ.
+    """
+    found: list[list[Any]] = []
+    for key in ("images", "image"):
+        value = row.get(key)
+        values = value if isinstance(value, list) else [] if value is None or value == "" else [value]
+        if values and values not in found:
+            found.append(values)
+    if len(found) > 1 and not all(v in found[0] for v in found[1]):
+        raise BadRowError("image and images differ", f"{found[1]!r:.60} and {found[0]!r:.60}")
+    return found[0] if found else []
+
+
+def image_folders_hint(name: str) -> BadRowError:
+    """The refusal of a path that leads out of the data's own folder."""
+    return BadRowError("image outside the data's folder", f"{name[:200]}; name its folder in data.image_folders")
 
 
 def foreign_sample(
@@ -99,19 +195,19 @@ def foreign_sample(
         source: name of the data set, for `Origin.source`.
         known_keys: keys of the row that are not kept in `Sample.extra`.
     """
-    prompt, reply = _cut_reply(turns)
+    prompt, reply = _cut_reply(_with_places(turns, len(images)))
+    told = {} if reply is None else _read_reply(reply)
+    asked = with_options(_messages(prompt, len(images)), told.get("answer"))
+    how = asked.pop("how")
     fields: dict[str, Any] = {
-        "id": str(row.get("id") or place),
+        "id": row_id(row, place),
         "images": list(images),
-        "messages": _messages(prompt, len(images)),
         "origin": {"source": source, **{k: str(row[k]) for k in _UNITS if row.get(k) not in (None, "")}},
-        "extra": {k: v for k, v in row.items() if k not in (*known_keys, "id", "split", *_UNITS)},
+        "split": row.get("split"),
+        "extra": {k: v for k, v in row.items() if k not in (*known_keys, "id", "split", *_UNITS)}
+        | ({OPTIONS_KEY: how} if how else {}),
     }
-    if row.get("split") in ("train", "valid", "test"):
-        fields["split"] = row["split"]
-    if reply is not None:
-        fields |= _read_reply(reply)
-    return make_sample(fields, place)
+    return make_sample(fields | told | asked, place)
 
 
 def _cut_reply(turns: Sequence[Turn]) -> tuple[Sequence[Turn], str | None]:
@@ -149,6 +245,11 @@ def _messages(turns: Sequence[Turn], num_images: int) -> list[Message]:
 
 
 def _read_reply(reply: str) -> dict[str, Any]:
+    """Answer, reasoning and findings of a reply. A thought without an answer block is followed by the answer.
+
+    Raises:
+        BadRowError: tags of a grammar that are not whole: such a text could not be written as a reply again.
+    """
     for grammar in _GRAMMARS:
         parsed = grammar.parse(reply)
         if isinstance(parsed, Parsed):
@@ -158,4 +259,8 @@ def _read_reply(reply: str) -> dict[str, Any]:
                 "reasoning": grammar.split_steps(blocks.think),
                 "findings": blocks.findings or None,
             }
-    return {"answer": reply.strip()}
+    thought = _THOUGHT.fullmatch(reply)
+    think, answer = thought.groups() if thought else ("", reply)
+    if _TAGS.search(think) or _TAGS.search(answer):
+        raise BadRowError("tags of the reply are broken", reply[:120])
+    return {"answer": answer.strip(), **({"reasoning": DEFAULT_GRAMMAR.split_steps(think.strip())} if thought else {})}

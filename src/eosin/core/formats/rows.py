@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import ValidationError
 
-from eosin.core.errors import disk_errors
+from eosin.core.errors import EosinError, ImageError, disk_errors
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.sample import ImageBytes, Sample
 
@@ -26,7 +26,54 @@ _REASONS = (
     ("but the sample has", "message shows a missing image"),
     ("must be the user's question", "no question at the end"),
     ("not a JSON value", "extra is not JSON"),
+    ("unknown split", "unknown split"),
+    ("unicode string", "text is no Unicode"),
 )
+
+
+class BadRowError(Exception):
+    """A row that cannot become a sample. Arguments: reason, detail."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+def row_id(row: Any, place: str) -> str:
+    """The id that a row carries, as text: 0 is one. Its place in the file where it has none."""
+    value = row.get("id") if isinstance(row, Mapping) else None
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else place
+
+
+def read_row(read: Callable[[], Outcome], row: Any, place: str, step: str = STEP) -> Outcome:
+    """The outcome of reading one row: the one place where what goes wrong inside a row becomes Dropped."""
+    try:
+        return read()
+    except BadRowError as exc:
+        return Dropped(row_id(row, place), exc.reason, exc.detail, step)
+    except ValidationError as exc:
+        return Dropped(row_id(row, place), *reason_of(exc), step)
+    except ImageError as exc:
+        return Dropped(row_id(row, place), exc.message, "; ".join(t for t in (exc.where, exc.found) if t), step)
+    except MemoryError:
+        raise
+    except Exception as exc:  # rows of strangers hold anything; a bad row never stops a reading
+        return Dropped(row_id(row, place), "row damaged", f"{type(exc).__name__}: {exc}"[:200], step)
+
+
+@contextmanager
+def file_errors(path: Path, what: str) -> Iterator[None]:
+    """Turn what a library throws about a file as a whole into an EosinError that names the file."""
+    try:
+        yield
+    except (EosinError, MemoryError):
+        raise
+    except Exception as exc:  # readers of damaged files throw many kinds of error
+        raise EosinError(
+            f"This {what} cannot be opened.", found=f"{type(exc).__name__}: {exc}"[:200], where=path,
+            next_step="copy or make it again; it is damaged, cut off, or of another kind",
+        ) from None  # fmt: skip
 
 
 def reason_of(exc: ValidationError) -> tuple[str, str]:
@@ -50,7 +97,7 @@ def make_sample(fields: Mapping[str, Any], fallback_id: str) -> Outcome:
         return Kept(Sample.model_validate(fields))
     except ValidationError as exc:
         reason, detail = reason_of(exc)
-        return Dropped(str(fields.get("id") or fallback_id), reason, detail, STEP)
+        return Dropped(row_id(fields, fallback_id), reason, detail, STEP)
 
 
 def unique(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:

@@ -1,7 +1,8 @@
 """ShareGPT and LLaVA JSON: a list of rows with `conversations`, `<image>` places and image paths.
 
 Turns are human/gpt or user/assistant, under `conversations` or `messages`, with `value` or `content`. Paths
-are relative to the JSON file. Images held as bytes are written into `NAME_images/` beside `NAME.json`.
+are relative to the JSON file and lie in its folder. Images held as bytes are written into `NAME_images/` beside
+`NAME.json`.
 A literal "<image>" in a text is written as "&lt;image>", so that other programs count the places right.
 """
 
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +20,25 @@ from eosin.core.errors import EosinError, disk_errors
 from eosin.core.formats.dialogue import (
     DEFAULT_GRAMMAR,
     OUR_KEY,
-    BadRowError,
+    PLACE,
     Turn,
     foreign_sample,
+    image_cells,
+    image_folders_hint,
+    read_turns,
     seal,
     shown_indices,
     turns_of,
     unseal,
 )
-from eosin.core.formats.rows import STEP, Outcome, whole_file
-from eosin.core.nouns.outcome import Dropped
+from eosin.core.formats.rows import BadRowError, Outcome, read_row, whole_file
+from eosin.core.images import read_bytes
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import ImageBytes, ImageRef, Message, Sample, TextPart
+from eosin.core.nouns.sample import ImageBytes, ImageFile, ImageRef, Message, Sample, TextPart
 from eosin.core.store.artifacts import write_bytes_atomic
+from eosin.core.store.names import inside_any
 
-PLACE = "<image>"
 _ESCAPED = "&lt;image>"
-_ROLES = {
-    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
-    "system": "system",
-}  # fmt: skip
 _NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
 _KNOWN = ("conversations", "messages", "image", "images", OUR_KEY)
 
@@ -74,7 +75,7 @@ def _row(sample: Sample, path: Path, grammar: Grammar, instruction: bool) -> dic
     elif shown:
         row["images"] = shown
     row["conversations"] = conversations
-    row[OUR_KEY] = {**seal(sample, _turns(conversations)), "files": files}
+    row[OUR_KEY] = {**seal(sample, read_turns(conversations)), "files": files}
     return row
 
 
@@ -108,21 +109,19 @@ def _suffix(data: bytes) -> str:
     return ".webp" if data[8:12] == b"WEBP" else ".bin"
 
 
-def iter_sharegpt(path: Path, *, source: str | None = None) -> Iterator[Outcome]:
+def iter_sharegpt(
+    path: Path, *, source: str | None = None, image_folders: Sequence[str | os.PathLike[str]] = ()
+) -> Iterator[Outcome]:
     """Read rows of ours and of others. A bad row is Dropped with its reason.
 
     Args:
         source: data set name for foreign rows; by default the file's name.
+        image_folders: further folders, beside the file's own, from which images may be taken.
     """
     for i, row in enumerate(_load(path)):
         place = f"{path.name}:{i + 1}"
-        if not isinstance(row, Mapping):
-            yield Dropped(place, "row is not an object", repr(row)[:80], STEP)
-            continue
-        try:
-            yield _read_row(row, path, place, source or path.stem)
-        except BadRowError as exc:
-            yield Dropped(str(row.get("id") or place), exc.reason, exc.detail, STEP)
+        read = partial(sharegpt_row, row, path.parent, place, source or path.stem, image_folders)
+        yield read_row(read, row, place)
 
 
 def _load(path: Path) -> list[Any]:
@@ -132,6 +131,8 @@ def _load(path: Path) -> list[Any]:
         raise EosinError("This JSON file is not UTF-8.", found=str(exc), where=path) from None
     except (ValueError, RecursionError) as exc:
         raise EosinError("This file is not valid JSON.", found=str(exc), where=path) from None
+    except OSError as exc:
+        raise EosinError("This file cannot be read.", found=str(exc), where=path) from None
     if not isinstance(rows, list):
         raise EosinError(
             "A ShareGPT or LLaVA file is a list of rows.", expected='[{"conversations": [...]}, ...]',
@@ -140,91 +141,62 @@ def _load(path: Path) -> list[Any]:
     return rows
 
 
-def _read_row(row: Mapping[str, Any], path: Path, place: str, source: str) -> Outcome:
+def is_dialogue(row: Any) -> bool:
+    """Whether a JSON value is a row of a dialogue rather than a sample of ours."""
+    if not isinstance(row, Mapping):
+        return False
+    return "conversations" in row or ("messages" in row and not {"origin", "schema_version"} & set(row))
+
+
+def sharegpt_row(
+    row: Any, folder: Path, place: str, source: str, image_folders: Sequence[str | os.PathLike[str]] = ()
+) -> Outcome:
+    """The sample of one row. `folder` is where its relative paths start.
+
+    Raises:
+        BadRowError: it cannot become a sample. Other errors may come out of damaged rows; call it within `read_row`.
+    """
+    if not isinstance(row, Mapping):
+        raise BadRowError("row is not an object", repr(row)[:80])
     conversations = row.get("conversations") or row.get("messages")
     if not isinstance(conversations, list) or not conversations:
         raise BadRowError("no dialogue", f"keys: {', '.join(map(str, row))}"[:200])
-    turns = _turns(conversations)
+    turns = read_turns(conversations)
     ours = row.get(OUR_KEY)
     if isinstance(ours, Mapping):
-        return _read_ours(ours, turns, path, place)
-    images = [{"kind": "file", "path": str(path.parent / p)} for p in _paths(row)]
-    return foreign_sample(row, _trim(turns), images, place=place, source=source, known_keys=_KNOWN)
+        return _read_ours(ours, turns, folder, place, image_folders)
+    images = [{"kind": "file", "path": str(_taken(p, folder, image_folders))} for p in image_cells(row)]
+    return foreign_sample(row, turns, images, place=place, source=source, known_keys=_KNOWN)
 
 
-def _read_ours(ours: Mapping[str, Any], turns: Sequence[Turn], path: Path, place: str) -> Outcome:
+def _taken(name: Any, folder: Path, image_folders: Sequence[str | os.PathLike[str]]) -> Path:
+    if not isinstance(name, str) or not name:
+        raise BadRowError("image is not a path", repr(name)[:120])
+    found = inside_any(folder, name, image_folders)
+    if found is None:
+        raise image_folders_hint(name)
+    return found
+
+
+def _read_ours(
+    ours: Mapping[str, Any],
+    turns: Sequence[Turn],
+    folder: Path,
+    place: str,
+    image_folders: Sequence[str | os.PathLike[str]],
+) -> Outcome:
     sample, files = ours.get("sample"), ours.get("files")
     if not isinstance(sample, dict) or not isinstance(files, list):
         raise BadRowError("row damaged", f"the key {OUR_KEY!r} is not whole")
     blobs: list[bytes | None] = []
     refs = []
     for ref, file in zip(sample.get("images", []), files, strict=False):
-        found = path.parent / str(file)
         if ref.get("kind") == "bytes":
-            try:
-                blobs.append(found.read_bytes())
-            except OSError:
-                raise BadRowError("image file missing", str(found)) from None
+            blobs.append(read_bytes(ImageFile(path=str(_taken(file, folder, image_folders)))))
         else:
             blobs.append(None)
-            if not os.path.exists(ref.get("path", "")) and found.exists():
-                ref = {**ref, "path": str(found)}  # the folder was moved as a whole
+            moved = inside_any(folder, file, image_folders)
+            if moved is not None and not os.path.exists(ref.get("path", "")) and moved.exists():
+                ref = {**ref, "path": str(moved)}  # the folder was moved as a whole
         refs.append(ref)
     return unseal({**ours, "sample": {**sample, "images": refs}}, turns, blobs, place)
-
-
-def _paths(row: Mapping[str, Any]) -> list[str]:
-    value = row.get("images", row.get("image"))
-    if value is None or value == "":
-        return []
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(v, str) and v for v in values):
-        raise BadRowError("image is not a path", repr(value)[:120])
-    return values
-
-
-def _turns(conversations: Sequence[Any]) -> list[Turn]:
-    turns: list[Turn] = []
-    for turn in conversations:
-        if not isinstance(turn, Mapping):
-            raise BadRowError("turn is not an object", repr(turn)[:80])
-        name = turn.get("from", turn.get("role"))
-        role = _ROLES.get(str(name).lower())
-        if role is None:
-            raise BadRowError("unknown role", f"{name!r}; known: {', '.join(_ROLES)}")
-        turns.append((role, _parts(turn.get("value", turn.get("content")))))
-    return turns
-
-
-def _parts(value: Any) -> tuple[str | None, ...]:
-    if isinstance(value, str):
-        pieces = value.split(PLACE)
-        parts: list[str | None] = [pieces[0]]
-        for piece in pieces[1:]:
-            parts += [None, piece]
-        return tuple(p for p in parts if p != "")
-    if isinstance(value, list):
-        made: list[str | None] = []
-        for item in value:
-            if not isinstance(item, Mapping) or item.get("type") not in ("text", "image"):
-                raise BadRowError("unknown content part", repr(item)[:80])
-            made.append(None if item["type"] == "image" else str(item.get("text") or ""))
-        return tuple(made)
-    raise BadRowError("turn without text", repr(value)[:80])
-
-
-def _trim(turns: Sequence[Turn]) -> list[Turn]:
-    """Take away the line breaks that LLaVA puts beside an image place."""
-    trimmed: list[Turn] = []
-    for role, parts in turns:
-        made = list(parts)
-        for i, part in enumerate(parts):
-            if part is None:
-                continue
-            if i > 0 and parts[i - 1] is None:
-                part = part.removeprefix("\n")
-            if i + 1 < len(parts) and parts[i + 1] is None:
-                part = part.removesuffix("\n")
-            made[i] = part
-        trimmed.append((role, tuple(p for p in made if p != "")))
-    return trimmed

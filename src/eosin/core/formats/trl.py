@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,11 @@ from eosin.core.errors import EosinError, ImageError, MissingExtraError, disk_er
 from eosin.core.formats.dialogue import (
     DEFAULT_GRAMMAR,
     OUR_KEY,
-    BadRowError,
     Turn,
     foreign_sample,
+    image_cells,
+    image_folders_hint,
+    read_turns,
     seal,
     shown_indices,
     turns_of,
@@ -32,20 +35,21 @@ from eosin.core.formats.parquet import (
     IMAGES_TYPE,
     hugging_face_metadata,
     image_cell,
-    open_parquet,
+    iter_rows,
     write_rows,
 )
-from eosin.core.formats.rows import STEP, Outcome
+from eosin.core.formats.rows import BadRowError, Outcome, file_errors, read_row
 from eosin.core.images import decode, encode_png, read_bytes
-from eosin.core.nouns.outcome import Dropped
+from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageFile, Message, Sample, TextPart
+from eosin.core.nouns.splits import Split, read_split
+from eosin.core.store.names import inside_any
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_ROLES = ("system", "user", "assistant")
-_KNOWN = ("prompt", "completion", "messages", "image", "images", OUR_KEY)
+_KNOWN = ("prompt", "completion", "messages", "conversations", "image", "images", OUR_KEY)
 _CONTENT = pa.list_(pa.struct([("type", pa.string()), ("text", pa.string())]))
 _DIALOGUE = pa.list_(pa.struct([("role", pa.string()), ("content", _CONTENT)]))
 _SCHEMA = pa.schema(
@@ -69,7 +73,7 @@ def to_trl(sample: Sample, *, grammar: Grammar = DEFAULT_GRAMMAR, instruction: b
     completion = [] if reply is None else [{"role": "assistant", "content": [_text(reply)]}]
     shown = shown_indices(prompt)
     hidden = [i for i in range(len(sample.images)) if i not in shown]
-    sealed = {**seal(sample, _turns(prompt_rows + completion)), "order": shown}
+    sealed = {**seal(sample, read_turns(prompt_rows + completion)), "order": shown}
     if hidden:  # images that no message shows have no place in the row
         sealed["hidden"] = {
             str(i): _base64(cell["bytes"])
@@ -115,49 +119,58 @@ def write_trl(
     return write_rows((to_trl(s, grammar=grammar, instruction=instruction) for s in samples), path, schema)
 
 
-def iter_trl_parquet(path: Path, *, source: str | None = None) -> Iterator[Outcome]:
-    """Read TRL rows from parquet, one row group at a time."""
-    with open_parquet(path) as file:
-        number = 0
-        for group in range(file.num_row_groups):
-            for row in file.read_row_group(group).to_pylist():
-                number += 1
-                yield from_trl(row, place=f"{path.name}:{number}", source=source or path.stem)
+def iter_trl_parquet(
+    path: Path, *, source: str | None = None, image_folders: Sequence[str | os.PathLike[str]] = ()
+) -> Iterator[Outcome]:
+    """Read TRL rows from parquet, a batch at a time.
+
+    Args:
+        source: data set name for foreign rows; by default the file's name.
+        image_folders: further folders, beside the file's own, from which images may be taken.
+    """
+    take = partial(_inside, folder=path.parent, others=tuple(image_folders))
+    for place, row in iter_rows(path):
+        yield row if isinstance(row, Dropped) else from_trl(row, place=place, source=source or path.stem, take=take)
 
 
-def from_trl(row: Mapping[str, Any], *, place: str, source: str = "trl") -> Outcome:
-    """The sample of one row, of ours or of another program (prompt and completion, or messages)."""
-    try:
-        turns = _turns([*_as_messages(row.get("prompt") or row.get("messages"), "user"),
-                        *_as_messages(row.get("completion"), "assistant")])  # fmt: skip
-        cells = row.get("images")
-        if cells is None:
-            cells = [row["image"]] if row.get("image") is not None else []
-        if row.get(OUR_KEY):
-            return _read_ours(row[OUR_KEY], turns, cells, place)
-        images = [_reference(cell) for cell in cells]
-        return foreign_sample(row, turns, images, place=place, source=source, known_keys=_KNOWN)
-    except BadRowError as exc:
-        return Dropped(str(row.get("id") or place), exc.reason, exc.detail, STEP)
+def _inside(name: str, folder: Path, others: Sequence[str | os.PathLike[str]]) -> str:
+    found = inside_any(folder, name, others)
+    if found is None:
+        raise image_folders_hint(name)
+    return str(found)
+
+
+def from_trl(row: Mapping[str, Any], *, place: str, source: str = "trl", take: Callable[[str], str] = str) -> Outcome:
+    """The sample of one row, of ours or of another program (prompt and completion, messages, or conversations).
+
+    Args:
+        take: the path of an image for what the row says; it may refuse. By default the path as it stands.
+    """
+    return read_row(lambda: _from_trl(row, place, source, take), row, place)
+
+
+def _from_trl(row: Mapping[str, Any], place: str, source: str, take: Callable[[str], str]) -> Outcome:
+    dialogue = next((row[k] for k in ("prompt", "messages", "conversations") if row.get(k)), None)
+    turns = read_turns([*_as_messages(dialogue, "user"), *_as_messages(row.get("completion"), "assistant")])
+    if row.get(OUR_KEY):
+        return _read_ours(row[OUR_KEY], turns, row.get("images") or [], place)
+    images = [_reference(cell, take) for cell in image_cells(row)]
+    return foreign_sample(row, turns, images, place=place, source=source, known_keys=_KNOWN)
 
 
 def _read_ours(text: Any, turns: Sequence[Turn], cells: Sequence[Any], place: str) -> Outcome:
-    try:
-        sealed = json.loads(text)
-        refs = list(sealed["sample"]["images"])
-        blobs: list[bytes | None] = [None] * len(refs)
-        for index, data in sealed.get("hidden", {}).items():
-            blobs[int(index)] = base64.b64decode(data)
-        for index, cell in zip(sealed["order"], cells, strict=True):
-            data = cell.get("bytes") if isinstance(cell, Mapping) else None
-            if refs[index]["kind"] == "bytes":
-                blobs[index] = data
-            elif refs[index]["kind"] == "file" and data and not os.path.exists(refs[index]["path"]):
-                refs[index], blobs[index] = {"kind": "bytes"}, data  # the data set travelled without the file
-        sealed = {**sealed, "sample": {**sealed["sample"], "images": refs}}
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as exc:
-        return Dropped(place, "row damaged", f"{type(exc).__name__}: {exc}"[:200], STEP)
-    return unseal(sealed, turns, blobs, place)
+    sealed = json.loads(text)
+    refs = list(sealed["sample"]["images"])
+    blobs: list[bytes | None] = [None] * len(refs)
+    for index, data in sealed.get("hidden", {}).items():
+        blobs[int(index)] = base64.b64decode(data)
+    for index, cell in zip(sealed["order"], cells, strict=True):
+        data = cell.get("bytes") if isinstance(cell, Mapping) else None
+        if refs[index]["kind"] == "bytes":
+            blobs[index] = data
+        elif refs[index]["kind"] == "file" and data and not os.path.exists(refs[index]["path"]):
+            refs[index], blobs[index] = {"kind": "bytes"}, data  # the data set travelled without the file
+    return unseal({**sealed, "sample": {**sealed["sample"], "images": refs}}, turns, blobs, place)
 
 
 def _as_messages(value: Any, role: str) -> list[Any]:
@@ -170,41 +183,17 @@ def _as_messages(value: Any, role: str) -> list[Any]:
     raise BadRowError("turn is not an object", repr(value)[:80])
 
 
-def _turns(messages: Sequence[Any]) -> list[Turn]:
-    turns: list[Turn] = []
-    for message in messages:
-        if not isinstance(message, Mapping):
-            raise BadRowError("turn is not an object", repr(message)[:80])
-        if message.get("role") not in _ROLES:
-            raise BadRowError("unknown role", f"{message.get('role')!r}; known: {', '.join(_ROLES)}")
-        content = message.get("content")
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if not isinstance(parts, list):
-            raise BadRowError("turn without text", repr(content)[:80])
-        turns.append((message["role"], tuple(_part(p) for p in parts)))
-    return turns
-
-
-def _part(part: Any) -> str | None:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind == "image":
-        return None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    raise BadRowError("unknown content part", repr(part)[:80])
-
-
-def _reference(cell: Any) -> dict[str, Any]:
+def _reference(cell: Any, take: Callable[[str], str]) -> dict[str, Any]:
     if isinstance(cell, Image.Image):
         return {"kind": "bytes", "data": encode_png(cell)}
     if isinstance(cell, bytes):
         return {"kind": "bytes", "data": cell}
+    if isinstance(cell, Mapping):
+        if cell.get("bytes"):
+            return {"kind": "bytes", "data": cell["bytes"]}
+        cell = cell.get("path") or cell
     if isinstance(cell, str) and cell:
-        return {"kind": "file", "path": cell}
-    if isinstance(cell, Mapping) and cell.get("bytes"):
-        return {"kind": "bytes", "data": cell["bytes"]}
-    if isinstance(cell, Mapping) and cell.get("path"):
-        return {"kind": "file", "path": str(cell["path"])}
+        return {"kind": "file", "path": take(cell)}
     raise BadRowError("image without bytes or path", repr(cell)[:80])
 
 
@@ -243,16 +232,25 @@ def to_dataset(samples: Iterable[Sample], *, grammar: Grammar = DEFAULT_GRAMMAR,
     return datasets.Dataset.from_list(rows, features=features)
 
 
-def from_dataset(dataset: Dataset, *, source: str = "datasets") -> Iterator[Outcome]:
-    """Samples of a `datasets.Dataset` with TRL columns; encoded image bytes are taken as they stand."""
+def from_dataset(dataset: Dataset, *, source: str = "datasets", take: Callable[[str], str] = str) -> Iterator[Outcome]:
+    """Samples of a `datasets.Dataset` with TRL columns; encoded image bytes are taken as they stand.
+
+    Args:
+        take: as for `from_trl`.
+    """
     datasets = _datasets()
     for name, feature in dataset.features.items():
         if isinstance(feature, datasets.Image):
             dataset = dataset.cast_column(name, datasets.Image(decode=False))
         elif isinstance(getattr(feature, "feature", None), datasets.Image):
             dataset = dataset.cast_column(name, datasets.List(datasets.Image(decode=False)))
+
+    def read(index: int, place: str) -> Outcome:
+        return from_trl(dataset[index], place=place, source=source, take=take)
+
     for i in range(len(dataset)):
-        yield from_trl(dataset[i], place=f"{source}:{i + 1}", source=source)
+        place = f"{source}:{i + 1}"
+        yield read_row(partial(read, i, place), None, place)
 
 
 def write_dataset(
@@ -273,11 +271,34 @@ def write_dataset(
     return len(listed)
 
 
-def iter_dataset_folder(path: Path, *, source: str | None = None) -> Iterator[Outcome]:
-    """Read a folder written by `save_to_disk`: a Dataset, or a DatasetDict whose keys name the splits."""
-    loaded = _datasets().load_from_disk(str(path))
-    if isinstance(loaded, dict):
-        for name, part in loaded.items():
-            yield from from_dataset(part, source=source or f"{path.name}/{name}")
-    else:
-        yield from from_dataset(loaded, source=source or path.name)
+def iter_dataset_folder(
+    path: Path, *, source: str | None = None, image_folders: Sequence[str | os.PathLike[str]] = ()
+) -> Iterator[Outcome]:
+    """Read a folder written by `save_to_disk`: a Dataset, or a DatasetDict whose keys name the splits.
+
+    Raises:
+        EosinError: the folder cannot be opened; a key that is no name of a split.
+    """
+    take = partial(_inside, folder=path, others=tuple(image_folders))
+    datasets = _datasets()
+    with file_errors(path, "folder of datasets"):
+        loaded = datasets.load_from_disk(str(path))
+    if not isinstance(loaded, dict):
+        yield from from_dataset(loaded, source=source or path.name, take=take)
+        return
+    for name, part in loaded.items():
+        split = _split_of(name, path)
+        for outcome in from_dataset(part, source=source or f"{path.name}/{name}", take=take):
+            # The key says where a row stands now; what a row says of itself may be older.
+            yield outcome if isinstance(outcome, Dropped) else Kept(outcome.value.model_copy(update={"split": split}))
+
+
+def _split_of(name: str, path: Path) -> Split | None:
+    try:
+        return read_split(name)
+    except ValueError as exc:
+        raise EosinError(
+            "A part of these datasets has a name that is no split.",
+            expected="train, valid (val, validation, dev), test",
+            found=str(exc), where=path, next_step="rename the part, or save it as a folder of its own",
+        ) from None  # fmt: skip

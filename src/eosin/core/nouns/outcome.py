@@ -26,12 +26,20 @@ class Dropped:
         reason: a short fixed phrase, fit for counting.
         detail: what exactly was seen in this item.
         step: the step that set it aside.
+
+    Texts of damaged files may be no Unicode; what of them cannot be written stands here as an escape.
     """
 
     id: str
     reason: str
     detail: str = ""
     step: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("id", "detail"):
+            text = getattr(self, name)
+            if not text.isascii():
+                object.__setattr__(self, name, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 @dataclass(frozen=True)

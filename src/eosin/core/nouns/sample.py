@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from eosin.core.nouns.splits import Split, read_split
 from eosin.core.nouns.units import BoxLevel0, BoxMicrons, BoxPixels, Mpp
 
 SCHEMA_VERSION: Final = 1
+MAX_DEPTH = 64
+"""How deep lists and mappings of `Sample.extra` may lie in one another."""
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+    # With a bound on length pydantic refuses texts that are no UTF-8 (lone surrogates): they could not be written.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", str_max_length=2**31
+    )
 
 
 class ImageFile(_Frozen):
@@ -173,6 +179,7 @@ class Sample(_Frozen):
         caption: a description of the image, for continued pretraining.
         label: the class name, where the sample comes from a classification set.
         entities: gold entities with polarity.
+        split: train, valid or test; other usual words for them are read as these (`splits.read_split`).
         extra: further columns of the source, JSON values only.
     """
 
@@ -188,7 +195,7 @@ class Sample(_Frozen):
     label: str | None = None
     entities: tuple[Entity, ...] = ()
     origin: Origin
-    split: Literal["train", "valid", "test"] | None = None
+    split: Annotated[Split | None, BeforeValidator(read_split)] = None
     extra: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -227,20 +234,33 @@ class Sample(_Frozen):
         return self.answer
 
 
-def _check_json(value: Any, where: str) -> None:
+def _check_json(value: Any, where: str, depth: int = 0) -> None:
     """Refuse what would not come back from JSON as it was: tuples, NaN, keys that are not text, objects."""
-    if value is None or isinstance(value, str | bool | int):
+    if value is None or isinstance(value, bool | int):
+        return
+    if isinstance(value, str):
+        _check_text(value, where)
         return
     if isinstance(value, float) and math.isfinite(value):
         return
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"{where:.80} is not a JSON value of at most {MAX_DEPTH} levels")
     if isinstance(value, list):
         for i, item in enumerate(value):
-            _check_json(item, f"{where}[{i}]")
+            _check_json(item, f"{where}[{i}]", depth + 1)
     elif isinstance(value, dict) and all(isinstance(k, str) for k in value):
         for key, item in value.items():
-            _check_json(item, f"{where}.{key}")
+            _check_text(key, where)
+            _check_json(item, f"{where}.{key}", depth + 1)
     else:
         raise ValueError(f"{where} holds {value!r:.60}, which is not a JSON value")
+
+
+def _check_text(text: str, where: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{where} holds a text that is no Unicode, which is not a JSON value") from None
 
 
 def ask(text: str, num_images: int = 1) -> tuple[Message, ...]:

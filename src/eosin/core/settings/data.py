@@ -109,6 +109,8 @@ class LabelledData(_Settings):
         valid_fraction, test_fraction: share of the samples to set aside, whole groups only.
         one_group_per_file: says that no two files share a patient, case or slide.
         max_train_per_class: keep at most this many training samples of a class (drawn with the seed).
+        image_folders: further folders, beside `root`, into which paths and links of the data may lead. Without them a
+            file outside of `root` is set aside.
         embed_images: hold the encoded images in the samples, so that they can be moved without the folder.
         seed: of option order, wordings and splits.
     """
@@ -132,6 +134,7 @@ class LabelledData(_Settings):
     test_fraction: Fraction = 0.0
     one_group_per_file: bool = False
     max_train_per_class: int | None = Field(default=None, ge=1)
+    image_folders: list[str] = Field(default_factory=list)
     embed_images: bool = False
     seed: int = 0
 
@@ -259,11 +262,13 @@ class SamplesData(_Settings):
 
     Attributes:
         path: the file or folder.
+        image_folders: further folders, beside that of `path`, in which the images of the samples may lie.
         valid_fraction, test_fraction: used for samples that have no split yet, whole groups only.
     """
 
     source: Literal["samples"] = "samples"
     path: str
+    image_folders: list[str] = Field(default_factory=list)
     valid_fraction: Fraction = 0.0
     test_fraction: Fraction = 0.0
     seed: int = 0

@@ -7,12 +7,15 @@ import hashlib
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["file_name", "inside", "is_file_name"]
+__all__ = ["file_name", "inside", "inside_any", "is_file_name"]
 
 MAX_BYTES = 120
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(1, 10))}
+_PLAIN = re.compile(r"(?:[\w-][\w. -]*/)*[\w-][\w. -]*", re.ASCII)
 _UNFIT = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029\ufeff\ud800-\udfff]')
 
 
@@ -54,3 +57,29 @@ def inside(folder: str | os.PathLike[str], name: str) -> Path | None:
     except (OSError, ValueError, RuntimeError):  # a null byte, a link to itself, a lone surrogate
         return None
     return path if path.is_relative_to(root) and path != root else None
+
+
+def inside_any(folder: str | os.PathLike[str], name: str, others: Sequence[str | os.PathLike[str]] = ()) -> Path | None:
+    """The file that a name in a data set stands for: in the data's folder, or in a folder that the user allows.
+
+    A relative name is looked for in the data's folder first, then in the others. None where it leads out of all.
+    """
+    at_home = os.path.join(folder, name)
+    if _lies_in(folder, name) and (not others or os.path.exists(at_home)):
+        return Path(at_home)
+    names = (os.path.abspath(at_home), name)
+    found = [path for other in others for n in names if (path := inside(other, n)) is not None]
+    return next((p for p in found if p.exists()), found[0] if found else None)
+
+
+def _lies_in(folder: str | os.PathLike[str], name: str) -> bool:
+    """Whether a name stays inside a folder. Folders of plain names are looked at once: they hold thousands of files."""
+    head, tail = os.path.split(name)
+    if _PLAIN.fullmatch(name) and tail and not os.path.islink(os.path.join(folder, name)):
+        return not head or _folder_lies_in(os.fspath(folder), head)
+    return inside(folder, name) is not None
+
+
+@lru_cache(1024)
+def _folder_lies_in(folder: str, name: str) -> bool:
+    return inside(folder, name) is not None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eosin.core.errors import EosinError
+from eosin.core.images import open_own
 from eosin.core.nouns.bags import F64, PatchBag
 from eosin.core.nouns.sample import SlideBag
 from eosin.core.store.artifacts import write_bytes_atomic
@@ -219,7 +220,7 @@ def heat_map(bag: PatchBag, scores: F64, ground: Background, title: str) -> Imag
     figure.tight_layout(rect=(0, 0.07, 1, 0.97))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    return Image.open(buffer).convert("RGB")
+    return open_own(buffer.getvalue()).convert("RGB")
 
 
 def _faded(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

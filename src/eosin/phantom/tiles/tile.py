@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from PIL import Image
 
+from eosin.core.images import open_own
 from eosin.phantom.tiles.noise import Window
 from eosin.phantom.tiles.optics import Optics
 from eosin.phantom.tiles.scenes import DIAGNOSES, Finding, build_scene
@@ -61,7 +60,7 @@ class PhantomTile:
     @cached_property
     def image(self) -> np.ndarray:
         """Pixels, uint8 (size, size, 3)."""
-        return np.asarray(Image.open(io.BytesIO(self.jpeg)))
+        return np.asarray(open_own(self.jpeg))
 
 
 def make_case(seed: int, number: int) -> PhantomCase:

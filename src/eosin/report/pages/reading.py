@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
+from eosin.core.images import decode, read_regular_file
 from eosin.core.store.artifacts import write_text_atomic
 from eosin.report.drawing.numbers import count, figure, percent
 from eosin.report.drawing.pictures import data_uri
@@ -44,7 +45,7 @@ def write_evidence_page(
             blocks=list(told["blocks"].items()),
             options=[{"text": o, "chosen": o == told["answer_text"]} for o in told.get("options") or ()],
             facts=_facts(told),
-            map=None if picture is None else data_uri(Image.open(picture), MAP_PX),
+            map=None if picture is None else data_uri(decode(read_regular_file(picture), str(picture)), MAP_PX),
             has_geojson=has_geojson,
             patches=_patches(evidence.get("top") or (), patches),
         )

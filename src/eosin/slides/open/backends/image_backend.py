@@ -13,7 +13,7 @@ from eosin.slides.open.backends.base import Facts, SlideError
 
 
 class ImageBackend:
-    """PNG, JPEG and what else Pillow opens, held in memory: at most 20,000 px a side and 179 megapixels."""
+    """PNG, JPEG, BMP, WebP or TIFF, held in memory: at most 20,000 px a side and 134 megapixels."""
 
     def __init__(self, file: Path) -> None:
         try:
