@@ -89,7 +89,7 @@ def points_of(verbs, chosen):  # type: ignore[no-untyped-def]
                 yield by_name[name], int(number)
         return
     rng = random.Random(chosen.seed)
-    share = {v.name: max(1, min(v.points, chosen.points // len(verbs))) for v in verbs}
+    share = {v.name: min(v.points, chosen.points // len(verbs)) for v in verbs}
     left = chosen.points - sum(share.values())
     for verb in sorted(verbs, key=lambda v: -v.points):  # what small verbs do not need goes to the large ones
         more = max(0, min(left, verb.points - share[verb.name]))

@@ -14,7 +14,6 @@ POINTS = {
     "evaluate": (12, 28),
     "rl-data": (14, 26),
     "slides features": (13, 20),
-    "slides convert": (8,),
     "slides tiles": (7, 12),
     "knowledge build": (9, 12),
     "phantom tiles": (11,),

@@ -53,13 +53,12 @@ def material(folder: Path) -> list[Verb]:
     (folder / "replies.jsonl").write_text("".join(json.dumps(r) + "\n" for r in replies), "utf-8")
     made = folder / "made"
     made.mkdir()
-    features = ["slides", "features", str(folder / "slides"), "--min-tissue", "0.2"]
+    features = ["slides", "features", str(folder / "slides"), "--min-tissue", "0.2", "--readers", "0"]
     for argv in (["run", str(folder / "tiny.yaml"), "--out", "OUT/run"], [*features, "--out", "OUT/features"]):
         code, said = again(Verb("material", argv, ()), made)
         if code:
             raise SystemExit(f"the material could not be made: {said[-2000:]}")
     checkpoint, samples = str(made / "run" / "stages" / "sft" / "checkpoint"), str(made / "run" / "samples")
-    tiles = sorted(str(p) for p in (made / "features").rglob("features_*/*.h5"))
     return [
         Verb("run", ["run", str(folder / "tiny.yaml"), "--out", "OUT/run"], ["run"]),
         Verb("evaluate", ["evaluate", checkpoint, samples, "--out", "OUT/eval", "--max-new-tokens", "8",
@@ -67,8 +66,6 @@ def material(folder: Path) -> list[Verb]:
         Verb("rl-data", ["rl-data", checkpoint, samples, "--out", "OUT/rates", "-n", "2", "--max-new-tokens", "8",
                          "--max-samples", "6", "--batch-size", "2"], ["rates"]),
         Verb("slides features", [*features, "--out", "OUT/features"], ["features"]),
-        Verb("slides convert", ["slides", "convert", *tiles, "--out", "OUT/converted", "--encoder", "colour-texture"],
-             ["converted"]),
         Verb("slides tiles", ["slides", "tiles", str(folder / "slides"), "--out", "OUT/tiles", "--min-tissue", "0.2"],
              ["tiles"]),
         Verb("knowledge build", ["knowledge", "build", "OUT/graph", "--source", f"obo:{folder / 'small.obo'}"],

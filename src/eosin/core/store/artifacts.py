@@ -68,6 +68,7 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
     with disk_errors(path):
         try:
             with temporary.open("wb") as handle:
+                lock_for_life(handle.fileno())
                 handle.write(data)
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -201,11 +202,16 @@ def _held(folder: Path) -> Iterator[None]:
     """Lock a folder that is being written, so that nobody takes it for what a dead process left."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network disks lock no folders; then leftovers there stay
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_for_life(handle)
         yield
     finally:
         os.close(handle)
+
+
+def lock_for_life(handle: int) -> None:
+    """Hold a lock until the file is closed: it tells what is being written from what a dead process left."""
+    with contextlib.suppress(OSError):  # some network disks lock nothing; then leftovers there may look alive, and stay
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 _LEFTOVER = re.compile(r"^\.(?P<name>.+)\.[0-9a-f]{8}\.tmp$", re.DOTALL)

@@ -17,7 +17,7 @@ from typing import Any
 
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.nouns.outcome import Dropped, Kept
-from eosin.core.store.artifacts import read_json, write_json, write_text_atomic
+from eosin.core.store.artifacts import read_json, remove_leftovers, write_json, write_text_atomic
 from eosin.slides.batch.safety import Job, run_guarded
 from eosin.slides.open.find import Found, find_slides
 from eosin.slides.untrusted import clean
@@ -63,6 +63,7 @@ def run_folder(
     """
     found, dropped = find_slides(paths)
     if out is not None:
+        remove_leftovers(out)
         _same_settings(out, verb, settings)
     done = {f.key: row for f in found if out is not None and (row := _finished(out, verb, f)) is not None}
     before = len(done)

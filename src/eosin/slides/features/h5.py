@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import EosinError, disk_errors
+from eosin.core.store.artifacts import lock_for_life
 from eosin.slides.extras import need
 
 NOMINAL = (1.25, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0)
@@ -171,6 +172,7 @@ def whole_file(path: Path) -> Iterator[Any]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("w+b", buffering=0) as handle:
+                lock_for_life(handle.fileno())
                 disk = _Disk(handle)
                 try:
                     with h5py.File(disk, "w") as file:

@@ -64,6 +64,7 @@ def run(
     make = make_encoder or _maker(settings, plan.mpp)
     found, aside = find_slides([Path(p) for p in paths])
     jobs = named_jobs(found)
+    store.remove_leftovers(plan.folder)
     _claim(plan)
     done, todo, dropped = _resume(plan, jobs)
     seen: list[Done | Dropped] = [*done, *aside, *dropped]
