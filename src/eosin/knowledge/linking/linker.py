@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eosin.knowledge.graph.concepts import Concept
 from eosin.knowledge.linking import tables
-from eosin.knowledge.linking.context import PLAIN, Certainty, Polarity, Scope, Span, Status, statuses
+from eosin.knowledge.linking.context import statuses
+from eosin.knowledge.linking.cues import Certainty, Polarity, Scope, Span, Status
 from eosin.knowledge.linking.index import Index, Meaning, NameIndex
+from eosin.knowledge.linking.marks import plain_boxes
 from eosin.knowledge.linking.senses import choose, defined_abbreviations
 from eosin.knowledge.linking.words import MAX_NAME_CHARS, Words, name_key, read_words
 
@@ -166,7 +168,7 @@ class Linker:
         self._short.clear()
 
     def _link(self, text: str) -> tuple[Mention, ...]:
-        words = read_words(text)
+        words = read_words(plain_boxes(text))
         found = self._index.spans(words)
         own = defined_abbreviations(words, found) if "(" in text else {}
         if own:
@@ -187,22 +189,8 @@ class Linker:
     def _mention(self, words: Words, span: Span, meaning: Meaning, status: Status) -> Mention:
         index = self._index
         start, end, row = words.starts[span.first], words.ends[span.last], meaning.row
-        if span.type == "marker":
-            status = _signed(words.text, end, status)
         others = tuple(index.ids[r] for r in dict.fromkeys((row, *meaning.others))) if meaning.others else ()
         return Mention(start, end, words.text[start:end], index.ids[row], index.labels[row], span.type, *status, others)
-
-
-def _signed(text: str, end: int, status: Status) -> Status:
-    """The sign behind a marker: CK7+, CK20-, CD3 (-)."""
-    tail = text[end : end + 4].lstrip(" (")
-    sign, behind = tail[:1], tail[1:2]
-    if sign == "+":
-        return status
-    if sign in ("-", "\u2212", "\u2013") and not behind.isalnum() and status == PLAIN:
-        dash = text[end : end + 1] == " " and text[end : end + 2] != " ("
-        return status if dash else Status("absent", "certain", status.scope)
-    return status
 
 
 @functools.cache

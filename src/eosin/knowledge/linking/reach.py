@@ -1,0 +1,294 @@
+"""How far each cue of one text reaches: ends of clauses and lists, fields and their values, counts, headings."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+from eosin.knowledge.linking.cues import Cue, Rules, Says, Span, parts
+from eosin.knowledge.linking.words import Words
+
+MAX_REACH = 25
+"""No cue reaches further than this many words."""
+NEAR = 3
+"""Reach of a "near" cue, in words."""
+PLACES = frozenset({"organ", "tissue", "stain"})
+"""Types that "of" and "by" put beside what a cue speaks of: "no carcinoma of the colon" denies no colon."""
+
+_SENTENCE = re.compile(r"[.!?;:\n\u2610\u2612]")
+_FIELD = re.compile(r"[:=\t|?(\[]|\.{2,}|[ \t][-\u2013\u2014][ \t]?|->|\u2192")
+"""What stands between the name of a field and its value: "Necrosis: no", "Necrosis - no", "Necrosis (no)"."""
+_AFTER_VALUE = re.compile(r"\s*(?:[,(/)\]|;\t\n]|$)")
+_COUNTED = frozenset({"of", "the", "out", "all", "these", "examined", "sampled", "submitted"})
+_ASIDE = frozenset({"rather", "instead"})
+_LISTED = frozenset({"and", "or", "nor", "also", "both"})
+
+
+class Reach:
+    """How far each cue of one text reaches."""
+
+    def __init__(self, words: Words, spans: Sequence[Span], inside: Mapping[int, int], table: Rules) -> None:
+        self.words, self.spans, self.inside = words, spans, inside
+        self.verbs, self.leads, self.now = table.single["verb"], table.single["lead"], table.single["now"]
+        self.prepositions, self.answers = table.single["preposition"], table.single["answer"]
+        self.turns, self.turn_ends, self.units = table.single["turn"], table.single["turn-end"], table.single["unit"]
+        self.numbered = table.single["numbered"]
+        self.clause_ends = clause_ends(words, inside, table)
+
+    def of(self, kind: str, first: int, last: int) -> Cue | None:
+        """The cue at the words first..last, or None where it says nothing."""
+        if kind == "ignored":
+            return None
+        text = " ".join(self.words.words[first : last + 1])
+        if kind == "possible-start" and first != self.clause_start(first):
+            return None
+        if kind == "request":
+            says: Says = "possible" if first == self.clause_start(first) else "absent"
+            return Cue(says, last + 1, self.ahead(last + 1, MAX_REACH), False, text)
+        said, side = parts(kind)
+        if side == "count":
+            return self._count(first, text)
+        if (side == "minus" and not self._has_minus(first)) or self._is_number_word(first):
+            return None
+        if said in ("absent", "possible", "unassessed"):
+            if self._is_value(first, last):
+                return Cue(said, self._behind(first, self.clause_start(first - 1)), first - 1, True, text)
+            heading = self._heading_end(first, last) if said != "unassessed" else None
+            if heading is not None and side in ("after", "before", "heading", "minus"):
+                end = self.ahead(heading + 1, MAX_REACH, across=True)
+                return Cue(said, last + 1, end, False, text)
+        return self._sided(said, side, first, last, text)
+
+    def _sided(self, said: Says, side: str, first: int, last: int, text: str) -> Cue | None:
+        """A cue that is neither a value nor a heading, by the side that it looks to."""
+        if side == "value" or (side == "end" and last != self.clause_end(last)):
+            return None
+        if side in ("after", "end", "minus") and not (side == "minus" and last > first):
+            return Cue(said, self._behind(first, self.clause_start(first)), first - 1, True, text)
+        num = 1 if side == "near" and said == "absent" else NEAR if side == "near" else MAX_REACH
+        past = said in ("history", "family")
+        return Cue(said, last + 1, self.ahead(last + 1, num, past=past), False, text)
+
+    def _has_minus(self, first: int) -> bool:
+        """Whether the word is that of "-ve"."""
+        return self.words.text[self.words.starts[first] - 1 : self.words.starts[first]] in ("-", "\u2212", "\u2013")
+
+    def _is_number_word(self, first: int) -> bool:
+        """Whether the word is that of "No. 3"."""
+        if self.words.words[first] not in self.numbered or first == self.clause_end(first):
+            return False
+        return self.gap(first) in (". ", ".") and self.words.words[first + 1].isdigit()
+
+    def names(self, cue: Cue) -> bool:
+        """Whether a mention lies in the reach of a cue."""
+        return any(k in self.inside for k in range(cue.first, cue.last + 1))
+
+    def _clause(self, word: int) -> int:
+        """Number of the clause that a word is in."""
+        return bisect_left(self.clause_ends, word)
+
+    def clause_start(self, word: int) -> int:
+        at = self._clause(word)
+        return self.clause_ends[at - 1] + 1 if at else 0
+
+    def clause_end(self, word: int) -> int:
+        at = self._clause(word)
+        return self.clause_ends[at] if at < len(self.clause_ends) else len(self.words.words) - 1
+
+    def gap(self, k: int) -> str:
+        """What stands between word k and the next one, or the end."""
+        following = self.words.starts[k + 1 : k + 2]
+        return self.words.text[self.words.ends[k] : following[0] if following else None]
+
+    def _is_value(self, first: int, last: int) -> bool:
+        """Whether the cue is the whole value of a field: "Perineural invasion: not identified", "Necrosis (no)", or an
+        answer right behind a name, "necrosis no, granuloma yes"."""
+        if first == 0:
+            return False
+        before = self.gap(first - 1)
+        is_end = last == self.clause_end(last)
+        is_next = first - 1 in self.inside and self.clause_start(first) < first and "," not in before
+        if is_next and self.words.words[first] in self.answers:
+            return is_end or _AFTER_VALUE.match(self.gap(last)) is not None
+        if not _FIELD.search(before) or ("\n" in before and not before.lstrip(" \t").startswith((":", "?"))):
+            return False
+        if "(" in before and first - 1 not in self.inside:
+            return False
+        return is_end or self.gap(last).lstrip(" ")[:1] in (",", "(", "/", ")", "]", "|")
+
+    def _heading_end(self, first: int, last: int) -> int | None:
+        """Last word of the heading that the cue makes, "Negative for the following:", or None."""
+        end = self.clause_end(last)
+        if end > last + NEAR or end + 1 >= len(self.words.words) or ":" not in self.gap(end):
+            return None
+        if end > last == first and self.words.words[first] in ("no", "not"):
+            return None
+        start = self.clause_start(first)
+        if start < first and end == last and self.gap(first - 1).strip()[-1:] in (",", ";", "/", "("):
+            return end
+        if any(k in self.inside for k in range(start, end + 1)):
+            return None
+        return end
+
+    def ahead(self, first: int, reach: int, *, across: bool = False, past: bool = False) -> int:
+        """Last word that a cue speaks of which ends before the word `first`.
+
+        Args:
+            across: over the end of the clause that the cue is in, as a heading does.
+            past: the cue is of the past or the family: a place does not end it, "now" does.
+        """
+        words, named = self.words.words, False
+        if first >= len(words) or (first - 1 == self.clause_end(first - 1) and first and not across):
+            return first - 1
+        limit = self._list_end(first - 1, min(self.clause_end(first), first - 1 + reach))
+        for k in range(first, limit + 1):
+            if k in self.inside:
+                named = True
+            elif (past and words[k] in self.now) or (not past and named and self._is_place(words[k], k)):
+                return k - 1
+        return limit
+
+    def _is_place(self, word: str, k: int) -> bool:
+        return word in self.prepositions and self.words.words[k + 1 : k + 2] != ["situ"]
+
+    def _list_end(self, last: int, limit: int) -> int:
+        """Where the list after a cue ends: at a comma or "and" behind which a clause with its own verb begins, or where
+        the text turns to what is there: "no tumour, only fibrosis", "no carcinoma, dysplasia only"."""
+        words, inside = self.words.words, self.inside
+        for k in range(max(last, 0), limit):
+            if k in inside and inside[k] == inside.get(k + 1):
+                continue
+            gap = self.gap(k)
+            if ")" in gap or "[" in gap or (words[k + 1] in self.turns and k + 1 not in inside and k > last):
+                return k
+            if "," in gap or words[k + 1] == "and":
+                segment = self._segment(k + 1, limit)
+                if k > last and (segment[-1] in self.turn_ends or not _ASIDE.isdisjoint(segment[1:])):
+                    return k
+                if "or" not in segment and "nor" not in segment and not self.verbs.isdisjoint(segment):
+                    return k
+        return limit
+
+    def _segment(self, first: int, limit: int) -> list[str]:
+        """Words from `first` to the next comma or the limit."""
+        for m in range(first, limit):
+            if "," in self.gap(m):
+                return self.words.words[first : m + 1]
+        return self.words.words[first : limit + 1]
+
+    def _behind(self, first: int, start: int) -> int:
+        """First word that a cue beginning at `first` speaks of, in a clause that begins at `start`: over "necrosis,
+        atypia and mitoses are absent", but not over an earlier clause nor over a lead such as "given the glands, "."""
+        if first == 0:
+            return 0
+        limit = max(start, first - MAX_REACH)
+        words, inside, joined = self.words.words, self.inside, False
+        for k in range(first - 1, limit, -1):
+            if k in inside and inside[k] == inside.get(k - 1):
+                continue
+            gap = self.gap(k - 1)
+            joined = joined or words[k] in ("and", "or", "nor")
+            if "," in gap and self._is_bare_list(k, limit):
+                continue
+            if "," in gap and (not joined or words[limit] in self.leads):
+                return k
+            if ("," in gap or "(" in gap or words[k] in ("and", "with")) and (
+                "(" in gap or not self.verbs.isdisjoint(words[limit:k])
+            ):
+                return k
+        return limit
+
+    def _is_bare_list(self, k: int, limit: int) -> bool:
+        """Whether the comma before word k divides two markers of a list without any other word: "TTF-1, napsin A"."""
+        if not self._is_marker(k) or not self._is_marker(k - 1):
+            return False
+        before = self.spans[self.inside[k - 1]].first
+        if before <= limit:
+            return True
+        return self.words.words[before - 1] in _LISTED or not self.gap(before - 1).isspace()
+
+    def _is_marker(self, k: int) -> bool:
+        return k in self.inside and self.spans[self.inside[k]].type == "marker"
+
+    def _count(self, first: int, text: str) -> Cue | None:
+        """A count of nothing: "0/12 nodes with metastasis", "ER 0%", "0 mitoses", "metastasis: 0/14"."""
+        before = self.words.text[max(0, self.words.starts[first] - 2) : self.words.starts[first]]
+        if before[:1].isdigit() and before[1:] in (".", ",", "/", "-", "+"):
+            return None  # 1.0, 3-0
+        last = self._count_end(first)
+        if last is None:
+            near = first + 1 in self.inside and self.gap(first) == " " and not self._is_kept(first + 1)
+            if self._is_value(first, first):
+                return Cue("absent", self._behind(first, self.clause_start(first - 1)), first - 1, True, text)
+            return Cue("absent", first + 1, first + 1, False, text) if near else None
+        if first and (self._is_finding(first - 1) or self.words.words[first - 1] in self.prepositions):
+            return Cue("absent", self._behind(first, self.clause_start(first - 1)), first - 1, True, text)
+        return Cue("absent", last + 1, self.ahead(last + 1, MAX_REACH), False, text)
+
+    def _count_end(self, first: int) -> int | None:
+        """Last word of a count and of what was counted, "0/12 lymph nodes"; None where it is none."""
+        words, last = self.words.words, first
+        sign = self.gap(first).strip(" ")
+        following = words[first + 1 : first + 4]
+        if sign[:1] == "/" and following and following[0].isdigit():
+            last = first + 1
+        elif sign == "" and following[:1] == ["of"]:
+            last = first + 1
+        elif sign == "" and following[:2] == ["out", "of"]:
+            last = first + 2
+        elif sign[:1] != "%":
+            return None
+        while last + 1 < len(words) and last != self.clause_end(last) and self._is_counted(last + 1):
+            last += 1
+        return last
+
+    def _is_counted(self, k: int) -> bool:
+        word = self.words.words[k]
+        if k in self.inside:
+            return self._is_kept(k)
+        return word.isdigit() or word in _COUNTED or word in self.units
+
+    def _is_kept(self, k: int) -> bool:
+        """Whether word k is of a place or a cell: it is what was counted, and not what was looked for."""
+        return self.spans[self.inside[k]].type in PLACES or self.spans[self.inside[k]].type == "cell"
+
+    def _is_finding(self, k: int) -> bool:
+        return k in self.inside and not self._is_kept(k)
+
+
+def clause_ends(words: Words, inside: Mapping[int, int], table: Rules) -> list[int]:
+    """Numbers of the words after which a sentence or clause ends, in order. No clause ends within a mention."""
+    text, listed, starts, ends = words.text, words.words, words.starts, words.ends
+    stops = table.single["stop"]
+    found = []
+    for k in range(len(listed) - 1):
+        following = listed[k + 1]
+        if following in stops:
+            if listed[k] != "to":  # "findings to indicate malignancy" goes on
+                found.append(k)
+            continue
+        if starts[k + 1] - ends[k] == 1 and text[ends[k]] in " -/,'":
+            continue
+        gap = text[ends[k] : starts[k + 1]]
+        if not _SENTENCE.search(gap) or (len(gap) == 1 and gap == "."):
+            continue
+        if k in inside and inside[k] == inside.get(k + 1):
+            continue
+        is_answer = k > 0 and ":" in text[ends[k - 1] : starts[k]]
+        if is_answer or not _is_abbreviation(gap, listed[k], text[starts[k + 1]], table):
+            found.append(k)
+    found.append(len(listed) - 1)
+    return found
+
+
+def _is_abbreviation(gap: str, word: str, following: str, table: Rules) -> bool:
+    """The point of "vs.", of "No. 3" and of "E. coli" ends no sentence; that of "Necrosis: No." and "Type B. Necrosis"
+    does."""
+    if gap not in (". ", "."):
+        return False
+    if word in table.single["numbered"]:
+        return following.isdigit()
+    if len(word) == 1 and word.isalpha() and word not in table.single["abbreviation"]:
+        return following.islower()
+    return word in table.single["abbreviation"]
