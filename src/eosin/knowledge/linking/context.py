@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 from eosin.knowledge.linking.cues import PLAIN, Cue, Rules, Scope, Span, Status, rules
@@ -64,6 +64,7 @@ _HEADING = re.compile(r"(?:^|(?<=\n)|(?<=\. ))[ \t]*([A-Za-z][A-Za-z ]{2,38}?)[ 
 def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
     """Cues with their reach, by the first word that they speak of."""
     lengths = table.lengths
+    adverbs = {k for k, w in enumerate(words.words) if w[-2:] == "ly"}
     starts = [i for i, w in enumerate(words.words) if w in lengths]
     marked = "?" in words.text or "+/" in words.text or "\u00b1" in words.text
     boxed = has_boxes(words.text)
@@ -75,7 +76,7 @@ def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
     free = 0
     items = boxed_items(words, reach) if boxed else []
     for i in starts:
-        match = _longest(words.words, i, inside, table) if i >= free else None
+        match = _longest(words.words, i, inside, adverbs, table) if i >= free else None
         if match is not None:
             made = [c for c in (reach.of(kind, i, i + match[0] - 1) for kind in match[1]) if c is not None]
             for item in items:
@@ -94,8 +95,10 @@ def _first(cue: Cue) -> int:
     return cue.first
 
 
-def _longest(words: list[str], i: int, inside: Mapping[int, int], table: Rules) -> tuple[int, tuple[str, ...]] | None:
-    """Length and kinds of the longest cue at word i. Adverbs inside it are passed over: "cannot be reliably excluded"."""
+def _longest(
+    words: list[str], i: int, inside: Mapping[int, int], adverbs: Set[int], table: Rules
+) -> tuple[int, tuple[str, ...]] | None:
+    """Length and kinds of the longest cue at word i, over adverbs inside it: "cannot be reliably excluded"."""
     lengths, get = table.lengths[words[i]], table.phrases.get
     for n in lengths:
         kinds = get(tuple(words[i : i + n])) if i + n <= len(words) else None
@@ -104,7 +107,7 @@ def _longest(words: list[str], i: int, inside: Mapping[int, int], table: Rules) 
     else:
         n, kinds = 0, None
     longest = lengths[0]
-    if n < longest and any(w[-2:] == "ly" for w in words[i + 1 : i + longest + 1]):
+    if n < longest and not adverbs.isdisjoint(range(i + 1, i + longest + 1)):
         plain = [k for k in range(i, min(i + longest + 2, len(words))) if k == i or words[k][-2:] != "ly"]
         for m in lengths:
             at = plain[:m]

@@ -43,7 +43,6 @@ class Cue(NamedTuple):
     first: int
     last: int
     after: bool
-    words: str
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from eosin.knowledge.linking.cues import Cue, Span, Status
 from eosin.knowledge.linking.reach import NEAR, Reach
@@ -53,12 +54,12 @@ def doubt_marks(words: Words, reach: Reach) -> list[Cue]:
     for match in _DOUBT.finditer(words.text):
         first = bisect_left(words.starts, match.end())
         num = NEAR if "?" not in match[0] else 25
-        found.append(Cue("possible", first, reach.ahead(first, num, across=True), False, match[0].strip()))
+        found.append(Cue("possible", first, reach.ahead(first, num, across=True), False))
     for match in _QUESTION.finditer(words.text):
         last = bisect_left(words.starts, match.start()) - 1
         following = words.words[last + 1 : last + 2]
         if last >= 0 and not (following and following[0] in reach.answers):
-            found.append(Cue("possible", reach.clause_start(last), last, True, "?"))
+            found.append(Cue("possible", reach.clause_start(last), last, True))
     return found
 
 
@@ -89,7 +90,7 @@ class Boxed:
     last: int
     names: bool
     field: tuple[int, int] | None
-    values: list[Cue] = field(default_factory=list)
+    values: list[Cue] = dataclasses.field(default_factory=list)
 
     def own(self, word: int, made: list[Cue]) -> list[Cue]:
         """What is left of the cues made at a word: those inside an empty box or a value say nothing by themselves."""
@@ -98,13 +99,13 @@ class Boxed:
         if self.ticked and self.field is not None:
             said = next((c.says for c in made if c.says in ("absent", "possible", "unassessed")), None)
             if said is not None:
-                self.values.append(Cue(said, *self.field, True, TICKED_BOX))
+                self.values.append(Cue(said, *self.field, True))
         return []
 
     def cues(self) -> list[Cue]:
         """What the box itself says."""
         if not self.ticked and self.names:
-            return [Cue("absent", self.first, self.last, False, OPEN_BOX)]
+            return [Cue("absent", self.first, self.last, False)]
         return self.values
 
 

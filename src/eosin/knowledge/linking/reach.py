@@ -40,35 +40,34 @@ class Reach:
         """The cue at the words first..last, or None where it says nothing."""
         if kind == "ignored":
             return None
-        text = " ".join(self.words.words[first : last + 1])
         if kind == "possible-start" and first != self.clause_start(first):
             return None
         if kind == "request":
             says: Says = "possible" if first == self.clause_start(first) else "absent"
-            return Cue(says, last + 1, self.ahead(last + 1, MAX_REACH), False, text)
+            return Cue(says, last + 1, self.ahead(last + 1, MAX_REACH), False)
         said, side = parts(kind)
         if side == "count":
-            return self._count(first, text)
+            return self._count(first)
         if (side == "minus" and not self._has_minus(first)) or self._is_number_word(first):
             return None
         if said in ("absent", "possible", "unassessed"):
             if self._is_value(first, last):
-                return Cue(said, self._behind(first, self.clause_start(first - 1)), first - 1, True, text)
+                return Cue(said, self._behind(first, self.clause_start(first - 1)), first - 1, True)
             heading = self._heading_end(first, last) if said != "unassessed" else None
             if heading is not None and side in ("after", "before", "heading", "minus"):
                 end = self.ahead(heading + 1, MAX_REACH, across=True)
-                return Cue(said, last + 1, end, False, text)
-        return self._sided(said, side, first, last, text)
+                return Cue(said, last + 1, end, False)
+        return self._sided(said, side, first, last)
 
-    def _sided(self, said: Says, side: str, first: int, last: int, text: str) -> Cue | None:
+    def _sided(self, said: Says, side: str, first: int, last: int) -> Cue | None:
         """A cue that is neither a value nor a heading, by the side that it looks to."""
         if side == "value" or (side == "end" and last != self.clause_end(last)):
             return None
         if side in ("after", "end", "minus") and not (side == "minus" and last > first):
-            return Cue(said, self._behind(first, self.clause_start(first)), first - 1, True, text)
+            return Cue(said, self._behind(first, self.clause_start(first)), first - 1, True)
         num = 1 if side == "near" and said == "absent" else NEAR if side == "near" else MAX_REACH
         past = said in ("history", "family")
-        return Cue(said, last + 1, self.ahead(last + 1, num, past=past), False, text)
+        return Cue(said, last + 1, self.ahead(last + 1, num, past=past), False)
 
     def _has_minus(self, first: int) -> bool:
         """Whether the word is that of "-ve"."""
@@ -211,7 +210,7 @@ class Reach:
     def _is_marker(self, k: int) -> bool:
         return k in self.inside and self.spans[self.inside[k]].type == "marker"
 
-    def _count(self, first: int, text: str) -> Cue | None:
+    def _count(self, first: int) -> Cue | None:
         """A count of nothing: "0/12 nodes with metastasis", "ER 0%", "0 mitoses", "metastasis: 0/14"."""
         before = self.words.text[max(0, self.words.starts[first] - 2) : self.words.starts[first]]
         if before[:1].isdigit() and before[1:] in (".", ",", "/", "-", "+"):
@@ -220,20 +219,19 @@ class Reach:
         if last is None:
             near = first + 1 in self.inside and self.gap(first) == " " and not self._is_kept(first + 1)
             if self._is_value(first, first):
-                return Cue("absent", self._behind(first, self.clause_start(first - 1)), first - 1, True, text)
-            return Cue("absent", first + 1, first + 1, False, text) if near else None
+                return Cue("absent", self._behind(first, self.clause_start(first - 1)), first - 1, True)
+            return Cue("absent", first + 1, first + 1, False) if near else None
         if first and (self._is_finding(first - 1) or self.words.words[first - 1] in self.prepositions):
-            return Cue("absent", self._behind(first, self.clause_start(first - 1)), first - 1, True, text)
-        return Cue("absent", last + 1, self.ahead(last + 1, MAX_REACH), False, text)
+            return Cue("absent", self._behind(first, self.clause_start(first - 1)), first - 1, True)
+        return Cue("absent", last + 1, self.ahead(last + 1, MAX_REACH), False)
 
     def _count_end(self, first: int) -> int | None:
         """Last word of a count and of what was counted, "0/12 lymph nodes"; None where it is none."""
         words, last = self.words.words, first
         sign = self.gap(first).strip(" ")
         following = words[first + 1 : first + 4]
-        if sign[:1] == "/" and following and following[0].isdigit():
-            last = first + 1
-        elif sign == "" and following[:1] == ["of"]:
+        is_part = sign[:1] == "/" and bool(following) and following[0].isdigit()
+        if is_part or (sign == "" and following[:1] == ["of"]):
             last = first + 1
         elif sign == "" and following[:2] == ["out", "of"]:
             last = first + 2
