@@ -12,7 +12,10 @@ from eosin.knowledge.linking.reach import NEAR, Reach
 from eosin.knowledge.linking.words import Words
 
 _MINUS = "-\u2212\u2013"
-_SIGNS = frozenset(f"+?\u00b1{_MINUS}")
+_SIGNS = frozenset(f"+?\u00b1<{_MINUS}")
+_TRACE = re.compile(r"[ \t]*:?[ \t]*\(?< ?1 ?%")
+"""Less than one cell in a hundred counts as negative, but for a marker that is read as an index."""
+_INDEXES = frozenset({"ki", "mib", "phh", "phosphohistone"})
 _SIGN = re.compile(
     rf"(?P<space>[ \t]*:?[ \t]*)(?P<open>[(\[]?)[ ]?(?P<sign>\+ ?/ ?[{_MINUS}]|[{_MINUS}] ?/ ?\+|\u00b1|\?|[{_MINUS}])"
     r"(?P<close> ?[)\]])?(?P<end>\s*(?:$|[\n,;.)/|]))?(?P<more>\w)?"
@@ -33,6 +36,8 @@ def signed(words: Words, span: Span, status: Status) -> Status:
     end = words.ends[span.last]
     if _SIGNS.isdisjoint(words.text[end : end + 5]) or status.polarity == "absent":
         return status
+    if span.type == "marker" and _TRACE.match(words.text, end) and words.words[span.first] not in _INDEXES:
+        return status._replace(polarity="absent")
     found = _SIGN.match(words.text, end)
     if found is None:
         return status
@@ -41,7 +46,7 @@ def signed(words: Words, span: Span, status: Status) -> Status:
     if sign not in _MINUS:
         mine = closed or (marker and not found["space"])
         return status._replace(certainty="possible") if mine and (sign != "?" or found["close"]) else status
-    attached = marker and not found["space"] and not found["more"]
+    attached = marker and not found["space"] and (found["end"] is not None or not found["more"])
     spaced = bool(found["space"]) and found["end"] is not None
     if ((found["open"] and found["close"]) or attached or spaced) and status.certainty == "certain":
         return status._replace(polarity="absent")

@@ -163,11 +163,17 @@ class Reach:
                 return k
             if "," in gap or words[k + 1] == "and":
                 segment = self._segment(k + 1, limit)
+                if k > last and self._is_graded(k + 1, k + len(segment)):
+                    return k
                 if k > last and (segment[-1] in self.turn_ends or not _ASIDE.isdisjoint(segment[1:])):
                     return k
                 if "or" not in segment and "nor" not in segment and not self.verbs.isdisjoint(segment):
                     return k
         return limit
+
+    def _is_graded(self, first: int, last: int) -> bool:
+        """Whether the words hold a grade, and so say that something is there: "no invasion, budding Bd1"."""
+        return any(self.spans[n].type == "grade" for k in range(first, last + 1) if (n := self.inside.get(k)) is not None)
 
     def _segment(self, first: int, limit: int) -> list[str]:
         """Words from `first` to the next comma or the limit."""
