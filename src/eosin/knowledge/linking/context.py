@@ -23,6 +23,13 @@ from eosin.knowledge.linking.words import Words, words_of
 _DETERMINERS = frozenset({"the", "a", "an", "thi", "these", "those", "both", "all", "any", "some", "it", "their"})
 
 
+_WHAT_HAPPENS = frozenset({
+    "invasion", "involvement", "loss", "extension", "infiltration", "injury", "damage", "vein", "vessel", "artery",
+    "capsule", "sinus", "wall", "margin",
+})  # fmt: skip
+"""Words behind a place that what is said speaks of in its stead: "no renal vein invasion" denies no kidney."""
+
+
 class Section(NamedTuple):
     """A part of a report: from `start` on, mentions are of this scope unless a cue says otherwise."""
 
@@ -42,7 +49,8 @@ def statuses(words: Words, spans: Sequence[Span], cues: Rules | None = None) -> 
     if not found and not sections:
         return [signed(words, s, PLAIN) for s in spans]
     firsts = [c.first for c in found]
-    return [signed(words, s, _status(words, s, found, firsts, sections, table)) for s in spans]
+    begins = {s.first for s in spans}
+    return [signed(words, s, _status(words, s, found, firsts, sections, begins, table)) for s in spans]
 
 
 def sections_of(text: str, table: Rules | None = None) -> list[Section]:
@@ -147,8 +155,9 @@ def _is_denied(doubt: Cue, denials: Mapping[int, int], words: Words) -> bool:
 
 
 def _status(
-    words: Words, span: Span, cues: Sequence[Cue], firsts: Sequence[int], sections: Sequence[Section], table: Rules
-) -> Status:
+    words: Words, span: Span, cues: Sequence[Cue], firsts: Sequence[int], sections: Sequence[Section],
+    begins: Set[int], table: Rules,
+) -> Status:  # fmt: skip
     """Doubt outweighs absence: "cannot be ruled out" is possible."""
     absent = possible = False
     scope: Scope = _section_scope(words.starts[span.first], sections) if sections else "patient"
@@ -156,7 +165,7 @@ def _status(
         cue = cues[i]
         if cue.first < span.first - MAX_REACH - NEAR:
             break
-        if span.last > cue.last or _beside(words.words, span, cue, table):
+        if span.last > cue.last or _beside(words, span, cue, begins, table):
             continue
         if cue.says == "absent":
             absent = absent or not (span.type == "stain" and cue.after)
@@ -174,10 +183,15 @@ def _section_scope(position: int, sections: Sequence[Section]) -> Scope:
     return sections[at].scope if at >= 0 else "patient"
 
 
-def _beside(words: Sequence[str], span: Span, cue: Cue, table: Rules) -> bool:
-    """Whether the mention only says where: "of the colon" beside what the cue speaks of."""
+def _beside(text: Words, span: Span, cue: Cue, begins: Set[int], table: Rules) -> bool:
+    """Whether the mention only says where: "of the colon" beside what the cue speaks of, "seminal vesicle invasion"."""
     if cue.says in ("history", "family"):
         return False
+    words = text.words
+    following = span.last + 1
+    is_first = span.type in ("organ", "tissue") and following <= cue.last and text.text[text.ends[span.last]] == " "
+    if is_first and (following in begins or words[following] in _WHAT_HAPPENS):
+        return True
     k = span.first - 1
     while k >= cue.first and k >= span.first - 3 and words[k] in _DETERMINERS:
         k -= 1

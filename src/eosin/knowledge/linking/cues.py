@@ -91,7 +91,8 @@ _SECTION: Mapping[str, Scope] = {
 }  # fmt: skip
 _KINDS = (
     "ignored", "absent-before", "absent-after", "absent-near", "absent-value", "absent-end", "absent-minus",
-    "absent-count", "possible-before", "possible-after", "possible-start", "possible-heading", "request",
+    "absent-count", "possible-before", "possible-after", "possible-start", "possible-value", "possible-end",
+    "possible-heading", "request",
     "history-before", "history-near", "family-before", "unassessed-after", *SINGLE, *_SECTION,
 )  # fmt: skip
 

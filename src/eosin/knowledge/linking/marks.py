@@ -13,8 +13,9 @@ from eosin.knowledge.linking.words import Words
 
 _MINUS = "-\u2212\u2013"
 _SIGNS = frozenset(f"+?\u00b1<{_MINUS}")
-_TRACE = re.compile(r"[ \t]*:?[ \t]*\(?< ?1 ?%")
+_TRACE = re.compile(r"(?: TPS| CPS| IHC| index| score| expression| staining)?[ \t]*:?[ \t]*\(?< ?1 ?%")
 """Less than one cell in a hundred counts as negative, but for a marker that is read as an index."""
+_LOOK = 14
 _INDEXES = frozenset({"ki", "mib", "phh", "phosphohistone"})
 _SIGN = re.compile(
     rf"(?P<space>[ \t]*:?[ \t]*)(?P<open>[(\[]?)[ ]?(?P<sign>\+ ?/ ?[{_MINUS}]|[{_MINUS}] ?/ ?\+|\u00b1|\?|[{_MINUS}])"
@@ -34,9 +35,9 @@ OPEN_BOX, TICKED_BOX = "\u2610", "\u2612"
 def signed(words: Words, span: Span, status: Status) -> Status:
     """The status of a mention with the sign behind it: CK20-, CD3 (-), EMA+/-, "metastasis (?)", "necrosis: -"."""
     end = words.ends[span.last]
-    if _SIGNS.isdisjoint(words.text[end : end + 5]) or status.polarity == "absent":
+    if _SIGNS.isdisjoint(words.text[end : end + _LOOK]) or status.polarity == "absent":
         return status
-    if span.type == "marker" and _TRACE.match(words.text, end) and words.words[span.first] not in _INDEXES:
+    if span.type in ("marker", "grade") and _TRACE.match(words.text, end) and words.words[span.first] not in _INDEXES:
         return status._replace(polarity="absent")
     found = _SIGN.match(words.text, end)
     if found is None:

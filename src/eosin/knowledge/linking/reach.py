@@ -19,8 +19,9 @@ PLACES = frozenset({"organ", "tissue", "stain"})
 _SENTENCE = re.compile(r"[.!?;:\n\u2610\u2612]")
 _FIELD = re.compile(r"[:=\t|?(\[]|\.{2,}|[ \t][-\u2013\u2014][ \t]?|->|\u2192")
 """What stands between the name of a field and its value: "Necrosis: no", "Necrosis - no", "Necrosis (no)"."""
-_AFTER_VALUE = re.compile(r"\s*(?:[,(/)\]|;\t\n]|$)")
+_AFTER_VALUE = re.compile(r"\s*[,(/)\]|;\t\n]")
 _COUNTED = frozenset({"of", "the", "out", "all", "these", "examined", "sampled", "submitted"})
+_FILLERS = frozenset({"all", "both", "is", "are", "was", "were", "each", "again"})
 _ASIDE = frozenset({"rather", "instead"})
 _LISTED = frozenset({"and", "or", "nor", "also", "both"})
 
@@ -51,8 +52,10 @@ class Reach:
         if (side == "minus" and not self._has_minus(first)) or self._is_number_word(first):
             return None
         if said in ("absent", "possible", "unassessed"):
-            if self._is_value(first, last):
-                return Cue(said, self._behind(first, self.clause_start(first - 1)), first - 1, True)
+            begin = self._before_fillers(first)
+            if self._is_value(begin, last):
+                start = self._field_of_stain(self.clause_start(begin - 1), begin)
+                return Cue(said, self._behind(begin, start), begin - 1, True)
             heading = self._heading_end(first, last) if said != "unassessed" else None
             if heading is not None and side in ("after", "before", "heading", "minus"):
                 end = self.ahead(heading + 1, MAX_REACH, across=True)
@@ -64,7 +67,8 @@ class Reach:
         if side == "value" or (side == "end" and last != self.clause_end(last)):
             return None
         if side in ("after", "end", "minus") and not (side == "minus" and last > first):
-            return Cue(said, self._behind(first, self.clause_start(first)), first - 1, True)
+            start = self.clause_start(first)
+            return Cue(said, self._behind(first, self._field_of_stain(start, first)), first - 1, True)
         num = 1 if side == "near" and said == "absent" else NEAR if side == "near" else MAX_REACH
         past = said in ("history", "family")
         return Cue(said, last + 1, self.ahead(last + 1, num, past=past), False)
@@ -72,6 +76,24 @@ class Reach:
     def _has_minus(self, first: int) -> bool:
         """Whether the word is that of "-ve"."""
         return self.words.text[self.words.starts[first] - 1 : self.words.starts[first]] in ("-", "\u2212", "\u2013")
+
+    def _before_fillers(self, first: int) -> int:
+        """The first word of a value with what stands in front of it: "all negative", "are focally positive"."""
+        words = self.words.words
+        while (
+            first > 1 and (words[first - 1] in _FILLERS or words[first - 1][-2:] == "ly") and self.gap(first - 1) == " "
+        ):
+            first -= 1
+        return first
+
+    def _field_of_stain(self, start: int, first: int) -> int:
+        """Where "Amyloid: Congo red negative" begins: a stain alone speaks of the field before it."""
+        n = self.inside.get(start)
+        if not start or n is None or self.spans[n].type != "stain" or self.spans[n].last != first - 1:
+            return start
+        before = self.inside.get(start - 1)
+        is_field = ":" in self.gap(start - 1) and before is not None
+        return self.clause_start(start - 1) if is_field else start
 
     def _is_number_word(self, first: int) -> bool:
         """Whether the word is that of "No. 3"."""
@@ -172,8 +194,15 @@ class Reach:
         return limit
 
     def _is_graded(self, first: int, last: int) -> bool:
-        """Whether the words hold a grade, and so say that something is there: "no invasion, budding Bd1"."""
-        return any(self.spans[n].type == "grade" for k in range(first, last + 1) if (n := self.inside.get(k)) is not None)
+        """Whether the words give a grade or a count, so that something is there: "no necrosis, mitoses 2/10"."""
+        for k in range(first, last + 1):
+            n = self.inside.get(k)
+            if n is None:
+                continue
+            following = self.words.words[k + 1] if k + 1 < len(self.words.words) and self.inside.get(k + 1) != n else ""
+            if self.spans[n].type == "grade" or (following.isdigit() and following != "0" and self.gap(k) == " "):
+                return True
+        return False
 
     def _segment(self, first: int, limit: int) -> list[str]:
         """Words from `first` to the next comma or the limit."""
@@ -194,6 +223,8 @@ class Reach:
                 continue
             gap = self.gap(k - 1)
             joined = joined or words[k] in ("and", "or", "nor")
+            if "+" in gap:
+                return k
             if "," in gap and self._is_bare_list(k, limit):
                 continue
             if "," in gap and (not joined or words[limit] in self.leads):
