@@ -208,6 +208,65 @@ DOUBTS = [
     ("Inconsistent with sarcoidosis.", ["no sarcoidosis"]),
 ]
 
+UNASSESSED = [
+    ("Perineural invasion: N/A", "Perineural invasion"),
+    ("Perineural invasion: Not applicable", "Perineural invasion"),
+    ("Necrosis cannot be assessed.", "Necrosis"),
+    ("Lymphovascular invasion: Cannot be determined", "Lymphovascular invasion"),
+    ("HER2 not performed.", "HER2"),
+    ("MDM2 is pending.", "MDM2"),
+    ("Muscularis propria is not represented.", "Muscularis propria"),
+]
+PAST = [
+    ("Previous biopsy: adenocarcinoma.", "adenocarcinoma", "history"),
+    ("PMH: lymphoma", "lymphoma", "history"),
+    ("PMHx DCIS 2015", "DCIS", "history"),
+    ("Hx of lymphoma", "lymphoma", "history"),
+    ("FHx of breast carcinoma", "breast carcinoma", "family"),
+    ("Family hx: melanoma", "melanoma", "family"),
+]
+MORE = [
+    ("TTF-1, napsin A, p40: all negative.", ["no TTF-1", "no napsin A", "no p40"]),
+    ("CD30+, CD15+, CD45 neg, EBER neg.", ["CD30", "CD15", "no CD45", "no EBER"]),
+    ("CD117 and DOG1 positive, S100 and desmin negative", ["CD117", "DOG1", "no S100", "no desmin"]),
+    ("BRAF mutated, KRAS and NRAS wild type.", ["BRAF", "no KRAS", "no NRAS"]),
+    ("Loss of MLH1 and PMS2 with intact MSH2 and MSH6.", ["no MLH1", "no PMS2", "MSH2", "MSH6"]),
+    ("It shows loss of MLH1.", ["no MLH1"]),
+    ("MLH1: loss of expression. MSH2: retained.", ["no MLH1", "MSH2"]),
+    ("MLH1 loss, PMS2 loss, MSH2 intact.", ["no MLH1", "no PMS2", "MSH2"]),
+    ("CD117 shows no staining.", ["no CD117"]),
+    ("No staining for CD117.", ["no CD117"]),
+    ("Fail to stain with TTF-1.", ["no TTF-1"]),
+    ("ER <1%, PR: <1%", ["no ER", "no PR"]),
+    ("PD-L1 TPS <1%", ["no PD-L1", "no TPS"]),
+    ("Ki-67 <1%", ["Ki-67"]),
+    ("Amyloid: Congo red negative.", ["no Amyloid", "Congo red"]),
+    ("No seminal vesicle invasion.", ["seminal vesicle", "no invasion"]),
+    ("Renal vein invasion not identified.", ["Renal", "no invasion"]),
+    ("No atypia, no necrosis, mitoses 1/10 HPF.", ["no atypia", "no necrosis", "mitoses"]),
+    ("No lymphovascular invasion, grade group 2.", ["no lymphovascular invasion", "grade group 2"]),
+    ("Absence of granulomas does not exclude sarcoidosis.", ["no granulomas", "sarcoidosis?"]),
+    ("Lymphoma should be considered.", ["Lymphoma?"]),
+    ("Please exclude lymphoma.", ["lymphoma?"]),
+    ("No carcinoma; lymphoma possible.", ["no carcinoma", "lymphoma?"]),
+    ("Phyllodes tumour, borderline.", ["Phyllodes tumour"]),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), MORE)
+def test_kinds_that_the_annotated_reports_showed(text: str, expected: list[str]) -> None:
+    assert said(text) == expected
+
+
+@pytest.mark.parametrize(("text", "words"), UNASSESSED)
+def test_what_was_not_looked_at_is_neither_present_nor_absent(text: str, words: str) -> None:
+    assert [(m.text, m.scope) for m in LINKER.link(text)] == [(words, "unassessed")]
+
+
+@pytest.mark.parametrize(("text", "words", "scope"), PAST)
+def test_headings_and_short_forms_of_the_past(text: str, words: str, scope: str) -> None:
+    assert [(m.text, m.scope) for m in LINKER.link(text)] == [(words, scope)]
+
 
 @pytest.mark.parametrize(("text", "expected"), ANSWERS)
 def test_an_answer_speaks_of_its_own_field(text: str, expected: list[str]) -> None:

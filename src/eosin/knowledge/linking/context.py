@@ -20,6 +20,8 @@ from eosin.knowledge.linking.marks import boxed_items, doubt_marks, has_boxes, s
 from eosin.knowledge.linking.reach import MAX_REACH, NEAR, PLACES, Reach
 from eosin.knowledge.linking.words import Words, words_of
 
+_NOT = frozenset({"not", "cannot"})
+"""Words of a doubt that denies by itself: "the absence of granulomas does not exclude sarcoidosis" is a doubt."""
 _DETERMINERS = frozenset({"the", "a", "an", "thi", "these", "those", "both", "all", "any", "some", "it", "their"})
 
 
@@ -149,7 +151,7 @@ def _cut(found: list[Cue]) -> list[Cue]:
 def _is_denied(doubt: Cue, denials: Mapping[int, int], words: Words) -> bool:
     """Whether a denial begins at most a few words before, reaches the doubt, and no comma lies between."""
     for first in range(max(1, doubt.first - NEAR - 2), doubt.first):
-        if denials.get(first, -1) >= doubt.first - 1:
+        if denials.get(first, -1) >= doubt.first - 1 and _NOT.isdisjoint(words.words[first : doubt.first]):
             return "," not in words.text[words.starts[first - 1] : words.starts[doubt.first - 1]]
     return False
 

@@ -22,6 +22,7 @@ _FIELD = re.compile(r"[:=\t|?(\[]|\.{2,}|[ \t][-\u2013\u2014][ \t]?|->|\u2192")
 _AFTER_VALUE = re.compile(r"\s*[,(/)\]|;\t\n]")
 _COUNTED = frozenset({"of", "the", "out", "all", "these", "examined", "sampled", "submitted"})
 _FILLERS = frozenset({"all", "both", "is", "are", "was", "were", "each", "again"})
+_ASKING = frozenset({"please", "kindly"})
 _ASIDE = frozenset({"rather", "instead"})
 _LISTED = frozenset({"and", "or", "nor", "also", "both"})
 
@@ -44,7 +45,8 @@ class Reach:
         if kind == "possible-start" and first != self.clause_start(first):
             return None
         if kind == "request":
-            says: Says = "possible" if first == self.clause_start(first) else "absent"
+            begin = first - 1 if first and self.words.words[first - 1] in _ASKING else first
+            says: Says = "possible" if begin == self.clause_start(first) else "absent"
             return Cue(says, last + 1, self.ahead(last + 1, MAX_REACH), False)
         said, side = parts(kind)
         if side == "count":
@@ -190,7 +192,7 @@ class Reach:
                 if k > last and (segment[-1] in self.turn_ends or not _ASIDE.isdisjoint(segment[1:])):
                     return k
                 if "or" not in segment and "nor" not in segment and not self.verbs.isdisjoint(segment):
-                    return k
+                    return self._before_with(k, segment)
         return limit
 
     def _is_graded(self, first: int, last: int) -> bool:
@@ -203,6 +205,11 @@ class Reach:
             if self.spans[n].type == "grade" or (following.isdigit() and following != "0" and self.gap(k) == " "):
                 return True
         return False
+
+    def _before_with(self, k: int, segment: Sequence[str]) -> int:
+        """Where a list ends whose last part goes on: at word k, or before "with": "MLH1 and PMS2 with intact MSH2"."""
+        at = next(j for j, w in enumerate(segment) if w in self.verbs)
+        return k + at if segment[at] == "with" and at and k + at in self.inside else k
 
     def _segment(self, first: int, limit: int) -> list[str]:
         """Words from `first` to the next comma or the limit."""
@@ -230,10 +237,14 @@ class Reach:
             if "," in gap and (not joined or words[limit] in self.leads):
                 return k
             if ("," in gap or "(" in gap or words[k] in ("and", "with")) and (
-                "(" in gap or not self.verbs.isdisjoint(words[limit:k])
+                "(" in gap or not self.verbs.isdisjoint(words[limit if "," in gap else self._part_start(k, limit) : k])
             ):
                 return k
         return limit
+
+    def _part_start(self, k: int, limit: int) -> int:
+        """The first word behind the last comma before word k, or the limit."""
+        return next((j for j in range(k - 1, limit, -1) if "," in self.gap(j - 1)), limit)
 
     def _is_bare_list(self, k: int, limit: int) -> bool:
         """Whether the comma before word k divides two markers of a list without any other word: "TTF-1, napsin A"."""
