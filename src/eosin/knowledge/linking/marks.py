@@ -8,7 +8,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from eosin.knowledge.linking.cues import Cue, Span, Status
-from eosin.knowledge.linking.reach import NEAR, Reach
+from eosin.knowledge.linking.reach import MAX_REACH, NEAR, Reach
 from eosin.knowledge.linking.words import Words
 
 _MINUS = "-\u2212\u2013"
@@ -21,14 +21,13 @@ _SIGN = re.compile(
     rf"(?P<space>[ \t]*:?[ \t]*)(?P<open>[(\[]?)[ ]?(?P<sign>\+ ?/ ?[{_MINUS}]|[{_MINUS}] ?/ ?\+|\u00b1|\?|[{_MINUS}])"
     r"(?P<close> ?[)\]])?(?P<end>\s*(?:$|[\n,;.)/|]))?(?P<more>\w)?"
 )
-_DOUBT = re.compile(
-    r"(?<![^\s(\[/,;:?])\?{1,3} ?(?=[^\W\d_])|(?<=[^\s,;:(] )(?:\+ ?/ ?[-\u2212\u2013]|\u00b1) ?(?=[^\W\d_])"
-)
+_DOUBT = re.compile(r"\?{1,3} ?(?=[^\W\d_])|(?:\+ ?/ ?[-\u2212\u2013]|\u00b1) ?(?=[^\W\d_])")
+_IN_FRONT = frozenset(" \t\n([/,;:?")
 _QUESTION = re.compile(r"(?<=[\w)])\?(?=\s|$)")
 _EMPTY = r"\[[ _]{0,3}\]|\([ _]{1,3}\)|[\u2610\u25a1\u25cb\u274f\u2717\u2718]"
 _TICKED = r"\[ ?[xXvV*\u2713\u2714\u221a] ?\]|\( ?[xX\u2713\u2714] ?\)|[\u2611\u2612\u2713\u2714\u25a0\u2705]"
 _BOX = re.compile(f"(?P<empty>{_EMPTY})|(?P<ticked>{_TICKED})")
-OPEN_BOX, TICKED_BOX = "\u2610", "\u2612"
+OPEN_BOX, TICKED_BOX = "\x01", "\x02"
 """What every check box is written as before a text is cut into words."""
 
 
@@ -58,8 +57,11 @@ def doubt_marks(words: Words, reach: Reach) -> list[Cue]:
     """Doubts that are written as a sign: "?carcinoma", "inflammation +/- fibrosis", "is this lymphoma?"."""
     found = []
     for match in _DOUBT.finditer(words.text):
+        at, mark = match.start(), match[0][0]
+        if at and (words.text[at - 1] not in _IN_FRONT if mark == "?" else words.text[at - 1] != " "):
+            continue  # "necrosis? Atypia" asks for what stands before
         first = bisect_left(words.starts, match.end())
-        num = NEAR if "?" not in match[0] else 25
+        num = MAX_REACH if mark == "?" else NEAR
         found.append(Cue("possible", first, reach.ahead(first, num, across=True), False))
     for match in _QUESTION.finditer(words.text):
         last = bisect_left(words.starts, match.start()) - 1
@@ -75,8 +77,10 @@ def has_boxes(text: str) -> bool:
 
 
 def plain_boxes(text: str) -> str:
-    """The text with every check box as one sign and blanks, of the same length: "[x] no" becomes "\u2612   no"."""
-    if "[" not in text and "(" not in text and text.isascii():
+    """The text with every check box as one sign and blanks, of the same length: "[x] no" keeps its place."""
+    if OPEN_BOX in text or TICKED_BOX in text:
+        text = text.replace(OPEN_BOX, " ").replace(TICKED_BOX, " ")
+    if "[" not in text and "( )" not in text and text.isascii():
         return text
     found = list(_BOX.finditer(text))
     if not any(m["ticked"] or m["empty"].strip("[]()_ ") for m in found) and len(found) < 2:

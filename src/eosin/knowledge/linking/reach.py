@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from eosin.knowledge.linking.cues import Cue, Rules, Says, Span, parts
@@ -16,7 +15,7 @@ NEAR = 3
 PLACES = frozenset({"organ", "tissue", "stain"})
 """Types that "of" and "by" put beside what a cue speaks of: "no carcinoma of the colon" denies no colon."""
 
-_SENTENCE = re.compile(r"[.!?;:\n\u2610\u2612]")
+_SENTENCE = re.compile(r"[.!?;:\n\x01\x02]")
 _FIELD = re.compile(r"[:=\t|?(\[]|\.{2,}|[ \t][-\u2013\u2014][ \t]?|->|\u2192")
 """What stands between the name of a field and its value: "Necrosis: no", "Necrosis - no", "Necrosis (no)"."""
 _AFTER_VALUE = re.compile(r"\s*[,(/)\]|;\t\n]")
@@ -36,7 +35,8 @@ class Reach:
         self.prepositions, self.answers = table.single["preposition"], table.single["answer"]
         self.turns, self.turn_ends, self.units = table.single["turn"], table.single["turn-end"], table.single["unit"]
         self.numbered = table.single["numbered"]
-        self.clause_ends = clause_ends(words, inside, table)
+        self._starts, self._ends = _bounds(clause_ends(words, inside, table))
+        self._has_fields = ":" in words.text
 
     def of(self, kind: str, first: int, last: int) -> Cue | None:
         """The cue at the words first..last, or None where it says nothing."""
@@ -58,7 +58,7 @@ class Reach:
             if self._is_value(begin, last):
                 start = self._field_of_stain(self.clause_start(begin - 1), begin)
                 return Cue(said, self._behind(begin, start), begin - 1, True)
-            heading = self._heading_end(first, last) if said != "unassessed" else None
+            heading = self._heading_end(first, last) if self._has_fields and said != "unassessed" else None
             if heading is not None and side in ("after", "before", "heading", "minus"):
                 end = self.ahead(heading + 1, MAX_REACH, across=True)
                 return Cue(said, last + 1, end, False)
@@ -107,17 +107,13 @@ class Reach:
         """Whether a mention lies in the reach of a cue."""
         return any(k in self.inside for k in range(cue.first, cue.last + 1))
 
-    def _clause(self, word: int) -> int:
-        """Number of the clause that a word is in."""
-        return bisect_left(self.clause_ends, word)
-
     def clause_start(self, word: int) -> int:
-        at = self._clause(word)
-        return self.clause_ends[at - 1] + 1 if at else 0
+        """First word of the clause that a word is in."""
+        return self._starts[word] if word >= 0 else 0
 
     def clause_end(self, word: int) -> int:
-        at = self._clause(word)
-        return self.clause_ends[at] if at < len(self.clause_ends) else len(self.words.words) - 1
+        """Last word of the clause that a word is in."""
+        return self._ends[word] if word >= 0 else self._ends[0]
 
     def gap(self, k: int) -> str:
         """What stands between word k and the next one, or the end."""
@@ -301,6 +297,17 @@ class Reach:
 
     def _is_finding(self, k: int) -> bool:
         return k in self.inside and not self._is_kept(k)
+
+
+def _bounds(ends: Sequence[int]) -> tuple[list[int], list[int]]:
+    """First and last word of the clause of every word."""
+    starts: list[int] = []
+    lasts: list[int] = []
+    for end in ends:
+        size = end + 1 - len(starts)
+        starts += [len(starts)] * size
+        lasts += [end] * size
+    return starts, lasts
 
 
 def clause_ends(words: Words, inside: Mapping[int, int], table: Rules) -> list[int]:
