@@ -73,9 +73,7 @@ _HEADING = re.compile(r"(?:^|(?<=\n)|(?<=\. ))[ \t]*([A-Za-z][A-Za-z ]{2,38}?)[ 
 
 def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
     """Cues with their reach, by the first word that they speak of."""
-    lengths = table.lengths
-    adverbs = {k for k, w in enumerate(words.words) if w[-2:] == "ly"}
-    starts = [i for i, w in enumerate(words.words) if w in lengths]
+    starts = _beginnings(words.words, table)
     marked = "?" in words.text or "+/" in words.text or "\u00b1" in words.text
     boxed = has_boxes(words.text)
     if not starts and not marked and not boxed:
@@ -86,7 +84,7 @@ def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
     free = 0
     items = boxed_items(words, reach) if boxed else []
     for i in starts:
-        match = _longest(words.words, i, inside, adverbs, table) if i >= free else None
+        match = _longest(words, i, inside, table) if i >= free else None
         if match is not None:
             made = [c for c in (reach.of(kind, i, i + match[0] - 1) for kind in match[1]) if c is not None]
             for item in items:
@@ -101,15 +99,27 @@ def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
     return _cut(sorted(_without_denied_doubt(found, words), key=_first))
 
 
+def _beginnings(listed: list[str], table: Rules) -> list[int]:
+    """Words at which a cue may begin: a cue by itself, or followed by its second word or an adverb."""
+    followers = table.followers
+    found = []
+    for i, word in enumerate(listed):
+        if word in followers:
+            second = followers[word]
+            following = listed[i + 1] if i + 1 < len(listed) else ""
+            if second is None or following in second or following[-2:] == "ly":
+                found.append(i)
+    return found
+
+
 def _first(cue: Cue) -> int:
     return cue.first
 
 
-def _longest(
-    words: list[str], i: int, inside: Mapping[int, int], adverbs: Set[int], table: Rules
-) -> tuple[int, tuple[str, ...]] | None:
+def _longest(text: Words, i: int, inside: Mapping[int, int], table: Rules) -> tuple[int, tuple[str, ...]] | None:
     """Length and kinds of the longest cue at word i, over adverbs inside it: "cannot be reliably excluded"."""
-    lengths, get = table.lengths[words[i]], table.phrases.get
+    words, get = text.words, table.phrases.get
+    lengths = table.lengths[words[i]]
     for n in lengths:
         kinds = get(tuple(words[i : i + n])) if i + n <= len(words) else None
         if kinds and not any(k in inside for k in range(i, i + n)):
@@ -117,7 +127,7 @@ def _longest(
     else:
         n, kinds = 0, None
     longest = lengths[0]
-    if n < longest and not adverbs.isdisjoint(range(i + 1, i + longest + 1)):
+    if n < longest and "ly" in text.text[text.ends[i] : text.ends[min(i + longest, len(words) - 1)]]:
         plain = [k for k in range(i, min(i + longest + 2, len(words))) if k == i or words[k][-2:] != "ly"]
         for m in lengths:
             at = plain[:m]

@@ -47,10 +47,11 @@ class Cue(NamedTuple):
 
 @dataclass(frozen=True)
 class Rules:
-    """The table of cues, ready for use. `single` holds the words of each kind that is a plain set of words."""
+    """The table of cues by their words, ready for use. `single` holds the kinds that are plain sets of words."""
 
     phrases: Mapping[tuple[str, ...], tuple[str, ...]]
     lengths: Mapping[str, tuple[int, ...]]
+    followers: Mapping[str, frozenset[str] | None]
     single: Mapping[str, frozenset[str]]
     headings: Mapping[str, Scope]
 
@@ -79,7 +80,7 @@ class Rules:
                 elif kind not in phrases.setdefault(words, []):
                     phrases[words].append(kind)
         made = {k: frozenset(v) for k, v in single.items()}
-        return cls({k: tuple(v) for k, v in phrases.items()}, _lengths(phrases), made, headings)
+        return cls({k: tuple(v) for k, v in phrases.items()}, _lengths(phrases), _followers(phrases), made, headings)
 
 
 SINGLE = (
@@ -102,6 +103,15 @@ def _lengths(phrases: Mapping[tuple[str, ...], object]) -> dict[str, tuple[int, 
     for phrase in phrases:
         found.setdefault(phrase[0], set()).add(len(phrase))
     return {w: tuple(sorted(n, reverse=True)) for w, n in found.items()}
+
+
+def _followers(phrases: Mapping[tuple[str, ...], object]) -> dict[str, frozenset[str] | None]:
+    """First word of a cue -> the words that may come second; None where the first word is a cue by itself."""
+    alone = {p[0] for p in phrases if len(p) == 1}
+    found: dict[str, set[str]] = {}
+    for phrase in phrases:
+        found.setdefault(phrase[0], set()).update(phrase[1:2])
+    return {w: None if w in alone else frozenset(s) for w, s in found.items()}
 
 
 @functools.cache
