@@ -138,8 +138,10 @@ def shared(index: Index, words: Words, found: Sequence[Found]) -> list[Coded]:
     made: list[Coded] = []
     listed = words.words
     for first, last, meaning in found:
+        if not listed[last].isdigit() or index.types[meaning.row] != "marker":
+            continue
         following = listed[last + 1 : last + 3]
-        if not following or index.types[meaning.row] != "marker" or not listed[last].isdigit():
+        if not following:
             continue
         if following[0].isdigit() or (following[0] in ("and", "or") and following[-1].isdigit()):
             head = next((k for k in range(first, last + 1) if listed[k].isdigit()), first)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 from eosin.knowledge.linking.cues import PLAIN, Cue, Rules, Scope, Span, Status, rules
-from eosin.knowledge.linking.marks import boxed_items, doubt_marks, has_boxes, signed
+from eosin.knowledge.linking.marks import boxed_items, doubt_marks, has_boxes, has_signs, signed
 from eosin.knowledge.linking.reach import MAX_REACH, NEAR, PLACES, Reach
 from eosin.knowledge.linking.words import Words, words_of
 
@@ -48,11 +48,13 @@ def statuses(words: Words, spans: Sequence[Span], cues: Rules | None = None) -> 
     table = cues or rules()
     found = _cues_in(words, spans, table)
     sections = sections_of(words.text, table)
-    if not found and not sections:
-        return [signed(words, s, PLAIN) for s in spans]
-    firsts = [c.first for c in found]
-    begins = {s.first for s in spans}
-    return [signed(words, s, _status(words, s, found, firsts, sections, begins, table)) for s in spans]
+    if found or sections:
+        firsts = [c.first for c in found]
+        begins = {s.first for s in spans}
+        said = [_status(words, s, found, firsts, sections, begins, table) for s in spans]
+    else:
+        said = [PLAIN] * len(spans)
+    return [signed(words, s, t) for s, t in zip(spans, said, strict=True)] if has_signs(words.text) else said
 
 
 def sections_of(text: str, table: Rules | None = None) -> list[Section]:
@@ -103,12 +105,14 @@ def _beginnings(listed: list[str], table: Rules) -> list[int]:
     """Words at which a cue may begin: a cue by itself, or followed by its second word or an adverb."""
     followers = table.followers
     found = []
-    for i, word in enumerate(listed):
-        if word in followers:
-            second = followers[word]
-            following = listed[i + 1] if i + 1 < len(listed) else ""
-            if second is None or following in second or following[-2:] == "ly":
-                found.append(i)
+    for i in [k for k, w in enumerate(listed) if w in followers]:
+        second = followers[listed[i]]
+        if second is None:
+            found.append(i)
+            continue
+        following = listed[i + 1] if i + 1 < len(listed) else ""
+        if following in second or following[-2:] == "ly":
+            found.append(i)
     return found
 
 

@@ -17,6 +17,7 @@ _TRACE = re.compile(r"(?: TPS| CPS| IHC| index| score| expression| staining)?[ \
 """Less than one cell in a hundred counts as negative, but for a marker that is read as an index."""
 _LOOK = 14
 _INDEXES = frozenset({"ki", "mib", "phh", "phosphohistone"})
+_ANY = re.compile(r"[+?\u00b1<\u2212\u2013]|-(?!\w)")
 _SIGN = re.compile(
     rf"(?P<space>[ \t]*:?[ \t]*)(?P<open>[(\[]?)[ ]?(?P<sign>\+ ?/ ?[{_MINUS}]|[{_MINUS}] ?/ ?\+|\u00b1|\?|[{_MINUS}])"
     r"(?P<close> ?[)\]])?(?P<end>\s*(?:$|[\n,;.)/|]))?(?P<more>\w)?"
@@ -31,10 +32,15 @@ OPEN_BOX, TICKED_BOX = "\x01", "\x02"
 """What every check box is written as before a text is cut into words."""
 
 
+def has_signs(text: str) -> bool:
+    """Whether a text holds a sign that could stand behind a mention; a hyphen within a word is none."""
+    return _ANY.search(text) is not None
+
+
 def signed(words: Words, span: Span, status: Status) -> Status:
     """The status of a mention with the sign behind it: CK20-, CD3 (-), EMA+/-, "metastasis (?)", "necrosis: -"."""
     end = words.ends[span.last]
-    if _SIGNS.isdisjoint(words.text[end : end + _LOOK]) or status.polarity == "absent":
+    if status.polarity == "absent" or _SIGNS.isdisjoint(words.text[end : end + _LOOK]):
         return status
     if span.type in ("marker", "grade") and _TRACE.match(words.text, end) and words.words[span.first] not in _INDEXES:
         return status._replace(polarity="absent")

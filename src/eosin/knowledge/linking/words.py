@@ -169,9 +169,8 @@ def forget() -> None:
 
 
 def _read(text: str) -> Words:
-    found = list((_ASCII_WORD if text.isascii() else _WORD).finditer(text))
-    spans = [m.span() for m in found]
-    words = [fold(m[0]) for m in found]
+    spans = [m.span() for m in (_ASCII_WORD if text.isascii() else _WORD).finditer(text)]
+    words = [fold(text[start:end]) for start, end in spans]
     starts, ends = [s for s, _ in spans], [e for _, e in spans]
     if not _PREFIXES.isdisjoint(words):
         _join_prefixes(text, words, starts, ends)
