@@ -16,6 +16,8 @@ from eosin.knowledge.linking.words import Words, words_of
 
 MIN_LETTERS = 7
 """Shorter words are not mended; a slip may turn them into another word too easily."""
+MAX_LETTERS = 40
+"""Longer ones are no words."""
 
 
 def mended(words: Words, known: frozenset[str]) -> Words:
@@ -24,8 +26,8 @@ def mended(words: Words, known: frozenset[str]) -> Words:
     Args:
         known: words of the linker's own names, which are right as they are.
     """
-    wrong = [(k, w) for k, w in enumerate(words.words) if len(w) >= MIN_LETTERS and w not in known and _is_letters(w)]
-    found = [(k, right) for k, w in wrong if (right := meant(w)) is not None]
+    wrong = [(k, w) for k, w in enumerate(words.words) if len(w) >= MIN_LETTERS and w not in known]
+    found = [(k, right) for k, w in wrong if _is_letters(w) and (right := meant(w)) is not None]
     if not found:
         return words
     listed = list(words.words)
@@ -35,7 +37,7 @@ def mended(words: Words, known: frozenset[str]) -> Words:
 
 
 def _is_letters(word: str) -> bool:
-    return word.isascii() and word.isalpha()
+    return len(word) <= MAX_LETTERS and word.isascii() and word.isalpha()
 
 
 @functools.lru_cache(maxsize=65536)
