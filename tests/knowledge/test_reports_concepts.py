@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,12 @@ def test_a_real_graph_keeps_signs_and_concepts(real: Linker) -> None:
         assert found == [label], text
     for text, expected in SIGNED:
         assert signs(text, real) == expected, text
+
+
+def test_a_word_without_end_costs_no_more_than_its_letters() -> None:
+    seconds = []
+    for num in (100_000, 400_000):
+        started = time.process_time()
+        assert LINKER.link("x" * num) == ()
+        seconds.append(time.process_time() - started)
+    assert seconds[1] < 2.0
