@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 from eosin.knowledge.linking.cues import PLAIN, Cue, Rules, Scope, Span, Status, rules
-from eosin.knowledge.linking.marks import boxed_items, doubt_marks, has_boxes, has_signs, signed
+from eosin.knowledge.linking.marks import boxed_items, doubt_marks, has_boxes, with_signs
 from eosin.knowledge.linking.reach import MAX_REACH, NEAR, PLACES, Reach
 from eosin.knowledge.linking.words import Words, words_of
 
@@ -54,7 +54,7 @@ def statuses(words: Words, spans: Sequence[Span], cues: Rules | None = None) -> 
         said = [_status(words, s, found, firsts, sections, begins, table) for s in spans]
     else:
         said = [PLAIN] * len(spans)
-    return [signed(words, s, t) for s, t in zip(spans, said, strict=True)] if has_signs(words.text) else said
+    return with_signs(words, spans, said)
 
 
 def sections_of(text: str, table: Rules | None = None) -> list[Section]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eosin.knowledge.linking.cues import Cue, Span, Status
@@ -12,7 +13,6 @@ from eosin.knowledge.linking.reach import MAX_REACH, NEAR, Reach
 from eosin.knowledge.linking.words import Words
 
 _MINUS = "-\u2212\u2013"
-_SIGNS = frozenset(f"+?\u00b1<{_MINUS}")
 _TRACE = re.compile(r"(?: TPS| CPS| IHC| index| score| expression| staining)?[ \t]*:?[ \t]*\(?< ?1 ?%")
 """Less than one cell in a hundred counts as negative, but for a marker that is read as an index."""
 _LOOK = 14
@@ -32,15 +32,22 @@ OPEN_BOX, TICKED_BOX = "\x01", "\x02"
 """What every check box is written as before a text is cut into words."""
 
 
-def has_signs(text: str) -> bool:
-    """Whether a text holds a sign that could stand behind a mention; a hyphen within a word is none."""
-    return _ANY.search(text) is not None
+def with_signs(words: Words, spans: Sequence[Span], said: list[Status]) -> list[Status]:
+    """The statuses with the signs that stand behind mentions; a hyphen within a word is no sign. Changes `said`."""
+    ends: list[int] = []
+    for match in _ANY.finditer(words.text):
+        ends = ends or [words.ends[s.last] for s in spans]
+        k = bisect_right(ends, match.start()) - 1
+        for n in (k, k - 1):  # "PD-L1 TPS <1%" speaks of both
+            if n >= 0 and match.start() - ends[n] < _LOOK:
+                said[n] = signed(words, spans[n], said[n])
+    return said
 
 
 def signed(words: Words, span: Span, status: Status) -> Status:
     """The status of a mention with the sign behind it: CK20-, CD3 (-), EMA+/-, "metastasis (?)", "necrosis: -"."""
     end = words.ends[span.last]
-    if status.polarity == "absent" or _SIGNS.isdisjoint(words.text[end : end + _LOOK]):
+    if status.polarity == "absent":
         return status
     if span.type in ("marker", "grade") and _TRACE.match(words.text, end) and words.words[span.first] not in _INDEXES:
         return status._replace(polarity="absent")
