@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from eosin.core.errors import EosinError
-from eosin.knowledge.linking.context import Rules, rules
+from eosin.knowledge.linking.cues import Rules, rules
 from eosin.knowledge.linking.linker import Linker
 from eosin.knowledge.linking.tables import read_table
 
@@ -89,7 +89,7 @@ def test_no_cue_reaches_beyond_its_words() -> None:
 def test_every_cue_of_the_table_has_a_kind_and_a_reference() -> None:
     table = rules()
     assert len(table.phrases) > 150
-    assert table.stops and table.verbs and table.prepositions
+    assert all(table.single.values())
     bad = "kind\tphrases\treference\nabsent-sideways\tno\tNEGEX\n"
     with pytest.raises(EosinError, match="row of cues") as caught:
         Rules.of(read_table("context", bad, "mine.tsv"))

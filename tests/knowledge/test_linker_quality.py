@@ -22,6 +22,10 @@ def test_the_figures_asked_for_are_reached() -> None:
         assert tally.f1 >= 0.95
         assert tally.share("concept") >= 0.95
         assert tally.share("polarity") >= 0.95
+    for part in ("reports", "reports2"):
+        assert quality.parts[part].f1 >= 0.97
+        for name in ("concept", "polarity", "certainty", "scope"):
+            assert quality.parts[part].share(name) >= 0.97, (part, name)
     assert quality.all.found == sum(t.found for t in quality.parts.values())
     assert len(quality.lines()) == 2 + len(PARTS) + len(quality.all.misses)
 

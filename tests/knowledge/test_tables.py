@@ -77,8 +77,8 @@ def test_a_row_that_names_what_the_lexicon_lacks_is_refused() -> None:
 
 
 def test_a_level_twice_is_refused() -> None:
-    header = "name\tsynonyms\tapplies_to\tlevels\tnames\treference\n"
+    header = "name\tsynonyms\tapplies_to\tlevels\tnames\tnear\treference\n"
     for levels in ("1 = a;1 = b", "1", "= a"):
-        row = tables.read_table("grading", f"{header}X\t\t\t{levels}\tX {{n}}\tPO\n")[0]
+        row = tables.read_table("grading", f"{header}X\t\t\t{levels}\tX {{n}}\t\tPO\n")[0]
         with pytest.raises(EosinError, match="level"):
             tables.levels_of(row)

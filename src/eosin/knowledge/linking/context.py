@@ -3,66 +3,33 @@
 What is said to be not assessable has the scope "unassessed": it is neither present nor absent.
 
 The idea is that of NegEx (Chapman et al., J Biomed Inform 2001) and ConText (Harkema et al., J Biomed Inform 2009):
-cue words speak of what stands before or after them, up to the end of a clause. The cues are rows of context.tsv.
+cue words speak of what stands before or after them, up to the end of a clause. The cues are rows of context.tsv
+(cues.py), how far they reach is in reach.py, signs and check boxes are in marks.py.
 The only rule set of its kind in Eosin: scoring and linking read it.
 """
 
 from __future__ import annotations
 
-import functools
 import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple
 
-from eosin.core.errors import EosinError
-from eosin.knowledge.linking.tables import Row, cited, read_table
+from eosin.knowledge.linking.cues import PLAIN, Cue, Rules, Scope, Span, Status, rules
+from eosin.knowledge.linking.marks import boxed_items, doubt_marks, has_boxes, with_signs
+from eosin.knowledge.linking.reach import MAX_REACH, NEAR, PLACES, Reach
 from eosin.knowledge.linking.words import Words, words_of
 
-Polarity = Literal["present", "absent"]
-Certainty = Literal["certain", "possible"]
-Scope = Literal["patient", "history", "family", "unassessed"]
-Says = Literal["absent", "possible", "history", "family", "unassessed"]
-
-MAX_REACH = 25
-"""No cue reaches further than this many words."""
-NEAR = 3
-"""Reach of a "near" cue, in words."""
-PLACES = frozenset({"organ", "tissue", "stain"})
-"""Types that "of" and "by" put beside what a cue speaks of: "no carcinoma of the colon" denies no colon."""
-
-_SENTENCE = re.compile(r"[.!?;:\n]")
+_NOT = frozenset({"not", "cannot"})
+"""Words of a doubt that denies by itself: "the absence of granulomas does not exclude sarcoidosis" is a doubt."""
 _DETERMINERS = frozenset({"the", "a", "an", "thi", "these", "those", "both", "all", "any", "some", "it", "their"})
 
 
-class Status(NamedTuple):
-    """What the text says of one mention."""
-
-    polarity: Polarity = "present"
-    certainty: Certainty = "certain"
-    scope: Scope = "patient"
-
-
-PLAIN = Status()
-
-
-class Span(NamedTuple):
-    """A mention as word numbers, both included, and its semantic type."""
-
-    first: int
-    last: int
-    type: str
-
-
-class Cue(NamedTuple):
-    """A cue that speaks of the words first..last. `after` is True where it stands behind them."""
-
-    says: Says
-    first: int
-    last: int
-    after: bool
-    words: str
+_WHAT_HAPPENS = frozenset({
+    "invasion", "involvement", "loss", "extension", "infiltration", "injury", "damage", "vein", "vessel", "artery",
+    "capsule", "sinus", "wall", "margin",
+})  # fmt: skip
+"""Words behind a place that what is said speaks of in its stead: "no renal vein invasion" denies no kidney."""
 
 
 class Section(NamedTuple):
@@ -70,75 +37,6 @@ class Section(NamedTuple):
 
     start: int
     scope: Scope
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The table of cues, ready for use."""
-
-    phrases: Mapping[tuple[str, ...], tuple[str, ...]]
-    lengths: Mapping[str, tuple[int, ...]]
-    stops: frozenset[str]
-    verbs: frozenset[str]
-    leads: frozenset[str]
-    now: frozenset[str]
-    prepositions: frozenset[str]
-    abbreviations: frozenset[str]
-    headings: Mapping[str, Scope]
-
-    @classmethod
-    def of(cls, rows: Sequence[Row]) -> Rules:
-        """Index the rows of context.tsv.
-
-        Raises:
-            EosinError: an unknown kind, a row without a phrase or reference.
-        """
-        phrases: dict[tuple[str, ...], list[str]] = {}
-        single: dict[str, set[str]] = {k: set() for k in ("stop", "verb", "lead", "now", "preposition", "abbreviation")}
-        headings: dict[str, Scope] = {}
-        for row in rows:
-            cited(row)
-            kind, listed = row["kind"], row.many("phrases", ",")
-            if kind not in _KINDS or not listed:
-                expected = ", ".join(_KINDS)
-                raise EosinError("A row of cues cannot be read.", expected=expected, found=kind, where=row.where)
-            for phrase in listed:
-                words = tuple(words_of(phrase))
-                if kind in single:
-                    single[kind].add(words[0] if len(words) == 1 else " ".join(words))
-                elif kind.startswith("section-"):
-                    headings[" ".join(words)] = _SECTION[kind]
-                else:
-                    phrases.setdefault(words, []).append(kind)
-        return cls(
-            {k: tuple(v) for k, v in phrases.items()}, _lengths(phrases), frozenset(single["stop"]),
-            frozenset(single["verb"]), frozenset(single["lead"]), frozenset(single["now"]),
-            frozenset(single["preposition"]), frozenset(single["abbreviation"]), headings,
-        )  # fmt: skip
-
-
-_KINDS = (
-    "ignored", "absent-before", "absent-after", "absent-near", "absent-value", "absent-end", "possible-before",
-    "possible-after", "possible-start", "possible-heading", "request", "history-before", "history-near",
-    "family-before", "unassessed-after", "stop", "verb", "lead", "now", "preposition", "abbreviation",
-    "section-history", "section-family", "section-patient",
-)  # fmt: skip
-_SECTION: Mapping[str, Scope] = {
-    "section-history": "history", "section-family": "family", "section-patient": "patient",
-}  # fmt: skip
-
-
-def _lengths(phrases: Mapping[tuple[str, ...], object]) -> dict[str, tuple[int, ...]]:
-    found: dict[str, set[int]] = {}
-    for phrase in phrases:
-        found.setdefault(phrase[0], set()).add(len(phrase))
-    return {w: tuple(sorted(n, reverse=True)) for w, n in found.items()}
-
-
-@functools.cache
-def rules() -> Rules:
-    """The cues that come with Eosin."""
-    return Rules.of(read_table("context"))
 
 
 def statuses(words: Words, spans: Sequence[Span], cues: Rules | None = None) -> list[Status]:
@@ -150,10 +48,13 @@ def statuses(words: Words, spans: Sequence[Span], cues: Rules | None = None) -> 
     table = cues or rules()
     found = _cues_in(words, spans, table)
     sections = sections_of(words.text, table)
-    if not found and not sections:
-        return [PLAIN] * len(spans)
-    firsts = [c.first for c in found]
-    return [_status(words, s, found, firsts, sections, table) for s in spans]
+    if found or sections:
+        firsts = [c.first for c in found]
+        begins = {s.first for s in spans}
+        said = [_status(words, s, found, firsts, sections, begins, table) for s in spans]
+    else:
+        said = [PLAIN] * len(spans)
+    return with_signs(words, spans, said)
 
 
 def sections_of(text: str, table: Rules | None = None) -> list[Section]:
@@ -174,35 +75,70 @@ _HEADING = re.compile(r"(?:^|(?<=\n)|(?<=\. ))[ \t]*([A-Za-z][A-Za-z ]{2,38}?)[ 
 
 def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
     """Cues with their reach, by the first word that they speak of."""
-    lengths = table.lengths
-    starts = [i for i, w in enumerate(words.words) if w in lengths]
-    if not starts:
+    starts = _beginnings(words.words, table)
+    marked = "?" in words.text or "+/" in words.text or "\u00b1" in words.text
+    boxed = has_boxes(words.text)
+    if not starts and not marked and not boxed:
         return []
     inside = {k: n for n, s in enumerate(spans) for k in range(s.first, s.last + 1)}
-    reach = _Reach(words, spans, inside, table)
+    reach = Reach(words, spans, inside, table)
     found: list[Cue] = []
     free = 0
+    items = boxed_items(words, reach) if boxed else []
     for i in starts:
-        match = _longest(words.words, i, inside, table) if i >= free else None
+        match = _longest(words, i, inside, table) if i >= free else None
         if match is not None:
             made = [c for c in (reach.of(kind, i, i + match[0] - 1) for kind in match[1]) if c is not None]
+            for item in items:
+                made = item.own(i, made)
             if match[1] != ("ignored",) and all(c.after and not reach.names(c) for c in made):
                 continue  # "there is possible necrosis": nothing stands before "is possible", so it is no such cue
             free = i + match[0]
             found += made
+    found += [c for item in items for c in item.cues()]
+    if marked:
+        found += doubt_marks(words, reach)
     return _cut(sorted(_without_denied_doubt(found, words), key=_first))
+
+
+def _beginnings(listed: list[str], table: Rules) -> list[int]:
+    """Words at which a cue may begin: a cue by itself, or followed by its second word or an adverb."""
+    followers = table.followers
+    found = []
+    for i in [k for k, w in enumerate(listed) if w in followers]:
+        second = followers[listed[i]]
+        if second is None:
+            found.append(i)
+            continue
+        following = listed[i + 1] if i + 1 < len(listed) else ""
+        if following in second or following[-2:] == "ly":
+            found.append(i)
+    return found
 
 
 def _first(cue: Cue) -> int:
     return cue.first
 
 
-def _longest(words: list[str], i: int, inside: Mapping[int, int], table: Rules) -> tuple[int, tuple[str, ...]] | None:
-    for n in table.lengths[words[i]]:
-        kinds = table.phrases.get(tuple(words[i : i + n])) if i + n <= len(words) else None
+def _longest(text: Words, i: int, inside: Mapping[int, int], table: Rules) -> tuple[int, tuple[str, ...]] | None:
+    """Length and kinds of the longest cue at word i, over adverbs inside it: "cannot be reliably excluded"."""
+    words, get = text.words, table.phrases.get
+    lengths = table.lengths[words[i]]
+    for n in lengths:
+        kinds = get(tuple(words[i : i + n])) if i + n <= len(words) else None
         if kinds and not any(k in inside for k in range(i, i + n)):
-            return n, kinds
-    return None
+            break
+    else:
+        n, kinds = 0, None
+    longest = lengths[0]
+    if n < longest and "ly" in text.text[text.ends[i] : text.ends[min(i + longest, len(words) - 1)]]:
+        plain = [k for k in range(i, min(i + longest + 2, len(words))) if k == i or words[k][-2:] != "ly"]
+        for m in lengths:
+            at = plain[:m]
+            other = get(tuple(words[k] for k in at)) if m > n and len(at) == m else None
+            if other and not any(k in inside for k in at):
+                return at[-1] - i + 1, other
+    return (n, kinds) if kinds else None
 
 
 def _without_denied_doubt(found: list[Cue], words: Words) -> list[Cue]:
@@ -229,165 +165,15 @@ def _cut(found: list[Cue]) -> list[Cue]:
 def _is_denied(doubt: Cue, denials: Mapping[int, int], words: Words) -> bool:
     """Whether a denial begins at most a few words before, reaches the doubt, and no comma lies between."""
     for first in range(max(1, doubt.first - NEAR - 2), doubt.first):
-        if denials.get(first, -1) >= doubt.first - 1:
+        if denials.get(first, -1) >= doubt.first - 1 and _NOT.isdisjoint(words.words[first : doubt.first]):
             return "," not in words.text[words.starts[first - 1] : words.starts[doubt.first - 1]]
     return False
 
 
-@functools.cache
-def _parts(kind: str) -> tuple[Says, str]:
-    """What a kind of cue says, and where it looks."""
-    said, _, side = kind.partition("-")
-    return next(s for s in get_args(Says) if s == said), side
-
-
-class _Reach:
-    """How far each cue of one text reaches."""
-
-    def __init__(self, words: Words, spans: Sequence[Span], inside: Mapping[int, int], table: Rules) -> None:
-        self.words, self.spans, self.inside, self.table = words, spans, inside, table
-        self.clause_ends = _clause_ends(words, table)
-
-    def of(self, kind: str, first: int, last: int) -> Cue | None:
-        """The cue at the words first..last, or None where it says nothing."""
-        if kind == "ignored":
-            return None
-        text = " ".join(self.words.words[first : last + 1])
-        if kind == "possible-start" and first != self._clause_start(first):
-            return None
-        if kind == "request":
-            says: Says = "possible" if first == self._clause_start(first) else "absent"
-            return Cue(says, last + 1, self._ahead(last, MAX_REACH, stop_at_place=True), False, text)
-        said, side = _parts(kind)
-        if said in ("absent", "possible", "unassessed") and self._is_value(first, last):
-            return Cue(said, self._behind(first, self._clause_start(first - 1)), first - 1, True, text)
-        if side == "value" or (side == "end" and last != self._clause_end(last)):
-            return None
-        if side in ("after", "end"):
-            return Cue(said, self._behind(first, self._clause_start(first)), first - 1, True, text)
-        words = 1 if kind == "absent-near" else NEAR if side == "near" else MAX_REACH
-        past = said in ("history", "family")
-        begin = last + 1 if side == "heading" and self._is_heading(last) else last
-        return Cue(said, last + 1, self._ahead(begin, words, stop_at_place=not past, past=past), False, text)
-
-    def _is_heading(self, last: int) -> bool:
-        """Whether a colon follows, so that what stands behind it is spoken of too."""
-        return last + 1 < len(self.words.words) and ":" in self.gap(last)
-
-    def names(self, cue: Cue) -> bool:
-        """Whether a mention lies in the reach of a cue."""
-        return any(k in self.inside for k in range(cue.first, cue.last + 1))
-
-    def _clause(self, word: int) -> int:
-        """Number of the clause that a word is in."""
-        return bisect_left(self.clause_ends, word)
-
-    def _clause_start(self, word: int) -> int:
-        at = self._clause(word)
-        return self.clause_ends[at - 1] + 1 if at else 0
-
-    def _clause_end(self, word: int) -> int:
-        at = self._clause(word)
-        return self.clause_ends[at] if at < len(self.clause_ends) else len(self.words.words) - 1
-
-    def gap(self, k: int) -> str:
-        """What stands between word k and the next one."""
-        return self.words.text[self.words.ends[k] : self.words.starts[k + 1]]
-
-    def _is_value(self, first: int, last: int) -> bool:
-        """Whether the cue is the whole value of a field: "Perineural invasion: not identified"."""
-        if first == 0 or ":" not in self.gap(first - 1) or "\n" in self.gap(first - 1):
-            return False
-        return last == self._clause_end(last) or self.gap(last)[:1] in (",", "(", "/")
-
-    def _ahead(self, last: int, reach: int, *, stop_at_place: bool, past: bool = False) -> int:
-        """Last word that a cue ending at `last` speaks of."""
-        limit = min(self._clause_end(last + 1) if last + 1 < len(self.words.words) else last, last + reach)
-        if last == self._clause_end(last):
-            return last
-        limit = self._list_end(last, limit)
-        words, named = self.words.words, False
-        for k in range(last + 1, limit + 1):
-            word = words[k]
-            if k in self.inside:
-                named = True
-            elif (past and word in self.table.now) or (stop_at_place and named and self._is_place(word, k)):
-                return k - 1
-        return limit
-
-    def _is_place(self, word: str, k: int) -> bool:
-        return word in self.table.prepositions and self.words.words[k + 1 : k + 2] != ["situ"]
-
-    def _list_end(self, last: int, limit: int) -> int:
-        """Where the list after a cue ends: at a comma or "and" behind which a clause with its own verb begins."""
-        words, inside = self.words.words, self.inside
-        for k in range(last, limit):
-            if k in inside and inside[k] == inside.get(k + 1):
-                continue
-            gap = self.gap(k)
-            if ")" in gap or "[" in gap:
-                return k
-            if "," in gap or words[k + 1] == "and":
-                segment = self._segment(k + 1, limit)
-                if "or" not in segment and "nor" not in segment and not self.table.verbs.isdisjoint(segment):
-                    return k
-        return limit
-
-    def _segment(self, first: int, limit: int) -> list[str]:
-        """Words from `first` to the next comma or the limit."""
-        for m in range(first, limit):
-            if "," in self.gap(m):
-                return self.words.words[first : m + 1]
-        return self.words.words[first : limit + 1]
-
-    def _behind(self, first: int, start: int) -> int:
-        """First word that a cue beginning at `first` speaks of, in a clause that begins at `start`: over "necrosis,
-        atypia and mitoses are absent", but not over an earlier clause nor over a lead such as "given the glands, "."""
-        if first == 0:
-            return 0
-        limit = max(start, first - MAX_REACH)
-        words, inside, joined = self.words.words, self.inside, False
-        for k in range(first - 1, limit, -1):
-            if k in inside and inside[k] == inside.get(k - 1):
-                continue
-            gap = self.gap(k - 1)
-            joined = joined or words[k] in ("and", "or", "nor")
-            if "," in gap and (not joined or words[limit] in self.table.leads):
-                return k
-            if ("," in gap or "(" in gap or words[k] in ("and", "with")) and (
-                "(" in gap or not self.table.verbs.isdisjoint(words[limit:k])
-            ):
-                return k
-        return limit
-
-
-def _clause_ends(words: Words, table: Rules) -> list[int]:
-    """Numbers of the words after which a sentence or clause ends, in order."""
-    text, listed, starts, ends = words.text, words.words, words.starts, words.ends
-    found = []
-    for k in range(len(listed) - 1):
-        following = listed[k + 1]
-        if following in table.stops:
-            if listed[k] != "to":  # "findings to indicate malignancy" goes on
-                found.append(k)
-            continue
-        if starts[k + 1] - ends[k] == 1 and text[ends[k]] in " -/,'":
-            continue
-        gap = text[ends[k] : starts[k + 1]]
-        if _SENTENCE.search(gap) and (len(gap) > 1 or gap in ";:\n!?") and not _is_abbreviation(gap, listed[k], table):
-            found.append(k)
-    found.append(len(listed) - 1)
-    return found
-
-
-def _is_abbreviation(gap: str, word: str, table: Rules) -> bool:
-    """The point of "H. pylori" or "vs." ends no sentence."""
-    return gap in (". ", ".") and (word in table.abbreviations or (len(word) == 1 and word.isalpha()))
-
-
 def _status(
-    words: Words, span: Span, cues: Sequence[Cue], firsts: Sequence[int], sections: Sequence[Section], table: Rules
-) -> Status:
+    words: Words, span: Span, cues: Sequence[Cue], firsts: Sequence[int], sections: Sequence[Section],
+    begins: Set[int], table: Rules,
+) -> Status:  # fmt: skip
     """Doubt outweighs absence: "cannot be ruled out" is possible."""
     absent = possible = False
     scope: Scope = _section_scope(words.starts[span.first], sections) if sections else "patient"
@@ -395,7 +181,7 @@ def _status(
         cue = cues[i]
         if cue.first < span.first - MAX_REACH - NEAR:
             break
-        if span.last > cue.last or _beside(words.words, span, cue, table):
+        if span.last > cue.last or _beside(words, span, cue, begins, table):
             continue
         if cue.says == "absent":
             absent = absent or not (span.type == "stain" and cue.after)
@@ -413,15 +199,20 @@ def _section_scope(position: int, sections: Sequence[Section]) -> Scope:
     return sections[at].scope if at >= 0 else "patient"
 
 
-def _beside(words: Sequence[str], span: Span, cue: Cue, table: Rules) -> bool:
-    """Whether the mention only says where: "of the colon" beside what the cue speaks of."""
+def _beside(text: Words, span: Span, cue: Cue, begins: Set[int], table: Rules) -> bool:
+    """Whether the mention only says where: "of the colon" beside what the cue speaks of, "seminal vesicle invasion"."""
     if cue.says in ("history", "family"):
         return False
+    words = text.words
+    following = span.last + 1
+    is_first = span.type in ("organ", "tissue") and following <= cue.last and text.text[text.ends[span.last]] == " "
+    if is_first and (following in begins or words[following] in _WHAT_HAPPENS):
+        return True
     k = span.first - 1
     while k >= cue.first and k >= span.first - 3 and words[k] in _DETERMINERS:
         k -= 1
     if k <= cue.first:
         return False
-    if cue.after and words[k] in table.prepositions:
+    if cue.after and words[k] in table.single["preposition"]:
         return True
     return words[k] in ("of", "by") and span.type in PLACES

@@ -11,7 +11,7 @@ import numpy as np
 
 from eosin.knowledge.graph.concepts import SCOPES, Concept
 from eosin.knowledge.linking import tables
-from eosin.knowledge.linking.words import Words, name_key, words_of
+from eosin.knowledge.linking.words import Words, in_capitals, is_acronym, name_key, words_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,13 +26,6 @@ NOT_LINKED = frozenset({"process", "method", "exposure", "other"})
 """Semantic types of a graph that no report is read for; name them in `types` to have them."""
 PREFERRED = ("EOSIN", "DOID", "MONDO", "NCIT", "MPATH", "CL", "UBERON", "ONCOTREE", "HP", "MC")
 """Of equal names in several ontologies, the one of the first prefix is taken."""
-
-_MASKED = frozenset(
-    {"ALL", "NET", "KIT", "AIDS", "MAY", "CAN", "IS", "AS", "AT", "IT", "OR", "IN", "ON", "BE", "HE", "NO", "SO", "WE",
-     "WAS", "FOR", "PET", "CAT", "SET", "ART", "AIM", "END", "MASS", "SIL", "CIS", "MET", "REST", "FAT", "EAR", "HAS",
-     "BED", "CAP"}
-)  # fmt: skip
-
 
 _COPULAS = frozenset({"is", "are", "was", "were", "appear", "look"})
 _PREDICATE_WORDS = 6
@@ -69,9 +62,13 @@ class Index:
         self.num_names = num_names
         self._trie = trie
 
-    def meaning_of(self, name: str) -> Meaning | None:
-        """The meaning of a whole name."""
-        return self._trie.get(words_of(name))
+    def meaning_of(self, name: str | Sequence[str]) -> Meaning | None:
+        """The meaning of a whole name, or of its folded words."""
+        return self._trie.get(words_of(name) if isinstance(name, str) else name)
+
+    def vocabulary(self) -> frozenset[str]:
+        """All words of all names."""
+        return frozenset(word for node in self._trie.nodes if node for word in node)
 
     def spans(self, words: Words, own: Mapping[str, Meaning] | None = None) -> list[Found]:
         """First word, last word and meaning of every name in a text: longest first where two overlap, then leftmost.
@@ -199,7 +196,7 @@ class _Trie:
                 break
         if found is None:
             return None
-        if _whole(words, i, last) and (not found.capitals or _in_capitals(words, i, last)):
+        if _whole(words, i, last) and (not found.capitals or in_capitals(words, i, last)):
             return last, found
         return self.longest(words, i, self.root[listed[i]], before=last) if last > i else None
 
@@ -225,20 +222,6 @@ def _unbroken(words: Words, k: int) -> bool:
     if end - start > 8 or gap.strip(" \t\n\r\u00a0-\u2010\u2011\u2013/'\u2019_&.") or gap.count("\n") > 1:
         return False
     return "." not in gap or gap == "." or (gap == ". " and len(words.words[k]) == 1)
-
-
-def _in_capitals(words: Words, first: int, last: int) -> bool:
-    """Whether an abbreviation stands in capitals, and not as an ordinary word of a line that is all in capitals."""
-    raw = words.text[words.starts[first] : words.ends[last]]
-    if raw[-1:] == "s" and len(raw) > 2:
-        raw = raw[:-1]
-    if not raw.isupper():
-        return False
-    if raw not in _MASKED:
-        return True
-    beside = [k for k in (first - 1, last + 1) if 0 <= k < len(words.words)]
-    around = [words.text[words.starts[k] : words.ends[k]] for k in beside]
-    return not any(len(w) > 2 and w.isupper() for w in around)
 
 
 class NameIndex:
@@ -317,6 +300,20 @@ class NameIndex:
             if self._takes(concept.type):
                 near = frozenset(w for part in row.many("near") for w in words_of(part))
                 senses.setdefault(row["short"], []).append((self._row(concept.id, concept.label, concept.type), near))
+        self._add_senses(senses)
+
+    def add_grades(self) -> None:
+        """Names that two grading systems have in common are decided by the words of the column "near"."""
+        senses: dict[str, list[tuple[int, frozenset[str]]]] = {}
+        for row in tables.read_table("grading"):
+            near = frozenset(w for part in row.many("near") for w in words_of(part))
+            for name, id in tables.names_of_grade(row) if near else ():
+                listed = senses.setdefault(name_key(name), [])
+                if id in self._rows and (self._rows[id], near) not in listed:
+                    listed.append((self._rows[id], near))
+        self._add_senses({short: meanings for short, meanings in senses.items() if len(meanings) > 1})
+
+    def _add_senses(self, senses: Mapping[str, Sequence[tuple[int, frozenset[str]]]]) -> None:
         for short, meanings in senses.items():
             words = words_of(short)
             sure = len(meanings) == 1 and not meanings[0][1]
@@ -396,7 +393,7 @@ def variants(label: str) -> tuple[str, ...]:
 
 @functools.cache
 def _noise() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    found: dict[str, set[str]] = {"general": set(), "qualifier": set(), "status": set()}
+    found: dict[str, set[str]] = {"general": set(), "qualifier": set(), "status": set(), "spelled": set()}
     for row in tables.read_table("noise"):
         found[row["kind"]] |= {" ".join(words_of(w)) for w in row.many("words", ",")}
     return frozenset(found["general"]), frozenset(found["qualifier"]), frozenset(found["status"])
@@ -423,8 +420,3 @@ def is_noise(name: str, words: Sequence[str], scope: str, raw_of: str | None) ->
 
 
 _SHORT = frozenset({"eye", "ear", "lip", "fat", "toe", "rib", "hip", "jaw", "gum", "pus"})
-
-
-def is_acronym(name: str) -> bool:
-    """Whether a name is written in capitals only, so that a text must write it so too: GIST is no gist."""
-    return len(name) <= 5 and name.isalpha() and name.isupper()

@@ -18,9 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eosin.knowledge.graph.concepts import Concept
 from eosin.knowledge.linking import tables
-from eosin.knowledge.linking.context import PLAIN, Certainty, Polarity, Scope, Span, Status, statuses
-from eosin.knowledge.linking.index import Index, Meaning, NameIndex
+from eosin.knowledge.linking.codes import Coded, coded, merged
+from eosin.knowledge.linking.context import statuses
+from eosin.knowledge.linking.cues import Certainty, Polarity, Scope, Span, Status
+from eosin.knowledge.linking.index import Found, Index, Meaning, NameIndex
+from eosin.knowledge.linking.marks import plain_boxes
 from eosin.knowledge.linking.senses import choose, defined_abbreviations
+from eosin.knowledge.linking.spelling import mended, right_words
 from eosin.knowledge.linking.words import MAX_NAME_CHARS, Words, name_key, read_words
 
 if TYPE_CHECKING:
@@ -84,6 +88,7 @@ class Linker:
         self._index = index
         self._encode = encode
         self._short: dict[str, tuple[Mention, ...]] = {}
+        self._known = index.vocabulary() | right_words()
 
     @classmethod
     def of(
@@ -112,6 +117,7 @@ class Linker:
             index.add_graph(source)
         if with_tables and not as_written and not isinstance(source, Iterable):
             index.add_abbreviations()
+            index.add_grades()
         return cls(index.done(), encode)
 
     @classmethod
@@ -166,19 +172,23 @@ class Linker:
         self._short.clear()
 
     def _link(self, text: str) -> tuple[Mention, ...]:
-        words = read_words(text)
+        words = mended(read_words(plain_boxes(text)), self._known)
         found = self._index.spans(words)
         own = defined_abbreviations(words, found) if "(" in text else {}
         if own:
             found = self._index.spans(words, own)
         found = sorted([*found, *self._index.predicated(words, found)], key=itemgetter(0))
+        codes = coded(self._index, words, found)
+        if codes:
+            found = merged(found, codes)
         if not found:
             return ()
         types = self._index.types
         chosen = [self._meaning(words, found, k) for k in range(len(found))]
         spans = [Span(first, last, types[m.row]) for (first, last, _), m in zip(found, chosen, strict=True)]
         said = statuses(words, spans)
-        return tuple(self._mention(words, s, m, t) for s, m, t in zip(spans, chosen, said, strict=True))
+        made = [self._mention(words, s, m, t) for s, m, t in zip(spans, chosen, said, strict=True)]
+        return tuple(_as_coded(text, found, made, codes) if codes else made)
 
     def _meaning(self, words: Words, found: Sequence[tuple[int, int, Meaning]], k: int) -> Meaning:
         meaning = found[k][2]
@@ -187,22 +197,20 @@ class Linker:
     def _mention(self, words: Words, span: Span, meaning: Meaning, status: Status) -> Mention:
         index = self._index
         start, end, row = words.starts[span.first], words.ends[span.last], meaning.row
-        if span.type == "marker":
-            status = _signed(words.text, end, status)
         others = tuple(index.ids[r] for r in dict.fromkeys((row, *meaning.others))) if meaning.others else ()
         return Mention(start, end, words.text[start:end], index.ids[row], index.labels[row], span.type, *status, others)
 
 
-def _signed(text: str, end: int, status: Status) -> Status:
-    """The sign behind a marker: CK7+, CK20-, CD3 (-)."""
-    tail = text[end : end + 4].lstrip(" (")
-    sign, behind = tail[:1], tail[1:2]
-    if sign == "+":
-        return status
-    if sign in ("-", "\u2212", "\u2013") and not behind.isalnum() and status == PLAIN:
-        dash = text[end : end + 1] == " " and text[end : end + 2] != " ("
-        return status if dash else Status("absent", "certain", status.scope)
-    return status
+def _as_coded(text: str, found: Sequence[Found], made: list[Mention], codes: Sequence[Coded]) -> list[Mention]:
+    """The mentions, those of a code with its own place and sign."""
+    by_words = {id(c.found): c for c in codes}
+    for k, f in enumerate(found):
+        code = by_words.get(id(f))
+        if code is not None:
+            m = made[k]
+            status = code.status(Status(m.polarity, m.certainty, m.scope))
+            made[k] = m._replace(start=code.start, end=code.end, text=text[code.start : code.end], **status._asdict())
+    return made
 
 
 @functools.cache
@@ -210,6 +218,7 @@ def _builtin() -> Linker:
     index = NameIndex(None)
     index.add_concepts(tables.concepts())
     index.add_abbreviations()
+    index.add_grades()
     return Linker(index.done())
 
 

@@ -1,8 +1,9 @@
-"""How well linking works on sentences that were annotated by hand for this project (annotated/sentences.jsonl).
+"""How well linking works on sentences that were annotated by hand for this project (annotated/*.jsonl).
 
 All sentences were written before the linker was run on them. Of the first two parts one ("tune") was looked at while
 rules were mended, the other ("held") only at the end; the third ("fresh") was written later, longer and closer to
-reports, and docs/knowledge.md keeps the figures of its first run. All are by the same hands as the rules, so expect
+reports, and docs/knowledge.md keeps the figures of its first run; "reports" and "reports2" are in the style of synoptic
+and free reports, each written before the linker was run on it. All are by the same hands as the rules, so expect
 less on text from elsewhere.
 """
 
@@ -19,8 +20,9 @@ from eosin.core.errors import EosinError
 from eosin.knowledge.linking.linker import Linker, Mention
 from eosin.knowledge.linking.words import name_key
 
-Part = Literal["tune", "held", "fresh"]
+Part = Literal["tune", "held", "fresh", "reports", "reports2"]
 PARTS: tuple[Part, ...] = get_args(Part)
+FILES = ("sentences.jsonl", "reports.jsonl")
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,14 @@ class Quality:
 
     def lines(self, *, misses: bool = True) -> list[str]:
         """A table for people, and every miss."""
-        head = f"{'':6} {'mentions':>8} {'span P':>7} {'span R':>7} {'span F1':>8} {'concept':>8} {'polarity':>9}"
+        head = f"{'':8} {'mentions':>8} {'span P':>7} {'span R':>7} {'span F1':>8} {'concept':>8} {'polarity':>9}"
         head += f" {'certainty':>9} {'scope':>7}"
         rows = []
         for name, t in (*self.parts.items(), ("all", self.all)):
             cells = [t.precision, t.recall, t.f1, t.share("concept"), t.share("polarity"), t.share("certainty")]
             widths = (7, 7, 8, 8, 9, 9)
             numbers = " ".join(f"{c:>{w}.3f}" for c, w in zip(cells, widths, strict=True))
-            rows.append(f"{name:6} {t.gold:>8} {numbers} {t.share('scope'):>7.3f}")
+            rows.append(f"{name:8} {t.gold:>8} {numbers} {t.share('scope'):>7.3f}")
         return [head, *rows, *(self.all.misses if misses else [])]
 
     def record(self) -> dict[str, Any]:
@@ -106,13 +108,17 @@ def sentences() -> list[Annotated]:
     Raises:
         EosinError: with the line, where a mention does not stand at its place.
     """
-    text = files("eosin.knowledge").joinpath("annotated", "sentences.jsonl").read_text("utf-8")
+    return [a for name in FILES for a in _read(name)]
+
+
+def _read(name: str) -> list[Annotated]:
+    text = files("eosin.knowledge").joinpath("annotated", name).read_text("utf-8")
     found = []
     for number, line in enumerate(text.rstrip("\n").split("\n"), 1):  # not splitlines: U+2028 may stand in a string
         row = json.loads(line)
         for m in row["mentions"]:
             if row["text"][m["start"] : m["end"]] != m["text"]:
-                where = f"sentences.jsonl:{number}"
+                where = f"{name}:{number}"
                 raise EosinError("A mention does not stand at its place.", found=m["text"], where=where)
         found.append(Annotated(row["id"], row["part"], row["text"], tuple(row["mentions"])))
     return found

@@ -4,6 +4,7 @@
     markers.tsv     immunohistochemistry: compartment, what positivity and loss speak for and against
     stains.tsv      special stains and what they show
     grading.tsv     grading systems and their levels
+    staging.tsv     codes of the TNM system
     evidence.tsv    what microscopic findings speak for and against
     visibility.tsv  which statements an image can carry at all
     abbreviations.tsv  abbreviations with more than one meaning
@@ -34,7 +35,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "references": ("key", "reference"),
     "markers": ("name", "synonyms", "compartment", "supports", "contradicts", "expected", "loss_supports", "reference"),
     "stains": ("name", "synonyms", "shows", "colour", "reference"),
-    "grading": ("name", "synonyms", "applies_to", "levels", "names", "reference"),
+    "grading": ("name", "synonyms", "applies_to", "levels", "names", "near", "reference"),
+    "staging": ("code", "concept", "present", "absent", "unassessed", "reference"),
     "evidence": ("finding", "supports", "contradicts", "expected", "reference"),
     "visibility": ("name", "he_tile", "he_slide", "ihc", "patterns", "needs", "reference"),
     "abbreviations": ("short", "concept", "near", "reference"),
@@ -232,6 +234,15 @@ def _grades() -> Iterator[Concept]:
             label = level_label(row["name"], level.level)
             others = tuple(Synonym(n) for n in level.names if n != label and name_key(n) not in _by_key())
             yield Concept(own_id(label), label, others, "grade", source=SOURCE, definition=level.meaning)
+
+
+def names_of_grade(row: Row) -> Iterator[tuple[str, str]]:
+    """Every name of a grading system and of its levels, with the id of its concept."""
+    for name in (row["name"], *row.many("synonyms")):
+        yield name, own_id(row["name"])
+    for level in levels_of(row):
+        for name in level.names:
+            yield name, own_id(level_label(row["name"], level.level))
 
 
 def level_label(system: str, level: str) -> str:

@@ -67,6 +67,8 @@ def fold(word: str) -> str:
     """
     if not word.isascii():
         word = _plain_letters(word)
+    if len(word) == 3 and word[2] == "s" and word[:2].isupper():
+        word = word[:2]  # CKs, LNs
     word = word.casefold()
     if word.endswith("'s"):
         word = word[:-2]
@@ -103,6 +105,23 @@ def _singular(word: str) -> str:
     if word.endswith(("ches", "shes", "xes", "sses")):
         return word[:-2]
     return word[:-1]
+
+
+_MASKED = frozenset({
+    "ALL", "NET", "KIT", "AIDS", "MAY", "CAN", "IS", "AS", "AT", "IT", "OR", "IN", "ON", "BE", "HE", "NO", "SO", "WE",
+    "WAS", "FOR", "PET", "CAT", "SET", "ART", "AIM", "END", "MASS", "SIL", "CIS", "MET", "REST", "FAT", "EAR", "HAS",
+    "BED", "CAP",
+})  # fmt: skip
+_QUANTIFIERS = frozenset({
+    "ALL", "MAY", "CAN", "IS", "AS", "AT", "IT", "OR", "IN", "ON", "BE", "HE", "NO", "SO", "WE", "WAS", "FOR", "HAS",
+    "END", "SET",
+})  # fmt: skip
+"""Abbreviations that are also words which stand before others: names only where none, or one of these, follows."""
+_AFTER_NAME = frozenset({
+    "in", "with", "is", "was", "has", "had", "were", "after", "before", "and", "or", "but", "on", "at", "relapse",
+    "blast", "cell", "patient", "infiltrate", "involvement", "involving", "therapy", "diagnosed", "treated", "since",
+    "now", "not",
+})  # fmt: skip
 
 
 MAX_NAME_CHARS = 200
@@ -150,9 +169,8 @@ def forget() -> None:
 
 
 def _read(text: str) -> Words:
-    found = list((_ASCII_WORD if text.isascii() else _WORD).finditer(text))
-    spans = [m.span() for m in found]
-    words = [fold(m[0]) for m in found]
+    spans = [m.span() for m in (_ASCII_WORD if text.isascii() else _WORD).finditer(text)]
+    words = [fold(text[start:end]) for start, end in spans]
     starts, ends = [s for s, _ in spans], [e for _, e in spans]
     if not _PREFIXES.isdisjoint(words):
         _join_prefixes(text, words, starts, ends)
@@ -179,3 +197,26 @@ def _join_prefixes(text: str, words: list[str], starts: list[int], ends: list[in
                 words[kept], ends[kept] = words[i] + words[i + 1], ends[i + 1]
                 skip = True
     del words[kept + 1 :], starts[kept + 1 :], ends[kept + 1 :]
+
+
+def in_capitals(words: Words, first: int, last: int) -> bool:
+    """Whether an abbreviation stands in capitals, and not as an ordinary word of a line that is all in capitals."""
+    raw = words.text[words.starts[first] : words.ends[last]]
+    if raw[-1:] == "s" and len(raw) > 2:
+        raw = raw[:-1]
+    if not raw.isupper():
+        return False
+    if raw not in _MASKED:
+        return True
+    if raw in _QUANTIFIERS and words.text[words.ends[last] :][:1] == " ":
+        following = words.text[words.ends[last] + 1 :][:1]
+        if following.isalpha() and words.words[last + 1] not in _AFTER_NAME:
+            return False  # "ALL margins are clear"
+    beside = [k for k in (first - 1, last + 1) if 0 <= k < len(words.words)]
+    around = [words.text[words.starts[k] : words.ends[k]] for k in beside]
+    return not any(len(w) > 2 and w.isupper() for w in around)
+
+
+def is_acronym(name: str) -> bool:
+    """Whether a name is written in capitals only, so that a text must write it so too: GIST is no gist."""
+    return len(name) <= 5 and name.isalpha() and name.isupper()
