@@ -275,3 +275,43 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, example B.1
     assert store.sha256_file(tmp_path / "a") == known
+
+
+ODD_MANIFESTS = [
+    "[]", "3", '"text"', "null", "{}", '{"kind": 3}', '{"kind": "samples", "digest": 1, "parts": {}}',
+    '{"kind": "samples", "digest": "x", "parts": []}', '{"kind": "samples", "digest": "x", "parts": {"a": "b"}}',
+    '{"schema_version": "1", "kind": "samples", "digest": "x", "parts": {}}',
+    '{"schema_version": [1], "kind": "samples", "digest": "x", "parts": {}}',
+    '{"kind": "samples", "digest": "x", "parts": {}, "parents": [3]}',
+    '{"kind": "samples", "digest": "x", "parts": {}, "counts": {"samples": "many"}}', "[" * 100_000, '{"a": ', "\x00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD_MANIFESTS, ids=range(len(ODD_MANIFESTS)))
+def test_a_manifest_of_any_structure_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / store.MANIFEST).write_text(text, "utf-8")
+    with pytest.raises(EosinError) as caught:
+        store.open_artifact(tmp_path / "a")
+    assert store.MANIFEST in str(caught.value)
+
+
+def test_manifests_found_by_fuzzing(shared_data: Path) -> None:
+    from eosin.core.formats import read_samples
+
+    for folder in sorted((shared_data / "odd_files").glob("manifest-*")):
+        for read in (store.open_artifact, read_samples):
+            try:
+                read(folder)
+            except EosinError as exc:
+                assert folder.name in str(exc)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"a"', "[" * 100_000, "{"], ids=range(6))
+def test_a_record_that_is_no_object_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "summary.json").write_text(text, "utf-8")
+    with pytest.raises(EosinError, match="summary.json"):
+        store.read_object(tmp_path / "summary.json")
+    (tmp_path / "rows.jsonl").write_text(text + "\n{}\n", "utf-8")
+    with pytest.raises(EosinError, match="rows.jsonl:1"):
+        store.read_jsonl(tmp_path / "rows.jsonl")

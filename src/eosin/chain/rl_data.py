@@ -101,7 +101,7 @@ def measure(
     with locked(lock_beside(out)):
         if store.exists(out) and store.open_artifact(out, KIND).manifest.get("key") == key:
             shutil.rmtree(work, ignore_errors=True)  # left by a kill in the last moment
-            return dict(store.read_json(out / "summary.json"))
+            return dict(store.read_object(out / "summary.json"))
         _refuse_taken(out)
         with disk_errors(work):
             work.mkdir(parents=True, exist_ok=True)

@@ -73,10 +73,10 @@ def tower_record(checkpoint: Path, tile_px: int = 224) -> EncoderRecord:
 
 
 def _configs(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    config = store.read_json(checkpoint / "config.json")
+    config = store.read_object(checkpoint / "config.json")
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (checkpoint / name).is_file():
-            found = store.read_json(checkpoint / name)
+            found = store.read_object(checkpoint / name)
             return config, found.get("image_processor", found)
     raise EosinError("This checkpoint has no image processor.", expected="preprocessor_config.json", where=checkpoint)
 

@@ -41,7 +41,7 @@ def follow(resolved: Resolved, layout: Layout, is_finished: Callable[[Layout], b
             run.splits = chain_data.prepare(run.recipe, layout, run.read_region)
         join_stage(run, name)
     _wait(lambda: is_finished(layout))
-    summary: dict[str, Any] = store.read_json(layout.summary)
+    summary: dict[str, Any] = store.read_object(layout.summary)
     return summary
 
 

@@ -47,13 +47,13 @@ def run_recipe(resolved: Resolved, out: Path, *, must_resume: bool = False) -> d
             if not _is_finished(layout):
                 return Run(resolved, layout).go()
     console.print(f"This run is complete: {out}. Nothing to do.")
-    summary: dict[str, Any] = store.read_json(layout.summary)
+    summary: dict[str, Any] = store.read_object(layout.summary)
     return summary
 
 
 def _is_finished(layout: Layout) -> bool:
     """Whether a run is complete and all that it says of itself is there."""
-    if not layout.summary.exists() or store.read_json(layout.summary).get("state") != "complete":
+    if not layout.summary.exists() or store.read_object(layout.summary).get("state") != "complete":
         return False
     return all(path.exists() for path in (layout.metrics, layout.rollouts, layout.report))
 

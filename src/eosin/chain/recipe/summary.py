@@ -28,7 +28,7 @@ def build_summary(recipe: Recipe, at: Layout, seconds: float) -> dict[str, Any]:
         if not at.stage_record(name).exists():
             complete = False
             continue
-        record = store.read_json(at.stage_record(name))
+        record = store.read_object(at.stage_record(name))
         exams = _exams(recipe, at, name)
         complete &= not settings.exam or len(exams) == len(recipe.exams)
         stages.append({
@@ -42,7 +42,7 @@ def build_summary(recipe: Recipe, at: Layout, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "record": make_record(recipe=recipe.name, seed=recipe.seed),
         "stages": stages,
-        "baselines": store.read_json(at.baselines) if at.baselines.exists() else {},
+        "baselines": store.read_object(at.baselines) if at.baselines.exists() else {},
     }
 
 
@@ -52,7 +52,7 @@ def _base(at: Layout) -> str | None:
 
 def _exams(recipe: Recipe, at: Layout, stage: str) -> dict[str, Any]:
     return {
-        name: store.read_json(at.exam(stage, name) / "summary.json")
+        name: store.read_object(at.exam(stage, name) / "summary.json")
         for name in recipe.exams
         if store.exists(at.exam(stage, name))
     }

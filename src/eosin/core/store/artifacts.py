@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.store.lock import is_held
 from eosin.core.store.names import inside
@@ -101,8 +103,16 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise EosinError("There is no such file.", where=path) from None
-    except (ValueError, UnicodeDecodeError) as exc:
-        raise EosinError("This file is not valid JSON.", found=str(exc), where=path) from None
+    except (ValueError, RecursionError) as exc:
+        raise EosinError("This file is not valid JSON.", found=str(exc)[:200], where=path) from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; anything else in the file gives an EosinError that names it."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise EosinError("This file holds no record.", expected="a JSON object", found=type(value).__name__, where=path)
+    return value
 
 
 def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -150,8 +160,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line.decode("utf-8")))
-        except ValueError:
+            row = json.loads(line.decode("utf-8"))
+            if not isinstance(row, dict):
+                raise ValueError("no object")
+            rows.append(row)
+        except (ValueError, RecursionError):
             if i == len(lines) - 1:
                 break
             found = line[:80].decode("utf-8", "replace")
@@ -299,6 +312,46 @@ def exists(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+    sha256: str
+    bytes: int = 0
+
+
+class _Parent(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+    path: str
+    kind: str
+    digest: str
+
+
+class _Manifest(BaseModel):
+    """What every manifest holds, whatever stands beside it."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    schema_version: int = 0
+    kind: str
+    digest: str
+    parts: dict[str, _Part]
+    counts: dict[str, int] = {}
+    parents: list[_Parent] = []
+    record: dict[str, Any] = {}
+
+
+def _checked_manifest(file: Path) -> dict[str, Any]:
+    """The manifest, in its form. This is where a damaged or foreign one is found."""
+    manifest = read_object(file)
+    try:
+        _Manifest.model_validate(manifest)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        raise EosinError(
+            "The manifest of this artifact is damaged.", found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            where=file, next_step="make the artifact again, or copy it again from where it was made",
+        ) from None  # fmt: skip
+    return manifest
+
+
 def open_artifact(path: Path, kind: str | None = None, *, verify: bool = False) -> Artifact:
     """Open an artifact; refuse one that is not whole, of another kind, or of a later schema.
 
@@ -312,7 +365,7 @@ def open_artifact(path: Path, kind: str | None = None, *, verify: bool = False) 
             found="a folder without it (a run that was cut off?)" if path.is_dir() else "nothing",
             where=path,
         )
-    manifest = read_json(path / MANIFEST)
+    manifest = _checked_manifest(path / MANIFEST)
     version = manifest.get("schema_version", 0)
     if version > SCHEMA_VERSION:
         raise EosinError(

@@ -137,7 +137,7 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
             next_step="choose another --out, or move the old folder away",
         )
     Work(out, key).remove()
-    summary: dict[str, Any] = store.read_json(out / "summary.json")
+    summary: dict[str, Any] = store.read_object(out / "summary.json")
     return summary
 
 

@@ -253,7 +253,7 @@ def what_is_lost(sample: Sample, slide: MeasuredSlide, cluster: int, settings: P
         )  # fmt: skip
     if has_truth and settings.evidence != "measured":
         gone = slide.question.labels == cluster
-        return lost_by_truth(sample, slide.question.load(), gone, store.read_json(file), settings.lost_share), "truth"
+        return lost_by_truth(sample, slide.question.load(), gone, store.read_object(file), settings.lost_share), "truth"
     return lost_by_measure(sample, slide.delta, cluster), "measured"
 
 

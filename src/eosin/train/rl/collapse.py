@@ -164,7 +164,7 @@ def refuse_collapsed(ctx: StageContext) -> None:
     """
     note = ctx.folder / NOTE
     if note.is_file():
-        found = store.read_json(note)
+        found = store.read_object(note)
         raise Collapse(**{**found, "seen": tuple(found["seen"]), "causes": tuple(found["causes"])}).error(
             ctx, again=True
         )

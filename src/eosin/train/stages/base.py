@@ -207,7 +207,7 @@ class BestCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **_: Any
     ) -> None:
         loss = (metrics or {}).get("eval_loss")
-        best = store.read_json(self._note)["eval_loss"] if self._note.exists() else math.inf
+        best = store.read_object(self._note)["eval_loss"] if self._note.exists() else math.inf
         if loss is None or not loss < best or not state.is_world_process_zero:
             return
         self._ctx.save("best", model, state.global_step, replace=True)

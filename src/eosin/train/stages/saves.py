@@ -37,7 +37,7 @@ class StageState(TrainerCallback):  # type: ignore[misc]
         file = save_folder(args, state.global_step) / STATE
         if not state.global_step or not file.is_file():
             return
-        kept = store.read_json(file)
+        kept = store.read_object(file)
         for name, (_get, put) in self._parts.items():
             if name in kept:
                 put(kept[name])
