@@ -515,3 +515,14 @@ def test_pipes_and_names_that_are_no_text_stop_nothing(slides: Path, tmp_path: P
     assert len(list(csv.DictReader(done.tables[0].open(encoding="utf-8")))) == len(names) + 2
     again = run(folder, tmp_path / "out")
     assert all(d.resumed for d in again.done) and len(again.done) == len(names)
+
+
+def test_folders_of_the_first_release_go_on(tmp_path: Path) -> None:
+    """What a folder's files depend on, as 0.1's first form wrote it: other words there would refuse every old folder."""
+    plan = features._plan(tmp_path, FeatureSettings(min_tissue=0.2), None)
+    held = plan.in_files()
+    assert held["encoder_record"]["source"] == "eosin.slides.encoder_colour"
+    assert set(held["settings"]) == {
+        "encoder", "weights", "revision", "mpp", "overlap", "min_tissue", "edge", "skip_flags", "max_tiles", "seed",
+        "tissue", "slide_mpp", "icc", "reader", "store",
+    }  # fmt: skip

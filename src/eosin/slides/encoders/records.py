@@ -310,7 +310,7 @@ RECORDS: tuple[EncoderRecord, ...] = (
         dim=112,
         half="float32",
         note="No weights: stain statistics, local binary patterns, wavelet energies, nuclei. The default of the demo.",
-        source="eosin.slides.encoders.colour_texture",
+        source="eosin.slides.encoder_colour",  # its first name, which stands in every folder of features since
     ),
 )  # fmt: skip
 
