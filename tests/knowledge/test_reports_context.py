@@ -286,3 +286,10 @@ def test_a_denial_is_seen(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(("text", "expected"), DOUBTS)
 def test_a_doubt_is_kept(text: str, expected: list[str]) -> None:
     assert said(text) == expected
+
+
+@pytest.mark.parametrize("between", ["; ", ". ", "\n"])
+def test_fields_beside_each_other_have_boxes_of_their_own(between: str) -> None:
+    text = f"Comedonecrosis: [ ] Absent [x] Present{between}Microcalcifications: [x] Absent [ ] Present"
+    said = {m.text: m.polarity for m in Linker.builtin().link(text)}
+    assert said == {"Comedonecrosis": "present", "Microcalcifications": "absent"}

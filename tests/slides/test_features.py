@@ -518,7 +518,7 @@ def test_pipes_and_names_that_are_no_text_stop_nothing(slides: Path, tmp_path: P
 
 
 def test_folders_of_the_first_release_go_on(tmp_path: Path) -> None:
-    """What a folder's files depend on, as 0.1's first form wrote it: other words there would refuse every old folder."""
+    """What a folder says of its files, as it was first written: other words would refuse every old folder."""
     plan = features._plan(tmp_path, FeatureSettings(min_tissue=0.2), None)
     held = plan.in_files()
     assert held["encoder_record"]["source"] == "eosin.slides.encoder_colour"

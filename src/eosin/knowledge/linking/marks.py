@@ -132,12 +132,16 @@ class Boxed:
         return self.values
 
 
+# Fields with boxes of their own stand in lines, or beside each other: "A: [ ] no [x] yes; B: [x] no [ ] yes".
+_FIELDS = re.compile(r"(?<=[\n;])|(?<=\.)(?=\s)")
+
+
 def boxed_items(words: Words, reach: Reach) -> list[Boxed]:
-    """The choices of all check boxes, in order. In a line that ends with a box the boxes stand behind their choices."""
+    """The choices of all check boxes, in order. In a field that ends with a box they stand behind their choices."""
     found: list[Boxed] = []
     at = 0
     head: tuple[int, int] | None = None
-    for line in words.text.splitlines(keepends=True):
+    for line in _FIELDS.split(words.text):
         boxes = [(at + k, c == TICKED_BOX) for k, c in enumerate(line) if c in (OPEN_BOX, TICKED_BOX)]
         first, stop = bisect_left(words.starts, at), bisect_left(words.starts, at + len(line))
         at += len(line)
