@@ -68,6 +68,10 @@ class Layout:
     def stage_record(self, name: str) -> Path:
         return self.stage(name) / "stage.json"
 
+    def stage_work(self, name: str) -> Path:
+        """What only a resume of the stage needs; removed when the stage is done."""
+        return self.stage(name) / "work"
+
     def checkpoint(self, stage: str) -> Path:
         return self.base if stage == "base" else self.stage(stage) / "checkpoint"
 

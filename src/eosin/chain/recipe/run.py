@@ -23,6 +23,7 @@ from eosin.core.settings.recipe import Recipe, Resolved
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import locked
 from eosin.core.store.yaml_text import parse_yaml
+from eosin.evaluate.exam.work import remove_work
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -179,7 +180,9 @@ class Run(RunState):
     def stage(self, name: str) -> None:
         """Train one stage from the checkpoint it starts from, unless it is done; then examine it."""
         settings = self.recipe.stages[name]
-        if not self.at.stage_record(name).exists():
+        if self.at.stage_record(name).exists():
+            shutil.rmtree(self.at.stage_work(name), ignore_errors=True)  # a kill may have come after the record
+        else:
             from eosin.chain.recipe.stages import run_stage  # loads torch
 
             run_stage(self, name)
@@ -189,6 +192,8 @@ class Run(RunState):
     def exams(self, stage: str) -> None:
         """Run every exam of the recipe on a stage's checkpoint. Finished exams are not run again."""
         todo = {n: s for n, s in self.recipe.exams.items() if not store.exists(self.at.exam(stage, n))}
+        for name in self.recipe.exams.keys() - todo.keys():
+            remove_work(self.at.exam(stage, name))
         if not todo:
             return
         from eosin.chain.exam import evidence_of

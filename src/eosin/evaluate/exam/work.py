@@ -11,6 +11,7 @@ from typing import Any
 
 from eosin.core.errors import disk_errors
 from eosin.core.nouns.sample import Sample
+from eosin.core.store.lock import lock_beside, locked
 
 EVIDENCE = "evidence"
 """Name of the phase that measures evidence, and of the folder of its maps."""
@@ -27,6 +28,13 @@ def exam_key(samples: Iterable[Sample], terms: Mapping[str, Any]) -> str:
 def work_root(out: Path) -> Path:
     """Where the unfinished rows of the exam at `out` stand."""
     return out.with_name(f".{out.name}.work")
+
+
+def remove_work(out: Path) -> None:
+    """Remove what a kill between an exam's last file and its end left beside the finished exam at `out`."""
+    if work_root(out).exists() or lock_beside(out).exists():
+        with locked(lock_beside(out)):
+            shutil.rmtree(work_root(out), ignore_errors=True)
 
 
 class Work:
