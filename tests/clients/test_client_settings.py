@@ -99,7 +99,10 @@ def test_space_around_a_key_is_taken_off(around: str, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("bad", [" ", "\n", "\r\nX-Other: 1", "\t", "\x7f", "\x1b", "é", "\ufeff", "“", "'", '"', "\\"])
 def test_a_key_with_a_foreign_character_is_refused_and_not_shown(bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_KEY", f"{SECRET}{bad}{SECRET}")
+    try:
+        monkeypatch.setenv("SOME_KEY", f"{SECRET}{bad}{SECRET}")
+    except UnicodeEncodeError:
+        pytest.skip("the environment of this locale cannot hold the character")
     with pytest.raises(EosinError) as caught:
         read_key("SOME_KEY")
     shown = str(caught.value)

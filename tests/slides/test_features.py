@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -505,7 +506,7 @@ def test_pipes_and_names_that_are_no_text_stop_nothing(slides: Path, tmp_path: P
     odd = os.fsencode(folder) + b"/\xff\xfe.tiff"
     try:
         os.symlink(os.fsencode(slides / "s1.tiff"), odd)
-        names = {"good", "\ufffd\ufffd"}
+        names = {"good", re.sub("[\ud800-\udfff]", "\ufffd", os.fsdecode(b"\xff\xfe"))}  # letters in some locales
     except OSError:  # a file system that takes text alone
         names = {"good"}
     done = run(folder, tmp_path / "out")

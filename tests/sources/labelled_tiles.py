@@ -28,7 +28,7 @@ def folder(root: Path, classes: tuple[str, ...] = ("fat", "gland"), slides: int 
     return root
 
 
-def table(root: Path, name: str = "manifest.csv", delimiter: str = ",", **encoding: str) -> Path:
+def table(root: Path, name: str = "manifest.csv", delimiter: str = ",", encoding: str = "utf-8") -> Path:
     """A folder and a manifest with the columns file, class, slide, note."""
     folder(root)
     lines = [delimiter.join(("file", "class", "slide", "note"))]
@@ -36,5 +36,5 @@ def table(root: Path, name: str = "manifest.csv", delimiter: str = ",", **encodi
         slide = path.name[5:7]
         cells = (path.relative_to(root).as_posix(), path.parent.name, slide, "grün")
         lines.append(delimiter.join(cells))
-    (root / name).write_text("\n".join(lines) + "\n", **encoding)
+    (root / name).write_text("\n".join(lines) + "\n", encoding)
     return root
