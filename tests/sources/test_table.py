@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import csv
 import os
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,9 @@ def test_real_colorectal_tiles_are_held_out_by_slide() -> None:
     assert {len(s.choices) for s in found.kept} == {8}
     assert found.warnings == ("590 of 625 samples of 'background' come from slide:06.",)
     assert found.card.num_groups == {"test": 2, "train": 8}
+
+
+def test_reading_a_table_leaves_the_limit_of_cells_as_it_was(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    read_table(_settings(table(tmp_path)))
+    assert csv.field_size_limit() == before

@@ -99,7 +99,7 @@ def read_cells(
     if not text.strip():
         raise EosinError("The table is empty.", expected="a header line and rows", where=path)
     delimiter = delimiter or _find_delimiter(text, set((wanted or {}).values()))
-    csv.field_size_limit(MAX_CELL_CHARS)
+    before = csv.field_size_limit(MAX_CELL_CHARS)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         header = [name.strip() for name in next(reader)]
@@ -110,6 +110,8 @@ def read_cells(
             where=f"{path}:{reader.line_num}",
             next_step="look for a quotation mark that is not closed, at that line or above it",
         ) from None  # fmt: skip
+    finally:
+        csv.field_size_limit(before)  # it is one for the whole process: other tables have their own
     twice = sorted({name for name in header if header.count(name) > 1 and name})
     if twice:
         raise EosinError("Two columns have the same name.", found=", ".join(twice), where=path)
