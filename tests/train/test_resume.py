@@ -18,7 +18,7 @@ from eosin.core.settings.stages import Lora, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.train.stages import rl, sft
 from eosin.train.stages.base import StageContext, StageResult
-from eosin.train.stages.saves import WHOLE, discard, finished_state, last_whole_save, seed_everything
+from eosin.train.stages.saves import WHOLE, finished_state, last_whole_save, seed_everything
 from eosin.train.warmup import stage as warmup
 
 Make = Callable[..., StageContext]
@@ -212,6 +212,6 @@ def test_discarding_renames_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(shutil, "rmtree", stop)
-        discard(tmp_path / "work")
+        store.discard(tmp_path / "work")
     assert not (tmp_path / "work").exists()
     assert [p.name.startswith(".work.") and p.name.endswith(".tmp") for p in tmp_path.iterdir()] == [True]

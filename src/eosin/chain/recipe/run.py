@@ -22,8 +22,9 @@ from eosin.core.ranks import rank
 from eosin.core.settings.recipe import Recipe, Resolved
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import locked
+from eosin.core.store.record import differences
 from eosin.core.store.yaml_text import parse_yaml
-from eosin.evaluate.exam.work import remove_work
+from eosin.evaluate.exam import work as exam_work
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -79,7 +80,7 @@ def _refuse_other(layout: Layout, resolved: Resolved, must_resume: bool) -> None
             raise EosinError(
                 "This folder holds a run of another recipe.",
                 expected="the same settings",
-                found="; ".join(_differences(old, new)[:6]),
+                found="; ".join(differences(old, new)[:6]),
                 where=layout.out,
                 next_step="choose another --out (nothing is overwritten)",
             )
@@ -103,13 +104,6 @@ def _claim(layout: Layout, resolved: Resolved, must_resume: bool) -> None:
     if not layout.recipe.exists():
         store.write_json(layout.provenance, list(resolved.provenance))
         store.write_text_atomic(layout.recipe, resolved.to_yaml())
-
-
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(k for k in new if k not in old)]
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{where}.{k}" if where else str(k))]
-    return [] if old == new else [f"{where}: there {old!r}, here {new!r}"]
 
 
 class Run(RunState):
@@ -181,7 +175,7 @@ class Run(RunState):
         """Train one stage from the checkpoint it starts from, unless it is done; then examine it."""
         settings = self.recipe.stages[name]
         if self.at.stage_record(name).exists():
-            shutil.rmtree(self.at.stage_work(name), ignore_errors=True)  # a kill may have come after the record
+            store.discard(self.at.stage_work(name))  # a kill may have come after the record
         else:
             from eosin.chain.recipe.stages import run_stage  # loads torch
 
@@ -193,7 +187,7 @@ class Run(RunState):
         """Run every exam of the recipe on a stage's checkpoint. Finished exams are not run again."""
         todo = {n: s for n, s in self.recipe.exams.items() if not store.exists(self.at.exam(stage, n))}
         for name in self.recipe.exams.keys() - todo.keys():
-            remove_work(self.at.exam(stage, name))
+            exam_work.clear(self.at.exam(stage, name))
         if not todo:
             return
         from eosin.chain.exam import evidence_of

@@ -10,7 +10,7 @@ from rich.console import Console
 from eosin.core.settings.stages import PretrainStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.train.stages.base import PeakMemory, StageContext, StageResult
-from eosin.train.stages.saves import discard, seed_everything
+from eosin.train.stages.saves import seed_everything
 
 if TYPE_CHECKING:
     from eosin.chain.recipe.state import RunState
@@ -48,7 +48,7 @@ def run_stage(run: RunState, name: str) -> None:
             **result.extra,
         },
     )
-    discard(ctx.work)  # after the record, which says that the stage is done
+    store.discard(ctx.work)  # after the record, which says that the stage is done
 
 
 def join_stage(run: RunState, name: str) -> None:

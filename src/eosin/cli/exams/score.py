@@ -198,13 +198,12 @@ def _decoded(line: str) -> object:
 
 def _write(out: Path, lines: Iterable[str]) -> None:
     """Write the output whole or not at all; one process a file."""
-    import uuid
-
     from eosin.core.errors import disk_errors
     from eosin.core.store.artifacts import remove_leftovers
     from eosin.core.store.lock import lock_beside, locked
+    from eosin.core.store.names import unfinished
 
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = unfinished(out)
     with locked(lock_beside(out)), disk_errors(out):
         remove_leftovers(out.parent, out.name, files=True)
         try:

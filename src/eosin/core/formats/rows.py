@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from eosin.core.errors import EosinError, ImageError, disk_errors
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.sample import ImageBytes, Sample
+from eosin.core.store.names import unfinished
 
 STEP = "read"
 Outcome = Kept[Sample] | Dropped
@@ -153,7 +153,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` only when the block ends without an exception."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        temporary = unfinished(path)
         try:
             with temporary.open("wb") as handle:
                 yield handle

@@ -11,9 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.store.lock import is_held
-from eosin.core.store.names import inside
+from eosin.core.store.names import inside, unfinished, unfinished_of
 from eosin.core.store.record import make_record
 
 MANIFEST = "manifest.json"
@@ -66,7 +64,7 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: a temporary name, flushed, then renamed."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = unfinished(path)
     with disk_errors(path):
         try:
             with temporary.open("wb") as handle:
@@ -196,7 +194,7 @@ def writing(
             next_step="choose another --out, or move the old folder away",
         )
     remove_leftovers(path.parent, path.name)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = unfinished(path)
     with disk_errors(path):
         temporary.mkdir(parents=True)
         try:
@@ -227,12 +225,18 @@ def lock_for_life(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-_LEFTOVER = re.compile(r"^\.(?P<name>.+)\.[0-9a-f]{8}\.tmp$", re.DOTALL)
+def discard(folder: Path) -> None:
+    """Remove a folder that is needed no more: renamed first, so that no half of it is ever taken for whole."""
+    if not folder.exists():
+        return
+    aside = unfinished(folder)
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def is_leftover(path: Path) -> bool:
     """Whether a name is one of those under which Eosin writes what is not whole yet."""
-    return _LEFTOVER.match(path.name) is not None
+    return unfinished_of(path) is not None
 
 
 def remove_leftovers(folder: Path, name: str | None = None, *, files: bool = False) -> int:
@@ -253,8 +257,8 @@ def remove_leftovers(folder: Path, name: str | None = None, *, files: bool = Fal
     removed = 0
     places = folder.iterdir() if name is not None else folder.rglob(".*.tmp")
     for path in list(places):
-        found = _LEFTOVER.match(path.name)
-        if found is None or (name is not None and found["name"] != name) or path.is_symlink() or is_held(path):
+        found = unfinished_of(path)
+        if found is None or (name is not None and found != name) or path.is_symlink() or is_held(path):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -7,11 +7,12 @@ import hashlib
 import os
 import re
 import unicodedata
+import uuid
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["file_name", "inside", "inside_any", "is_file_name"]
+__all__ = ["file_name", "inside", "inside_any", "is_file_name", "unfinished", "unfinished_of"]
 
 MAX_BYTES = 120
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(1, 10))}
@@ -83,3 +84,17 @@ def _lies_in(folder: str | os.PathLike[str], name: str) -> bool:
 @lru_cache(1024)
 def _folder_lies_in(folder: str, name: str) -> bool:
     return inside(folder, name) is not None
+
+
+_UNFINISHED = re.compile(r"^\.(?P<name>.+)\.[0-9a-f]{8}\.tmp$", re.DOTALL)
+
+
+def unfinished(path: Path) -> Path:
+    """A new name beside `path` for what is written there until it is whole, or removed from there."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def unfinished_of(path: Path) -> str | None:
+    """The name whose `unfinished` name this is; None where it is none."""
+    found = _UNFINISHED.match(path.name)
+    return found["name"] if found else None

@@ -90,3 +90,11 @@ def make_record(**extra: Any) -> dict[str, Any]:
         "note": "Research use only, not for diagnosis.",
         **extra,
     }
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Where two settings as JSON differ, a line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{where}.{k}" if where else str(k))]
+    return [] if old == new else [f"{where}: there {old!r}, here {new!r}"]

@@ -23,7 +23,7 @@ from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.asking import Asker, Progress, Task
 from eosin.evaluate.exam.items import Classes, check_samples
 from eosin.evaluate.exam.scores import chance, class_figures, matching, sampled_figures, score_rows
-from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key
+from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key, remove_work
 from eosin.evaluate.probes.probes import looks_at_image, run_probes
 from eosin.evaluate.statistics.entity_scores import entity_figures
 
@@ -77,7 +77,7 @@ def run_exam(
         asker = Asker(engine, grammar, Classes.of(asked), decoding, work, instruction, read_region, progress)
         summary, files = _examine(asker, asked, settings, evidence)
         _write(out, work, summary, files, key, parents, {"seed": settings.seed, **(record or {})})
-        work.remove()
+        remove_work(out)
     return summary
 
 
@@ -136,7 +136,7 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
             where=out,
             next_step="choose another --out, or move the old folder away",
         )
-    Work(out, key).remove()
+    remove_work(out)
     summary: dict[str, Any] = store.read_object(out / "summary.json")
     return summary
 

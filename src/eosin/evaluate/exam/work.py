@@ -31,10 +31,15 @@ def work_root(out: Path) -> Path:
 
 
 def remove_work(out: Path) -> None:
+    """Remove the unfinished rows of the exam at `out`, of earlier settings too. The caller holds its lock."""
+    shutil.rmtree(work_root(out), ignore_errors=True)
+
+
+def clear(out: Path) -> None:
     """Remove what a kill between an exam's last file and its end left beside the finished exam at `out`."""
     if work_root(out).exists() or lock_beside(out).exists():
         with locked(lock_beside(out)):
-            shutil.rmtree(work_root(out), ignore_errors=True)
+            remove_work(out)
 
 
 class Work:
@@ -63,7 +68,3 @@ class Work:
         path = self.dir / f"{phase}.jsonl"
         with disk_errors(path), path.open("a", encoding="ascii", newline="\n") as handle:
             handle.write("".join(json.dumps(r) + "\n" for r in rows))
-
-    def remove(self) -> None:
-        """Remove the folder, and those of earlier settings beside it."""
-        shutil.rmtree(self.root, ignore_errors=True)

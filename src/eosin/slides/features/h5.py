@@ -14,7 +14,6 @@ them (mpp, level0_mpp, encoder, ...), and the datasets tissue_fraction, flags, f
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ import numpy as np
 
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.store.artifacts import lock_for_life
+from eosin.core.store.names import unfinished
 from eosin.slides.extras import need
 
 NOMINAL = (1.25, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0)
@@ -167,7 +167,7 @@ def whole_file(path: Path) -> Iterator[Any]:
         EosinError: the disk is full, read-only or closed to this user.
     """
     h5py = need("h5py", "slides")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = unfinished(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -22,6 +22,7 @@ from eosin import __version__
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.store import artifacts as store
+from eosin.core.store.record import differences
 from eosin.slides.batch.folder import table_text
 from eosin.slides.batch.progress import Progress
 from eosin.slides.encoders.encoder import EncoderRecord, MakeEncoder, check_mpp, record_of
@@ -127,7 +128,7 @@ def _claim(plan: Plan) -> None:
             raise EosinError(
                 "This folder holds features of other settings.",
                 expected="the same settings",
-                found="; ".join(_differences(there, new)[:6]),
+                found="; ".join(differences(there, new)[:6]),
                 where=plan.folder,
                 next_step="choose another --out (nothing is overwritten)",
             )
@@ -135,13 +136,6 @@ def _claim(plan: Plan) -> None:
     with disk_errors(plan.folder):
         plan.folder.mkdir(parents=True, exist_ok=True)
     store.write_json(file, {"schema_version": store.SCHEMA_VERSION, "made_by": __version__, "depends_on": new})
-
-
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(k for k in new if k not in old)]
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{where}.{k}" if where else str(k))]
-    return [] if old == new else [f"{where}: there {old!r}, here {new!r}"]
 
 
 def _resume(plan: Plan, jobs: Sequence[Job]) -> tuple[list[Done], list[Job], list[Dropped]]:

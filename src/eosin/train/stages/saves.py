@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,15 +120,6 @@ def finished_state(save: Path) -> TrainerState | None:
     """The trainer's state in a save of the last step of a stage; None where steps are left."""
     state = TrainerState.load_from_json(str(save / TRAINER_STATE))
     return state if state.max_steps and state.global_step >= state.max_steps else None
-
-
-def discard(folder: Path) -> None:
-    """Remove a folder that only a resume needed: renamed first, so that no half of it is ever taken for whole."""
-    if not folder.exists():
-        return
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    folder.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def seed_everything(seed: int) -> None:
