@@ -27,10 +27,15 @@ with locked(Path(sys.argv[1])):
 """
 
 
-def holder(path: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", _HOLD, path], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
+def started(code: str, path: Path, says: str) -> subprocess.Popen[str]:
+    """A process that runs `code` on a path; returns when it has said that it is there."""
+    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == f"{says}\n"
     return process
+
+
+def holder(path: Path) -> subprocess.Popen[str]:
+    return started(_HOLD, path, "held")
 
 
 def test_a_second_holder_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
@@ -117,9 +122,7 @@ with store.writing(Path(sys.argv[1]), "samples") as writer:
 
 
 def writer(out: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", _WRITE, out], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "writing\n"
-    return process
+    return started(_WRITE, out, "writing")
 
 
 def test_what_a_dead_writer_left_is_removed_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
