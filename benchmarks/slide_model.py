@@ -49,14 +49,20 @@ def build(shape: str) -> tuple[Any, Any]:
     settings = SlideModel(
         base=TinyModel(text=text), sees_images=False, tower=SlideTower(preset="pathreasoner-r1"), dimension=DIMENSION
     )
-    model, processor = build_slide_reader(["which tissue does this slide show"] * 4, settings, 0)
-    if shape == "7b":
-        from peft import get_peft_model
+    corpus = ["which tissue does this slide show"] * 4
+    if shape != "7b":
+        return build_slide_reader(corpus, settings, 0)
+    import torch
+    from peft import get_peft_model
 
-        from eosin.train.stages.base import lora_config
+    from eosin.train.stages.base import lora_config
 
-        model = get_peft_model(model.bfloat16(), lora_config(Lora(r=16), [])).cuda()
-        model.enable_input_require_grads()
+    torch.set_default_dtype(torch.bfloat16)  # made where it runs, in half the memory: the host never holds it
+    with torch.device("cuda"):
+        model, processor = build_slide_reader(corpus, settings, 0)
+    torch.set_default_dtype(torch.float32)
+    model = get_peft_model(model.cuda().bfloat16(), lora_config(Lora(r=16), []))
+    model.enable_input_require_grads()
     return model, processor
 
 
@@ -67,7 +73,9 @@ def tower_step(model: Any, num: int) -> Any:
     from eosin.models.slide_encoder.rows import Places
 
     bag = bag_of(num)
-    features, places = torch.from_numpy(bag.features), Places(bag.centres_um, bag.tile_um, bag.mpp)
+    weights = next(model.slide_tower.parameters())
+    features = torch.from_numpy(bag.features).to(weights.device, weights.dtype)
+    places = Places(bag.centres_um, bag.tile_um, bag.mpp)
 
     def step() -> None:
         model.slide_tower.read(features, places).tokens.square().mean().backward()
