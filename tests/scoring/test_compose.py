@@ -73,7 +73,7 @@ def test_a_slip_of_form_costs_the_format_term_alone(reply: str, accuracy: float)
 
 
 def test_a_right_reply_with_a_slip_is_worth_more_than_a_wrong_one_in_good_form() -> None:
-    for name in ("eosin", ["format", "semantic"]):
+    for name in ("eosin", [{"name": "format", "weight": 0.3}, {"name": "semantic"}]):
         rewards = load_rewards(name)  # type: ignore[arg-type]
         right = rewards.score(item("<think>There is pus.</think><answer>B.</think>"))
         wrong = rewards.score(item("<think>There is pus.</think><answer>A</answer>"))
