@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from eosin.core.settings.stages import KeepBy, RlStage, SftStage
+from eosin.core.settings.stages import KeepBy, RejectionStage, RlStage, SftStage, WatchedStage
 from eosin.core.store import artifacts as store
 from eosin.train.heldout import Answers, HeldOutCallback, held_out
 from eosin.train.monitor import MetricsCallback, StepClock
@@ -126,7 +126,7 @@ def verdict(start: Look, end: Look, best: Look) -> str:
     return f"Training changed nothing that {len(start.each)} valid questions could show: {shown}; {goes_on}."
 
 
-def looks_every(settings: RlStage | SftStage, num_steps: int) -> int | None:
+def looks_every(settings: WatchedStage, num_steps: int) -> int | None:
     """Steps between looks at the valid split; None where the stage asks for none."""
     if settings.valid_every is not None:
         return settings.valid_every
@@ -149,7 +149,7 @@ def warn_of_valid(ctx: StageContext, num_samples: int, classes: set[str]) -> Non
 
 
 def valid_watch(
-    settings: RlStage | SftStage, ctx: StageContext, metrics: MetricsCallback, clock: StepClock, num_steps: int,
+    settings: WatchedStage, ctx: StageContext, metrics: MetricsCallback, clock: StepClock, num_steps: int,
     prompts_seen: Callable[[], int],
 ) -> tuple[HeldOutCallback | None, BestKeeper | None]:  # fmt: skip
     """The callback that asks the valid split, and the keeper of the best checkpoint, as the settings want them."""
@@ -157,6 +157,7 @@ def valid_watch(
     if every is None:
         return None, None
     pictures = ctx.pictures(settings.image_cache_gib)
+    assert isinstance(settings, SftStage | RejectionStage | RlStage)
     exam = held_out(ctx, settings.valid_samples, settings.max_new_tokens, pictures)
     if settings.keep == "best":
         samples = exam.samples if exam is not None else []

@@ -12,7 +12,7 @@ from eosin.core.draw import part_of
 from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.recipe import Recipe
-from eosin.core.settings.stages import PretrainStage, RlStage, SftStage, WarmupStage
+from eosin.core.settings.stages import PretrainStage, RejectionStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.train.stages.base import PeakMemory, StageContext, StageResult
 from eosin.train.stages.saves import seed_everything
@@ -106,6 +106,10 @@ def _train(settings: Any, ctx: StageContext) -> StageResult:
         from eosin.train.stages import sft
 
         return sft.run(settings, ctx)
+    if isinstance(settings, RejectionStage):
+        from eosin.train.stages import rejection
+
+        return rejection.run(settings, ctx)
     if isinstance(settings, RlStage):
         from eosin.train.stages import rl
 

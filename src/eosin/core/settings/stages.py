@@ -256,7 +256,7 @@ class _LanguageStage(_Stage):
     over_cap: Literal["refuse", "warn"] = "refuse"
 
 
-class _Watched(_LanguageStage):
+class WatchedStage(_LanguageStage):
     """A stage that asks the valid split while it trains.
 
     Attributes:
@@ -280,7 +280,7 @@ class PretrainStage(_LanguageStage):
     kind: Literal["pretrain"] = "pretrain"
 
 
-class SftStage(_Watched):
+class SftStage(WatchedStage):
     """Supervised fine-tuning on reasoning chains; the loss is on the reply only.
 
     Attributes:
@@ -295,7 +295,7 @@ class SftStage(_Watched):
     pseudo_bags: PseudoBags | None = None
 
 
-class RlStage(_Watched):
+class RlStage(WatchedStage):
     """Reinforcement learning with verifiable rewards on groups of sampled replies (docs/rl.md).
 
     Attributes:
@@ -364,10 +364,44 @@ class RlStage(_Watched):
         return self
 
 
-StageSettings = Annotated[WarmupStage | PretrainStage | SftStage | RlStage, Field(discriminator="kind")]
+class RejectionStage(WatchedStage):
+    """Rejection sampling, then SFT: replies are drawn, and the best one to each question is what the model learns.
+
+    The best of G replies of the start, where its reward stands out of its group, as in RAFT (arXiv 2304.06767) and the
+    rejection sampling of Llama 2 (arXiv 2307.09288). Its loss is plain cross-entropy: nothing is pushed down.
+
+    Attributes:
+        rewards: as in an rl stage.
+        num_generations: replies drawn to each question (G).
+        sample_batch_size: replies drawn together.
+        temperature, max_new_tokens: of the drawing; the cap also holds for the valid questions.
+        margin: how far the best reply's reward must lie above the mean of its group.
+        min_share: a reply that earns less than this share of the largest possible reward is not learned from.
+        gold_share: gold replies among the rows, as a share of all of them: an anchor. They are those of other questions
+            first.
+    """
+
+    kind: Literal["rejection"] = "rejection"
+    keep: Literal["best", "last"] = "best"
+    rewards: Rewards = Field(
+        default_factory=lambda: [RewardSpec(name="accuracy", weight=0.9), RewardSpec(name="format", weight=0.1)]
+    )
+    num_generations: int = Field(default=8, ge=2)
+    sample_batch_size: PositiveInt = 128
+    temperature: float = Field(default=1.0, gt=0)
+    max_new_tokens: PositiveInt = 256
+    margin: float = Field(default=0.01, ge=0)
+    min_share: float = Field(default=0.5, ge=0, le=1)
+    gold_share: float = Field(default=0.0, ge=0, lt=1)
+
+
+StageSettings = Annotated[
+    WarmupStage | PretrainStage | SftStage | RejectionStage | RlStage, Field(discriminator="kind")
+]
 STAGE_CLASSES: dict[str, type[_Stage]] = {
     "warmup": WarmupStage,
     "pretrain": PretrainStage,
     "sft": SftStage,
+    "rejection": RejectionStage,
     "rl": RlStage,
 }

@@ -18,7 +18,7 @@ from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks
-from eosin.core.settings.stages import Lora, PretrainStage, RlStage, SftStage
+from eosin.core.settings.stages import Lora, PretrainStage, RejectionStage, RlStage, SftStage
 from eosin.core.store import artifacts as store
 from eosin.core.store.artifacts import Artifact
 from eosin.models import checkpoint
@@ -111,7 +111,7 @@ class StageResult:
 
 
 def trainer_arguments(
-    settings: PretrainStage | SftStage | RlStage, ctx: StageContext, has_valid: bool
+    settings: PretrainStage | SftStage | RejectionStage | RlStage, ctx: StageContext, has_valid: bool
 ) -> dict[str, Any]:
     """Arguments that SFTConfig and GRPOConfig share. Everything that could move a number is stated here."""
     on_gpu = ctx.loaded.model.device.type == "cuda"
@@ -148,7 +148,7 @@ def trainer_arguments(
     }
 
 
-def warmup_steps(settings: PretrainStage | SftStage, num_rows: int) -> int:
+def warmup_steps(settings: PretrainStage | SftStage | RejectionStage, num_rows: int) -> int:
     """Steps of the linear warm-up of the learning rate: a fraction of all optimiser steps."""
     per_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation * num_ranks()))
     total = settings.steps or math.ceil(settings.epochs * per_epoch)

@@ -15,7 +15,7 @@ from eosin.core.errors import EosinError
 from eosin.core.images import Picture
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks
-from eosin.core.settings.stages import PretrainStage, SftStage
+from eosin.core.settings.stages import PretrainStage, RejectionStage, SftStage
 from eosin.models.load import Loaded, freeze
 from eosin.train.data.collate import MaskedCollator
 from eosin.train.data.lengths import judge, of_rows
@@ -36,6 +36,8 @@ from eosin.train.stages.base import (
 )
 from eosin.train.stages.saves import StageState
 
+PairStage = SftStage | PretrainStage | RejectionStage
+
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -44,7 +46,7 @@ def run(settings: SftStage, ctx: StageContext) -> StageResult:
     return train_on_pairs(settings, ctx, sft_row(ctx.grammar, ctx.prompt))
 
 
-def training_rows(settings: SftStage | PretrainStage, ctx: StageContext, *, ask: bool = True) -> TrainingRows:
+def training_rows(settings: PairStage, ctx: StageContext, *, ask: bool = True) -> TrainingRows:
     """What a stage trains on: its samples, with the masked copies and variants that its settings ask for.
 
     Args:
@@ -71,7 +73,7 @@ def training_rows(settings: SftStage | PretrainStage, ctx: StageContext, *, ask:
 
 
 def train_on_pairs(
-    settings: SftStage | PretrainStage,
+    settings: PairStage,
     ctx: StageContext,
     make_row: Callable[[Sample, list[Picture]], Row],
 ) -> StageResult:
@@ -112,11 +114,9 @@ def train_on_pairs(
     return result
 
 
-def _watch_valid(
-    settings: SftStage | PretrainStage, ctx: StageContext, trainer: SFTTrainer, clock: StepClock
-) -> BestKeeper | None:
+def _watch_valid(settings: PairStage, ctx: StageContext, trainer: SFTTrainer, clock: StepClock) -> BestKeeper | None:
     """Valid questions while training, where an SFT stage asks for them."""
-    if not isinstance(settings, SftStage):
+    if isinstance(settings, PretrainStage):
         return None
     a_step = settings.batch_size * settings.gradient_accumulation * num_ranks()
     steps = settings.steps or math.ceil(settings.epochs * len(trainer.train_dataset) / a_step)
