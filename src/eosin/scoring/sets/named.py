@@ -93,15 +93,19 @@ def _pathreasoner_r1(
     on_error: the paper counts a failed judge call as 0; here it is unscored unless asked for.
     Without a judge the semantic term is by encoder or token F1, and the label says so.
     """
-    entity = _part(
-        "entities", alpha, rule=dice, beta=beta, linking=linking, both_empty=both_empty,
-        gold="any", findings_only=False,
-    )  # fmt: skip
+    options = {"rule": dice, "beta": beta, "linking": linking, "both_empty": both_empty}
+    entity = _part(**{**PUBLISHED_ENTITIES, **options}, weight=alpha)
     meaning = semantic.SemanticTerm(block="one", on_error=on_error)
     changed = {} if tools.judge is not None else {"semantic": meaning.means(tools)}
     parts = (_part("format", 1.0), Weighted("semantic", meaning, 1.0), Weighted("entity", entity.term, alpha))
     return {"parts": parts, "changed": changed, "known_faults": dict.fromkeys(_LISTS, _LIST_FAULT)}
 
+
+PUBLISHED_ENTITIES: dict[str, Any] = {
+    "name": "entities", "rule": "soft", "beta": 0.5, "linking": "substring", "both_empty": "zero", "gold": "any",
+    "findings_only": False,
+}  # fmt: skip
+"""The entity term of PathReasoner-R1 as a term by itself."""
 
 _LISTS = (
     "option listing", "option listing, one answered", "right and wrong together", "question copy",

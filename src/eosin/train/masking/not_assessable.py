@@ -16,6 +16,7 @@ from typing import Literal
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Choice, Entity, Sample
+from eosin.knowledge.linking.linker import Linker
 from eosin.scoring.reading.item import item_from_sample
 from eosin.scoring.terms.base import Tools, View
 from eosin.scoring.terms.entities import gold_concept
@@ -139,6 +140,27 @@ def _names(texts: Iterable[str]) -> list[str]:
     """Each name once, without the capital of a sentence's first word."""
     lowered = (t[0].lower() + t[1:] if t[:1].isupper() and t[1:] == t[1:].lower() else t for t in texts)
     return list(dict.fromkeys(lowered))
+
+
+def with_entities(sample: Sample, links: Linker) -> Sample:
+    """The sample with gold findings: its own, else those that its findings name (its reasoning, without findings).
+
+    Data such as SlideChat's and PathReasoner's has texts and no entities. A name that is said both present and absent,
+    and what is said of other patients or times, gives none. Diagnoses are the answer's business.
+    """
+    text = sample.findings or "\n".join(sample.reasoning)
+    if sample.entities or not text:
+        return sample
+    found = [m for m in links.link(text) if m.scope == "patient" and not m.alternatives and m.type not in NO_FINDING]
+    said: dict[str, set[str]] = {}
+    for m in found:
+        said.setdefault(m.concept, set()).add(m.polarity)
+    clear = {m.concept: m for m in found if len(said[m.concept]) == 1}
+    entities = (
+        Entity(name=m.label, concept=m.concept, kind=m.type, polarity=m.polarity, certainty=m.certainty)
+        for m in clear.values()
+    )
+    return sample.model_copy(update={"entities": tuple(entities)})
 
 
 def rewrite(sample: Sample, lost: Lost, grammar: Grammar, lost_answer: LostAnswer) -> Kept[Sample] | Dropped:
