@@ -14,7 +14,6 @@ from eosin.core.nouns.sample import Entity, Sample
 from eosin.core.settings.masking import PseudoBags, Trajectory
 from eosin.core.settings.stages import SftStage
 from eosin.core.store import artifacts as store
-from eosin.knowledge.linking.linker import Linker
 from eosin.scoring import load_rewards
 from eosin.scoring.reading.item import item_from_sample
 from eosin.scoring.sets.named import PUBLISHED_ENTITIES
@@ -88,7 +87,7 @@ def test_findings_are_read_from_their_text_where_the_data_has_no_entities(
     samples: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bare = without_entities(samples)
-    found = with_entities(bare[0], Linker.builtin()).entities
+    found = with_entities(bare[0]).entities
     assert {(e.name, e.polarity) for e in found} == {
         ("back-to-back glands", "present"), ("mitosis", "present"), ("necrosis", "present"), ("mucin", "absent"),
     }  # fmt: skip
@@ -115,6 +114,6 @@ def test_samples_that_name_no_finding_are_counted(
 
 def test_what_a_text_says_both_ways_is_no_finding(samples: list[Sample]) -> None:
     torn = samples[0].model_copy(update={"entities": (), "findings": "There is necrosis. No necrosis. Mitoses."})
-    assert [e.name for e in with_entities(torn, Linker.builtin()).entities] == ["mitosis"]
+    assert [e.name for e in with_entities(torn).entities] == ["mitosis"]
     own = samples[0].model_copy(update={"entities": (Entity(name="necrosis"),)})
-    assert with_entities(own, Linker.builtin()) is own
+    assert with_entities(own) is own

@@ -51,8 +51,8 @@ class PseudoBags(_Settings):
         share: masked copies, as a share of the samples that can be masked. They stand beside the whole ones.
         mode: "entity" clusters patches by k-means; "random" is the control: patches are dealt at random into clusters
             of the same sizes, and everything else is the same.
-        reward: what delta is measured by: "hardened" is Eosin's entity reward; "published" the paper's soft Dice, as the
-            set pathreasoner-r1 has it.
+        reward: what delta is measured by: "hardened" is Eosin's entity reward; "published" is the paper's soft Dice, as
+            the set pathreasoner-r1 has it.
         targets: "rewritten" makes findings that lost their evidence "not assessable"; "as they are" leaves every target
             unchanged, as published.
         trajectories: with `trajectory` in the stage, whether masked copies give all variants or, as published, their

@@ -2,8 +2,9 @@
 
 Signed concepts ("no necrosis" is the absence of necrosis) are found by the linker of the knowledge room and compared
 with the gold entities of the sample, exactly and one to one: precision = |P n G| / |P|, recall = |P n G| / |G|,
-F1 = 2 |P n G| / (|P| + |G|). What the question, its options or the answer name does not count (scoring.entities). A reply
-that breaks the grammar, or names nothing, has 0 in all three, and the figures of an exam are means over every item.
+F1 = 2 |P n G| / (|P| + |G|). What the question, its options or the answer name does not count (scoring.entities). A
+reply that breaks the grammar, or names nothing, has 0 in all three, and the figures of an exam are means over every
+item.
 """
 
 from __future__ import annotations

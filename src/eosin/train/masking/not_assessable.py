@@ -16,7 +16,6 @@ from typing import Literal
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Choice, Entity, Sample
-from eosin.knowledge.linking.linker import Linker
 from eosin.scoring.reading.item import item_from_sample
 from eosin.scoring.terms.base import Tools, View
 from eosin.scoring.terms.entities import gold_concept
@@ -142,7 +141,7 @@ def _names(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(lowered))
 
 
-def with_entities(sample: Sample, links: Linker) -> Sample:
+def with_entities(sample: Sample) -> Sample:
     """The sample with gold findings: its own, else those that its findings name (its reasoning, without findings).
 
     Data such as SlideChat's and PathReasoner's has texts and no entities. A name that is said both present and absent,
@@ -151,7 +150,9 @@ def with_entities(sample: Sample, links: Linker) -> Sample:
     text = sample.findings or "\n".join(sample.reasoning)
     if sample.entities or not text:
         return sample
-    found = [m for m in links.link(text) if m.scope == "patient" and not m.alternatives and m.type not in NO_FINDING]
+    found = [
+        m for m in Tools().links.link(text) if m.scope == "patient" and not m.alternatives and m.type not in NO_FINDING
+    ]
     said: dict[str, set[str]] = {}
     for m in found:
         said.setdefault(m.concept, set()).add(m.polarity)

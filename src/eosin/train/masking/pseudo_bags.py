@@ -36,7 +36,15 @@ from eosin.scoring.terms.base import Tools
 from eosin.scoring.terms.entities import gold_concept
 from eosin.train.masking.bag_clusters import I64, clusters_of, digest_of, draw, eligible, probabilities, write_clusters
 from eosin.train.masking.bag_deltas import Delta, Measurement, Question, entity_spec
-from eosin.train.masking.not_assessable import NOT_ASSESSABLE, STEP, Lost, concepts_named, rewrite, with_entities, with_option
+from eosin.train.masking.not_assessable import (
+    NOT_ASSESSABLE,
+    STEP,
+    Lost,
+    concepts_named,
+    rewrite,
+    with_entities,
+    with_option,
+)
 
 if TYPE_CHECKING:
     from eosin.train.stages.base import StageContext
@@ -227,7 +235,7 @@ def _copies(
         if settings.targets == "as they are":
             copies.append(_without(sample, slide, cluster))
             continue
-        known_findings = with_entities(sample, Tools().links)
+        known_findings = with_entities(sample)
         lost, how = what_is_lost(known_findings, slide, cluster, settings)
         made = rewrite(known_findings, lost, ctx.grammar, settings.lost_answer)
         if isinstance(made, Dropped):

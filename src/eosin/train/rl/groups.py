@@ -138,7 +138,9 @@ def tokens_in_loss(parts: Sequence[dict[str, Any]]) -> Tensor:
     return torch.stack([part["completion_mask"].sum() for part in parts])
 
 
-def normalised_by_step(parts: Sequence[dict[str, Any]], tokens: Sequence[int], accumulation: int) -> list[dict[str, Any]]:
+def normalised_by_step(
+    parts: Sequence[dict[str, Any]], tokens: Sequence[int], accumulation: int
+) -> list[dict[str, Any]]:
     """Parts whose `num_items_in_batch` makes TRL divide by the tokens of their own optimiser step.
 
     TRL divides the token-level losses by num_items_in_batch x accumulation / parts, which is the mean number of tokens
