@@ -31,6 +31,37 @@ def test_what_is_rendered_parses_to_the_same(a: str, b: str, c: str, grammar: Gr
 
 
 @pytest.mark.parametrize(
+    ("text", "blocks"),
+    [
+        ("<think>a</think><answer>b</answer>", {"think": "a", "answer": "b"}),
+        ("words <think>a</think> words <answer>b</answer>", {"think": "a", "answer": "b"}),
+        ("<think>a<answer>b</answer>", {"think": "a", "answer": "b"}),
+        ("<think>a</think><answer>b.</think>", {"think": "a", "answer": "b."}),
+        ("<think>a</think><answer>b</think></answer>\n", {"think": "a", "answer": "b"}),
+        ("<think>a</think><answer>b", {"think": "a", "answer": "b"}),
+        ("<think>a</think><answer>b</answer> or c", {"think": "a"}),
+        ("<think>a</think><answer>b</think> or c</answer>", {"think": "a"}),
+        ("<think>a</think><answer>b<think>c</think>", {}),
+        ("<think>a</think><think>b</think><answer>c</answer>", {"answer": "c"}),
+        ("<think>a</think><answer>b</answer><answer>c</answer>", {"think": "a"}),
+        ("<think><answer>b</answer></think>", {"think": ""}),
+        ("a </think> <answer>b</answer>", {"answer": "b"}),
+        ("b", {}),
+    ],
+)
+def test_blocks_that_can_be_read_in_a_broken_form(text: str, blocks: dict[str, str]) -> None:
+    assert TA.readable_blocks(text) == blocks
+
+
+@given(texts, texts, texts, st.sampled_from([TA, ITA, OTA]))
+def test_what_parses_is_readable_as_it_parses(a: str, b: str, c: str, grammar: Grammar) -> None:
+    text = "".join(f"<{t}>{x}</{t}>" for t, x in zip(grammar.tags, (a, b, c), strict=False))
+    parsed = grammar.parse(text)
+    if isinstance(parsed, Parsed):
+        assert grammar.readable_blocks(text) == dict(parsed.value.blocks)
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("", "no <think>"),

@@ -8,6 +8,7 @@ first, its reward reads the second, so that its format reward is always 0).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -131,6 +132,34 @@ class Grammar:
                 return f"<{tag}> more than once"
         return "blocks out of order or nested"
 
+    def readable_blocks(self, text: str) -> dict[str, str]:
+        """The blocks that can be told apart although the form is broken, by tag; all of them where it is not.
+
+        For reward terms that judge content: a slip of form costs the format term, once. A block is readable if its
+        tag is opened once; it ends at the next tag, whichever that is. The answer must also come last: behind the tag
+        that ends it stands nothing but its own closing tag. Two answers, or one inside another block, are none. What
+        stands outside of blocks is never read.
+        """
+        tags = [(m.group(1) == "/", m.group(2), m.start(), m.end()) for m in self._any_tag.finditer(text)]
+        times_opened = Counter(tag for closing, tag, _, _ in tags if not closing)
+        blocks: dict[str, str] = {}
+        for i, (closing, tag, _, begin) in enumerate(tags):
+            if closing or times_opened[tag] != 1:
+                continue
+            stop = tags[i + 1][2] if i + 1 < len(tags) else len(text)
+            if tag == self.tags[-1] and not self._ends(tags[i + 1 :], tag, text):
+                continue
+            blocks[tag] = text[begin:stop].strip()
+        return blocks
+
+    @staticmethod
+    def _ends(rest: list[tuple[bool, str, int, int]], tag: str, text: str) -> bool:
+        """Whether a block that is followed by the tags `rest` closes the reply."""
+        if not rest:
+            return True
+        strays = [(closing, name) for closing, name, _, _ in rest[1:]]
+        return rest[0][0] and strays in ([], [(True, tag)]) and not _between(rest, text).strip()
+
     def parse_tolerant(self, text: str) -> Parsed[Reply] | Unparsed:
         """What a lenient reader would take: the last block of each tag, closed or cut off.
 
@@ -148,3 +177,9 @@ class Grammar:
         if not blocks.get("answer"):
             return Unparsed("no answer block")
         return Parsed(Reply(blocks))
+
+
+def _between(rest: list[tuple[bool, str, int, int]], text: str) -> str:
+    """What stands behind the first of the tags `rest`, without the tags."""
+    stops = [begin for _, _, begin, _ in rest[1:]] + [len(text)]
+    return "".join(text[end:stop] for (_, _, _, end), stop in zip(rest, stops, strict=True))

@@ -109,13 +109,21 @@ class View:
         return self.grammar.parse(self.item.reply)
 
     @cached_property
-    def lenient(self) -> Parsed[Reply] | Unparsed:
-        """The strict parse; where it fails, the last block of each tag."""
-        return self.parsed if isinstance(self.parsed, Parsed) else self.grammar.parse_tolerant(self.item.reply)
+    def blocks(self) -> Mapping[str, str]:
+        """The blocks that can be read, also where the form is broken: form costs its own term, and no other."""
+        if isinstance(self.parsed, Parsed):
+            return self.parsed.value.blocks
+        return self.grammar.readable_blocks(self.item.reply)
 
     def block(self, tag: str) -> str:
-        """The text of one block of the strict parse; empty where the reply does not parse."""
-        return self.parsed.value.blocks.get(tag, "") if isinstance(self.parsed, Parsed) else ""
+        """The text of one block; empty where there is none that can be read."""
+        return self.blocks.get(tag, "")
+
+    def unreadable(self, *tags: str | None) -> str | None:
+        """Why none of these blocks can be read: the fault of form; None where one can."""
+        if isinstance(self.parsed, Parsed) or any(t in self.blocks for t in tags if t):
+            return None
+        return self.parsed.reason
 
     def reading(self, text: str) -> Parsed[Reading] | Unparsed:
         """The option that an answer names, strictly read; remembered per text."""

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from eosin.core.nouns.outcome import Scored, Unparsed, Unscored
+from eosin.core.nouns.outcome import Scored, Unscored
 from eosin.core.nouns.sample import Entity
 from eosin.knowledge.linking.linker import Linker, Signed
 from eosin.scoring.reading.text import MAX_BLOCK_CHARS
@@ -160,8 +160,8 @@ class EntitiesTerm(Term):
         gold = self._gold(view)
         if gold is None:
             return NoGold("no gold entities")
-        if isinstance(view.parsed, Unparsed):
-            return Scored(0.0, {"unparsed": view.parsed.reason})
+        if reason := view.unreadable(view.grammar.findings_tag, "think"):
+            return Scored(0.0, {"unparsed": reason})
         blocks = [view.findings, view.block("think")]
         if max(map(len, blocks)) > MAX_BLOCK_CHARS:
             return Scored(0.0, {"reason": "too long to be a reading"})
