@@ -47,9 +47,9 @@ def _patho_r1_dapo(
 ) -> dict[str, Any]:
     """Patho-R1, DAPO: 0.5 accuracy + 0.5 length, else -1. Format is logged with weight 0.
 
-    gate: "else -1" and the note "non-zero only if both hold" have two readings. "both_or_minus_one": format and accuracy
-    hold and the sum counts, or the reward is -1. "accuracy_and_length": the answer is right and the reply stays clear of
-    the length slope, which is 1, or the reward is -1. "none" leaves the plain sum.
+    gate: "else -1" and the note "non-zero only if both hold" have two readings. "both_or_minus_one": format and
+    accuracy hold and the sum counts, or the reward is -1. "accuracy_and_length": the answer is right and the reply
+    stays clear of the length slope, which is 1, or the reward is -1. "none" leaves the plain sum.
     cache_tokens: width of the length slope. Neither it nor the length function is in the paper; DAPO's soft
     overlong punishment (arXiv 2503.14476) is used, rescaled to 0..1, with a slope of a fifth of the limit.
     """

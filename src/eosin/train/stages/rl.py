@@ -15,7 +15,6 @@ from trl import GRPOConfig
 
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError
-from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks, rank
 from eosin.core.settings.stages import RlStage
