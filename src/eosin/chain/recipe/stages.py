@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from eosin.core.draw import part_of
+from eosin.core.errors import EosinError
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.stages import PretrainStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.train.stages.base import PeakMemory, StageContext, StageResult
@@ -64,7 +69,7 @@ def context_of(run: RunState, name: str) -> StageContext:
         name=name,
         folder=run.at.stage(name),
         loaded=run.load(start),
-        train=run.splits["train"],
+        train=training_part(run.recipe, name, run.splits["train"]),
         valid=run.splits["valid"],
         grammar=run.recipe.reply_grammar,
         prompt=run.recipe.prompt,
@@ -74,6 +79,18 @@ def context_of(run: RunState, name: str) -> StageContext:
         read_region=run.read_region,
         picture_cache=run.picture_cache,
     )
+
+
+def training_part(recipe: Recipe, name: str, train: Sequence[Sample]) -> list[Sample]:
+    """The training samples that stage `name` sees."""
+    part = recipe.stages[name].part
+    found = part_of(train, part, recipe.seed)
+    if not found:
+        raise EosinError(
+            "This part of the training samples is empty.", expected="patients enough for the part", found=str(part),
+            where=f"stages.{name}.part",
+        )  # fmt: skip
+    return found
 
 
 def _train(settings: Any, ctx: StageContext) -> StageResult:

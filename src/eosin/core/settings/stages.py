@@ -11,6 +11,7 @@ from eosin.core.settings.masking import PseudoBags, Trajectory
 from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec
 
 PositiveInt = Annotated[int, Field(ge=1)]
+KeepBy = Literal["score", "accuracy", "entities"]
 Part = Literal["vision", "slide", "projector", "language"]
 
 
@@ -195,6 +196,9 @@ class _Stage(_Settings):
     Attributes:
         start: the stage whose checkpoint this one starts from; by default the one before it ("base": the first model).
         exam: whether the exams run after this stage.
+        part: which part of the training patients this stage sees, as [first, last) of a seeded order within each class:
+            [0, 0.75] and [0.75, 1] are disjoint, as PathVLM-R1's 3,000 questions for SFT and 1,000 for RL are; by
+            default all of them.
         steps: optimiser steps; None means `epochs` passes over the training samples.
         freeze: parts that do not train.
         augment: flips, quarter turns and stain jitter on training images.
@@ -203,6 +207,7 @@ class _Stage(_Settings):
 
     start: str | None = None
     exam: bool = True
+    part: tuple[float, float] | None = None
     epochs: float = Field(default=1.0, gt=0)
     steps: PositiveInt | None = None
     batch_size: PositiveInt = 16
@@ -217,6 +222,13 @@ class _Stage(_Settings):
     save_every: PositiveInt = 200
     num_workers: int = Field(default=0, ge=0)
     image_cache_gib: float = Field(default=1.0, ge=0)
+
+    @field_validator("part")
+    @classmethod
+    def _some_part(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] < value[1] <= 1:
+            raise ValueError("part is [first, last) as shares of the training patients, with 0 <= first < last <= 1")
+        return value
 
 
 class WarmupStage(_Stage):
@@ -268,26 +280,46 @@ class _LanguageStage(_Stage):
     over_cap: Literal["refuse", "warn"] = "refuse"
 
 
+class _Watched(_LanguageStage):
+    """A stage that asks the valid split while it trains.
+
+    Attributes:
+        keep: "best" keeps the checkpoint with the highest figure on the valid split, the start included, so that a
+            stage that does harm changes nothing; "last" the end.
+        keep_by: the figure: balanced "accuracy", "entities" (hardened Dice of the findings), or "score", their mean.
+        valid_every: steps between greedy exams on the valid split; by default six over the stage where it keeps the
+            best, else none.
+        valid_samples: questions of such an exam, drawn with the seed.
+    """
+
+    keep: Literal["best", "last"] = "last"
+    keep_by: KeepBy = "score"
+    valid_every: PositiveInt | None = None
+    valid_samples: PositiveInt = 128
+
+
 class PretrainStage(_LanguageStage):
     """Continued pretraining on image-caption pairs; the loss is on the caption (Patho-R1, arXiv 2505.11404)."""
 
     kind: Literal["pretrain"] = "pretrain"
 
 
-class SftStage(_LanguageStage):
+class SftStage(_Watched):
     """Supervised fine-tuning on reasoning chains; the loss is on the reply only.
 
     Attributes:
         trajectory: also train on the ends of chains, with the steps before as context (docs/masking.md).
         pseudo_bags: also train on slides from which a cluster of patches was taken out (docs/masking.md).
+        max_new_tokens: length cap of the replies to the valid questions.
     """
 
     kind: Literal["sft"] = "sft"
+    max_new_tokens: PositiveInt = 256
     trajectory: Trajectory | None = None
     pseudo_bags: PseudoBags | None = None
 
 
-class RlStage(_LanguageStage):
+class RlStage(_Watched):
     """Reinforcement learning with verifiable rewards on groups of sampled replies (docs/rl.md).
 
     Attributes:
@@ -304,10 +336,10 @@ class RlStage(_LanguageStage):
             start; None means 1e-3 in fp32 and 5e-2 in bf16.
         collapse: when to stop because the policy has collapsed; null never stops.
         difficulty: keep the prompts whose measured pass rate lies in a band.
-        valid_every: steps between greedy exams on `valid_samples` samples of the valid split; None for none.
     """
 
     kind: Literal["rl"] = "rl"
+    keep: Literal["best", "last"] = "best"
     algorithm: Algorithm = Algorithm()
     rewards: Rewards = Field(
         default_factory=lambda: [RewardSpec(name="accuracy", weight=0.9), RewardSpec(name="format", weight=0.1)]
@@ -322,8 +354,6 @@ class RlStage(_LanguageStage):
     roundtrip_tolerance: float | None = Field(default=None, gt=0)
     collapse: CollapseStop | None = CollapseStop()
     difficulty: Difficulty | None = None
-    valid_every: PositiveInt | None = None
-    valid_samples: PositiveInt = 64
     over_cap: Literal["refuse", "warn"] = "warn"
     keep_rollouts: PositiveInt = Field(default=400, description="rollouts kept on disk, evenly over the run")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -214,8 +214,14 @@ class BestCallback(TrainerCallback):  # type: ignore[misc]
         store.write_json(self._note, {"eval_loss": loss, "step": state.global_step})
 
 
-def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock) -> StageResult:
-    """Train, from the last whole save if there is one, and write the checkpoint.
+class Settle(Protocol):
+    """Decides at the end of a stage which weights stay (train.keep_best)."""
+
+    def settle(self, model: Any, last_step: int) -> int: ...
+
+
+def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock, keeper: Settle | None = None) -> StageResult:
+    """Train, from the last whole save if there is one, and write the checkpoint: the last one, or what `keeper` says.
 
     The folder of saves stays until the stage's record is written (`chain.recipe.stages`): what is killed in between
     finds its last save, and trains no step twice.
@@ -240,7 +246,8 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock) -> StageR
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
     final = None
     if trainer.is_world_process_zero():
-        final = ctx.save("checkpoint", model, trainer.state.global_step, replace=True)
+        step = trainer.state.global_step
+        final = ctx.save("checkpoint", model, keeper.settle(model, step) if keeper else step, replace=True)
     return StageResult(
         checkpoint=final,
         num_steps=trainer.state.global_step,

@@ -27,7 +27,7 @@ from eosin.scoring.adapters.trl import TrlReward
 from eosin.scoring.sets.by_source import stage_rewards
 from eosin.train.data.lengths import judge, of_replies
 from eosin.train.data.rows import rl_row, rows_dataset
-from eosin.train.heldout import HeldOutCallback, held_out
+from eosin.train.keep_best import BestKeeper, kept_record, valid_watch
 from eosin.train.monitor import MetricsCallback, StepClock
 from eosin.train.rl import preflight
 from eosin.train.rl.collapse import CollapseCallback
@@ -75,11 +75,11 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         watchers.insert(-1, CollapseCallback(settings, ctx))  # before the clock: its saves are not data time
     trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, tell(writer, settings))
     writer.writes = trainer.is_world_process_zero()
-    _watch_valid(settings, ctx, trainer, clock)
+    keeper = _watch_valid(settings, ctx, trainer, clock, num_steps(settings, len(train)))
     with ExitStack() as stack:
         kept = stack.enter_context(ctx.keep_vision(settings.vision_cache_gib))
         stack.enter_context(share_kept(kept, trainer.ref_model))
-        result = run_trainer(trainer, ctx, clock)
+        result = run_trainer(trainer, ctx, clock, keeper)
     result.extra |= {
         "algorithm": settings.algorithm.true_name,
         "rewards": rewards_record,
@@ -89,6 +89,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         "rollouts": trainer.counts.__dict__,
         "difficulty": band,
         "lengths": lengths_record,
+        **kept_record(keeper),
     }
     return result
 
@@ -213,16 +214,15 @@ def path_of(trainer: GroupTrainer) -> str:
     return "plain TRL, prompt repeated for every completion"
 
 
-def _watch_valid(settings: RlStage, ctx: StageContext, trainer: GroupTrainer, clock: StepClock) -> None:
-    """Held-out accuracy while training, where the stage asks for it."""
-    if settings.valid_every is None:
-        return
-    pictures = ctx.pictures(settings.image_cache_gib)
-    exam = held_out(ctx, settings.valid_samples, settings.max_new_tokens, pictures)
-    if exam is not None:
-        metrics = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MetricsCallback))
-        seen = trainer.counts
-        trainer.add_callback(HeldOutCallback(exam, settings.valid_every, metrics, clock, lambda: seen.prompts_seen))
+def _watch_valid(
+    settings: RlStage, ctx: StageContext, trainer: GroupTrainer, clock: StepClock, steps: int
+) -> BestKeeper | None:
+    """Held-out questions while training, where the stage asks for them; what chooses the checkpoint by them."""
+    metrics = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MetricsCallback))
+    watcher, keeper = valid_watch(settings, ctx, metrics, clock, steps, lambda: trainer.counts.prompts_seen)
+    if watcher is not None:
+        trainer.add_callback(watcher)
+    return keeper
 
 
 def num_steps(settings: RlStage, num_prompts: int) -> int:
