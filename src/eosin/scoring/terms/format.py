@@ -17,8 +17,8 @@ class FormatTerm(Term):
 
     Attributes:
         min_steps: with a grammar of numbered steps, how many there must be at least.
-        where: "whole" is the grammar; "anywhere" is satisfied with the blocks one after the other somewhere in the reply,
-            as the released code of PathReasoner-R1 is.
+        where: "whole" is the grammar; "anywhere" is satisfied with the blocks one after the other somewhere in the
+            reply, as the released code of PathReasoner-R1 is.
         allow_empty: whether blocks other than the answer may be empty.
     """
 
