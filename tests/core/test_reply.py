@@ -169,3 +169,38 @@ def test_only_one_order_of_tags_parses(text: str) -> None:
     ok = squeezed.replace("x", "").replace("A", "") == "<think></think><answer></answer>"
     outside = squeezed.startswith("x") or squeezed.endswith("x") or "</think>x" in squeezed
     assert isinstance(parsed, Parsed) == (ok and not outside)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<think>a</think><answer>B</answer> sure", "B"),
+        ("<think>a<answer>B</answer>", "B"),  # think is not closed: no block around the answer
+        ("<think>a<answer>B</answer></think>", None),
+        ("<answer>A</answer><answer>B</answer>", None),
+        ("<answer>B", None),
+        ("</answer>B<answer>", None),
+        ("<answer>B<think></answer>", None),
+        ("B", None),
+    ],
+)
+def test_one_answer_block_whatever_stands_around_it(text: str, expected: str | None) -> None:
+    found = Grammar.of("think/answer").one_answer(text)
+    assert (found.value if isinstance(found, Parsed) else None) == expected
+
+
+def test_the_first_closed_block_of_each_tag() -> None:
+    grammar = Grammar.of("observe/think/answer")
+    text = "<think>1</think><observe>2</observe><think>3</think><answer>4"
+    assert grammar.first_blocks(text) == {"think": "1", "observe": "2"}
+    assert grammar.first_blocks(text, or_whole=True) == {"think": "1", "observe": "2", "answer": text}
+    assert grammar.first_blocks(" x ", or_whole=True) == {"think": "x", "answer": "x"}
+    assert grammar.first_blocks("</think>x<think>") == {}
+
+
+def test_blocks_one_after_the_other_somewhere() -> None:
+    grammar = Grammar.of("observe/think/answer")
+    good = "<observe>a</observe>\n<think>b</think> <answer>c</answer>"
+    assert grammar.is_somewhere(f"so {good} yes") and grammar.is_somewhere(f"<observe>{good}")
+    for bad in ("", good.replace("\n", "x"), good.replace("</answer>", ""), good.replace("<observe>", "")):
+        assert not grammar.is_somewhere(bad)

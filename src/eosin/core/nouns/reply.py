@@ -160,6 +160,49 @@ class Grammar:
         strays = [(closing, name) for closing, name, _, _ in rest[1:]]
         return rest[0][0] and strays in ([], [(True, tag)]) and not _between(rest, text).strip()
 
+    def one_answer(self, text: str) -> Parsed[str] | Unparsed:
+        """The answer block, where there is exactly one, closed, without a tag inside, and inside no other block."""
+        tag = self.tags[-1]
+        tags = [(m.group(1) == "/", m.group(2), m.start(), m.end()) for m in self._any_tag.finditer(text)]
+        own = [i for i, (_, name, _, _) in enumerate(tags) if name == tag]
+        if [tags[i][0] for i in own] != [False, True]:
+            return Unparsed("not exactly one answer block")
+        first, last = own
+        if last != first + 1:
+            return Unparsed("a tag inside the answer")
+        before, after = tags[first - 1] if first else None, tags[last + 1] if last + 1 < len(tags) else None
+        if before is not None and after is not None and not before[0] and after[:2] == (True, before[1]):
+            return Unparsed("the answer stands inside another block")
+        return Parsed(text[tags[first][3] : tags[last][2]].strip())
+
+    def first_blocks(self, text: str, *, or_whole: bool = False) -> dict[str, str]:
+        """The first closed block of each tag, wherever it stands, as the released code of PathReasoner-R1 reads it.
+
+        Args:
+            or_whole: as that code does, an answer that is missing is the whole reply, and so is the reasoning where
+                neither a findings block nor a think block is found.
+        """
+        blocks: dict[str, str] = {}
+        for tag in self.tags:
+            start = text.find(f"<{tag}>")
+            stop = text.find(f"</{tag}>", start)
+            if start >= 0 and stop >= 0:
+                blocks[tag] = text[start + len(tag) + 2 : stop].strip()
+        if or_whole:
+            blocks.setdefault(self.tags[-1], text.strip())
+            if set(blocks) == {self.tags[-1]}:
+                blocks["think"] = text.strip()
+        return blocks
+
+    def is_somewhere(self, text: str) -> bool:
+        """Whether the blocks stand one after the other somewhere in the text, whatever is around or inside them, as
+        the released code of PathReasoner-R1 looks for its format."""
+        place = text.find(f"<{self.tags[0]}>")
+        for tag, following in zip(self.tags, self.tags[1:], strict=False):
+            found = re.compile(rf"</{tag}>\s*<{following}>").search(text, place) if place >= 0 else None
+            place = found.end() if found else -1
+        return place >= 0 and text.find(f"</{self.tags[-1]}>", place) >= 0
+
     def parse_tolerant(self, text: str) -> Parsed[Reply] | Unparsed:
         """What a lenient reader would take: the last block of each tag, closed or cut off.
 

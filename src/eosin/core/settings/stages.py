@@ -73,13 +73,25 @@ class HubModel(_Settings):
     max_pixels: int | None = Field(default=None, ge=28 * 28)
 
 
+_AS_PUBLISHED: dict[str, Any] = {
+    "order": "as given", "has_places": False, "has_magnification": False, "standardise": False, "dropout": 0.1,
+    "embed_dropout": 0.1, "drop_path": 0.1, "sub_norm": True,
+}  # fmt: skip
+
+
 class SlideTower(_Settings):
     """The tower that reads the patches of a slide: LongNet (arXiv 2307.02486) and a projector.
 
     Attributes:
-        preset: the sizes. "pathreasoner-r1" is the paper's (arXiv 2601.21617): 2 layers x 512 x 8 heads, FFN 1,024,
-            dilations 1 to 16 in segments of 1,024 to 16,384. "demo" is small enough for a CPU.
+        preset: "pathreasoner-r1" has the paper's sizes (arXiv 2601.21617): 2 layers x 512 x 8 heads, FFN 1,024,
+            dilations 1 to 16 in segments of 1,024 to 16,384. "pathreasoner-r1-as-published" is the paper's tower whole:
+            these sizes, patches as given, no places, no magnification, no standardised input, and dropout, drop-path
+            and sub-LayerNorm as LongNet's authors have them. "demo" is small enough for a CPU.
         layers, width, heads, ffn, segments, dilations: sizes in the place of the preset's.
+        dropout, embed_dropout: of each branch, and of the embedded patches.
+        drop_path: stochastic depth of the last block; it grows evenly from 0 in the first one.
+        sub_norm: a LayerNorm more in each branch, before its last matrix.
+        standardise: features are standardised by the training slides.
         order: "canonical" reads patches along a Hilbert curve, in whatever order they come; "as given" is the paper's.
         has_places: 2-D sin-cos of the patches' places in the tower (the paper has none).
         has_magnification: a token that says mpp and tile side (the paper has none).
@@ -88,7 +100,7 @@ class SlideTower(_Settings):
         over_max: what becomes of a slide with more: refused, or pooled by k-means to that number.
     """
 
-    preset: Literal["pathreasoner-r1", "demo"] = "demo"
+    preset: Literal["pathreasoner-r1", "pathreasoner-r1-as-published", "demo"] = "demo"
     layers: PositiveInt | None = None
     width: PositiveInt | None = None
     heads: PositiveInt | None = None
@@ -96,6 +108,10 @@ class SlideTower(_Settings):
     segments: list[PositiveInt] | None = None
     dilations: list[PositiveInt] | None = None
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    embed_dropout: float = Field(default=0.0, ge=0, lt=1)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    sub_norm: bool = False
+    standardise: bool = True
     order: Literal["canonical", "as given"] = "canonical"
     has_places: bool = True
     has_magnification: bool = True
@@ -103,6 +119,14 @@ class SlideTower(_Settings):
     num_tokens: PositiveInt = 256
     max_patches: PositiveInt = 20_000
     over_max: Literal["refuse", "kmeans"] = "refuse"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, values: Any) -> Any:
+        """The parts of the paper's tower whole, where the recipe does not say otherwise."""
+        if isinstance(values, Mapping) and values.get("preset") == "pathreasoner-r1-as-published":
+            return {**_AS_PUBLISHED, **values}
+        return values
 
     @model_validator(mode="after")
     def _pairs(self) -> SlideTower:
@@ -119,14 +143,14 @@ class SlideTower(_Settings):
     def sizes(self) -> dict[str, Any]:
         """layers, width, heads, ffn, segments, dilations: the preset's, changed where the recipe says so."""
         preset: dict[str, Any] = {
-            "pathreasoner-r1": {
+            "pathreasoner-r1": {  # and as published
                 "layers": 2, "width": 512, "heads": 8, "ffn": 1024, "segments": [1024, 2048, 4096, 8192, 16384],
                 "dilations": [1, 2, 4, 8, 16],
             },
             "demo": {
                 "layers": 2, "width": 96, "heads": 4, "ffn": 192, "segments": [64, 128, 256], "dilations": [1, 2, 4],
             },
-        }[self.preset]  # fmt: skip
+        }[self.preset.removesuffix("-as-published")]  # fmt: skip
         return {name: value if (own := getattr(self, name)) is None else own for name, value in preset.items()}
 
 

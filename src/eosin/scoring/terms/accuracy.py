@@ -19,8 +19,8 @@ class AccuracyTerm(Term):
 
     Attributes:
         block: "readable" reads the answer wherever it can be told apart, so that a slip of form costs the format term
-            alone; "one" needs exactly one closed answer block that ends the reply, whatever stands before it (as in
-            the papers); "strict" reads it only where the whole reply obeys its grammar.
+            alone; "one" needs exactly one closed answer block that stands in no other block, whatever stands around it
+            (the papers' sets); "strict" reads it only where the whole reply obeys its grammar.
         names: what must name the option. PathVLM-R1 asks for "a clear letter and its content".
         rel_tol: relative tolerance of a number.
     """
@@ -93,14 +93,7 @@ def answer_block(view: View, how: AnswerBlock) -> Parsed[str] | Unparsed:
     if how == "readable":
         text = view.blocks.get("answer")
         return view.parsed if text is None else Parsed(text)
-    reply = view.item.reply.rstrip()
-    if reply.count("<answer>") != 1 or reply.count("</answer>") != 1 or not reply.endswith("</answer>"):
-        return Unparsed("not exactly one answer block at the end")
-    start = reply.index("<answer>")
-    if start > reply.index("</answer>"):
-        return Unparsed("not exactly one answer block at the end")
-    content = reply[start + len("<answer>") : -len("</answer>")].strip()
-    return Unparsed("a tag inside the answer") if "<think>" in content or "</think>" in content else Parsed(content)
+    return view.grammar.one_answer(view.item.reply)
 
 
 def _compare(said: Parsed[bool] | Parsed[quantities.Quantity] | Unparsed, same: bool) -> Scored:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "eosin.rewards"
 R = TypeVar("R")
+BlocksRead = Literal["readable", "first", "first or whole"]
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,15 @@ class Tools:
 
 
 class View:
-    """One item as the terms see it. What several terms need is worked out once."""
+    """One item as the terms see it. What several terms need is worked out once.
 
-    def __init__(self, item: ScoreItem, grammar: Grammar, tools: Tools) -> None:
+    Args:
+        read: which blocks of a reply with broken form are read: "readable" those that can be told apart, "first" the
+            first closed block of each tag, "first or whole" the whole reply too where there is none.
+    """
+
+    def __init__(self, item: ScoreItem, grammar: Grammar, tools: Tools, read: BlocksRead = "readable") -> None:
+        self.read = read
         self.item = item
         self.grammar = grammar
         self.tools = tools
@@ -113,7 +120,9 @@ class View:
         """The blocks that can be read, also where the form is broken: form costs its own term, and no other."""
         if isinstance(self.parsed, Parsed):
             return self.parsed.value.blocks
-        return self.grammar.readable_blocks(self.item.reply)
+        if self.read == "readable":
+            return self.grammar.readable_blocks(self.item.reply)
+        return self.grammar.first_blocks(self.item.reply, or_whole=self.read == "first or whole")
 
     def block(self, tag: str) -> str:
         """The text of one block; empty where there is none that can be read."""

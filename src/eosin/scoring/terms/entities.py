@@ -136,7 +136,9 @@ class EntitiesTerm(Term):
 
     Attributes:
         rule: "hardened", or PathReasoner-R1's "soft" or "hard" Dice.
-        linking: "words" (longest match, boundaries, synonyms, negation), or "substring" as in the released code.
+        linking: "words" (longest match, boundaries, synonyms, negation), or "substring" as in the released code: P is
+            every name of the lexicon that stands in the blocks, also inside a longer name. G is the data's entities as
+            they are named, and nothing more.
         beta: weight of similar entities (published 0.5).
         floor: similarity below which two names have nothing in common (hardened only).
         both_empty: where neither gold nor reply names an entity: released code "zero", paper's formula undefined.
@@ -193,8 +195,7 @@ class EntitiesTerm(Term):
 
     def _annotated(self, view: View, entities: Sequence[Entity]) -> frozenset[Signed]:
         if self.linking == "substring":
-            names = [e.name for e in entities]
-            return frozenset((n, "present") for n in substring_names("\n".join(names), view.tools.links, names))
+            return frozenset((e.name.casefold(), "present") for e in entities)
         found = gold_concepts(entities, view.tools.links, visible_only=self.findings_only)
         if self.findings_only:
             found = frozenset(s for s in found if self._is_finding(view, s[0]))

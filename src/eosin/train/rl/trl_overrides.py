@@ -25,7 +25,16 @@ from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
 from eosin.train.monitor import StepClock
-from eosin.train.rl.groups import Group, PromptStream, RolloutCounts, split_by_group, spread, totals
+from eosin.train.rl.groups import (
+    Group,
+    PromptStream,
+    RolloutCounts,
+    normalised_by_step,
+    split_by_group,
+    spread,
+    tokens_in_loss,
+    totals,
+)
 from eosin.train.rl.packed_loss import pack, packed_logprobs
 from eosin.train.stages.saves import save_folder
 
@@ -58,6 +67,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         self._varied: list[bool] = []
         self._seconds_logged: dict[str, float] = {}
         self._tokens_drawn = 0
+        self._buffered_inputs: Any = None
         # TRL pads prompts on the left, but takes token types from the processor, which pads as its tokenizer says:
         # with "right", image positions of the shorter prompts of a batch are wrong in the loss, and nothing tells.
         _tokenizer_of(kwargs["processing_class"]).padding_side = "left"
@@ -97,6 +107,19 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             self._decided(self._scored, groups, self._varied, batch["advantages"], batch["completion_mask"].any(1))
         self._scored = []
         return batch
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """TRL's, with the token-level losses divided by the tokens of their own optimiser step."""
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is before or not self.model.training:
+            return inputs
+        self._buffered_inputs = self._by_step(self._buffered_inputs)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _by_step(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        counts = self.accelerator.reduce(tokens_in_loss(parts), "sum")
+        return normalised_by_step(parts, counts.tolist(), self.args.gradient_accumulation_steps)
 
     def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
         return _flat(g.rows for g in groups)
@@ -311,13 +334,12 @@ class SharedPrefixTrainer(GroupTrainer):
         return [{k: v for k, v in row.items() if k != "images"} for g in groups for row in g.rows]
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        self._buffered_inputs: list[dict[str, Any]] | None
         parts = self.args.steps_per_generation
         if self._step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             prompts = self._loss_prompts
             order = torch.randperm(len(prompts)).tolist()
-            self._buffered_inputs = split_by_group(batch, prompts, self.num_generations, order, parts)
+            self._buffered_inputs = self._by_step(split_by_group(batch, prompts, self.num_generations, order, parts))
         return self._buffered_inputs[self._step % parts]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:

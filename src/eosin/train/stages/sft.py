@@ -61,12 +61,15 @@ def training_rows(settings: PairStage, ctx: StageContext, *, ask: bool = True) -
     if not isinstance(settings, SftStage):
         return whole_rows(train)
     facts: dict[str, Any] = {}
+    num = len(train)
     if settings.pseudo_bags is not None:
         train, facts["pseudo_bags"] = with_pseudo_bags(train, settings.pseudo_bags, ctx, ask=ask)
     if settings.trajectory is None:
         rows = whole_rows(train)
     else:
-        rows = trajectory_rows(train, settings.trajectory, ctx.grammar, ctx.prompt.answer)
+        bags = settings.pseudo_bags
+        copies = {s.id for s in train[num:]} if bags is not None and bags.trajectories == "whole" else set()
+        rows = trajectory_rows(train, settings.trajectory, ctx.grammar, ctx.prompt.answer, only_whole=copies)
         facts["trajectory"] = dict(rows.facts)
         console.print(f"  trajectory: {len(rows)} rows of {len(train)} samples")
     return replace(rows, facts=facts)
