@@ -141,6 +141,13 @@ def test_texture_is_that_of_the_encoder_and_takes_every_size() -> None:
         assert found.shape == (112,) and np.isfinite(found).all()
 
 
+def test_texture_is_found_also_where_colour_was_read_before(make) -> None:
+    runner = BaselineRunner(make(12, 2, "train"))
+    test = make(9, 2, "test")
+    runner.of(test, ExamSettings(baselines=["majority", "colour_histogram"]))
+    assert runner.of(test, ExamSettings(baselines=["colour_texture"])).figures["colour_texture"]["n"] == 18
+
+
 def _striped(num: int, split: str) -> list[Sample]:
     """Fine stripes across, or down, of one mean colour: texture tells (by blur), colour does not."""
     samples = []
@@ -262,7 +269,8 @@ def _colorectal() -> tuple[list[Sample], list[Sample]]:
 def test_colour_histogram_on_real_tiles() -> None:
     """Slides 05 and 10 held out. Colour alone is far above chance (0.125) and far from solving it."""
     train, test = _colorectal()
-    found = run_baselines(train, test, SETTINGS)
+    settings = ExamSettings(baselines=["majority", "colour_histogram"], baseline_train=None)
+    found = run_baselines(train, test, settings)
     assert (found["colour_histogram"]["num_train"], found["colour_histogram"]["n"]) == (4101, 899)
     assert 0.70 <= found["colour_histogram"]["balanced_accuracy"] <= 0.82
     assert found["colour_histogram"]["num_clusters"] == 2

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eosin.evaluate.baselines.problem import F64, NotPossibleError, Order, Rows
+from eosin.evaluate.baselines.problem import Floats, NotPossibleError, Order, Rows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,7 +28,7 @@ MAX_STEPS = 4000
 SEED = 0
 
 
-def attention_mil(train: Rows, valid: Rows, seen: list[F64]) -> tuple[list[Order], dict[str, Any]]:
+def attention_mil(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[Order], dict[str, Any]]:
     """Train on bags (N_i, D), stop early on `valid`, and rank the classes for each of `seen`.
 
     Raises:

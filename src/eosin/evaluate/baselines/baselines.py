@@ -25,6 +25,7 @@ from eosin.evaluate.exam.items import Classes, check_samples
 
 Tell = Callable[[str], None]
 _SECONDS_BETWEEN = 10.0
+_WITH_TEXTURE = {"colour_texture", "nearest_image", "nearest_caption"}
 
 
 def _attention(problem: Problem, features: Features) -> Said:
@@ -105,6 +106,7 @@ class BaselineRunner:
         self._cache = Cache(cache)
         self._tell = tell
         self._features: Features | None = None
+        self._texture = False
         self._told = time.monotonic()
 
     def of(self, test: Sequence[Sample], settings: ExamSettings) -> Results:
@@ -121,6 +123,7 @@ class BaselineRunner:
         names = wanted(asked, train, settings)
         why = _why_none(train, settings)
         key = "" if why or not names else self._cache.key(train, valid, asked, settings)
+        self._texture = not _WITH_TEXTURE.isdisjoint(names)
         for name in names:
             found = None if why else self._cache.read(name, key)
             if found is None:
@@ -152,6 +155,7 @@ class BaselineRunner:
         if self._features is None:
             slides = {ref.path for s in (*train, *valid, *asked) for ref in s.images if isinstance(ref, SlideBag)}
             self._features = Features(self._read_region, num_slides=len(slides), seed=seed, progress=self._reading)
+        self._features.with_texture |= self._texture
         return self._features
 
     def _reading(self, num: int) -> None:

@@ -82,7 +82,12 @@ class Features:
         num_slides: slides that will be asked for in all; it bounds the patches kept of each.
         seed: of the draw of patches.
         progress: called with the number of images read so far.
+
+    Attributes:
+        with_texture: texture is wanted, too: it is then found in the same reading as colour.
     """
+
+    with_texture = False
 
     def __init__(
         self, read_region: RegionReader | None, *, num_slides: int = 0, seed: int = 0,
@@ -104,6 +109,7 @@ class Features:
 
     def texture(self, sample: Sample) -> F64 | None:
         """Mean of the colour-texture numbers of the sample's pictures (112,); None likewise."""
+        self.with_texture = True
         return _mean([s.texture for s in self._pictures(sample)])
 
     def mean(self, sample: Sample) -> F64 | None:
@@ -141,7 +147,7 @@ class Features:
 
     def _of(self, ref: object, sample: Sample) -> _Seen | None:
         key = ref.model_dump_json() if isinstance(ref, SlideBag) else image_key(ref)  # type: ignore[arg-type]
-        if key not in self._seen:
+        if key not in self._seen or self._lacks_texture(self._seen[key]):
             try:
                 self._seen[key] = self._bag(ref, key) if isinstance(ref, SlideBag) else self._picture(ref, sample)
             except ImageError:
@@ -150,10 +156,13 @@ class Features:
                 self._progress(len(self._seen))
         return self._seen[key]
 
+    def _lacks_texture(self, seen: _Seen | None) -> bool:
+        return self.with_texture and seen is not None and seen.colour is not None and seen.texture is None
+
     def _picture(self, ref: object, sample: Sample) -> _Seen:
         image = load_image(ref, self._read_region)  # type: ignore[arg-type]
         mpp = getattr(ref, "mpp", None) or sample.origin.mpp
-        return _Seen(colour=colour_histogram(image), texture=colour_texture(image, mpp))
+        return _Seen(colour=colour_histogram(image), texture=colour_texture(image, mpp) if self.with_texture else None)
 
     def _bag(self, ref: SlideBag, key: str) -> _Seen:
         bag = self._read(ref)

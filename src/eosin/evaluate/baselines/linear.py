@@ -14,27 +14,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eosin.evaluate.baselines.problem import F64, Order, Rows
+from eosin.evaluate.baselines.problem import F64, Floats, Order, Rows
 
 CHOICES = (0.001, 0.01, 0.1, 1.0, 10.0)
 MAX_FOLDS = 4
 NUM_TREES = 300
 
 
-def fixed_penalty(train: Rows, valid: Rows, seen: list[F64]) -> tuple[list[Order], dict[str, Any]]:
+def fixed_penalty(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[Order], dict[str, Any]]:
     """Logistic regression with C = 1, not tuned."""
     fitted = _logistic(1.0).fit(np.stack(train.X), train.y)
     return ranked(fitted, seen), {"c": 1.0}
 
 
-def chosen_penalty(train: Rows, valid: Rows, seen: list[F64]) -> tuple[list[Order], dict[str, Any]]:
+def chosen_penalty(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[Order], dict[str, Any]]:
     """Logistic regression with the best of CHOICES."""
-    X = np.stack(train.X)
+    X = np.stack(train.X).astype(np.float64)
     best = best_c(_logistic, X, train.y, train.groups)
     return ranked(_logistic(best).fit(X, train.y), seen), {"c": best}
 
 
-def forest(train: Rows, valid: Rows, seen: list[F64]) -> tuple[list[Order], dict[str, Any]]:
+def forest(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[Order], dict[str, Any]]:
     """Random forest of 300 trees on bootstrap samples, square root of the features at each split (Breiman 2001)."""
     from sklearn.ensemble import RandomForestClassifier
 
@@ -42,7 +42,7 @@ def forest(train: Rows, valid: Rows, seen: list[F64]) -> tuple[list[Order], dict
     return ranked(fitted, seen), {"num_trees": NUM_TREES}
 
 
-def ranked(fitted: Any, seen: Sequence[F64]) -> list[Order]:
+def ranked(fitted: Any, seen: Sequence[Floats]) -> list[Order]:
     """Class names for each row of `seen`, the likeliest first."""
     places = np.argsort(-fitted.predict_proba(np.stack(seen)), axis=1, kind="stable")
     names = [str(name) for name in fitted.classes_]

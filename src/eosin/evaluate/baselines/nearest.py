@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from eosin.evaluate.baselines.features import Features
-from eosin.evaluate.baselines.problem import F64, NotPossibleError, Order, Problem, Rows, Said, answer_by_kind
+from eosin.evaluate.baselines.problem import F64, Floats, NotPossibleError, Order, Problem, Rows, Said, answer_by_kind
 from eosin.evaluate.baselines.text import best_option
 from eosin.evaluate.exam.items import normalised
 
@@ -23,7 +23,7 @@ def nearest_image(problem: Problem, features: Features) -> Said:
     return answer_by_kind(problem, features.image, _by_distance)
 
 
-def _by_distance(train: Rows, valid: Rows, seen: list[F64]) -> tuple[list[Order], dict[str, int]]:
+def _by_distance(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[Order], dict[str, int]]:
     order = _neighbours(np.stack(train.X), np.stack(seen))
     return [list(dict.fromkeys(train.y[k] for k in row)) for row in order], {}
 

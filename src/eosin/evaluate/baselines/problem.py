@@ -16,6 +16,7 @@ from eosin.evaluate.exam.items import Classes, group_of, normalised
 from eosin.evaluate.exam.scores import score_parts
 
 F64 = NDArray[np.float64]
+Floats = NDArray[np.float64] | NDArray[np.float32]
 Order = list[str]
 """Class names, the likeliest first."""
 MIN_KIND = 20
@@ -108,7 +109,7 @@ def kind_of(sample: Sample) -> str:
 class Rows:
     """Features of samples: (..., D) each, with their classes and groups."""
 
-    X: list[F64]
+    X: list[Floats]
     y: list[str]
     groups: list[str]
 
@@ -116,11 +117,11 @@ class Rows:
         return len(self.X)
 
 
-Fit = Callable[[Rows, Rows, "list[F64]"], "tuple[list[Order], dict[str, Any]]"]
+Fit = Callable[[Rows, Rows, "list[Floats]"], "tuple[list[Order], dict[str, Any]]"]
 """(train, valid, seen) -> an order of classes for each of `seen`, and facts of the fit."""
 
 
-def answer_by_kind(problem: Problem, features: Callable[[Sample], F64 | None], fit: Fit) -> Said:
+def answer_by_kind(problem: Problem, features: Callable[[Sample], Floats | None], fit: Fit) -> Said:
     """Fit a classifier of features and answer the exam with it.
 
     A kind of question with at least MIN_KIND training samples of two classes has a classifier of its own, so that
@@ -162,5 +163,5 @@ def _own_kinds(problem: Problem, train: Sequence[Sample], asked: Sequence[Sample
     return sorted(able, key=lambda k: -len(by_kind[k]))[:MAX_KINDS]
 
 
-def _rows(pairs: Sequence[tuple[Sample, F64]], problem: Problem) -> Rows:
+def _rows(pairs: Sequence[tuple[Sample, Floats]], problem: Problem) -> Rows:
     return Rows([x for _, x in pairs], [problem.name(s) for s, _ in pairs], [group_of(s) for s, _ in pairs])
