@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from eosin.chain.recipe.pictures import ordinary_or
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Sieve
@@ -16,6 +18,8 @@ from eosin.core.store import artifacts as store
 if TYPE_CHECKING:
     from eosin.evaluate.evidence.tests import Attributor
     from eosin.models.load import Loaded
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def grammar_of(checkpoint: str, wanted: str | None) -> tuple[Grammar, bool]:
@@ -79,6 +83,7 @@ def examine(
         instruction=instruction,
         read_region=SlideRegions(),
         evidence=evidence_of(loaded, settings),
+        tell=console.print,
     )
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)

@@ -20,6 +20,7 @@ def evaluate(
     num_sampled: Annotated[int, typer.Option(help="Sampled replies an item, beside the greedy one.")] = 0,
     probes: Annotated[str, typer.Option(help="Comma-separated; empty for none.")] = "blank,swapped,question_only",
     grammar: Annotated[str | None, typer.Option(help="Tags, e.g. think/answer. Default: the checkpoint's.")] = None,
+    baselines: Annotated[str, typer.Option(help="auto, none, or comma-separated names (docs/baselines.md).")] = "auto",
     seed: Annotated[int, typer.Option(help="Of subsets, swaps, sampling and bootstrap.")] = 0,
     evidence: Annotated[
         int, typer.Option(help="Items with a slide whose evidence is tested by deletion and pointing; 0: none.")
@@ -36,6 +37,7 @@ def evaluate(
     from eosin.chain.recipe.run import in_words
     from eosin.core.settings.exam import ExamSettings
     from eosin.core.settings.recipe import check_settings
+    from eosin.report.sections.baselines import baseline_verdict
     from eosin.report.sections.evidence import evidence_lines
 
     settings = check_settings(
@@ -44,6 +46,7 @@ def evaluate(
             "split": split, "max_samples": max_samples, "max_new_tokens": max_new_tokens, "batch_size": batch_size,
             "num_sampled": num_sampled, "probes": [p for p in probes.split(",") if p], "seed": seed,
             "evidence": {"num_samples": evidence} if evidence else None,
+            "baselines": baselines if baselines in ("auto", "none") else [b for b in baselines.split(",") if b],
         },
         "eosin evaluate",
     )  # fmt: skip
@@ -57,7 +60,9 @@ def evaluate(
         console.print(f"probe {name:<18} accuracy {probe['accuracy']:.3f}  n {probe['n']}")
     for name, baseline in (result["baselines"] or {}).items():
         if baseline["n"]:
-            console.print(f"baseline {name:<15} accuracy {baseline['accuracy']:.3f}  n {baseline['n']}")
+            console.print(f"baseline {name:<16} accuracy {baseline['accuracy']:.3f}  n {baseline['n']}")
+    if verdict := baseline_verdict(exam):
+        console.print(verdict, highlight=False, markup=False, soft_wrap=True)
     for line in evidence_lines(exam["evidence"] or {}):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"written to {result['path']}", soft_wrap=True)

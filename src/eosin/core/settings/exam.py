@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 ProbeName = Literal["blank", "swapped", "question_only", "options_shuffled"]
 PROBE_NAMES: tuple[str, ...] = get_args(ProbeName)
+BaselineName = Literal[
+    "majority", "text_only", "colour_histogram", "colour_forest", "colour_texture", "mean_features", "feature_extremes",
+    "attention_mil", "nearest_image", "nearest_caption",
+]  # fmt: skip
+BASELINE_NAMES: tuple[str, ...] = get_args(BaselineName)
 EvidenceMethod = Literal["sensitivity", "features", "centred", "gradient", "rollout"]
 
 
@@ -71,6 +76,9 @@ class ExamSettings(BaseModel):
         bootstrap: resamples of the cluster bootstrap.
         seed: of subsets, swaps, sampled replies, random removals and the bootstrap.
         evidence: deletion and pointing tests on items that show a slide; None measures none.
+        baselines: what is asked the same items without the model (docs/baselines.md): auto (all that fit the items),
+            none, or names.
+        baseline_train: training samples that baselines are fitted on, a seeded random subset; None: every one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +95,15 @@ class ExamSettings(BaseModel):
     bootstrap: int = Field(default=2000, ge=100)
     seed: int = Field(default=0, ge=0)
     evidence: EvidenceSettings | None = None
+    baselines: Literal["auto", "none"] | Annotated[list[BaselineName], Field(min_length=1)] = "auto"
+    baseline_train: int | None = Field(default=4000, ge=10)
+
+    @field_validator("baselines")
+    @classmethod
+    def _named_once(cls, baselines: str | list[BaselineName]) -> str | list[BaselineName]:
+        if isinstance(baselines, list) and len(set(baselines)) != len(baselines):
+            raise ValueError("a baseline is named twice")
+        return baselines
 
     @field_validator("probes")
     @classmethod

@@ -19,6 +19,8 @@ from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import lock_beside, locked
 from eosin.engines.base import Decoding, Engine
+from eosin.evaluate.baselines.baselines import Results
+from eosin.evaluate.baselines.verdict import against_baselines
 from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.asking import Asker, Progress, Task
 from eosin.evaluate.exam.items import Classes, check_samples
@@ -43,6 +45,7 @@ def run_exam(
     instruction: bool = True,
     read_region: RegionReader | None = None,
     evidence: Attributor | None = None,
+    baselines: Results | None = None,
 ) -> dict[str, Any]:
     """Examine a model and write the artifact `out` (kind "eval"); return its summary.json.
 
@@ -59,6 +62,8 @@ def run_exam(
         read_region: reads slide regions and bags.
         evidence: says where the model looked (`evidence.ModelEvidence`), for `settings.evidence`. Without it the
             summary says that no evidence was measured.
+        baselines: what the baselines of this exam came to (`BaselineRunner.of`); the summary then says whether the
+            model beats the best of them.
 
     Raises:
         EosinError: no samples, an id twice, samples without an answer, no usable image at all, another
@@ -76,6 +81,9 @@ def run_exam(
         decoding = Decoding(settings.max_new_tokens, batch_size=settings.batch_size, seed=settings.seed)
         asker = Asker(engine, grammar, Classes.of(asked), decoding, work, instruction, read_region, progress)
         summary, files = _examine(asker, asked, settings, evidence)
+        if baselines is not None:
+            rows = files["predictions.jsonl"]
+            summary["against_baselines"] = against_baselines(rows, baselines, asker.classes, settings)
         _write(out, work, summary, files, key, parents, {"seed": settings.seed, **(record or {})})
         remove_work(out)
     return summary
@@ -109,9 +117,14 @@ def _terms(
         "parents": [p.digest for p in parents],
         "grammar": [grammar.name, grammar.numbered_steps],
         "instruction": instruction,
-        # Exams of before evidence was measured keep their key.
-        "settings": settings.model_dump(exclude=None if settings.evidence else {"evidence"}),
+        # Exams of before a setting was there keep their key while it stands at its default.
+        "settings": settings.model_dump(exclude=_new_at_default(settings)),
     }
+
+
+def _new_at_default(settings: ExamSettings) -> set[str]:
+    new = ("evidence", "baselines", "baseline_train")
+    return {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default}
 
 
 def _finished(out: Path, key: str) -> dict[str, Any] | None:
