@@ -280,6 +280,8 @@ class RlStage(_LanguageStage):
             start; None means 1e-3 in fp32 and 5e-2 in bf16.
         collapse: when to stop because the policy has collapsed; null never stops.
         difficulty: keep the prompts whose measured pass rate lies in a band.
+        diagnose_every: steps between measurements of the gradient's noise, each of which costs one more backward pass
+            over the batch (docs/rl.md, Looking inside); None for none.
         valid_every: steps between greedy exams on `valid_samples` samples of the valid split; None for none.
     """
 
@@ -298,6 +300,7 @@ class RlStage(_LanguageStage):
     roundtrip_tolerance: float | None = Field(default=None, gt=0)
     collapse: CollapseStop | None = CollapseStop()
     difficulty: Difficulty | None = None
+    diagnose_every: PositiveInt | None = None
     valid_every: PositiveInt | None = None
     valid_samples: PositiveInt = 64
     over_cap: Literal["refuse", "warn"] = "warn"

@@ -21,10 +21,11 @@ from PIL import Image
 from eosin.core.draw import subset
 from eosin.core.errors import ImageError
 from eosin.core.images import RegionReader, load_image
+from eosin.core.nouns.classes import Classes, normalised
 from eosin.core.nouns.sample import Sample, SlideBag
 from eosin.core.settings.exam import ExamSettings
 from eosin.evaluate.baselines.bags import MeanFeatures, fit_mean_features
-from eosin.evaluate.exam.items import Classes, check_samples, group_of, image_key, normalised
+from eosin.evaluate.exam.items import check_samples, group_of, image_key
 from eosin.evaluate.exam.scores import score_parts
 
 NUM_BINS = 16
