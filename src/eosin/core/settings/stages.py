@@ -338,6 +338,8 @@ class RlStage(WatchedStage):
             start; None means 1e-3 in fp32 and 5e-2 in bf16.
         collapse: when to stop because the policy has collapsed; null never stops.
         difficulty: keep the prompts whose measured pass rate lies in a band.
+        diagnose_every: steps between measurements of the gradient's noise, each of which costs one more backward pass
+            over the batch (docs/rl.md, Looking inside); None for none.
     """
 
     kind: Literal["rl"] = "rl"
@@ -356,6 +358,7 @@ class RlStage(WatchedStage):
     roundtrip_tolerance: float | None = Field(default=None, gt=0)
     collapse: CollapseStop | None = CollapseStop()
     difficulty: Difficulty | None = None
+    diagnose_every: PositiveInt | None = None
     over_cap: Literal["refuse", "warn"] = "warn"
     keep_rollouts: PositiveInt = Field(default=400, description="rollouts kept on disk, evenly over the run")
 

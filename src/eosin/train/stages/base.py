@@ -229,7 +229,7 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock, keeper: S
     start = last_whole_save(ctx.work)
     first = int(start.name.split("-")[1]) if start else 0
     if trainer.is_world_process_zero():
-        for log in (ctx.metrics_file, ctx.folder / "rollouts.jsonl"):
+        for log in (ctx.metrics_file, ctx.folder / "rollouts.jsonl", ctx.folder / "by_class.jsonl"):
             store.keep_rows(log, lambda row: row["step"] <= first and start is not None)
     trainer.remove_callback(PrinterCallback)
     if start is not None:
