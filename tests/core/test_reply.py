@@ -204,3 +204,14 @@ def test_blocks_one_after_the_other_somewhere() -> None:
     assert grammar.is_somewhere(f"so {good} yes") and grammar.is_somewhere(f"<observe>{good}")
     for bad in ("", good.replace("\n", "x"), good.replace("</answer>", ""), good.replace("<observe>", "")):
         assert not grammar.is_somewhere(bad)
+
+
+def test_the_prompt_may_ask_for_a_chain_of_thought_or_of_drafts() -> None:
+    """Patho-R1 has prompts of both kinds; the form of the reply is the same."""
+    plain = Grammar.of("think/answer")
+    draft = Grammar.of("think/answer", think_style="chain-of-draft")
+    assert draft.instruction().startswith(plain.instruction()) and "at most five words" in draft.instruction()
+    assert "step by step" in Grammar.of("think/answer", think_style="chain-of-thought").instruction()
+    assert plain.as_facts() == {"tags": "think/answer", "numbered_steps": False}
+    facts = draft.as_facts()
+    assert Grammar.of(facts.pop("tags"), **facts) == draft

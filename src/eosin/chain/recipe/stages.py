@@ -70,7 +70,7 @@ def context_of(run: RunState, name: str) -> StageContext:
         folder=run.at.stage(name),
         loaded=run.load(start),
         train=training_part(run.recipe, name, run.splits["train"]),
-        valid=run.splits["valid"],
+        valid=of_sources(run.recipe, name, run.splits["valid"]),
         grammar=run.recipe.reply_grammar,
         prompt=run.recipe.prompt,
         seed=run.recipe.seed,
@@ -83,14 +83,26 @@ def context_of(run: RunState, name: str) -> StageContext:
 
 def training_part(recipe: Recipe, name: str, train: Sequence[Sample]) -> list[Sample]:
     """The training samples that stage `name` sees."""
-    part = recipe.stages[name].part
-    found = part_of(train, part, recipe.seed)
+    part, known = recipe.stages[name].part, {s.origin.source for s in train}
+    missing = [s for s in recipe.stages[name].sources or () if s not in known]
+    if missing:
+        raise EosinError(
+            "The training samples have no such source.", expected=", ".join(sorted(known)), found=", ".join(missing),
+            where=f"stages.{name}.sources",
+        )  # fmt: skip
+    found = part_of(of_sources(recipe, name, train), part, recipe.seed)
     if not found:
         raise EosinError(
             "This part of the training samples is empty.", expected="patients enough for the part", found=str(part),
             where=f"stages.{name}.part",
         )  # fmt: skip
     return found
+
+
+def of_sources(recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Sample]:
+    """The samples of the data sets that stage `name` sees."""
+    wanted = recipe.stages[name].sources
+    return [s for s in samples if wanted is None or s.origin.source in wanted]
 
 
 def _train(settings: Any, ctx: StageContext) -> StageResult:

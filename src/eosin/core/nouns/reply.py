@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Literal
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Parsed, Unparsed
@@ -37,6 +38,15 @@ class Reply:
         return self.blocks.get("info") or self.blocks.get("observe") or ""
 
 
+ThinkStyle = Literal["plain", "chain-of-thought", "chain-of-draft"]
+THINK_STYLES: dict[str, str] = {
+    "plain": "",
+    "chain-of-thought": " Think step by step in full sentences.",
+    "chain-of-draft": " Think step by step, but write at most five words for each step.",
+}
+"""What the prompt says of how to think. Patho-R1 (arXiv 2505.11404) asks in both ways; the wording is Eosin's."""
+
+
 @dataclass(frozen=True)
 class Grammar:
     """Exactly one block of each tag, in order, with only white space outside and no tag inside a block.
@@ -44,10 +54,12 @@ class Grammar:
     Attributes:
         tags: block names in order; the last one is the answer.
         numbered_steps: whether the steps of the think block are lines "1. ...", "2. ...".
+        think_style: what the prompt says of how to think; no reward looks at it.
     """
 
     tags: tuple[str, ...]
     numbered_steps: bool = False
+    think_style: ThinkStyle = "plain"
 
     def __post_init__(self) -> None:
         bad = [t for t in self.tags if not re.fullmatch(r"[a-z][a-z0-9_]*", t)]
@@ -63,9 +75,14 @@ class Grammar:
         return "/".join(self.tags)
 
     @classmethod
-    def of(cls, name: str, *, numbered_steps: bool = False) -> Grammar:
+    def of(cls, name: str, *, numbered_steps: bool = False, think_style: ThinkStyle = "plain") -> Grammar:
         """The grammar of a name such as "think/answer"."""
-        return cls(tuple(name.split("/")), numbered_steps)
+        return cls(tuple(name.split("/")), numbered_steps, think_style)
+
+    def as_facts(self) -> dict[str, Any]:
+        """For a record; `Grammar.of(facts.pop("tags"), **facts)` is the same grammar again."""
+        facts: dict[str, Any] = {"tags": self.name, "numbered_steps": self.numbered_steps}
+        return facts if self.think_style == "plain" else {**facts, "think_style": self.think_style}
 
     @cached_property
     def _any_tag(self) -> re.Pattern[str]:
@@ -79,7 +96,7 @@ class Grammar:
     def instruction(self) -> str:
         """What the prompt says about the form of the reply."""
         shape = "".join(f"<{t}>...</{t}>" for t in self.tags)
-        return f"Reply in this form: {shape}"
+        return f"Reply in this form: {shape}{THINK_STYLES[self.think_style]}"
 
     def join_steps(self, steps: Sequence[str]) -> str:
         """Steps of a trace as the text of a think block."""

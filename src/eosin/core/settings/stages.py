@@ -199,6 +199,7 @@ class _Stage(_Settings):
         part: which part of the training patients this stage sees, as [first, last) of a seeded order within each class:
             [0, 0.75] and [0.75, 1] are disjoint, as PathVLM-R1's 3,000 questions for SFT and 1,000 for RL are; by
             default all of them.
+        sources: data sets that this stage sees (`Origin.source`), where the data has several; by default all.
         steps: optimiser steps; None means `epochs` passes over the training samples.
         freeze: parts that do not train.
         augment: flips, quarter turns and stain jitter on training images.
@@ -208,6 +209,7 @@ class _Stage(_Settings):
     start: str | None = None
     exam: bool = True
     part: tuple[float, float] | None = None
+    sources: list[str] | None = Field(default=None, min_length=1)
     epochs: float = Field(default=1.0, gt=0)
     steps: PositiveInt | None = None
     batch_size: PositiveInt = 16

@@ -116,7 +116,8 @@ def _terms(
     return {
         "engine": engine.name.split(":", 1)[0] if parents else engine.name,
         "parents": [p.digest for p in parents],
-        "grammar": [grammar.name, grammar.numbered_steps],
+        # Exams of before a way of thinking could be asked for keep their key.
+        "grammar": [grammar.name, grammar.numbered_steps, *[s for s in (grammar.think_style,) if s != "plain"]],
         "instruction": instruction,
         # Exams of before a setting was there keep their key while it stands at its default.
         "settings": settings.model_dump(exclude=_new_at_default(settings)),

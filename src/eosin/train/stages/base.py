@@ -90,7 +90,7 @@ class StageContext:
         facts = {
             "stage": self.name,
             "step": step,
-            "grammar": {"tags": self.grammar.name, "numbered_steps": self.grammar.numbered_steps},
+            "grammar": self.grammar.as_facts(),
             "instruction": self.prompt.instruction,
         }
         return checkpoint.save(

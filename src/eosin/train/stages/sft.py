@@ -55,12 +55,16 @@ def training_rows(settings: PairStage, ctx: StageContext, *, ask: bool = True) -
     Raises:
         EosinError: there is nothing to train on, or the settings do not fit the samples.
     """
-    train = subset(ctx.train, settings.max_samples, ctx.seed)
+    usable = ctx.train if isinstance(settings, PretrainStage) else [s for s in ctx.train if s.answer is not None]
+    train = subset(usable, settings.max_samples, ctx.seed)
     if not train:
         raise EosinError("This stage has nothing to train on.", where=f"stages.{ctx.name}")
     if not isinstance(settings, SftStage):
         return whole_rows(train)
     facts: dict[str, Any] = {}
+    if len(usable) < len(ctx.train):
+        facts["num_without_answer"] = len(ctx.train) - len(usable)
+        console.print(f"  {facts['num_without_answer']} samples have no answer to learn, and are left out")
     num = len(train)
     if settings.pseudo_bags is not None:
         train, facts["pseudo_bags"] = with_pseudo_bags(train, settings.pseudo_bags, ctx, ask=ask)
