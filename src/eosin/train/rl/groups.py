@@ -16,13 +16,13 @@ from eosin.core.store import artifacts as store
 from eosin.engines.group_decode import EncodedPrompt
 
 NOTHING_VARIES = (
-    "In the first step all replies to a question earn the same, whichever the question: there is nothing to learn from. "
+    "In the first step all replies to a question earn the same, whichever the question: nothing can be learned. "
     "Look at rollouts.jsonl; other rewards, prompts of middling difficulty (`eosin rl-data`) or a higher temperature "
     "give a spread."
 )
 SHORT_BATCH = (
-    "Dynamic sampling reached its limit of {rounds} generation batches with {missing} groups still missing; the batch is "
-    "used as it is. Questions may be too easy or too hard: see `eosin rl-data`."
+    "Dynamic sampling reached its limit of {rounds} generation batches with {missing} groups still missing; the batch "
+    "is used as it is. Questions may be too easy or too hard: see `eosin rl-data`."
 )
 
 
