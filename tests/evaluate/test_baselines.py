@@ -10,13 +10,13 @@ from PIL import Image
 
 from eosin.core.errors import EosinError
 from eosin.core.images import encode_png
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.sample import ImageBytes, ImageFile, Origin, Sample, ask, lettered
 from eosin.core.settings.exam import BASELINE_NAMES, ExamSettings
 from eosin.evaluate.baselines.baselines import BASELINES, BaselineRunner, run_baselines
 from eosin.evaluate.baselines.features import colour_histogram, colour_texture
 from eosin.evaluate.baselines.text import best_option, option_features
 from eosin.evaluate.baselines.verdict import against_baselines
-from eosin.evaluate.exam.items import Classes
 from eosin.slides.encoders.colour_texture import describe
 
 SETTINGS = ExamSettings()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from eosin.core.errors import EosinError
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.prompt import gold_answer, gold_reply
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Choice, ImageBytes, ImageFile, Origin, Sample, ask, lettered
@@ -17,7 +18,7 @@ from eosin.engines.base import Decoding, Generation, MockEngine, Request
 from eosin.evaluate.exam.entry import evaluate_samples
 from eosin.evaluate.exam.exam import _new_at_default, run_exam
 from eosin.evaluate.exam.grading import read_answer
-from eosin.evaluate.exam.items import Classes, choose_balanced, group_of
+from eosin.evaluate.exam.items import choose_balanced, group_of
 from eosin.evaluate.exam.scores import sampled_figures
 from eosin.evaluate.exam.work import Work, work_root
 

@@ -28,7 +28,7 @@ def grammar_of(checkpoint: str, wanted: str | None) -> tuple[Grammar, bool]:
 
     facts = facts_of(checkpoint)
     known = facts.get("grammar", {"tags": "think/answer", "numbered_steps": False})
-    grammar = Grammar.of(wanted or known["tags"], numbered_steps=known["numbered_steps"])
+    grammar = Grammar.of(wanted or known["tags"], **{k: v for k, v in known.items() if k != "tags"})
     return grammar, bool(facts.get("instruction", True))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from eosin.core.errors import EosinError, RecipeError
 from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.rl import code_in, without_code
-from eosin.core.settings.stages import RlStage
+from eosin.core.settings.stages import RejectionStage, RlStage
 from eosin.scoring.sets.by_source import length_twice, stage_rewards
 
 
@@ -26,7 +26,7 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
     problems: list[str] = []
     notes: list[str] = []
     for name, stage in recipe.stages.items():
-        if not isinstance(stage, RlStage):
+        if not isinstance(stage, RlStage | RejectionStage):
             continue
         code = code_in(stage.rewards)
         if code:
@@ -38,7 +38,7 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
             notes += [f"{name}: {label} punishes length twice; see algorithm.overlong_buffer" for label in twice]
         except EosinError as exc:
             problems.append(_line(f"stages.{name}.rewards", exc))
-        if stage.difficulty is not None:
+        if isinstance(stage, RlStage) and stage.difficulty is not None:
             from eosin.train.rl.difficulty import read_rates
 
             try:

@@ -177,7 +177,7 @@ class Run(RunState):
         facts = {
             "stage": "base",
             "step": 0,
-            "grammar": {"tags": grammar.name, "numbered_steps": grammar.numbered_steps},
+            "grammar": grammar.as_facts(),
             "instruction": self.recipe.prompt.instruction,
         }
         checkpoint.save(model, processor, self.at.base, parents=(self.samples_artifact(),), facts=facts)

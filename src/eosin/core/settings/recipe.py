@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from eosin.core.errors import EosinError, RecipeError
 from eosin.core.nouns.prompt import PromptSettings
-from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.reply import Grammar, ThinkStyle
 from eosin.core.settings.data import DataSettings, PhantomData
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.rl import REWARD_FORMS
@@ -37,6 +37,7 @@ class Recipe(BaseModel):
 
     Attributes:
         grammar: tag set of the reply, such as think/answer or info/think/answer.
+        think_style: what the prompt says of how to think: nothing, step by step, or in drafts of five words a step.
         train: settings that every stage inherits, where the stage has them and does not set them itself.
         base_exam: whether the model is examined before any training.
     """
@@ -50,6 +51,7 @@ class Recipe(BaseModel):
     data: DataSettings = PhantomData()
     grammar: str = "think/answer"
     numbered_steps: bool = False
+    think_style: ThinkStyle = "plain"
     prompt: PromptSettings = PromptSettings()
     model: ModelSettings = TinyModel()
     train: dict[str, Any] = Field(default_factory=dict)
@@ -114,7 +116,7 @@ class Recipe(BaseModel):
 
     @property
     def reply_grammar(self) -> Grammar:
-        return Grammar.of(self.grammar, numbered_steps=self.numbered_steps)
+        return Grammar.of(self.grammar, numbered_steps=self.numbered_steps, think_style=self.think_style)
 
     def start_of(self, name: str) -> str:
         """The stage whose checkpoint `name` starts from, or "base"."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from eosin.core.draw import subset
 from eosin.core.images import RegionReader
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.sample import Sample, SlideBag
 from eosin.core.settings.exam import ExamSettings
 from eosin.evaluate.baselines.cache import Cache
@@ -21,7 +22,7 @@ from eosin.evaluate.baselines.linear import chosen_penalty, fixed_penalty, fores
 from eosin.evaluate.baselines.nearest import nearest_caption, nearest_image
 from eosin.evaluate.baselines.problem import NotPossibleError, Problem, Result, Said, answer_by_kind, result_of
 from eosin.evaluate.baselines.text import majority, text_only
-from eosin.evaluate.exam.items import Classes, check_samples
+from eosin.evaluate.exam.items import check_samples
 
 Tell = Callable[[str], None]
 _SECONDS_BETWEEN = 10.0

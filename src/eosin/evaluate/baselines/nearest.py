@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from eosin.core.nouns.classes import normalised
 from eosin.evaluate.baselines.features import Features
 from eosin.evaluate.baselines.problem import F64, Floats, NotPossibleError, Order, Problem, Rows, Said, answer_by_kind
 from eosin.evaluate.baselines.text import best_option
-from eosin.evaluate.exam.items import normalised
 
 MAX_CAPTIONS = 5
 _CHUNK = 256

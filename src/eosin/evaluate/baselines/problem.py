@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eosin.core.nouns.classes import Classes, normalised
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
-from eosin.evaluate.exam.items import Classes, group_of, normalised
+from eosin.evaluate.exam.items import group_of
 from eosin.evaluate.exam.scores import score_parts
 
 F64 = NDArray[np.float64]

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from eosin.core.nouns.classes import normalised
 from eosin.core.nouns.sample import Sample
 from eosin.evaluate.baselines.problem import NotPossibleError, Problem, Said
-from eosin.evaluate.exam.items import normalised
 
 NUM_HASHES = 2**16
 MAX_QUESTION_WORDS = 40

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eosin.core.nouns.classes import Classes
 from eosin.core.settings.exam import ExamSettings
 from eosin.evaluate.baselines.baselines import Results
-from eosin.evaluate.exam.items import Classes
 from eosin.evaluate.statistics.intervals import Metric, paired_difference
 
 

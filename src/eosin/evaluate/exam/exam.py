@@ -13,6 +13,7 @@ from typing import Any
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.images import RegionReader
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
@@ -23,7 +24,7 @@ from eosin.evaluate.baselines.baselines import Results
 from eosin.evaluate.baselines.verdict import against_baselines
 from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.asking import Asker, Progress, Task
-from eosin.evaluate.exam.items import Classes, check_samples
+from eosin.evaluate.exam.items import check_samples
 from eosin.evaluate.exam.scores import chance, class_figures, matching, sampled_figures, score_rows
 from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key, remove_work
 from eosin.evaluate.probes.probes import looks_at_image, run_probes
@@ -115,7 +116,8 @@ def _terms(
     return {
         "engine": engine.name.split(":", 1)[0] if parents else engine.name,
         "parents": [p.digest for p in parents],
-        "grammar": [grammar.name, grammar.numbered_steps],
+        # Exams of before a way of thinking could be asked for keep their key.
+        "grammar": [grammar.name, grammar.numbered_steps, *[s for s in (grammar.think_style,) if s != "plain"]],
         "instruction": instruction,
         # Exams of before a setting was there keep their key while it stands at its default.
         "settings": settings.model_dump(exclude=_new_at_default(settings)),

@@ -17,7 +17,12 @@ from transformers import TrainerCallback
 from trl import GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
 from trl.models import unwrap_model_for_generation
-from trl.trainer.utils import RepeatSampler
+from trl.trainer.utils import (
+    RepeatSampler,
+    split_pixel_values_by_grid,
+    split_tensor_dict,
+    unsplit_pixel_values_by_grid,
+)
 
 from eosin.core.settings.rl import Algorithm
 from eosin.engines.group_decode import EncodedPrompt, Sampling, encode_prompt, sample_groups
@@ -25,12 +30,24 @@ from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
 from eosin.train.monitor import StepClock
-from eosin.train.rl.groups import Group, PromptStream, RolloutCounts, split_by_group, spread, totals
+from eosin.train.rl import gradient_noise
+from eosin.train.rl.diagnostics import kl_to_start
+from eosin.train.rl.groups import (
+    Group,
+    PromptStream,
+    RolloutCounts,
+    normalised_by_step,
+    split_by_group,
+    spread,
+    tokens_in_loss,
+    totals,
+)
 from eosin.train.rl.packed_loss import pack, packed_logprobs
 from eosin.train.stages.saves import save_folder
 
 Warn = Callable[[str], None]
 Decided = Callable[[list[Group], list[Group], list[bool], Tensor, Tensor], None]
+Seen = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], None]
 
 
 class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -42,22 +59,28 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         warn: told when a batch could not be filled.
         decided: told of every batch: groups scored, groups chosen, which scored ones have variance, and advantages
             and loss masks of the chosen ones' completions.
+        seen: told of every pass of the loss: rows of the batch, their masks, entropies, and KL to the reference.
+        noise_every: steps between measurements of the gradient's noise (`gradient_noise`); None for none.
     """
 
     def __init__(
         self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
-        decided: Decided | None = None, **kwargs: Any,
+        decided: Decided | None = None, seen: Seen | None = None, noise_every: int | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         self.clock = clock
         self.algorithm = algorithm
         self.counts = RolloutCounts()
         self._warn = warn
         self._decided = decided
+        self._tell_seen = seen
+        self._noise_every = noise_every
+        self._of_loss: tuple[Tensor, Tensor | None] | None = None
         self._ready: list[Group] | None = None
         self._scored: list[Group] = []
         self._varied: list[bool] = []
         self._seconds_logged: dict[str, float] = {}
         self._tokens_drawn = 0
+        self._buffered_inputs: Any = None
         # TRL pads prompts on the left, but takes token types from the processor, which pads as its tokenizer says:
         # with "right", image positions of the shorter prompts of a batch are wrong in the loss, and nothing tells.
         _tokenizer_of(kwargs["processing_class"]).padding_side = "left"
@@ -96,7 +119,23 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         if self._decided is not None:
             self._decided(self._scored, groups, self._varied, batch["advantages"], batch["completion_mask"].any(1))
         self._scored = []
+        batch["row_number"] = torch.arange(len(batch["completion_mask"]))
+        if self._noise_every and self.model.training and self.state.global_step % self._noise_every == 0:
+            self._measure_noise(batch)
         return batch
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """TRL's, with the token-level losses divided by the tokens of their own optimiser step."""
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is before or not self.model.training:
+            return inputs
+        self._buffered_inputs = self._by_step(self._buffered_inputs)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _by_step(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        counts = self.accelerator.reduce(tokens_in_loss(parts), "sum")
+        return normalised_by_step(parts, counts.tolist(), self.args.gradient_accumulation_steps)
 
     def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
         return _flat(g.rows for g in groups)
@@ -108,6 +147,49 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             parent.data_source, parent.mini_repeat_count, parent.batch_size, parent.repeat_count, parent.shuffle,
             parent.seed,
         )  # fmt: skip
+
+    # -- looking inside ----------------------------------------------------------------------------------------------
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None, Any]:
+        logps, entropies, extra = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        self._of_loss = (logps.detach(), entropies)
+        return logps, entropies, extra
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        loss: Tensor = super()._compute_loss(model, inputs)
+        if self._tell_seen is not None and self._of_loss is not None and "row_number" in inputs:
+            logps, entropies = self._of_loss
+            start = inputs.get("ref_per_token_logps")
+            kl = None if start is None else kl_to_start(logps, start)
+            self._tell_seen(inputs["row_number"], inputs["completion_mask"], entropies, kl)
+        self._of_loss = None
+        return loss
+
+    def _measure_noise(self, batch: dict[str, Any]) -> None:
+        """The noise scale of this batch, into the metrics. The loss is the step's own; nothing else is changed."""
+        kept, told, self._tell_seen = {k: list(v) for k, v in self._metrics["train"].items()}, self._tell_seen, None
+        parts = self._one_group_each(batch)
+        scale = self.current_gradient_accumulation_steps
+        if self.loss_type in ("dapo", "cispo", "vespo"):  # sums over tokens: the parts add up to the step's loss
+            scale = len(parts) * scale / self.args.steps_per_generation
+
+        def loss(part: Any) -> Tensor:
+            with self.compute_loss_context_manager():
+                found: Tensor = self._compute_loss(self.model, part) * scale
+            return found
+
+        try:
+            found = gradient_noise.measure(parts, loss, [p for p in self.model.parameters() if p.requires_grad])
+        finally:
+            self._tell_seen = told
+            self._metrics["train"].clear()
+            self._metrics["train"].update(kept)
+        for name, value in found.items():
+            self._metrics["train"][name].append(value)
+
+    def _one_group_each(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        num = len(batch["completion_mask"]) // self.num_generations
+        return [unsplit_pixel_values_by_grid(p) for p in split_tensor_dict(split_pixel_values_by_grid(batch), num)]
 
     # -- dynamic sampling ----------------------------------------------------------------------------------------
 
@@ -311,14 +393,22 @@ class SharedPrefixTrainer(GroupTrainer):
         return [{k: v for k, v in row.items() if k != "images"} for g in groups for row in g.rows]
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        self._buffered_inputs: list[dict[str, Any]] | None
         parts = self.args.steps_per_generation
         if self._step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             prompts = self._loss_prompts
             order = torch.randperm(len(prompts)).tolist()
-            self._buffered_inputs = split_by_group(batch, prompts, self.num_generations, order, parts)
+            self._buffered_inputs = self._by_step(split_by_group(batch, prompts, self.num_generations, order, parts))
         return self._buffered_inputs[self._step % parts]
+
+    def _one_group_each(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        prompts = self._loss_prompts
+        return split_by_group(batch, prompts, self.num_generations, range(len(prompts)), len(prompts))
+
+    def _measure_noise(self, batch: dict[str, Any]) -> None:
+        prompts = self._loss_prompts
+        super()._measure_noise(batch)
+        self._loss_prompts = prompts
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         self._loss_prompts = inputs["encoded_prompts"]
@@ -342,7 +432,9 @@ class SharedPrefixTrainer(GroupTrainer):
             with self.accelerator.autocast():
                 found.append(packed_logprobs(model, packed))
         entropies = torch.cat([e for _, e in found if e is not None]) if compute_entropy else None
-        return torch.cat([logps for logps, _ in found]), entropies, None
+        logps = torch.cat([logps for logps, _ in found])
+        self._of_loss = (logps.detach(), entropies)
+        return logps, entropies, None
 
 
 def _tokenizer_of(processor: Any) -> Any:
