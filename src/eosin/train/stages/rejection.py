@@ -45,7 +45,8 @@ def run(settings: RejectionStage, ctx: StageContext) -> StageResult:
     dropped = [reply for reply in chosen if isinstance(reply, Dropped)]
     _refuse_nothing(ctx, replies, dropped)
     learned = with_gold([s for s in asked if s.id in replies], asked, settings, ctx.seed)
-    texts = {s.id: replies.get(s.id) or gold_reply(s, ctx.grammar, ctx.prompt.answer) for s in learned}
+    shown = [*learned, *ctx.valid]  # the loss on the valid split is that of its gold replies
+    texts = {s.id: replies.get(s.id) or gold_reply(s, ctx.grammar, ctx.prompt.answer) for s in shown}
     facts = facts_of(rows, replies, dropped, len(learned))
     console.print(f"  {facts['num_learned']} of {facts['num_questions']} questions have a reply that stands out")
     result = train_on_pairs(settings, replace(ctx, train=learned), reply_row(ctx.grammar, ctx.prompt, texts))
