@@ -76,7 +76,9 @@ def test_a_step_by_class_by_hand(tmp_path: Path) -> None:
     assert red["reward"] == pytest.approx(0.15) and red["terms"] == {"format": 0.5, "accuracy": 0.0}
     assert red["parse_rate"] == 0.5 and red["right_rate"] == 0.25 and red["unread"] == 0.25
     assert red["length"] == 11.5 and red["advantage"] == red["advantage_sum"] == 0
-    assert red["answers"][RED] == {"share": 0.25, "n": 1, "reward": 0.0, "advantage": -0.9, "advantage_sum": -0.9}
+    assert red["answers"][RED] == {
+        "share": 0.25, "n": 1, "num_in_loss": 1, "reward": 0.0, "advantage": -0.9, "advantage_sum": -0.9,
+    }  # fmt: skip
     assert red["answers"][GREEN]["advantage_sum"] == pytest.approx(1.8)
     assert {k: v["n"] for k, v in red["kinds"].items()} == {
         "right, form broken": 1, "wrong, form kept": 2, "wrong, form broken": 1,
@@ -220,10 +222,10 @@ def test_groups_average_to_the_gradient_of_the_step(tmp_path: Path, kind: type[G
 
 def test_measuring_changes_nothing_that_is_trained(context: Callable[..., StageContext]) -> None:
     own = f"{Path(__file__).parents[1] / 'support' / 'rewards.py'}:share_of_e"
+    algorithm = Algorithm.model_validate({"name": "grpo", "beta": 0.02, "mask_truncated": False})
     stage = RlStage(
-        algorithm={"name": "grpo", "beta": 0.02, "mask_truncated": False}, steps=4, batch_size=8,  # type: ignore[arg-type]
-        num_generations=4, max_new_tokens=12,
-        log_every=1, learning_rate=1e-3, rewards=[RewardSpec(name=own)], collapse=None,
+        algorithm=algorithm, steps=4, batch_size=8, num_generations=4, max_new_tokens=12, log_every=1,
+        learning_rate=1e-3, rewards=[RewardSpec(name=own)], collapse=None,
     )  # fmt: skip
     plain, measured = context("plain"), context("measured")
     rl.run(stage, plain)

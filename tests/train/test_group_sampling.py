@@ -113,8 +113,9 @@ def test_at_the_limit_the_batch_is_used_as_it_is_with_a_warning(tmp_path: Path) 
 
 
 def test_without_dynamic_sampling_nothing_is_replaced(tmp_path: Path) -> None:
-    trainer, rows, _ = dynamic(GroupTrainer, tmp_path, lambda n, i: 0.0, dynamic_sampling=False)
+    trainer, rows, told = dynamic(GroupTrainer, tmp_path, lambda n, i: 0.0, dynamic_sampling=False)
     trainer._generate_and_score_completions(rows)
+    assert "nothing can be learned" in told[0]  # said before the first step
     numbers = {k: v[-1] for k, v in trainer._metrics["train"].items()}
     assert numbers["groups_kept"] == numbers["groups_dropped"] == 0 and numbers["generation_batches"] == 1
 

@@ -29,6 +29,9 @@ class PhantomData(_Settings):
         tiles_per_case: tiles of one case; all of them are in one split.
         tile_px: side of a tile in pixels.
         mpp: microns per pixel of the tiles.
+        mimics: diagnoses that share their glands, cells and colours, and differ in where these lie (docs/phantom.md).
+        stain_shift: how far the stain of the test cases lies from that of train and valid; 1 is about two standard
+            deviations of the strength of a stain between cases, 0 none.
         seed: None means the seed of the run.
     """
 
@@ -39,6 +42,8 @@ class PhantomData(_Settings):
     tiles_per_case: int = Field(default=5, ge=1)
     tile_px: int = Field(default=224, ge=32, le=4096)
     mpp: Mpp = 1.0
+    mimics: bool = False
+    stain_shift: float = Field(default=0.0, ge=0, le=2)
     seed: int | None = None
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from eosin.core.errors import EosinError
+from eosin.core.errors import EosinError, disk_errors
 from eosin.core.nouns.sample import ImageBytes, Sample
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
@@ -57,7 +57,8 @@ class Cache:
         """Keep a result. One without figures is found again quickly, and its reason (no torch) may pass."""
         if self._root is None or not result.rows:
             return
-        self._root.mkdir(parents=True, exist_ok=True)
+        with disk_errors(self._root):
+            self._root.mkdir(parents=True, exist_ok=True)
         right = {k: int(v) for k, v in result.rows.items()}
         store.write_json(self._path(name, key), {"key": key, "figures": dict(result.figures), "right": right})
 

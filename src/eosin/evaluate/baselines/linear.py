@@ -8,7 +8,8 @@ whole groups; of equal ones that with the highest likelihood there.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ NUM_TREES = 300
 
 def fixed_penalty(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[Order], dict[str, Any]]:
     """Logistic regression with C = 1, not tuned."""
-    fitted = _logistic(1.0).fit(np.stack(train.X), train.y)
+    with _quiet():
+        fitted = _logistic(1.0).fit(np.stack(train.X), train.y)
     return ranked(fitted, seen), {"c": 1.0}
 
 
@@ -31,7 +33,8 @@ def chosen_penalty(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[O
     """Logistic regression with the best of CHOICES."""
     X = np.stack(train.X).astype(np.float64)
     best = best_c(_logistic, X, train.y, train.groups)
-    return ranked(_logistic(best).fit(X, train.y), seen), {"c": best}
+    with _quiet():
+        return ranked(_logistic(best).fit(X, train.y), seen), {"c": best}
 
 
 def forest(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[Order], dict[str, Any]]:
@@ -57,13 +60,22 @@ def _logistic(c: float) -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500))
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A weak penalty that has not converged is judged like any other."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
 def best_c(model: Callable[[float], Any], X: F64, y: Sequence[str], groups: Sequence[str]) -> float:
     """The penalty that does best in a cross-validation over whole groups; 1 where a class has one group only.
 
     Args:
         X: (n, D). y: its n class names, at least two. groups: its n groups.
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -74,8 +86,7 @@ def best_c(model: Callable[[float], Any], X: F64, y: Sequence[str], groups: Sequ
     labels = np.asarray(y)
     parts = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(X, labels, groups))
     scores = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a weak penalty that has not converged is still judged
+    with _quiet():
         for c in CHOICES:
             said, likely = _held_out(model(c), X, labels, parts)
             share = round(balanced_accuracy_score(labels, said), 6)

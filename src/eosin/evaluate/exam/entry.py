@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eosin.core.errors import EosinError
+from eosin.core.errors import EosinError, disk_errors
 from eosin.core.images import RegionReader
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
@@ -66,6 +66,8 @@ def evaluate_samples(
         if train and settings.split != "train":
             runner = BaselineRunner(train, valid, read_region=read_region, cache=out / "baselines", tell=tell)
             found = runner.of(asked, settings)
+            with disk_errors(out):
+                out.mkdir(parents=True, exist_ok=True)
             store.write_json(out / "baselines.json", found.figures)
         summary = run_exam(
             engine, asked, grammar, settings, place, record=record, progress=progress, parents=parents,

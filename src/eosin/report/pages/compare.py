@@ -22,7 +22,7 @@ from eosin.report.drawing.numbers import (
     points,
     points_with_interval,
 )
-from eosin.report.pages.run import clean, templates
+from eosin.report.pages.frame import clean, stylesheet, templates
 from eosin.report.records.compare import Comparison, Row, Spread, as_json, compare_runs
 
 NOTE = "Research use only, not for diagnosis."
@@ -109,13 +109,12 @@ def _line(cells: Sequence[str]) -> str:
 
 def render(found: Comparison) -> str:
     """The page as HTML."""
-    css = (Path(__file__).parents[1] / "templates" / "page.css").read_text("utf-8")
     names = list(dict.fromkeys(r.name for r in found.runs))
     return (
         templates()
         .get_template("compare.html.j2")
         .render(
-            css=Markup(css),
+            css=stylesheet(),
             title=" and ".join(names),
             runs=_run_rows(found),
             is_phantom=any(r.is_phantom for r in found.runs),

@@ -202,6 +202,7 @@ def _told(replies: Sequence[_Reply]) -> dict[str, Any]:
     advantages = [r.advantage for r in replies if r.advantage is not None]
     return {
         "n": len(replies),
+        "num_in_loss": len(advantages),
         "reward": _mean(r.outcome.total for r in replies),
         "advantage": _mean(advantages),
         "advantage_sum": sum(advantages),

@@ -15,6 +15,16 @@ from torch import Tensor
 from eosin.core.store import artifacts as store
 from eosin.engines.group_decode import EncodedPrompt
 
+NOTHING_VARIES = (
+    "In the first step all replies to a question earn the same, whichever the question: nothing can be learned. "
+    "Look at rollouts.jsonl; other rewards, prompts of middling difficulty (`eosin rl-data`) or a higher temperature "
+    "give a spread."
+)
+SHORT_BATCH = (
+    "Dynamic sampling reached its limit of {rounds} generation batches with {missing} groups still missing; the batch "
+    "is used as it is. Questions may be too easy or too hard: see `eosin rl-data`."
+)
+
 
 @dataclass
 class Group:

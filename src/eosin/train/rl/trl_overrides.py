@@ -33,6 +33,8 @@ from eosin.train.monitor import StepClock
 from eosin.train.rl import gradient_noise
 from eosin.train.rl.diagnostics import kl_to_start
 from eosin.train.rl.groups import (
+    NOTHING_VARIES,
+    SHORT_BATCH,
     Group,
     PromptStream,
     RolloutCounts,
@@ -263,13 +265,12 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
     def _tell_short(self, missing: int, rounds: int) -> None:
         if missing > 0:
             self.counts.short_batches += 1
-            self._warn(
-                f"Dynamic sampling reached its limit of {rounds} generation batches with {missing} groups still "
-                "missing; the batch is used as it is. Questions may be too easy or too hard: see `eosin rl-data`."
-            )
+            self._warn(SHORT_BATCH.format(rounds=rounds, missing=missing))
 
     def _count(self, chosen: list[Group], rounds: int) -> None:
         num_varied = min(sum(self._varied), len(chosen))
+        if self.state.global_step == 0 and self._sum(sum(self._varied)) == 0:
+            self._warn(NOTHING_VARIES)
         total, lost = self._sum(len(self._scored)), self._sum(len(self._scored) - len(chosen))
         self.counts.prompts_seen += int(total)
         self.counts.groups_dropped += int(lost)
