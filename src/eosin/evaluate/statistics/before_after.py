@@ -46,7 +46,17 @@ class BeforeAfter:
     @property
     def is_lost(self) -> bool:
         """For a recall: whether the class is answered rightly no more, and was before."""
-        return self.before is not None and self.before > LOST_FROM and self.after == LOST_TO
+        return _is_lost(self.before, self.after)
+
+
+def _is_lost(before: float | None, after: float | None) -> bool:
+    return before is not None and before > LOST_FROM and after == LOST_TO
+
+
+def lost_classes(before: Sequence[Row], after: Sequence[Row], labels: Sequence[str]) -> list[str]:
+    """The classes whose recall fell from above LOST_FROM to LOST_TO, on the questions that both exams hold."""
+    pairs = {label: paired(before, after, recall_of(label)) for label in labels}
+    return [label for label, pair in pairs.items() if pair is not None and _is_lost(*(side.value for side in pair))]
 
 
 def before_after(before: Sequence[Row], after: Sequence[Row], reading: Reading) -> BeforeAfter | None:
