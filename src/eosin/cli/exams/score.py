@@ -100,25 +100,26 @@ def rewards_of(
     knowledge: Path | None = None,
 ) -> RewardSet:
     """The reward that the options of `score` and `prove` describe."""
-    from eosin.clients.prices import read_price
     from eosin.core.errors import EosinError
+    from eosin.core.settings.recipe import check_settings
+    from eosin.core.settings.scoring import ANY_MODEL, JudgeServer, ScoringSettings
     from eosin.scoring import load_rewards
-    from eosin.scoring.judge.model import JudgeSettings, OpenAIJudge
-    from eosin.scoring.reading.linking import load_lexicon
+    from eosin.scoring.tools.build import tools_of
 
     if (judge is None) != (judge_model is None):
         raise EosinError("A judge needs both its address and its model.", expected="--judge URL --judge-model NAME")
-    injected: dict[str, Any] = {"max_tokens": max_tokens}
+    server = None
     if judge is not None and judge_model is not None:
-        price = read_price(judge_prices, judge_model) if judge_prices is not None else None
-        settings = JudgeSettings(
-            judge, judge_model, cache_dir=judge_cache, max_calls=judge_max_calls, max_cost=judge_max_cost,
-            price_in=price.input if price else 0.0, price_out=price.output if price else 0.0, proxy=judge_proxy,
-        )  # fmt: skip
-        injected["judge"] = OpenAIJudge(settings)
-    if lexicon is not None:
-        injected["linker"] = load_lexicon(lexicon)
-    return load_rewards([_entry(n) for n in names], grammar, knowledge=knowledge, **injected)
+        server = check_settings(JudgeServer, {
+            "url": judge, "model": judge_model, "cache": judge_cache and str(judge_cache),
+            "max_calls": judge_max_calls, "max_cost": judge_max_cost, "prices": judge_prices and str(judge_prices),
+            "proxy": judge_proxy, "answers_as": ANY_MODEL,
+        }, "--judge")  # fmt: skip
+    settings = check_settings(ScoringSettings, {
+        "judge": server, "knowledge": knowledge and str(knowledge), "lexicon": lexicon and str(lexicon),
+    }, "--knowledge, --lexicon")  # fmt: skip
+    tools = tools_of(settings, max_tokens=max_tokens)
+    return load_rewards([_entry(n) for n in names], grammar, **tools.as_injected())
 
 
 def _entry(name: str) -> dict[str, Any]:

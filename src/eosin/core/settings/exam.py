@@ -6,6 +6,9 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from eosin.core.settings.rl import RewardTerms
+from eosin.core.settings.scoring import ScoringSettings
+
 ProbeName = Literal["blank", "swapped", "question_only", "options_shuffled"]
 PROBE_NAMES: tuple[str, ...] = get_args(ProbeName)
 EvidenceMethod = Literal["sensitivity", "features", "centred", "gradient", "rollout"]
@@ -71,6 +74,10 @@ class ExamSettings(BaseModel):
         bootstrap: resamples of the cluster bootstrap.
         seed: of subsets, swaps, sampled replies, random removals and the bootstrap.
         evidence: deletion and pointing tests on items that show a slide; None measures none.
+        terms: reward terms, or a set, that the greedy replies are also scored by, such as a judge's checklist.
+        scoring: judge, sentence encoder, CLIP and knowledge graph of these terms; what is left out is the run's.
+        same_judge: allow the judge that also gives the rewards of a stage. It then grades what it has taught.
+        max_unscored: share of the replies without a score of some term above which the exam stops.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +94,17 @@ class ExamSettings(BaseModel):
     bootstrap: int = Field(default=2000, ge=100)
     seed: int = Field(default=0, ge=0)
     evidence: EvidenceSettings | None = None
+    terms: RewardTerms | None = None
+    scoring: ScoringSettings = ScoringSettings()
+    same_judge: bool = False
+    max_unscored: float = Field(default=0.5, ge=0, le=1)
+
+    @field_validator("terms", mode="before")
+    @classmethod
+    def _some_terms(cls, value: object) -> object:
+        if value is not None and (not isinstance(value, str | list | tuple) or not value):
+            raise ValueError("terms are the name of a set or a list, such as [{name: checklist}]")
+        return value
 
     @field_validator("probes")
     @classmethod

@@ -26,6 +26,10 @@ from eosin.clients.loop import awaited, waited
 from eosin.clients.settings import ServerSettings
 from eosin.core.nouns.outcome import Parsed, Unparsed
 
+ANOTHER_MODEL = "another model answered:"
+GIVEN_UP = "not asked: the server has not answered for a while"
+_NO_ANSWER = ("no connection", "timed out", "the server answered")
+
 
 @dataclass(frozen=True)
 class JudgeRequest:
@@ -65,10 +69,39 @@ class JudgeSettings(ServerSettings):
 
     Attributes:
         cache_dir: folder for verdicts; None keeps them in memory only.
+        answers_as: the only model name that an answer may give; None takes any. An answer that gives no name is taken.
     """
 
     api_key_env: str = "EOSIN_JUDGE_API_KEY"
     cache_dir: Path | None = None
+    answers_as: str | None = None
+
+
+class Breaker:
+    """Tells an outage, so that a server that is down is not waited for once a reply.
+
+    After `limit` questions in a row that the server did not answer at all, one question at a time is put to it, and the
+    others are given up at once; the first answer ends that.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._failed = 0
+        self._is_tried = False
+
+    def is_open(self) -> bool:
+        """Whether a question is to be given up without asking. Where it is not, `told` must follow."""
+        if self._failed < self._limit:
+            return False
+        if self._is_tried:
+            return True
+        self._is_tried = True
+        return False
+
+    def told(self, reason: str | None) -> None:
+        """What became of a question: None where the server answered."""
+        self._is_tried = False
+        self._failed = self._failed + 1 if reason is not None and reason.startswith(_NO_ANSWER) else 0
 
 
 class OpenAIJudge:
@@ -80,6 +113,8 @@ class OpenAIJudge:
         self.usage = self._client.usage
         self._cache = TextCache(settings.cache_dir, "verdict")
         self._being_asked: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._breaker = Breaker(settings.concurrency)
+        self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
     @property
     def model(self) -> str:
@@ -92,6 +127,10 @@ class OpenAIJudge:
     async def ask(self, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
         """A verdict, from the cache or the server; Unparsed with the last failure's reason."""
         return await awaited(self._ask(request))
+
+    def ask_server_now(self, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
+        """The server's verdict, whatever the cache holds; nothing is kept."""
+        return waited(self._ask_server(None, request))
 
     def ask_now(self, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
         """The same for callers without an event loop."""
@@ -123,18 +162,49 @@ class OpenAIJudge:
         self.usage.cache_hits += 1
         return Parsed(verdict)
 
-    async def _ask_server(self, key: str, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
-        parts = (request.text,) if request.image is None else (request.image, request.text)
-        asked = ChatRequest(
-            (Message("system", (request.system,)), Message("user", parts)),
-            schema=(request.verdict.__name__, _schema(request.verdict)),
-        )
-        answer = await self._client.in_loop(asked, lambda completion: read_verdict(completion, request))
+    async def _ask_server(self, key: str | None, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
+        """A verdict from the server; kept under a key, where there is one."""
+        async with self._turn():
+            if self._breaker.is_open():
+                self.usage.failures += 1
+                return Unparsed(GIVEN_UP)
+            reason: str | None = "not asked to the end"
+            try:
+                answer = await self._client.in_loop(_as_chat(request), self._reads(request))
+                reason = answer.reason if isinstance(answer, Unparsed) else None
+            finally:
+                self._breaker.told(reason)
         if isinstance(answer, Unparsed):
             return answer
         content, verdict = answer.value
-        self._cache.put(key, content, {"model": self.model, "prompt_version": request.version})
+        if key is not None:
+            self._cache.put(key, content, {"model": self.model, "prompt_version": request.version})
         return Parsed(verdict)
+
+    def _turn(self) -> asyncio.Semaphore:
+        """A place among the questions that are under way. A forked process has another loop."""
+        loop = asyncio.get_running_loop()
+        if self._turns is None or self._turns[0] is not loop:
+            self._turns = (loop, asyncio.Semaphore(self.settings.concurrency))
+        return self._turns[1]
+
+    def _reads(self, request: JudgeRequest) -> Callable[[Completion], tuple[str, BaseModel]]:
+        wanted = self.settings.answers_as
+
+        def read(completion: Completion) -> tuple[str, BaseModel]:
+            if wanted is not None and completion.model not in (None, wanted):
+                raise AnswerError(f"{ANOTHER_MODEL} {completion.model!r}", again=False)
+            return read_verdict(completion, request)
+
+        return read
+
+
+def _as_chat(request: JudgeRequest) -> ChatRequest:
+    parts = (request.text,) if request.image is None else (request.image, request.text)
+    return ChatRequest(
+        (Message("system", (request.system,)), Message("user", parts)),
+        schema=(request.verdict.__name__, _schema(request.verdict)),
+    )
 
 
 def read_verdict(completion: Completion, request: JudgeRequest) -> tuple[str, BaseModel]:
