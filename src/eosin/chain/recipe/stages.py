@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from eosin.chain.recipe.tools import tools_of_stage, try_stage
 from eosin.core.settings.stages import PretrainStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
+from eosin.scoring.terms.base import Tools
 from eosin.train.stages.base import PeakMemory, StageContext, StageResult
 from eosin.train.stages.saves import seed_everything
 
@@ -29,6 +31,7 @@ def run_stage(run: RunState, name: str) -> None:
     begun = time.perf_counter()
     before = _seconds_before(folder)
     ctx = context_of(run, name)
+    try_stage(run, name, ctx.tools)
     with PeakMemory() as memory:
         result = _train(settings, ctx)
     store.write_json(
@@ -60,6 +63,7 @@ def join_stage(run: RunState, name: str) -> None:
 def context_of(run: RunState, name: str) -> StageContext:
     """What stage `name` of a run is given."""
     start = run.recipe.start_of(name)
+    settings = run.recipe.stages[name]
     return StageContext(
         name=name,
         folder=run.at.stage(name),
@@ -72,6 +76,7 @@ def context_of(run: RunState, name: str) -> StageContext:
         parents=run.parents(start),
         cache_folder=run.at.cache,
         read_region=run.read_region,
+        tools=tools_of_stage(settings, run.at) if isinstance(settings, RlStage) else Tools(),
         picture_cache=run.picture_cache,
     )
 

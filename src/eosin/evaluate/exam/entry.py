@@ -18,6 +18,7 @@ from eosin.evaluate.baselines.baselines import run_baselines
 from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.asking import Progress
 from eosin.evaluate.exam.exam import run_exam
+from eosin.scoring.sets.compose import RewardSet
 
 
 def pick_split(samples: Sequence[Sample], split: str) -> list[Sample]:
@@ -44,6 +45,7 @@ def evaluate_samples(
     instruction: bool = True,
     read_region: RegionReader | None = None,
     evidence: Attributor | None = None,
+    rewards: RewardSet | None = None,
 ) -> dict[str, Any]:
     """Examine a model on the split that the settings name, and fit both baselines if there are train samples.
 
@@ -59,7 +61,7 @@ def evaluate_samples(
         store.remove_leftovers(out)
         summary = run_exam(
             engine, asked, grammar, settings, place, record=record, progress=progress, parents=parents,
-            instruction=instruction, read_region=read_region, evidence=evidence,
+            instruction=instruction, read_region=read_region, evidence=evidence, rewards=rewards,
         )  # fmt: skip
         train = [s for s in samples if s.split == "train"] if settings.split != "train" else []
         baselines: dict[str, Any] | None = None

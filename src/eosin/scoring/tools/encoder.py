@@ -64,7 +64,9 @@ class SentenceEncoder:
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self.load()
         new = [t for t in dict.fromkeys(texts) if t not in self._kept]
-        made = {t: v for start in range(0, len(new), BATCH) for t, v in self._encode(new[start : start + BATCH]).items()}
+        made = {
+            t: v for start in range(0, len(new), BATCH) for t, v in self._encode(new[start : start + BATCH]).items()
+        }
         found = np.stack([made[t] if t in made else self._kept[t] for t in texts])
         self._kept.update(made)
         while len(self._kept) > KEPT_TEXTS:

@@ -108,15 +108,19 @@ def _refusal(server: JudgeServer, reason: str, where: str) -> EosinError:
             next_step="take a model that follows a JSON schema, or try judge.structured: prompt",
         )
     if reason.startswith("budget spent"):
-        return EosinError("The judge's budget does not allow one question.", found=reason,
-                          where=f"{where}.scoring.judge", next_step="raise judge.max_calls or judge.max_cost")  # fmt: skip
+        return EosinError(
+            "The judge's budget does not allow one question.",
+            found=reason,
+            where=f"{where}.scoring.judge",
+            next_step="raise judge.max_calls or judge.max_cost",
+        )
     return EosinError(
         "The judge does not answer.",
         expected=f"model {server.model!r} behind {server.url}",
         found=reason,
         where=f"{where}.scoring.judge",
-        next_step=f"start the server, or mend judge.url, judge.model and the key in {server.api_key_env}; then give the "
-        "same command again",
+        next_step=f"start the server, or mend judge.url, judge.model and the key in {server.api_key_env}; then "
+        "give the same command again",
     )
 
 

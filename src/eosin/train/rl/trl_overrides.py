@@ -25,6 +25,7 @@ from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
 from eosin.train.monitor import StepClock
+from eosin.train.rl.asking import Asking, AsksAhead
 from eosin.train.rl.groups import Group, PromptStream, RolloutCounts, split_by_group, spread, totals
 from eosin.train.rl.packed_loss import pack, packed_logprobs
 from eosin.train.stages.saves import save_folder
@@ -42,18 +43,22 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         warn: told when a batch could not be filled.
         decided: told of every batch: groups scored, groups chosen, which scored ones have variance, and advantages
             and loss masks of the chosen ones' completions.
+        asks: the reward function, where it asks a judge that may read while others are drawn.
+        generation_parts: parts in which a generation's replies are then drawn.
     """
 
     def __init__(
         self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
-        decided: Decided | None = None, **kwargs: Any,
+        decided: Decided | None = None, asks: AsksAhead | None = None, generation_parts: int = 1, **kwargs: Any,
     ) -> None:  # fmt: skip
         self.clock = clock
+        self.asking = Asking(asks, clock, generation_parts)
         self.algorithm = algorithm
         self.counts = RolloutCounts()
         self._warn = warn
         self._decided = decided
         self._ready: list[Group] | None = None
+        self._drawing: list[dict[str, Any]] = []
         self._scored: list[Group] = []
         self._varied: list[bool] = []
         self._seconds_logged: dict[str, float] = {}
@@ -81,12 +86,15 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         if self._ready is None:
-            with self.clock.timing("rewards"):
+            with self.clock.timing("rewards"), self.asking.waiting():
                 return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         return self.accelerator.gather(torch.cat([g.rewards for g in self._ready]))
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        groups = self._collect(inputs)
+        return self._finish(self._collect(inputs))
+
+    def _finish(self, groups: list[Group]) -> dict[str, Any]:
+        """A batch of scored groups as TRL makes it: padded, with advantages and reference log-probabilities."""
         self._ready = groups
         try:
             batch: dict[str, Any] = super()._generate_and_score_completions(self._rows_for_parent(groups))
@@ -121,7 +129,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             rounds += 1
             sampled = self._sample(rows)
             self._scored += sampled
-            self._varied += [self.spread_of(g) > self.algorithm.min_group_std for g in sampled]
+            self._varied += self._varied_of(sampled)
             if not self.algorithm.dynamic_sampling:
                 chosen = self._scored
                 break
@@ -134,16 +142,28 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         self._count(chosen, rounds)
         return chosen
 
+    def _varied_of(self, groups: list[Group]) -> list[bool]:
+        return [self.spread_of(g) > self.algorithm.min_group_std for g in groups]
+
     def _varied_first(self) -> list[Group]:
         pairs = list(zip(self._scored, self._varied, strict=True))
         return [g for g, varied in pairs if varied] + [g for g, varied in pairs if not varied]
 
     def _sample(self, rows: list[dict[str, Any]]) -> list[Group]:
         """Complete and score whole groups of rows."""
+        groups = self._draw(rows)
+        self._score(groups)
+        return groups
+
+    def _draw(self, rows: list[dict[str, Any]]) -> list[Group]:
+        """Complete whole groups of rows; a judge begins to read them."""
+        return [g for part in self.asking.parts_of(rows, self.num_generations) for g in self._draw_part(part)]
+
+    def _draw_part(self, rows: list[dict[str, Any]]) -> list[Group]:
+        self._drawing = rows
         prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
         prompt_ids, completion_ids, _, completions, _, _, images, _ = self._generate(prompts)
-        rewards = self._calculate_rewards(rows, prompts, completions, completion_ids)
-        own = rewards[self.accelerator.process_index * len(rows) :][: len(rows)]
+        self.asking.drawn(rows, completions, completion_ids)
         self._tokens_drawn += sum(map(len, completion_ids))
         num = self.num_generations
         encoded = self._encoded_prompts()
@@ -151,10 +171,20 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             Group(
                 rows[i : i + num], prompt_ids[i : i + num], completion_ids[i : i + num], completions[i : i + num],
                 None if images is None else images[i : i + num], encoded[i // num] if encoded else None,
-                own[i : i + num],
             )
             for i in range(0, len(rows), num)
         ]  # fmt: skip
+
+    def _score(self, groups: list[Group]) -> None:
+        """Give every completion its rewards."""
+        rows, num = _flat(g.rows for g in groups), self.num_generations
+        prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
+        rewards = self._calculate_rewards(
+            rows, prompts, _flat(g.completions for g in groups), _flat(g.completion_ids for g in groups)
+        )
+        own = rewards[self.accelerator.process_index * len(rows) :][: len(rows)]
+        for i, group in enumerate(groups):
+            group.rewards = own[i * num : (i + 1) * num]
 
     def _encoded_prompts(self) -> list[EncodedPrompt] | None:
         return None
@@ -191,12 +221,13 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         total, lost = self._sum(len(self._scored)), self._sum(len(self._scored) - len(chosen))
         self.counts.prompts_seen += int(total)
         self.counts.groups_dropped += int(lost)
+        spreads = [self.spread_of(g) for g in self._scored if int((~g.rewards.isnan().all(1)).sum()) > 1]
+        scored = self._sum(len(spreads))
         numbers = {
             "groups_kept": self._sum(num_varied),
             "groups_dropped": lost,
             "generation_batches": float(rounds),
-            "group_std": self._sum(sum(map(self.spread_of, self._scored))) / total,
-        }
+        } | ({"group_std": self._sum(sum(spreads)) / scored} if scored else {})
         for name, value in numbers.items():
             self._metrics["train"][name].append(value)
         self._metrics["train"]["prompts_seen"] = [float(self.counts.prompts_seen)]  # a count, not a mean over steps
@@ -219,12 +250,13 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _timing(self) -> dict[str, float]:
         now = dict(self.clock.seconds)
-        spent = {k: now.get(k, 0.0) - self._seconds_logged.get(k, 0.0) for k in ("step", "generate", "rewards")}
+        kinds = ("generate", "rewards", "judge") if self.asking.reward is not None else ("generate", "rewards")
+        spent = {k: now.get(k, 0.0) - self._seconds_logged.get(k, 0.0) for k in ("step", *kinds)}
         self._seconds_logged = now
         tokens, self._tokens_drawn = self._tokens_drawn, 0
         if spent["step"] <= 0:
             return {}
-        shares = {f"share_{k}": spent[k] / spent["step"] for k in ("generate", "rewards")}
+        shares = {f"share_{k}": spent[k] / spent["step"] for k in kinds}
         rest = max(0.0, 1 - sum(shares.values()))
         return {**shares, "share_loss": rest, "tokens_per_second": tokens / spent["step"]}
 
@@ -266,6 +298,7 @@ class SharedPrefixTrainer(GroupTrainer):
         self.backend = backend
         self._encoded: list[EncodedPrompt] = []
         self._loss_prompts: list[EncodedPrompt] = []
+        self._part_groups: list[Group] = []
         super().__init__(*args, **kwargs)
         self.banned = placeholder_tokens(self.base_of(self.model))
         shared_prefix.enable(self.base_of(self.model))
@@ -299,7 +332,9 @@ class SharedPrefixTrainer(GroupTrainer):
             gather_deepspeed3_params=self.args.ds3_gather_for_generation,
             gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
         ) as model:
-            drawn = sample_groups(model, self._encoded, sampling)
+            drawn = sample_groups(
+                model, self._encoded, sampling, self.asking.ended(self._drawing, self.processing_class)
+            )
         return drawn.ids, None
 
     def _encoded_prompts(self) -> list[EncodedPrompt]:
@@ -311,14 +346,36 @@ class SharedPrefixTrainer(GroupTrainer):
         return [{k: v for k, v in row.items() if k != "images"} for g in groups for row in g.rows]
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        self._buffered_inputs: list[dict[str, Any]] | None
+        self._buffered_inputs: list[Any] | None
         parts = self.args.steps_per_generation
         if self._step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
-            batch = self._generate_and_score_completions(generation_batch)
-            prompts = self._loss_prompts
-            order = torch.randperm(len(prompts)).tolist()
-            self._buffered_inputs = split_by_group(batch, prompts, self.num_generations, order, parts)
-        return self._buffered_inputs[self._step % parts]
+            self._buffered_inputs = self._parts_of(generation_batch, parts)
+        place = self._step % parts
+        if isinstance(self._buffered_inputs[place], list):
+            self._buffered_inputs[place] = self._score_part(self._buffered_inputs[place], place == parts - 1)
+        return self._buffered_inputs[place]
+
+    def _parts_of(self, rows: list[dict[str, Any]], parts: int) -> list[Any]:
+        """A generation in parts for the loss; as groups without rewards where each part may wait for its own."""
+        if self.asking.by_part(self.args, self.algorithm):
+            self._part_groups = []
+            groups = self._draw(rows)
+            size = len(groups) // parts
+            return [groups[start : start + size] for start in range(0, len(groups), size)]
+        batch = self._generate_and_score_completions(rows)
+        prompts = self._loss_prompts
+        order = torch.randperm(len(prompts)).tolist()
+        return split_by_group(batch, prompts, self.num_generations, order, parts)
+
+    def _score_part(self, groups: list[Group], is_last: bool) -> dict[str, Any]:
+        """Wait for the rewards of one part of a step, and make it ready for the loss."""
+        self._score(groups)
+        self._part_groups += groups
+        if is_last:
+            self._scored, self._varied = self._part_groups, self._varied_of(self._part_groups)
+            self._count(self._part_groups, 1)
+        self._scored, self._varied = groups, self._varied_of(groups)
+        return {**self._finish(groups), "encoded_prompts": [g.prompt for g in groups]}
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         self._loss_prompts = inputs["encoded_prompts"]
