@@ -83,7 +83,7 @@ class Ahead:
         for task in tasks:
             task.cancel()
         with contextlib.suppress(RuntimeError):  # a loop of somebody else runs here by now
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.run_until_complete(_ended(tasks))
             self._loop.close()
 
     async def _one(self, item: ScoreItem) -> list[Outcome]:
@@ -100,6 +100,10 @@ class Ahead:
 
 async def _all(tasks: Sequence[asyncio.Task[list[Outcome]]]) -> list[list[Outcome]]:
     return list(await asyncio.gather(*tasks))
+
+
+async def _ended(tasks: Sequence[asyncio.Task[list[Outcome]]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _turns() -> None:

@@ -220,9 +220,7 @@ class TrlReward:
 
     def keep(self, kept: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
         """Take back what `kept` gave: a resumed stage's rates and counts are those of all its replies."""
-        found: Mapping[str, Any] = (
-            kept if isinstance(kept, Mapping) else {"last": kept}
-        )
+        found: Mapping[str, Any] = kept if isinstance(kept, Mapping) else {"last": kept}
         self.last.clear()
         self.last.extend(Outcome(**row) for row in found["last"])
         self.num_replies = int(found.get("num_replies", 0))

@@ -19,9 +19,17 @@ class ClipCosine:
     Args:
         name: a folder or a name on the hub for transformers (CLIP, SigLIP); or "open_clip:MODEL@WEIGHTS", where
             WEIGHTS is a tag of open_clip or a file; "open_clip:hf-hub:ORG/NAME" needs no @.
+
+    Raises:
+        MissingExtraError: open_clip is asked for and not installed.
+        EosinError: a folder that is not there, or a model of open_clip without weights.
     """
 
     def __init__(self, name: str) -> None:
+        if name.startswith(OPEN_CLIP):
+            _check_open_clip(name)
+        else:
+            found_at(name)
         self.name = name
         self.label = short_name(name)
         self._towers: Any = None
@@ -79,16 +87,20 @@ def _vectors(output: Any) -> Any:
     return getattr(output, "pooler_output", output)
 
 
+def _check_open_clip(name: str) -> None:
+    if importlib.util.find_spec("open_clip") is None:
+        raise MissingExtraError("open_clip", "encoders")
+    model, _, weights = name.removeprefix(OPEN_CLIP).partition("@")
+    if not weights and not model.startswith("hf-hub:"):
+        raise EosinError("CLIP without weights says nothing.", expected="open_clip:MODEL@WEIGHTS", found=name)
+
+
 class _OpenClip:
     def __init__(self, name: str) -> None:
-        if importlib.util.find_spec("open_clip") is None:
-            raise MissingExtraError("open_clip", "encoders")
         import open_clip
         import torch
 
         model, _, weights = name.removeprefix(OPEN_CLIP).partition("@")
-        if not weights and not model.startswith("hf-hub:"):
-            raise EosinError("CLIP without weights says nothing.", expected="open_clip:MODEL@WEIGHTS", found=name)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         options = {"pretrained": weights} if weights else {}
         self._model, self._prepare = open_clip.create_model_from_pretrained(model, device=self._device, **options)

@@ -32,9 +32,13 @@ class SentenceEncoder:
 
     Args:
         name: a folder, a name on the hub, or "package:NAME" for an installed package with the model in it.
+
+    Raises:
+        EosinError: a folder or a package that is not there.
     """
 
     def __init__(self, name: str) -> None:
+        found_at(name)
         self.name = name
         self.label = short_name(name)
         self._model: Any = None
