@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,13 @@ from tests.support.judged_runs import (
     run_recipe_file,
     trained_policy,
 )
+from typer.testing import CliRunner
 
+from eosin.cli.main import app
 from eosin.core.errors import EosinError, RecipeError
 from eosin.core.store import artifacts as store
+from eosin.knowledge.graph.build import build_graph
+from eosin.knowledge.sources import parse_spec
 from eosin.train.rl.asking import Asking
 
 BY_JUDGE = {"name": "checklist", "label": "process"}
@@ -253,6 +258,37 @@ def test_weights_that_cannot_be_loaded_are_refused_before_the_first_step(policy:
     done = run_recipe_file(recipe, tmp_path)
     assert isinstance(done.exception, EosinError) and "sentence encoder cannot be loaded" in str(done.exception)
     assert not (tmp_path / "run" / "stages").exists()
+
+
+def test_another_graph_than_the_run_began_with_is_refused(policy: Path, tmp_path: Path) -> None:
+    def build(name: str) -> None:
+        (tmp_path / "own.tsv").write_text(f"id\tlabel\tsynonyms\ttype\nV:1\t{name}\t\tfinding\n", "utf-8")
+        build_graph(tmp_path / "graph", [parse_spec(f"tsv:{tmp_path / 'own.tsv'}")])
+
+    build("violet whirl")
+    recipe = judged_recipe(tmp_path, None, policy, steps=1, rewards="eosin",
+                           scoring={"knowledge": str(tmp_path / "graph")})  # fmt: skip
+    assert run_recipe_file(recipe, tmp_path).exit_code == 0
+    assert stage_of(tmp_path)["rewards"]["label"] == "eosin+{knowledge=graph}"
+    for file in ("summary.json", "stages/rl/stage.json"):
+        (tmp_path / "run" / file).unlink()
+    shutil.rmtree(tmp_path / "graph")
+    build("violet whorl")
+    done = run_recipe_file(recipe, tmp_path)
+    assert isinstance(done.exception, EosinError) and "not the one that this run began with" in str(done.exception)
+
+
+def test_the_command_that_examines_asks_a_judge_too(stub: JudgeStub, policy: Path, tmp_path: Path) -> None:
+    samples = policy.parents[2] / "samples"
+    done = CliRunner().invoke(
+        app,
+        ["evaluate", str(policy), str(samples), "--out", str(tmp_path / "exam"), "--max-new-tokens", "40",
+         "--probes", "", "--term", "checklist", "--judge", stub.url, "--judge-model", "stub"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.exception
+    assert "term checklist" in done.output and "unscored 0" in done.output
+    scored = store.read_json(tmp_path / "exam" / "exam" / "summary.json")["scored"]
+    assert scored["judge"]["judge"] == "stub" and any((tmp_path / "exam" / "verdicts").iterdir())
 
 
 def test_a_key_in_a_recipe_is_refused_without_being_shown(stub: JudgeStub, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
+from eosin.clients.turns import needed
 from eosin.core.nouns.reply import Grammar
 from eosin.scoring.reading.item import ScoreItem
 from eosin.scoring.sets.by_source import Rewards
@@ -43,20 +44,25 @@ class Ahead:
         """Replies that were begun and not taken."""
         return sum(map(len, self._begun.values()))
 
-    def begin(self, items: Sequence[ScoreItem]) -> None:
-        """Score by rules, and ask the judge without waiting for it. What is begun already is left as it is."""
+    def begin(self, items: Sequence[ScoreItem], places: Sequence[int] | None = None) -> None:
+        """Score by rules, and ask the judge without waiting for it. What is begun already is left as it is.
+
+        Args:
+            places: in which order the rewards will be needed; of the replies that wait for a turn at the judge the
+                lowest goes first.
+        """
         loop = self._own_loop()
         if loop is None:
             return
         known = Counter({key: len(tasks) for key, tasks in self._begun.items()})
         new = []
-        for item in items:
+        for item, place in zip(items, places or [0] * len(items), strict=True):
             if known[_key(item)] > 0:
                 known[_key(item)] -= 1
             else:
-                new.append(item)
-        for item in new:
-            self._begun.setdefault(_key(item), []).append(loop.create_task(self._one(item)))
+                new.append((item, place))
+        for item, place in new:
+            self._begun.setdefault(_key(item), []).append(loop.create_task(self._one(item, place)))
         if new:
             loop.run_until_complete(_turns())
 
@@ -86,7 +92,8 @@ class Ahead:
             self._loop.run_until_complete(_ended(tasks))
             self._loop.close()
 
-    async def _one(self, item: ScoreItem) -> list[Outcome]:
+    async def _one(self, item: ScoreItem, place: int) -> list[Outcome]:
+        needed.set(place)
         return await self._rewards.ascore_batch([item], self._grammar)
 
     def _own_loop(self) -> asyncio.AbstractEventLoop | None:

@@ -147,10 +147,18 @@ class TrlReward:
         return [o.total for o in outcomes]
 
     def begin(
-        self, completions: Sequence[Any], completion_ids: Sequence[Sequence[int]] | None, ids: Sequence[str]
+        self,
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]] | None,
+        ids: Sequence[str],
+        places: Sequence[int] | None = None,
     ) -> None:
-        """Ask the judge about completions whose rewards will be asked for later; nothing without a judge."""
-        self.ahead.begin(self.items(completions, completion_ids, ids))
+        """Ask the judge about completions whose rewards will be asked for later; nothing without a judge.
+
+        Args:
+            places: the order in which their rewards will be needed.
+        """
+        self.ahead.begin(self.items(completions, completion_ids, ids), places)
 
     def items(
         self, completions: Sequence[Any], completion_ids: Sequence[Sequence[int]] | None, ids: Sequence[str]

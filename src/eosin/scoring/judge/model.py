@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ValidationError
@@ -24,6 +24,7 @@ from eosin.clients.chat import ChatClient, ChatRequest, Message
 from eosin.clients.completion import AnswerError, Completion, read_json, whole_text, without_fence
 from eosin.clients.loop import awaited, waited
 from eosin.clients.settings import ServerSettings
+from eosin.clients.turns import Turns
 from eosin.core.nouns.outcome import Parsed, Unparsed
 
 ANOTHER_MODEL = "another model answered:"
@@ -89,18 +90,19 @@ class Breaker:
         self._failed = 0
         self._is_tried = False
 
-    def is_open(self) -> bool:
-        """Whether a question is to be given up without asking. Where it is not, `told` must follow."""
+    def admits(self) -> Literal["yes", "as a try", "no"]:
+        """Whether a question is to be asked. Where it is, `told` must follow, with this answer."""
         if self._failed < self._limit:
-            return False
+            return "yes"
         if self._is_tried:
-            return True
+            return "no"
         self._is_tried = True
-        return False
+        return "as a try"
 
-    def told(self, reason: str | None) -> None:
+    def told(self, reason: str | None, admitted: str) -> None:
         """What became of a question: None where the server answered."""
-        self._is_tried = False
+        if admitted == "as a try":
+            self._is_tried = False
         self._failed = self._failed + 1 if reason is not None and reason.startswith(_NO_ANSWER) else 0
 
 
@@ -114,7 +116,7 @@ class OpenAIJudge:
         self._cache = TextCache(settings.cache_dir, "verdict")
         self._being_asked: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._breaker = Breaker(settings.concurrency)
-        self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._turns: tuple[asyncio.AbstractEventLoop, Turns] | None = None
 
     @property
     def model(self) -> str:
@@ -165,7 +167,8 @@ class OpenAIJudge:
     async def _ask_server(self, key: str | None, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
         """A verdict from the server; kept under a key, where there is one."""
         async with self._turn():
-            if self._breaker.is_open():
+            admitted = self._breaker.admits()
+            if admitted == "no":
                 self.usage.failures += 1
                 return Unparsed(GIVEN_UP)
             reason: str | None = "not asked to the end"
@@ -173,7 +176,7 @@ class OpenAIJudge:
                 answer = await self._client.in_loop(_as_chat(request), self._reads(request))
                 reason = answer.reason if isinstance(answer, Unparsed) else None
             finally:
-                self._breaker.told(reason)
+                self._breaker.told(reason, admitted)
         if isinstance(answer, Unparsed):
             return answer
         content, verdict = answer.value
@@ -181,11 +184,11 @@ class OpenAIJudge:
             self._cache.put(key, content, {"model": self.model, "prompt_version": request.version})
         return Parsed(verdict)
 
-    def _turn(self) -> asyncio.Semaphore:
+    def _turn(self) -> Turns:
         """A place among the questions that are under way. A forked process has another loop."""
         loop = asyncio.get_running_loop()
         if self._turns is None or self._turns[0] is not loop:
-            self._turns = (loop, asyncio.Semaphore(self.settings.concurrency))
+            self._turns = (loop, Turns(self.settings.concurrency))
         return self._turns[1]
 
     def _reads(self, request: JudgeRequest) -> Callable[[Completion], tuple[str, BaseModel]]:

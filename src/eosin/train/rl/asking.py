@@ -26,7 +26,11 @@ class AsksAhead(Protocol):
     def ahead(self) -> Any: ...
 
     def begin(
-        self, completions: Sequence[Any], completion_ids: Sequence[Sequence[int]] | None, ids: Sequence[str]
+        self,
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]] | None,
+        ids: Sequence[str],
+        places: Sequence[int] | None = None,
     ) -> None: ...
 
 
@@ -41,11 +45,13 @@ class Asking:
         self.reward = reward
         self._clock = clock
         self._parts = generation_parts if reward is not None else 1
+        self._first = 0  # place of the part being drawn among the rows of its generation
 
     def parts_of(self, rows: list[Any], num: int) -> list[list[Any]]:
         """Rows of whole groups (of `num`), in the parts in which they are drawn."""
         groups = len(rows) // num
         size = -(-groups // min(self._parts, groups)) * num
+        self._first = 0
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def ended(self, rows: Sequence[Any], processor: Any) -> Ended | None:
@@ -58,7 +64,8 @@ class Asking:
             with self._clock.inside("rewards", "generate"):
                 ids = [tokens for _, tokens in ends]
                 texts = processor.batch_decode(ids, skip_special_tokens=True)  # as TRL reads a completion
-                reward.begin([_as_turn(t) for t in texts], ids, [rows[row]["id"] for row, _ in ends])
+                places = [self._first + row for row, _ in ends]
+                reward.begin([_as_turn(t) for t in texts], ids, [rows[row]["id"] for row, _ in ends], places)
 
         return tell
 
@@ -66,7 +73,9 @@ class Asking:
         """Completions are there; their rewards will be asked for later."""
         if self.reward is not None:
             with self._clock.timing("rewards"):
-                self.reward.begin(completions, completion_ids, [r["id"] for r in rows])
+                places = [self._first + row for row in range(len(rows))]
+                self.reward.begin(completions, completion_ids, [r["id"] for r in rows], places)
+                self._first += len(rows)
 
     def waiting(self) -> AbstractContextManager[None]:
         """Around the call for rewards: time that the judge was waited for is no time of the rewards."""
