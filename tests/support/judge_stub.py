@@ -45,6 +45,8 @@ class JudgeStub(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: JudgeStub
     protocol_version = "HTTP/1.1"
+    asked: dict[str, Any]  # the body of the request under way, and its number from 1
+    number: int
 
     def log_message(self, *args: object) -> None:
         pass
@@ -52,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
+            self.asked, self.number = body, len(self.server.requests) + 1
             self.server.requests.append(body)
             self.server.headers_seen.append(dict(self.headers))
             fault = self.server.faults.pop(0) if self.server.faults else self.server.always

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from eosin.core.store import artifacts as store
 if TYPE_CHECKING:
     from eosin.evaluate.evidence.tests import Attributor
     from eosin.models.load import Loaded
+    from eosin.scoring.sets.compose import RewardSet
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -50,6 +52,17 @@ def _that_fit(read: Sieve[Sample], processor: Any) -> Sieve[Sample]:
     return Sieve(fit.kept, (*read.dropped, *fit.dropped))
 
 
+def _tried_rewards(settings: ExamSettings, grammar: Grammar, out: Path, samples: Sequence[Sample]) -> RewardSet | None:
+    """What the replies are also scored by, its judge asked once before the model is loaded."""
+    from eosin.chain.recipe.tools import exam_rewards, first_image
+    from eosin.scoring.tools.preflight import try_tools
+
+    rewards = exam_rewards(settings, grammar, out / "verdicts")
+    if rewards is not None and not store.exists(out / "exam"):
+        try_tools(rewards, settings.scoring, "exam", first_image(samples, None))
+    return rewards
+
+
 def examine(
     checkpoint: str, samples_path: Path, settings: ExamSettings, out: Path, grammar_name: str | None
 ) -> dict[str, Any]:
@@ -68,6 +81,7 @@ def examine(
     if not read.kept:
         raise EosinError("No sample could be read.", found=str(read.reasons()), where=samples_path)
     grammar, instruction = grammar_of(checkpoint, grammar_name)
+    rewards = _tried_rewards(settings, grammar, out, read.kept)
     parents = (store.open_artifact(Path(checkpoint)),) if store.exists(Path(checkpoint)) else ()
     loaded = load(checkpoint)
     read = _that_fit(read, loaded.processor)
@@ -84,6 +98,7 @@ def examine(
         read_region=SlideRegions(),
         evidence=evidence_of(loaded, settings),
         tell=console.print,
+        rewards=rewards,
     )
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)

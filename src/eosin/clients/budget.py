@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from eosin.clients.completion import Completion
 from eosin.clients.settings import ServerSettings
@@ -43,6 +44,15 @@ class Usage:
     seconds: float = 0.0
     in_words: int = 0
     answered_by: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All counts, as JSON can hold them."""
+        return asdict(self)
+
+    def restore(self, counts: Mapping[str, Any]) -> None:
+        """Go on from counts that `as_dict` gave, as of a stage that was cut off."""
+        for name, value in counts.items():
+            setattr(self, name, value)
 
     def name(self, model: str | None) -> None:
         """Count an answer under the model that it names."""

@@ -5,22 +5,11 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from eosin.core.errors import EosinError
+from eosin.core.settings.scoring import Price
 from eosin.core.store.artifacts import read_json
-
-
-class Price(BaseModel):
-    """What a model costs per million tokens, in any currency.
-
-    Attributes:
-        input, output: of tokens read and written.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    input: float = Field(ge=0, allow_inf_nan=False)
-    output: float = Field(ge=0, allow_inf_nan=False)
 
 
 def read_price(table: Path, model: str) -> Price:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -138,11 +138,20 @@ class Drawn:
     logprobs: list[list[float]]
 
 
+Ended = Callable[[list[tuple[int, list[int]]]], None]
+"""Told which completions have just ended: their numbers, and their token ids with the end token."""
+
+
 @torch.no_grad()
-def sample_groups(model: Any, prompts: Sequence[EncodedPrompt], sampling: Sampling) -> Drawn:
+def sample_groups(
+    model: Any, prompts: Sequence[EncodedPrompt], sampling: Sampling, ended: Ended | None = None
+) -> Drawn:
     """Draw `sampling.num` completions for every prompt. The model must be enabled (`models.shared_prefix.enable`).
 
     Temperature 0 takes the likeliest token. Random numbers come from torch's global generator.
+
+    Args:
+        ended: told of completions as soon as they end, while others are still drawn; not of those that are cut off.
     """
     batch = PromptBatch.of(prompts, sampling.pad_id)
     kept = Prefill()
@@ -152,14 +161,16 @@ def sample_groups(model: Any, prompts: Sequence[EncodedPrompt], sampling: Sampli
             attention_mask={"full_attention": kept}, **batch.pixels,
         )  # fmt: skip
     state = Decode(kept, batch.is_prompt, sampling.num, sampling.max_new_tokens)
-    return _Loop(model, batch, state, sampling).run()
+    return _Loop(model, batch, state, sampling, ended).run()
 
 
 class _Loop:
     """The decoding loop of `sample_groups`. Finished groups leave the batch."""
 
-    def __init__(self, model: Any, batch: PromptBatch, state: Decode, sampling: Sampling) -> None:
-        self.model, self.state, self.sampling = model, state, sampling
+    def __init__(
+        self, model: Any, batch: PromptBatch, state: Decode, sampling: Sampling, tell: Ended | None = None
+    ) -> None:
+        self.model, self.state, self.sampling, self.tell = model, state, sampling, tell
         n, where = len(batch.last_ids), batch.ids.device
         self.rows = torch.arange(n * sampling.num, device=where)  # which completion each row of the batch is
         self.tokens = batch.last_ids.repeat_interleave(sampling.num)
@@ -197,6 +208,9 @@ class _Loop:
         ended = torch.isin(chosen, self.ends) & ~self.is_done
         self.lengths[self.rows[ended]] = step + 1
         self.is_done = self.is_done | ended
+        if self.tell is not None and bool(ended.any()):
+            rows = self.rows[ended]
+            self.tell(list(zip(rows.tolist(), self.ids[rows, : step + 1].tolist(), strict=True)))
         self.tokens = chosen.masked_fill(self.is_done, self.sampling.pad_id)
 
     def _draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:

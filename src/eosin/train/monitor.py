@@ -55,7 +55,7 @@ class PeakMemory:
 
 
 class StepClock:
-    """Seconds of training by what they were spent on: data, compute, generate, rewards, valid."""
+    """Seconds of training by what they were spent on: data, compute, generate, rewards, judge (waiting), valid."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -68,12 +68,27 @@ class StepClock:
         finally:
             self.seconds[what] += time.perf_counter() - start
 
+    @contextmanager
+    def inside(self, what: str, outer: str) -> Iterator[None]:
+        """Times work that is done inside of other timed work, and takes it out of that."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.move(time.perf_counter() - start, outer, what)
+
+    def move(self, seconds: float, source: str, target: str) -> None:
+        """Count seconds under another name than they were counted, or will be."""
+        self.seconds[source] -= seconds
+        self.seconds[target] += seconds
+
     def split(self) -> dict[str, float]:
-        """Seconds by kind. What a step spends on generation and rewards is taken out of compute."""
+        """Seconds by kind. What a step spends on generation, rewards and a judge is taken out of compute."""
         found = dict(self.seconds)
-        found["compute"] = max(0.0, found.get("step", 0.0) - found.get("generate", 0.0) - found.get("rewards", 0.0))
+        rest = found.get("step", 0.0) - sum(found.get(k, 0.0) for k in ("generate", "rewards", "judge"))
+        found["compute"] = max(0.0, rest)
         found.pop("step", None)
-        return {k: round(v, 3) for k, v in found.items() if v or k != "valid"}
+        return {k: round(v, 3) for k, v in found.items() if v or k not in ("valid", "judge")}
 
 
 class ClockCallback(TrainerCallback):  # type: ignore[misc]

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from eosin.chain.recipe.tools import same_judges
 from eosin.core.errors import EosinError, RecipeError
 from eosin.core.settings.recipe import Recipe
-from eosin.core.settings.rl import code_in, without_code
+from eosin.core.settings.rl import code_in, plain_rewards, without_code
+from eosin.core.settings.scoring import ScoringSettings
 from eosin.core.settings.stages import RejectionStage, RlStage
-from eosin.scoring.sets.by_source import length_twice, stage_rewards
+from eosin.scoring.sets.by_source import Rewards, departures, length_twice, stage_rewards
+from eosin.scoring.sets.compose import RewardSet
+from eosin.scoring.sets.named import load_rewards
+from eosin.scoring.terms.base import Tools
+from eosin.scoring.tools.build import tools_of
 
 
 def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list[str]:
@@ -25,6 +31,7 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
     """
     problems: list[str] = []
     notes: list[str] = []
+    stages: dict[str, Rewards] = {}
     for name, stage in recipe.stages.items():
         if not isinstance(stage, RlStage | RejectionStage):
             continue
@@ -33,9 +40,15 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
             loaded = "loads and runs" if load_code else "a run loads (not this look at it)"
             notes.append(f"{name}: {loaded} the recipe's own code: {', '.join(code)}")
         known = stage if load_code else stage.model_copy(update={"rewards": without_code(stage.rewards)})
+        tools = _tools(known.scoring, f"stages.{name}.scoring", problems)
         try:
-            twice = length_twice(stage_rewards(known, recipe.reply_grammar, ())) if known.rewards else []
-            notes += [f"{name}: {label} punishes length twice; see algorithm.overlong_buffer" for label in twice]
+            if known.rewards:
+                stages[name] = rewards = stage_rewards(known, recipe.reply_grammar, (), **tools.as_injected())
+                notes += [
+                    f"{name}: {label} punishes length twice; see algorithm.overlong_buffer"
+                    for label in length_twice(rewards)
+                ]
+                notes += [f"{name}: rewards are not as published or as they come: {d}" for d in departures(rewards)]
         except EosinError as exc:
             problems.append(_line(f"stages.{name}.rewards", exc))
         if isinstance(stage, RlStage) and stage.difficulty is not None:
@@ -45,9 +58,35 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
                 read_rates(stage.difficulty.file)
             except EosinError as exc:
                 problems.append(_line(f"stages.{name}.difficulty.file", exc))
+    exams = _exam_rewards(recipe, problems, load_code)
+    problems += same_judges(recipe, stages, exams)
     if problems:
         raise RecipeError(problems, where)
     return notes
+
+
+def _tools(settings: ScoringSettings, field: str, problems: list[str]) -> Tools:
+    """The tools of a stage or an exam, nothing asked or loaded; what cannot be had is a problem."""
+    try:
+        return tools_of(settings)
+    except EosinError as exc:
+        line = _line(field, exc)
+        if not any(line.partition(": ")[2] == known.partition(": ")[2] for known in problems):  # the run's, said once
+            problems.append(line)
+        return Tools()
+
+
+def _exam_rewards(recipe: Recipe, problems: list[str], load_code: bool) -> dict[str, RewardSet]:
+    found = {}
+    for name, exam in recipe.exams.items():
+        if exam.terms is None or (not load_code and code_in(exam.terms)):
+            continue
+        tools = _tools(exam.scoring, f"exams.{name}.scoring", problems)
+        try:
+            found[name] = load_rewards(plain_rewards(exam.terms), recipe.reply_grammar, **tools.as_injected())
+        except EosinError as exc:
+            problems.append(_line(f"exams.{name}.terms", exc))
+    return found
 
 
 def _line(field: str, exc: EosinError) -> str:

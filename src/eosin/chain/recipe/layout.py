@@ -63,6 +63,16 @@ class Layout:
         return self.out / "run.lock"
 
     @property
+    def verdicts(self) -> Path:
+        """What judges answered, one file a question; a run that goes on does not ask again."""
+        return self.out / "verdicts"
+
+    @property
+    def graphs(self) -> Path:
+        """Digests of the knowledge graphs that the run scores with."""
+        return self.out / "graphs.json"
+
+    @property
     def cache(self) -> Path:
         """What can be computed again; removed when the run is finished."""
         return self.out / "cache"

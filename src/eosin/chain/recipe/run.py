@@ -17,6 +17,7 @@ from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.follow import follow
 from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.state import RunState
+from eosin.chain.recipe.tools import exam_rewards, try_all
 from eosin.core.errors import EosinError
 from eosin.core.ranks import rank
 from eosin.core.settings.recipe import Recipe, Resolved
@@ -121,6 +122,7 @@ class Run(RunState):
         self.print_settings()
         try:
             self.splits = chain_data.prepare(self.recipe, self.at, self.read_region)
+            try_all(self)
             self.baselines()
             self.base_model()
             if self.recipe.base_exam:
@@ -225,6 +227,7 @@ class Run(RunState):
                     read_region=self.read_region,
                     evidence=evidence_of(loaded, settings),
                     baselines=self.baselines_of(exam),
+                    rewards=exam_rewards(settings, self.recipe.reply_grammar, self.at.verdicts),
                 )
                 console.print(f"{stage}: {in_words(result)}")
 

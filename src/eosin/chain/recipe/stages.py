@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from eosin.chain.recipe.tools import tools_of_stage, try_stage
 from eosin.core.draw import part_of
 from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.stages import PretrainStage, RejectionStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
+from eosin.scoring.terms.base import Tools
 from eosin.train.stages.base import PeakMemory, StageContext, StageResult
 from eosin.train.stages.saves import seed_everything
 
@@ -34,6 +36,7 @@ def run_stage(run: RunState, name: str) -> None:
     begun = time.perf_counter()
     before = _seconds_before(folder)
     ctx = context_of(run, name)
+    try_stage(run, name, ctx.tools)
     with PeakMemory() as memory:
         result = _train(settings, ctx)
     store.write_json(
@@ -65,6 +68,7 @@ def join_stage(run: RunState, name: str) -> None:
 def context_of(run: RunState, name: str) -> StageContext:
     """What stage `name` of a run is given."""
     start = run.recipe.start_of(name)
+    settings = run.recipe.stages[name]
     return StageContext(
         name=name,
         folder=run.at.stage(name),
@@ -77,6 +81,7 @@ def context_of(run: RunState, name: str) -> StageContext:
         parents=run.parents(start),
         cache_folder=run.at.cache,
         read_region=run.read_region,
+        tools=tools_of_stage(settings, run.at) if isinstance(settings, RlStage | RejectionStage) else Tools(),
         picture_cache=run.picture_cache,
     )
 

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+from eosin.cli.exams.score import (
+    CacheOption,
+    CallsOption,
+    CostOption,
+    JudgeOption,
+    KnowledgeOption,
+    ModelOption,
+    PricesOption,
+    entry_of,
+    scoring_settings,
+)
 
 
 def evaluate(
@@ -25,6 +37,17 @@ def evaluate(
     evidence: Annotated[
         int, typer.Option(help="Items with a slide whose evidence is tested by deletion and pointing; 0: none.")
     ] = 0,
+    term: Annotated[
+        list[str] | None,
+        typer.Option(help="Score the replies by this set or term too, such as checklist. Repeatable."),
+    ] = None,
+    judge: JudgeOption = None,
+    judge_model: ModelOption = None,
+    judge_cache: CacheOption = None,
+    judge_max_calls: CallsOption = None,
+    judge_max_cost: CostOption = None,
+    judge_prices: PricesOption = None,
+    knowledge: KnowledgeOption = None,
 ) -> None:
     """Examine a model on held-out samples: accuracy with intervals, probes, baselines, evidence.
 
@@ -34,11 +57,8 @@ def evaluate(
 
     need("torch")
     from eosin.chain.exam import examine
-    from eosin.chain.recipe.run import in_words
     from eosin.core.settings.exam import ExamSettings
     from eosin.core.settings.recipe import check_settings
-    from eosin.report.sections.baselines import baseline_verdict
-    from eosin.report.sections.evidence import evidence_lines
 
     settings = check_settings(
         ExamSettings,
@@ -47,11 +67,24 @@ def evaluate(
             "num_sampled": num_sampled, "probes": [p for p in probes.split(",") if p], "seed": seed,
             "evidence": {"num_samples": evidence} if evidence else None,
             "baselines": baselines if baselines in ("auto", "none") else [b for b in baselines.split(",") if b],
+            "terms": [entry_of(t) for t in term] if term else None,
+            "scoring": scoring_settings(
+                judge=judge, judge_model=judge_model, judge_cache=judge_cache, judge_max_calls=judge_max_calls,
+                judge_max_cost=judge_max_cost, judge_prices=judge_prices, knowledge=knowledge,
+            ),
         },
         "eosin evaluate",
     )  # fmt: skip
     place = out or Path("evals") / checkpoint.strip("/").replace("/", "-")
     result = examine(checkpoint, samples, settings, place, grammar)
+    _tell(result)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    from eosin.chain.recipe.run import in_words
+    from eosin.report.sections.baselines import baseline_verdict
+    from eosin.report.sections.evidence import evidence_lines
+
     console = Console()
     exam = result["exam"]
     console.print(in_words(exam))
@@ -63,6 +96,9 @@ def evaluate(
             console.print(f"baseline {name:<16} accuracy {baseline['accuracy']:.3f}  n {baseline['n']}")
     if verdict := baseline_verdict(exam):
         console.print(verdict, highlight=False, markup=False, soft_wrap=True)
+    for name, figure in (exam.get("scored") or {}).get("terms", {}).items():
+        mean = "no score" if figure["mean"] is None else f"{figure['mean']:.3f}"
+        console.print(f"term {name:<19} mean {mean}  n {figure['n']}  unscored {figure['unscored']}")
     for line in evidence_lines(exam["evidence"] or {}):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"written to {result['path']}", soft_wrap=True)

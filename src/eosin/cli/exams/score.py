@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from eosin.core.settings.scoring import ScoringSettings
     from eosin.scoring import RewardSet
     from eosin.scoring.sets.compose import Outcome
 
@@ -100,28 +101,52 @@ def rewards_of(
     knowledge: Path | None = None,
 ) -> RewardSet:
     """The reward that the options of `score` and `prove` describe."""
-    from eosin.clients.prices import read_price
-    from eosin.core.errors import EosinError
     from eosin.scoring import load_rewards
-    from eosin.scoring.judge.model import JudgeSettings, OpenAIJudge
-    from eosin.scoring.reading.linking import load_lexicon
+    from eosin.scoring.tools.build import tools_of
+
+    settings = scoring_settings(
+        judge=judge, judge_model=judge_model, judge_cache=judge_cache, judge_max_calls=judge_max_calls,
+        judge_max_cost=judge_max_cost, judge_prices=judge_prices, judge_proxy=judge_proxy, lexicon=lexicon,
+        knowledge=knowledge,
+    )  # fmt: skip
+    tools = tools_of(settings, max_tokens=max_tokens)
+    return load_rewards([entry_of(n) for n in names], grammar, **tools.as_injected())
+
+
+def scoring_settings(
+    *,
+    judge: str | None = None,
+    judge_model: str | None = None,
+    judge_cache: Path | None = None,
+    judge_max_calls: int | None = None,
+    judge_max_cost: float | None = None,
+    judge_prices: Path | None = None,
+    judge_proxy: str | None = None,
+    lexicon: Path | None = None,
+    knowledge: Path | None = None,
+) -> ScoringSettings:
+    """Options of the command line as the settings that a recipe states. Any model name that the judge answers with is
+    taken, and recorded."""
+    from eosin.core.errors import EosinError
+    from eosin.core.settings.recipe import check_settings
+    from eosin.core.settings.scoring import ANY_MODEL, JudgeServer, ScoringSettings
 
     if (judge is None) != (judge_model is None):
         raise EosinError("A judge needs both its address and its model.", expected="--judge URL --judge-model NAME")
-    injected: dict[str, Any] = {"max_tokens": max_tokens}
+    server = None
     if judge is not None and judge_model is not None:
-        price = read_price(judge_prices, judge_model) if judge_prices is not None else None
-        settings = JudgeSettings(
-            judge, judge_model, cache_dir=judge_cache, max_calls=judge_max_calls, max_cost=judge_max_cost,
-            price_in=price.input if price else 0.0, price_out=price.output if price else 0.0, proxy=judge_proxy,
-        )  # fmt: skip
-        injected["judge"] = OpenAIJudge(settings)
-    if lexicon is not None:
-        injected["linker"] = load_lexicon(lexicon)
-    return load_rewards([_entry(n) for n in names], grammar, knowledge=knowledge, **injected)
+        server = check_settings(JudgeServer, {
+            "url": judge, "model": judge_model, "cache": judge_cache and str(judge_cache),
+            "max_calls": judge_max_calls, "max_cost": judge_max_cost, "prices": judge_prices and str(judge_prices),
+            "proxy": judge_proxy, "answers_as": ANY_MODEL,
+        }, "--judge")  # fmt: skip
+    return check_settings(ScoringSettings, {
+        "judge": server, "knowledge": knowledge and str(knowledge), "lexicon": lexicon and str(lexicon),
+    }, "--knowledge, --lexicon")  # fmt: skip
 
 
-def _entry(name: str) -> dict[str, Any]:
+def entry_of(name: str) -> dict[str, Any]:
+    """A reward as it is named on the command line: NAME, or NAME=WEIGHT."""
     from eosin.core.errors import EosinError
 
     term, sign, weight = name.rpartition("=")

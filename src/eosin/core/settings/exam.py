@@ -6,6 +6,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from eosin.core.settings.rl import RewardTerms
+from eosin.core.settings.scoring import ScoringSettings
+
 ProbeName = Literal["blank", "swapped", "question_only", "options_shuffled"]
 PROBE_NAMES: tuple[str, ...] = get_args(ProbeName)
 BaselineName = Literal[
@@ -79,6 +82,10 @@ class ExamSettings(BaseModel):
         baselines: what is asked the same items without the model (docs/baselines.md): auto (all that fit the items),
             none, or names.
         baseline_train: training samples that baselines are fitted on, a seeded random subset; None: every one.
+        terms: reward terms, or a set, that the greedy replies are also scored by, such as a judge's checklist.
+        scoring: judge, sentence encoder, CLIP and knowledge graph of these terms; what is left out is the run's.
+        same_judge: allow the judge that also gives the rewards of a stage. It then grades what it has taught.
+        max_unscored: share of the replies without a score of some term above which the exam stops.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,6 +111,18 @@ class ExamSettings(BaseModel):
         if isinstance(baselines, list) and len(set(baselines)) != len(baselines):
             raise ValueError("a baseline is named twice")
         return baselines
+
+    terms: RewardTerms | None = None
+    scoring: ScoringSettings = ScoringSettings()
+    same_judge: bool = False
+    max_unscored: float = Field(default=0.5, ge=0, le=1)
+
+    @field_validator("terms", mode="before")
+    @classmethod
+    def _some_terms(cls, value: object) -> object:
+        if value is not None and (not isinstance(value, str | list | tuple) or not value):
+            raise ValueError("terms are the name of a set or a list, such as [{name: checklist}]")
+        return value
 
     @field_validator("probes")
     @classmethod

@@ -19,6 +19,7 @@ from eosin.core.nouns.reply import Grammar, ThinkStyle
 from eosin.core.settings.data import DataSettings, PhantomData
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.rl import REWARD_FORMS
+from eosin.core.settings.scoring import ScoringSettings, merged
 from eosin.core.settings.stages import STAGE_CLASSES, ModelSettings, RlStage, StageSettings, TinyModel
 from eosin.core.store.names import file_name, is_file_name
 from eosin.core.store.yaml_text import parse_yaml
@@ -39,6 +40,8 @@ class Recipe(BaseModel):
         grammar: tag set of the reply, such as think/answer or info/think/answer.
         think_style: what the prompt says of how to think: nothing, step by step, or in drafts of five words a step.
         train: settings that every stage inherits, where the stage has them and does not set them itself.
+        scoring: judge, sentence encoder, CLIP and knowledge graph of all rewards and exams; a stage or an exam replaces
+            single entries in a block of its own.
         base_exam: whether the model is examined before any training.
     """
 
@@ -55,6 +58,7 @@ class Recipe(BaseModel):
     prompt: PromptSettings = PromptSettings()
     model: ModelSettings = TinyModel()
     train: dict[str, Any] = Field(default_factory=dict)
+    scoring: ScoringSettings = ScoringSettings()
     stages: dict[str, StageSettings] = Field(min_length=1)
     base_exam: bool = True
     exams: dict[str, ExamSettings] = Field(default_factory=lambda: {"heldout": ExamSettings()})
@@ -71,7 +75,11 @@ class Recipe(BaseModel):
                 raw[key] = {tag: value, **raw[key]}
         if isinstance(raw.get("stages"), Mapping):
             shared = raw["train"] if isinstance(raw.get("train"), Mapping) else {}
-            raw["stages"] = {n: _inherited(n, s, shared) for n, s in raw["stages"].items()}
+            raw["stages"] = {
+                n: _with_scoring(_inherited(n, s, shared), raw.get("scoring"), "rl") for n, s in raw["stages"].items()
+            }
+        if isinstance(raw.get("exams"), Mapping):
+            raw["exams"] = {n: _with_scoring(e, raw.get("scoring"), None) for n, e in raw["exams"].items()}
         return raw
 
     @field_validator("grammar")
@@ -145,6 +153,13 @@ def _inherited(name: str, settings: Any, shared: Mapping[str, Any]) -> Any:
     return {"kind": kind, **usable, **settings}
 
 
+def _with_scoring(settings: Any, shared: Any, kind: str | None) -> Any:
+    """Settings of a stage of a kind, or of an exam (None), with the run's scoring block where they have no own."""
+    if not isinstance(settings, Mapping) or not shared or (kind is not None and settings.get("kind") != kind):
+        return settings
+    return {**settings, "scoring": merged(shared, settings.get("scoring"))}
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A recipe with all its fields, and where each came from."""
@@ -186,6 +201,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Resolved:
         raise RecipeError(_problems(exc), path) from None
     return Resolved(recipe, tuple(_provenance(recipe, from_file, changed)))
 
+
+_SECRET = (("api_key_env",), ("url",), ("proxy",))
 
 # Settings that may be written as one word, and the field that the word fills.
 SHORT_FORMS = {"algorithm": "name", "difficulty": "file"}
@@ -240,10 +257,21 @@ def _provenance(recipe: Recipe, from_file: Mapping[str, Any], changed: Sequence[
             origin = "recipe"
         elif stage_key in recipe.train:
             origin = "train block"
+        elif _is_of_scoring(name, value, from_file, changed):
+            origin = "scoring block"
         else:
             origin = "default"
         rows.append({"field": name, "value": value, "from": origin})
     return rows
+
+
+def _is_of_scoring(name: str, value: Any, from_file: Mapping[str, Any], changed: Sequence[str]) -> bool:
+    """Whether a field of a stage or an exam is the run's, from its scoring block."""
+    owner, _, key, *rest = [*name.split("."), "", "", ""]
+    if owner not in ("stages", "exams") or key != "scoring" or value is None:
+        return False
+    field = ".".join(["scoring", *(p for p in rest if p)])
+    return field in from_file or any(field == c or field.startswith(c + ".") for c in changed)
 
 
 def _is_of_paper(recipe: Recipe, name: str, value: Any) -> bool:
@@ -270,7 +298,8 @@ def _problems(exc: ValidationError) -> list[str]:
         else:
             message = error["msg"].removeprefix("Value error, ")
             value = error.get("input")
-            found = "" if isinstance(value, (Mapping, BaseModel)) else f" (found {value!r})"
+            hidden = isinstance(value, (Mapping, BaseModel)) or loc[-1:] in _SECRET  # who pastes a key must not see it
+            found = "" if hidden else f" (found {value!r})"
             problems.append(f"{where}: {message}{found}")
     return problems
 
@@ -285,7 +314,7 @@ def _without_tags(loc: tuple[int | str, ...]) -> list[int | str]:
     for i, item in enumerate(loc):
         classes = _classes_at(loc[:i])
         is_tag = len(classes) > 1 and any(item in _tags(c) for c in classes)
-        is_form = item in REWARD_FORMS and "rewards" in loc[:i]
+        is_form = item in REWARD_FORMS and ("rewards" in loc[:i] or (loc[0] == "exams" and "terms" in loc[:i]))
         if not is_tag and not is_form:
             kept.append(item)
     return kept

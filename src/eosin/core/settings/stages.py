@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from eosin.core.settings.masking import PseudoBags, Trajectory
 from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec
+from eosin.core.settings.scoring import OutageStop, ScoringSettings
 
 PositiveInt = Annotated[int, Field(ge=1)]
 KeepBy = Literal["score", "accuracy", "entities"]
@@ -329,7 +330,12 @@ class RlStage(WatchedStage):
         algorithm: grpo, dapo, dr_grpo or gspo, or a mapping with its name and its changed fields.
         rewards: the name of a set; terms with weights; or a mapping from the source of a sample to either, where
             "default" serves the sources that are not named.
+        scoring: judge, sentence encoder, CLIP and knowledge graph of the rewards; what is left out is the run's.
+        outage: when to stop because too many replies have no reward; null never stops.
         max_new_tokens: length cap of a completion.
+        generation_parts: draw the replies of a generation in so many parts, so that a judge reads the first while
+            the next are drawn; small batches decode slower. 1 draws all at once; a judge then reads those that end
+            first.
         updates_per_batch: optimiser steps on the completions of one generation, each on its own share of them. From
             the second on the ratio is no longer 1 and the clip bounds bind (DAPO's paper makes 16, GSPO's 4).
         fast_path: read the prompt once a group. "auto" uses it where the model is known to allow it, "on" refuses to
@@ -348,9 +354,12 @@ class RlStage(WatchedStage):
     rewards: Rewards = Field(
         default_factory=lambda: [RewardSpec(name="accuracy", weight=0.9), RewardSpec(name="format", weight=0.1)]
     )
+    scoring: ScoringSettings = ScoringSettings()
+    outage: OutageStop | None = OutageStop()
     num_generations: int = Field(default=8, ge=2)
     batch_size: PositiveInt = 32
     max_new_tokens: PositiveInt = 256
+    generation_parts: PositiveInt = 1
     updates_per_batch: PositiveInt = 1
     temperature: float = Field(default=1.0, gt=0)
     learning_rate: float = Field(default=1e-6, gt=0)
@@ -400,7 +409,7 @@ class RejectionStage(WatchedStage):
     rejection sampling of Llama 2 (arXiv 2307.09288). Its loss is plain cross-entropy: nothing is pushed down.
 
     Attributes:
-        rewards: as in an rl stage.
+        rewards, scoring: as in an rl stage.
         num_generations: replies drawn to each question (G).
         sample_batch_size: replies drawn together.
         temperature, max_new_tokens: of the drawing; the cap also holds for the valid questions.
@@ -421,6 +430,7 @@ class RejectionStage(WatchedStage):
     max_new_tokens: PositiveInt = 256
     margin: float = Field(default=0.01, ge=0)
     min_share: float = Field(default=0.5, ge=0, le=1)
+    scoring: ScoringSettings = ScoringSettings()
     gold_share: float = Field(default=0.0, ge=0, lt=1)
 
 

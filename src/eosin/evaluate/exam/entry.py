@@ -18,6 +18,7 @@ from eosin.evaluate.baselines.baselines import BaselineRunner, Results, Tell
 from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.asking import Progress
 from eosin.evaluate.exam.exam import run_exam
+from eosin.scoring.sets.compose import RewardSet
 
 
 def pick_split(samples: Sequence[Sample], split: str) -> list[Sample]:
@@ -45,6 +46,7 @@ def evaluate_samples(
     read_region: RegionReader | None = None,
     evidence: Attributor | None = None,
     tell: Tell | None = None,
+    rewards: RewardSet | None = None,
 ) -> dict[str, Any]:
     """Examine a model on the split that the settings name, and fit baselines if there are train samples.
 
@@ -71,6 +73,6 @@ def evaluate_samples(
             store.write_json(out / "baselines.json", found.figures)
         summary = run_exam(
             engine, asked, grammar, settings, place, record=record, progress=progress, parents=parents,
-            instruction=instruction, read_region=read_region, evidence=evidence, baselines=found,
+            instruction=instruction, read_region=read_region, evidence=evidence, baselines=found, rewards=rewards,
         )  # fmt: skip
     return {"exam": summary, "baselines": None if found is None else found.figures, "path": str(place)}

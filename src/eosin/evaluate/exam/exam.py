@@ -26,9 +26,11 @@ from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.asking import Asker, Progress, Task
 from eosin.evaluate.exam.items import check_samples
 from eosin.evaluate.exam.scores import chance, class_figures, matching, sampled_figures, score_rows
+from eosin.evaluate.exam.terms import score_terms
 from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key, remove_work
 from eosin.evaluate.probes.probes import looks_at_image, run_probes
 from eosin.evaluate.statistics.entity_scores import entity_figures
+from eosin.scoring.sets.compose import RewardSet
 
 Rows = list[dict[str, Any]]
 
@@ -47,6 +49,7 @@ def run_exam(
     read_region: RegionReader | None = None,
     evidence: Attributor | None = None,
     baselines: Results | None = None,
+    rewards: RewardSet | None = None,
 ) -> dict[str, Any]:
     """Examine a model and write the artifact `out` (kind "eval"); return its summary.json.
 
@@ -65,6 +68,7 @@ def run_exam(
             summary says that no evidence was measured.
         baselines: what the baselines of this exam came to (`BaselineRunner.of`); the summary then says whether the
             model beats the best of them.
+        rewards: what the greedy replies are also scored by, for `settings.terms` (`exam.terms`).
 
     Raises:
         EosinError: no samples, an id twice, samples without an answer, no usable image at all, another
@@ -81,7 +85,7 @@ def run_exam(
         work = Work(out, key)
         decoding = Decoding(settings.max_new_tokens, batch_size=settings.batch_size, seed=settings.seed)
         asker = Asker(engine, grammar, Classes.of(asked), decoding, work, instruction, read_region, progress)
-        summary, files = _examine(asker, asked, settings, evidence)
+        summary, files = _examine(asker, asked, settings, evidence, rewards)
         if baselines is not None:
             rows = files["predictions.jsonl"]
             summary["against_baselines"] = against_baselines(rows, baselines, asker.classes, settings)
@@ -125,8 +129,10 @@ def _terms(
 
 
 def _new_at_default(settings: ExamSettings) -> set[str]:
+    """Settings on which this exam does not depend."""
     new = ("evidence", "baselines", "baseline_train")
-    return {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default}
+    found = {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default}
+    return found if settings.terms is not None else found | {"terms", "scoring", "same_judge", "max_unscored"}
 
 
 def _finished(out: Path, key: str) -> dict[str, Any] | None:
@@ -157,8 +163,9 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
 
 
 def _examine(
-    asker: Asker, asked: Sequence[Sample], settings: ExamSettings, attributor: Attributor | None
-) -> tuple[dict[str, Any], dict[str, Rows]]:
+    asker: Asker, asked: Sequence[Sample], settings: ExamSettings, attributor: Attributor | None,
+    rewards: RewardSet | None,
+) -> tuple[dict[str, Any], dict[str, Rows]]:  # fmt: skip
     """All phases of an exam: its summary and the rows of each file."""
     everything = asker.ask("predictions", [Task.plain(s) for s in asked])
     rows = [r for r in everything if "set_aside" not in r]
@@ -182,6 +189,8 @@ def _examine(
     files = {"predictions.jsonl": rows, **{f"probe-{name}.jsonl": r for name, r in probe_rows.items()}}
     if aside:
         files["set_aside.jsonl"] = aside
+    if rewards is not None:
+        summary["scored"], files["terms.jsonl"] = score_terms(rewards, usable, normal, settings, asker.read_region)
     summary["evidence"], measured = _evidence(asker, attributor, usable, normal, settings)
     if measured:
         files["evidence.jsonl"] = measured

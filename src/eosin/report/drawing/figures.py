@@ -180,7 +180,7 @@ def split_chart(rows: Sequence[tuple[str, Mapping[str, float]]], parts: Sequence
 
     chart = Chart(name, alt, (7.2, 1.1 + 0.42 * len(rows)))
     axes = chart.axes
-    colours = {"data": SERIES[1], "compute": SERIES[0], "generate": SERIES[3], "rewards": SERIES[4]}
+    colours = {"data": SERIES[1], "compute": SERIES[0], "generate": SERIES[3], "rewards": SERIES[4], "judge": SERIES[5]}
     for i, (_, times) in enumerate(rows):
         total = sum(times.values())
         left = 0.0

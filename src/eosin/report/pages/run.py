@@ -18,6 +18,7 @@ from eosin.report.sections import overview as sections
 from eosin.report.sections import stage_table
 from eosin.report.sections.changed import change_warnings
 from eosin.report.sections.evidence import evidence_sections
+from eosin.report.sections.exam_terms import term_sections
 from eosin.report.sections.masking import mask_sections
 from eosin.report.sections.replies import Group, gallery_rows, groups_a_stage, rollout_groups
 from eosin.report.sections.rl import rl_sections
@@ -104,6 +105,7 @@ def render(run: Run, page_dir: Path, changed: Mapping[str, str] | None = None) -
             last_title=words.stage_title(last.stage) if last else "",
             evidence=evidence_sections(run),
             rl=rl_sections(run),
+            terms=term_sections(run),
             masking=mask_sections(run),
             rollouts=_rollouts(groups, shown_with, tags),
             card=sections.data_card(run),

@@ -28,7 +28,7 @@ from eosin.report.sections.baselines import best_baseline, title
 from eosin.report.sections.replies import KNOWN_TAGS, Group, clipped, pieces, term_names
 from eosin.report.sections.rl import term_names_of
 
-_STEP_PARTS = ("data", "generate", "rewards", "compute")
+_STEP_PARTS = ("data", "generate", "rewards", "judge", "compute")
 
 
 def headline(run: Run) -> list[dict[str, str]]:

@@ -12,6 +12,8 @@ from eosin.report.drawing.class_curves import class_curves
 from eosin.report.drawing.curves import with_train_seconds
 from eosin.report.drawing.numbers import count, duration, figure, num, percent, plural
 from eosin.report.records.load import Run, StageRun
+from eosin.report.sections.judge import agreement_rows, judge_facts, unscored_facts
+from eosin.report.sections.replies import clipped
 
 # Logged name -> what it is called, and whether it is a share.
 FIGURES: dict[str, tuple[str, bool]] = {
@@ -34,6 +36,8 @@ FIGURES: dict[str, tuple[str, bool]] = {
     "tokens_per_second": ("tokens generated a second", False),
     "share_generate": ("share of a step in generation", True),
     "share_rewards": ("share of a step in rewards", True),
+    "share_judge": ("share of a step in waiting for the judge", True),
+    "unscored_rate": ("completions without a reward", True),
     "share_loss": ("share of a step in loss and update", True),
     "valid_accuracy": ("held-out accuracy, greedy", True),
 }
@@ -58,7 +62,12 @@ def _section(run: Run, stage: StageRun, place: int) -> dict[str, Any]:
         "figures": figures_table(stage.metrics, term_names_of(stage)),
         "checks": list(checks(stage)),
         "by_class": [Markup(svg) for svg in class_curves(stage.by_class, stage.name, f"class{place}")],
+        "agreement": agreement_rows(_under(stage.info.get("base_rates"), "judge_and_rules")),
     }
+
+
+def _under(found: Any, key: str) -> Any:
+    return found.get(key) if isinstance(found, Mapping) else None
 
 
 def term_names_of(stage: StageRun) -> tuple[str, ...]:
@@ -99,6 +108,12 @@ def _facts(stage: StageRun) -> Iterator[tuple[str, str]]:
     told = noise_sentence(stage)
     if told:
         yield "noise of the gradient", told
+    changed = stage.info.get("rewards_changed")
+    if isinstance(changed, list) and changed:
+        yield "reward not as published or as it comes", "; ".join(clipped(c, 200) for c in changed)
+    judge = stage.info.get("judge")
+    yield from judge_facts(judge, judge if isinstance(judge, Mapping) else None)
+    yield from unscored_facts(stage.info.get("unscored"))
     short = num(stage.info.get("short_batches"))
     if short:
         yield "batches used short of full groups", f"{count(short)}: the limit of generation batches was reached"

@@ -6,7 +6,7 @@ A None row is masked by TRL itself (its advantage is set to 0 and it is left out
 from __future__ import annotations
 
 import json
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +17,7 @@ from eosin.core.images import RegionReader, load_image
 from eosin.core.nouns.outcome import Unparsed
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageRef, Sample
+from eosin.scoring.adapters.ahead import Ahead
 from eosin.scoring.reading.item import ScoreItem, item_from_sample
 from eosin.scoring.sets.by_source import Rewards, SourceRewards
 from eosin.scoring.sets.compose import Outcome
@@ -25,6 +26,11 @@ from eosin.scoring.sets.rates import base_rates, summarise
 KEPT_OUTCOMES = 4096
 KEPT_IMAGES = 8
 OnBatch = Callable[[list[ScoreItem], list[Outcome]], None]
+
+
+def _reason(outcome: Outcome) -> str:
+    """Why a reply has no total."""
+    return next(iter(outcome.unscored.values()), "no term applies")
 
 
 def completion_text(completion: object) -> str:
@@ -70,6 +76,12 @@ class TrlReward:
     The data set needs the column `id`; the sample is looked up by it. TRL passes `completion_ids`, from which
     the token count comes, and `log_extra` and `log_metric`, through which every term is logged under its own name.
 
+    Where a judge is asked, a trainer may say early which completions there are (`begin`): their judge is then asked
+    while the others are drawn. Without that all completions of a call are asked about side by side.
+
+    Attributes:
+        num_replies, unscored: replies scored so far; and how many of them had no total, by reason.
+
     Args:
         rewards: the reward set, or a set a source (`by_source.stage_rewards` makes either from a recipe).
         samples: id to sample. Rewards see the whole sample and can open its images.
@@ -104,6 +116,9 @@ class TrlReward:
         self.eos_token_ids = frozenset(eos_token_ids)
         self.on_batch = on_batch
         self.last: deque[Outcome] = deque(maxlen=KEPT_OUTCOMES)
+        self.ahead = Ahead(rewards, grammar)
+        self.num_replies = 0
+        self.unscored: Counter[str] = Counter()
         self.__name__ = "eosin"
 
     def __call__(
@@ -122,12 +137,28 @@ class TrlReward:
                 next_step="give GRPOConfig remove_unused_columns=False and a data set with the column id",
             )
         items = self.items(completions, completion_ids, columns["id"])
-        outcomes = self.rewards.score_batch(items, self.grammar)
+        outcomes = self.ahead.take(items)
         self.last.extend(outcomes)
+        self.num_replies += len(outcomes)
+        self.unscored.update(_reason(o) for o in outcomes if o.total is None)
         self._log(items, outcomes, columns.get("log_extra"), columns.get("log_metric"))
         if self.on_batch is not None:
             self.on_batch(items, outcomes)
         return [o.total for o in outcomes]
+
+    def begin(
+        self,
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]] | None,
+        ids: Sequence[str],
+        places: Sequence[int] | None = None,
+    ) -> None:
+        """Ask the judge about completions whose rewards will be asked for later; nothing without a judge.
+
+        Args:
+            places: the order in which their rewards will be needed.
+        """
+        self.ahead.begin(self.items(completions, completion_ids, ids), places)
 
     def items(
         self, completions: Sequence[Any], completion_ids: Sequence[Sequence[int]] | None, ids: Sequence[str]
@@ -173,6 +204,7 @@ class TrlReward:
                 found[f"reward/{name}/unscored"] = 1 - len(scored) / len(values)
         found |= {f"reward/{event}": rate["rate"] for event, rate in base_rates(outcomes).items()}
         if items:
+            found["unscored_rate"] = sum(o.total is None for o in outcomes) / len(outcomes)
             found["unparsed_rate"] = sum(self._is_unparsed(i) for i in items) / len(items)
         if isinstance(self.rewards, SourceRewards):
             for source in sorted({i.source for i in items}):
@@ -187,16 +219,21 @@ class TrlReward:
         rewards = self.rewards.set_of(item.source) if isinstance(self.rewards, SourceRewards) else self.rewards
         return isinstance((self.grammar or rewards.grammar).parse(item.reply), Unparsed)
 
-    def kept(self) -> list[dict[str, Any]]:
-        """The last outcomes as JSON can hold them, for the save of a stage under way."""
+    def kept(self) -> dict[str, Any]:
+        """The last outcomes and the counts as JSON can hold them, for the save of a stage under way."""
         rows = [{k: v for k, v in o.as_row("").items() if k != "id"} for o in self.last]
-        found: list[dict[str, Any]] = json.loads(json.dumps(rows, default=str))
+        counts = {"num_replies": self.num_replies, "unscored": self.unscored, "waited_s": self.ahead.waited_s}
+        found: dict[str, Any] = json.loads(json.dumps({"last": rows, **counts}, default=str))
         return found
 
-    def keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take back what `kept` gave: a resumed stage's base rates are those of all its replies."""
+    def keep(self, kept: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+        """Take back what `kept` gave: a resumed stage's rates and counts are those of all its replies."""
+        found: Mapping[str, Any] = kept if isinstance(kept, Mapping) else {"last": kept}
         self.last.clear()
-        self.last.extend(Outcome(**row) for row in rows)
+        self.last.extend(Outcome(**row) for row in found["last"])
+        self.num_replies = int(found.get("num_replies", 0))
+        self.unscored = Counter(found.get("unscored", {}))
+        self.ahead.waited_s = float(found.get("waited_s", 0.0))
 
     def summary(self) -> dict[str, Any]:
         """Spread, base rates and nearly constant terms over the last outcomes, for the record of a run."""

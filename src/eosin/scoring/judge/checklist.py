@@ -114,20 +114,10 @@ async def ask(view: View, judge: Judge, *, sees_gold: bool) -> Parsed[Checklist]
     image = _image(view)
     if isinstance(image, Unparsed):
         return image
-    body, _ = without_orders(view.item.reply)
-    payload: dict[str, Any] = {"question": view.item.question, "options": dict(view.item.choices), "reply": body}
+    payload: dict[str, Any] = {"question": view.item.question, "options": dict(view.item.choices)}
     if sees_gold:
         payload["standard_answer"] = view.item.reference.answer or view.item.answer_text
-
-    def fault(verdict: BaseModel) -> str | None:
-        for name, event in verdict:
-            if event.happened and not is_quoted(event.evidence, body):
-                return f"evidence for {name} is not in the reply"
-        return None
-
-    answer = await judge.ask(
-        JudgeRequest(CHECKLIST_SYSTEM, payload_text(payload), ChecklistVerdict, CHECKLIST_VERSION, image.value, fault)
-    )
+    answer = await judge.ask(checklist_request(payload, view.item.reply, image.value))
     if isinstance(answer, Unparsed):
         return answer
     closed = len(view.item.choices) > 1
@@ -136,8 +126,35 @@ async def ask(view: View, judge: Judge, *, sees_gold: bool) -> Parsed[Checklist]
     )
 
 
+def checklist_request(payload: dict[str, Any], reply: str, image: bytes | None) -> JudgeRequest:
+    """The question for a reply's checklist.
+
+    Args:
+        payload: question, options, and the standard answer where the judge may see it.
+    """
+    body, _ = without_orders(reply)
+
+    def fault(verdict: BaseModel) -> str | None:
+        for name, event in verdict:
+            if event.happened and not is_quoted(event.evidence, body):
+                return f"evidence for {name} is not in the reply"
+        return None
+
+    text = payload_text({"question": payload["question"], "options": payload["options"], "reply": body, **payload})
+    return JudgeRequest(CHECKLIST_SYSTEM, text, ChecklistVerdict, CHECKLIST_VERSION, image, fault)
+
+
 async def grade(question: str, reference: str, answer: str, judge: Judge) -> Parsed[GradeVerdict] | Unparsed:
     """A judge's grade 0..1 of an answer against a reference."""
+    result = await judge.ask(grade_request(question, reference, answer))
+    if isinstance(result, Unparsed):
+        return result
+    assert isinstance(result.value, GradeVerdict)
+    return Parsed(result.value)
+
+
+def grade_request(question: str, reference: str, answer: str) -> JudgeRequest:
+    """The question for an answer's grade."""
     body, _ = without_orders(answer)
 
     def fault(verdict: BaseModel) -> str | None:
@@ -150,11 +167,7 @@ async def grade(question: str, reference: str, answer: str, judge: Judge) -> Par
         return None if quoted else "evidence for the grade is not in the reply"
 
     payload = payload_text({"question": question, "reference": reference, "reply": body})
-    result = await judge.ask(JudgeRequest(GRADE_SYSTEM, payload, GradeVerdict, GRADE_VERSION, None, fault))
-    if isinstance(result, Unparsed):
-        return result
-    assert isinstance(result.value, GradeVerdict)
-    return Parsed(result.value)
+    return JudgeRequest(GRADE_SYSTEM, payload, GradeVerdict, GRADE_VERSION, None, fault)
 
 
 def _image(view: View) -> Parsed[bytes | None] | Unparsed:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ValidationError
@@ -24,7 +24,12 @@ from eosin.clients.chat import ChatClient, ChatRequest, Message
 from eosin.clients.completion import AnswerError, Completion, read_json, whole_text, without_fence
 from eosin.clients.loop import awaited, waited
 from eosin.clients.settings import ServerSettings
+from eosin.clients.turns import Turns
 from eosin.core.nouns.outcome import Parsed, Unparsed
+
+ANOTHER_MODEL = "another model answered:"
+GIVEN_UP = "not asked: the server has not answered for a while"
+_NO_ANSWER = ("no connection", "timed out", "the server answered")
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,40 @@ class JudgeSettings(ServerSettings):
 
     Attributes:
         cache_dir: folder for verdicts; None keeps them in memory only.
+        answers_as: the only model name that an answer may give; None takes any. An answer that gives no name is taken.
     """
 
     api_key_env: str = "EOSIN_JUDGE_API_KEY"
     cache_dir: Path | None = None
+    answers_as: str | None = None
+
+
+class Breaker:
+    """Tells an outage, so that a server that is down is not waited for once a reply.
+
+    After `limit` questions in a row that the server did not answer at all, one question at a time is put to it, and the
+    others are given up at once; the first answer ends that.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._failed = 0
+        self._is_tried = False
+
+    def admits(self) -> Literal["yes", "as a try", "no"]:
+        """Whether a question is to be asked. Where it is, `told` must follow, with this answer."""
+        if self._failed < self._limit:
+            return "yes"
+        if self._is_tried:
+            return "no"
+        self._is_tried = True
+        return "as a try"
+
+    def told(self, reason: str | None, admitted: str) -> None:
+        """What became of a question: None where the server answered."""
+        if admitted == "as a try":
+            self._is_tried = False
+        self._failed = self._failed + 1 if reason is not None and reason.startswith(_NO_ANSWER) else 0
 
 
 class OpenAIJudge:
@@ -80,6 +115,8 @@ class OpenAIJudge:
         self.usage = self._client.usage
         self._cache = TextCache(settings.cache_dir, "verdict")
         self._being_asked: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._breaker = Breaker(settings.concurrency)
+        self._turns: tuple[asyncio.AbstractEventLoop, Turns] | None = None
 
     @property
     def model(self) -> str:
@@ -92,6 +129,10 @@ class OpenAIJudge:
     async def ask(self, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
         """A verdict, from the cache or the server; Unparsed with the last failure's reason."""
         return await awaited(self._ask(request))
+
+    def ask_server_now(self, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
+        """The server's verdict, whatever the cache holds; nothing is kept."""
+        return waited(self._ask_server(None, request))
 
     def ask_now(self, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
         """The same for callers without an event loop."""
@@ -123,18 +164,50 @@ class OpenAIJudge:
         self.usage.cache_hits += 1
         return Parsed(verdict)
 
-    async def _ask_server(self, key: str, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
-        parts = (request.text,) if request.image is None else (request.image, request.text)
-        asked = ChatRequest(
-            (Message("system", (request.system,)), Message("user", parts)),
-            schema=(request.verdict.__name__, _schema(request.verdict)),
-        )
-        answer = await self._client.in_loop(asked, lambda completion: read_verdict(completion, request))
+    async def _ask_server(self, key: str | None, request: JudgeRequest) -> Parsed[BaseModel] | Unparsed:
+        """A verdict from the server; kept under a key, where there is one."""
+        async with self._turn():
+            admitted = self._breaker.admits()
+            if admitted == "no":
+                self.usage.failures += 1
+                return Unparsed(GIVEN_UP)
+            reason: str | None = "not asked to the end"
+            try:
+                answer = await self._client.in_loop(_as_chat(request), self._reads(request))
+                reason = answer.reason if isinstance(answer, Unparsed) else None
+            finally:
+                self._breaker.told(reason, admitted)
         if isinstance(answer, Unparsed):
             return answer
         content, verdict = answer.value
-        self._cache.put(key, content, {"model": self.model, "prompt_version": request.version})
+        if key is not None:
+            self._cache.put(key, content, {"model": self.model, "prompt_version": request.version})
         return Parsed(verdict)
+
+    def _turn(self) -> Turns:
+        """A place among the questions that are under way. A forked process has another loop."""
+        loop = asyncio.get_running_loop()
+        if self._turns is None or self._turns[0] is not loop:
+            self._turns = (loop, Turns(self.settings.concurrency))
+        return self._turns[1]
+
+    def _reads(self, request: JudgeRequest) -> Callable[[Completion], tuple[str, BaseModel]]:
+        wanted = self.settings.answers_as
+
+        def read(completion: Completion) -> tuple[str, BaseModel]:
+            if wanted is not None and completion.model not in (None, wanted):
+                raise AnswerError(f"{ANOTHER_MODEL} {completion.model!r}", again=False)
+            return read_verdict(completion, request)
+
+        return read
+
+
+def _as_chat(request: JudgeRequest) -> ChatRequest:
+    parts = (request.text,) if request.image is None else (request.image, request.text)
+    return ChatRequest(
+        (Message("system", (request.system,)), Message("user", parts)),
+        schema=(request.verdict.__name__, _schema(request.verdict)),
+    )
 
 
 def read_verdict(completion: Completion, request: JudgeRequest) -> tuple[str, BaseModel]:

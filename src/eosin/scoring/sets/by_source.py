@@ -14,7 +14,7 @@ from eosin.core.settings.rl import plain_rewards
 from eosin.core.settings.stages import RejectionStage, RlStage
 from eosin.scoring.reading.item import ScoreItem
 from eosin.scoring.sets.compose import Outcome, RewardSet, Weighted, run_async
-from eosin.scoring.sets.named import Spec, load_rewards
+from eosin.scoring.sets.named import Spec, load_rewards, set_names
 from eosin.scoring.terms.base import build_term
 
 DEFAULT = "default"
@@ -79,20 +79,20 @@ class SourceRewards:
         """Score replies of any sources, in order; judges of all sets are asked side by side."""
         groups = self._by_set(items)
         if any(one.uses_server for one, _ in groups):
-            scored = run_async(self._gather(groups, items, grammar))
-        else:
-            scored = [one.score_batch([items[i] for i in places], grammar) for one, places in groups]
-        outcomes: dict[int, Outcome] = {}
-        for (_, places), batch in zip(groups, scored, strict=True):
-            outcomes.update(zip(places, batch, strict=True))
-        return [outcomes[i] for i in range(len(items))]
+            return run_async(self.ascore_batch(items, grammar))
+        scored = [one.score_batch([items[i] for i in places], grammar) for one, places in groups]
+        return _in_order(groups, scored)
 
-    @staticmethod
-    async def _gather(
-        groups: Sequence[tuple[RewardSet, list[int]]], items: Sequence[ScoreItem], grammar: Grammar | None
-    ) -> list[list[Outcome]]:
+    async def ascore_batch(self, items: Sequence[ScoreItem], grammar: Grammar | None = None) -> list[Outcome]:
+        """The same for callers that have an event loop."""
+        groups = self._by_set(items)
         batches = (one.ascore_batch([items[i] for i in places], grammar) for one, places in groups)
-        return list(await asyncio.gather(*batches))
+        return _in_order(groups, list(await asyncio.gather(*batches)))
+
+    @property
+    def uses_server(self) -> bool:
+        """Whether a term of any source asks a judge."""
+        return any(one.uses_server for one in self.sets.values())
 
     def _by_set(self, items: Sequence[ScoreItem]) -> list[tuple[RewardSet, list[int]]]:
         groups: dict[int, tuple[RewardSet, list[int]]] = {}
@@ -100,6 +100,14 @@ class SourceRewards:
             one = self.set_of(item.source)
             groups.setdefault(id(one), (one, []))[1].append(place)
         return list(groups.values())
+
+
+def _in_order(groups: Sequence[tuple[RewardSet, list[int]]], scored: Sequence[list[Outcome]]) -> list[Outcome]:
+    """Outcomes of all sets in the order of the items."""
+    outcomes: dict[int, Outcome] = {}
+    for (_, places), batch in zip(groups, scored, strict=True):
+        outcomes.update(zip(places, batch, strict=True))
+    return [outcomes[i] for i in range(len(outcomes))]
 
 
 Rewards = RewardSet | SourceRewards
@@ -167,6 +175,13 @@ def _one_overlong(rewards: RewardSet, max_tokens: int, cache_tokens: int, weight
     term = build_term("overlong", {"max_tokens": max_tokens, "cache_tokens": cache_tokens})
     part = Weighted("overlong", term, weight)
     return replace(rewards, label=f"{rewards.label} + {weight:g} overlong", penalties=(*rewards.penalties, part))
+
+
+def departures(rewards: Rewards) -> list[str]:
+    """In which a named set is not as its paper has it, or as it comes: "pathvlm-r1: process=rules"."""
+    labels = [one.label for one in rewards.sets.values()] if isinstance(rewards, SourceRewards) else [rewards.label]
+    parts = [label.partition("+{") for label in labels]
+    return [f"{name}: {rest.partition('}')[0]}" for name, sign, rest in parts if sign and name in set_names()]
 
 
 def length_twice(rewards: Rewards) -> list[str]:

@@ -222,7 +222,8 @@ def _with_knowledge(tools: Tools, entries: list[dict[str, Any]], folder: str | P
     if len(folders) > 1 or tools.linker is not None:
         raise EosinError(
             "A reward takes its names from one place.", expected="one knowledge folder, and no lexicon beside it",
-            found=", ".join(sorted(folders)) + (" and a lexicon" if tools.linker is not None else ""),
+            found=", ".join(sorted(folders))
+            + (f" and {tools.knowledge_name or 'a lexicon'}" if tools.linker is not None else ""),
         )  # fmt: skip
     from eosin.scoring.reading.linking import open_knowledge
 

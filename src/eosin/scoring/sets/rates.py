@@ -31,7 +31,7 @@ def summarise(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         "unscored": {n: dict(Counter(o.unscored[n] for o in rows if n in o.unscored).most_common()) for n in names},
         "base_rates": rates,
         "near_constant": constant,
-    }
+    } | ({"judge_and_rules": both} if (both := judge_and_rules(rows)) else {})
 
 
 def share_of_flat_groups(groups: Iterable[Sequence[float | None]], tol: float = 1e-9) -> float | None:
@@ -60,3 +60,31 @@ def base_rates(rows: Sequence[Outcome]) -> dict[str, dict[str, float]]:
                     seen[f"{term}.{name}"] += 1
                     true[f"{term}.{name}"] += event["happened"]
     return {name: {"n": n, "rate": true[name] / n} for name, n in sorted(seen.items())}
+
+
+def judge_and_rules(rows: Sequence[Outcome]) -> dict[str, dict[str, float | int | None]]:
+    """How a judge's events agree with the rules' for the same replies, by "term.event"; {} where no judge was asked.
+
+    Returns:
+        n; judge, rules: how often each saw the event; both: how often both did; agree: share of replies on which they
+        say the same; kappa: Cohen's, (agree - chance) / (1 - chance), None where both are constant.
+    """
+    counts: dict[str, Counter[tuple[bool, bool]]] = {}
+    for outcome in rows:
+        for term, events in outcome.events.items():
+            rules = events.get("rules")
+            for name, said in rules.items() if isinstance(rules, dict) else ():
+                event = events.get(name)
+                if isinstance(event, dict) and isinstance(event.get("happened"), bool) and isinstance(said, bool):
+                    counts.setdefault(f"{term}.{name}", Counter())[event["happened"], said] += 1
+    return {name: _agreement(found) for name, found in sorted(counts.items())}
+
+
+def _agreement(found: Counter[tuple[bool, bool]]) -> dict[str, float | int | None]:
+    n = sum(found.values())
+    both, judge_only, rules_only = found[True, True], found[True, False], found[False, True]
+    judge, rules = (both + judge_only) / n, (both + rules_only) / n
+    agree = (both + found[False, False]) / n
+    chance = judge * rules + (1 - judge) * (1 - rules)
+    kappa = (agree - chance) / (1 - chance) if chance < 1 else None
+    return {"n": n, "judge": judge, "rules": rules, "both": both / n, "agree": agree, "kappa": kappa}

@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -74,6 +74,10 @@ class Tools:
     clip: ImageCosine | None = None
     clip_name: str = "injected"
     max_tokens: int | None = None
+
+    def as_injected(self) -> dict[str, Any]:
+        """The fields that were given, as `load_rewards` takes them."""
+        return {f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default}
 
     @cached_property
     def links(self) -> Linker:

@@ -63,14 +63,16 @@ class ChecklistTerm(Term):
             return Scored(0.0, {"by": "rules", "reason": reason})
         verdict = await checklist.ask(view, view.tools.judge, sees_gold=self.sees_gold)
         if isinstance(verdict, Parsed):
-            return self._value(verdict.value, view.tools.judge.model)
+            return self._value(verdict.value, view.tools.judge.model, beside=events.rule_checklist(view))
         if self.fallback == "paper":
             return self._paper_fallback(view, verdict.reason)
         return Unscored(f"judge: {verdict.reason}")
 
-    def _value(self, found: events.Checklist, by: str) -> Scored:
+    def _value(self, found: events.Checklist, by: str, beside: events.Checklist | None = None) -> Scored:
+        """The score of the events; `beside` are the rules' events for the same reply, kept for their agreement."""
         value = checklist_score(len(found.missing()), len(found.errors()), self.penalty)
-        return Scored(value, {"by": by, **found.as_events()})
+        rules = {} if beside is None else {"rules": {name: event.happened for name, event in vars(beside).items()}}
+        return Scored(value, {"by": by, **found.as_events(), **rules})
 
     def _paper_fallback(self, view: View, reason: str) -> Scored:
         from eosin.scoring.terms.accuracy import AccuracyTerm

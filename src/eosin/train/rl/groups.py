@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,13 @@ SHORT_BATCH = (
 
 @dataclass
 class Group:
-    """G completions of one prompt, scored.
+    """G completions of one prompt.
 
     Attributes:
         rows: the dataset's rows, one a completion (they are the same row).
         images: what TRL carries beside a plain prompt; None on the shared path.
         prompt: the encoded prompt of the shared path, else None.
-        rewards: (G, number of reward functions), NaN where a function gave no score.
+        rewards: (G, number of reward functions), NaN where a function gave no score; empty until they are scored.
     """
 
     rows: list[dict[str, Any]]
@@ -43,7 +43,7 @@ class Group:
     completions: list[Any]
     images: list[Any] | None
     prompt: EncodedPrompt | None
-    rewards: Tensor
+    rewards: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 def totals(rewards: Tensor, weights: Tensor) -> Tensor:

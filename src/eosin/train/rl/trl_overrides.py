@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import TrainerCallback
 from trl import GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
 from trl.models import unwrap_model_for_generation
@@ -30,7 +29,7 @@ from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
 from eosin.train.monitor import StepClock
-from eosin.train.rl import gradient_noise
+from eosin.train.rl.asking import Asking, AsksAhead
 from eosin.train.rl.diagnostics import kl_to_start
 from eosin.train.rl.groups import (
     NOTHING_VARIES,
@@ -45,7 +44,15 @@ from eosin.train.rl.groups import (
     totals,
 )
 from eosin.train.rl.packed_loss import pack, packed_logprobs
-from eosin.train.stages.saves import save_folder
+from eosin.train.rl.trainer_parts import (
+    EpochSampler,
+    KeepRolloutState,
+    flat,
+    measure_noise,
+    step_shares,
+    tokenizer_of,
+    varied_first,
+)
 
 Warn = Callable[[str], None]
 Decided = Callable[[list[Group], list[Group], list[bool], Tensor, Tensor], None]
@@ -63,13 +70,17 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             and loss masks of the chosen ones' completions.
         seen: told of every pass of the loss: rows of the batch, their masks, entropies, and KL to the reference.
         noise_every: steps between measurements of the gradient's noise (`gradient_noise`); None for none.
+        asks: the reward function, where it asks a judge that may read while others are drawn.
+        generation_parts: parts in which a generation's replies are then drawn.
     """
 
     def __init__(
         self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
-        decided: Decided | None = None, seen: Seen | None = None, noise_every: int | None = None, **kwargs: Any,
+        decided: Decided | None = None, seen: Seen | None = None, noise_every: int | None = None,
+        asks: AsksAhead | None = None, generation_parts: int = 1, **kwargs: Any,
     ) -> None:  # fmt: skip
         self.clock = clock
+        self.asking = Asking(asks, clock, generation_parts)
         self.algorithm = algorithm
         self.counts = RolloutCounts()
         self._warn = warn
@@ -78,6 +89,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         self._noise_every = noise_every
         self._of_loss: tuple[Tensor, Tensor | None] | None = None
         self._ready: list[Group] | None = None
+        self._drawing: list[dict[str, Any]] = []
         self._scored: list[Group] = []
         self._varied: list[bool] = []
         self._seconds_logged: dict[str, float] = {}
@@ -85,9 +97,9 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         self._buffered_inputs: Any = None
         # TRL pads prompts on the left, but takes token types from the processor, which pads as its tokenizer says:
         # with "right", image positions of the shorter prompts of a batch are wrong in the loss, and nothing tells.
-        _tokenizer_of(kwargs["processing_class"]).padding_side = "left"
+        tokenizer_of(kwargs["processing_class"]).padding_side = "left"
         # First of all callbacks: a save is marked whole by a later one, when everything stands in it.
-        kwargs["callbacks"] = [_KeepRolloutState(self), *(kwargs.get("callbacks") or [])]
+        kwargs["callbacks"] = [KeepRolloutState(self), *(kwargs.get("callbacks") or [])]
         super().__init__(*args, **kwargs)
         self.stream = PromptStream(len(self.train_dataset), self.args.seed)
 
@@ -98,20 +110,23 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             with self.clock.timing("generate"):
                 return super()._generate(prompts)
         groups = self._ready
-        images = None if groups[0].images is None else _flat(g.images for g in groups)
+        images = None if groups[0].images is None else flat(g.images for g in groups)
         return (
-            _flat(g.prompt_ids for g in groups), _flat(g.completion_ids for g in groups), None,
-            _flat(g.completions for g in groups), None, {}, images, [],
+            flat(g.prompt_ids for g in groups), flat(g.completion_ids for g in groups), None,
+            flat(g.completions for g in groups), None, {}, images, [],
         )  # fmt: skip
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         if self._ready is None:
-            with self.clock.timing("rewards"):
+            with self.clock.timing("rewards"), self.asking.waiting():
                 return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         return self.accelerator.gather(torch.cat([g.rewards for g in self._ready]))
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        groups = self._collect(inputs)
+        return self._finish(self._collect(inputs))
+
+    def _finish(self, groups: list[Group]) -> dict[str, Any]:
+        """A batch of scored groups as TRL makes it: padded, with advantages and reference log-probabilities."""
         self._ready = groups
         try:
             batch: dict[str, Any] = super()._generate_and_score_completions(self._rows_for_parent(groups))
@@ -140,15 +155,11 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         return normalised_by_step(parts, counts.tolist(), self.args.gradient_accumulation_steps)
 
     def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
-        return _flat(g.rows for g in groups)
+        return flat(g.rows for g in groups)
 
     def _get_train_sampler(self, dataset: Any = None) -> RepeatSampler:
         """TRL's sampler with an order that follows from seed and epoch, also in a stage resumed in a later epoch."""
-        parent = super()._get_train_sampler(dataset)
-        return _EpochSampler(
-            parent.data_source, parent.mini_repeat_count, parent.batch_size, parent.repeat_count, parent.shuffle,
-            parent.seed,
-        )  # fmt: skip
+        return EpochSampler.like(super()._get_train_sampler(dataset))
 
     # -- looking inside ----------------------------------------------------------------------------------------------
 
@@ -169,24 +180,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _measure_noise(self, batch: dict[str, Any]) -> None:
         """The noise scale of this batch, into the metrics. The loss is the step's own; nothing else is changed."""
-        kept, told, self._tell_seen = {k: list(v) for k, v in self._metrics["train"].items()}, self._tell_seen, None
-        parts = self._one_group_each(batch)
-        scale = self.current_gradient_accumulation_steps
-        if self.loss_type in ("dapo", "cispo", "vespo"):  # sums over tokens: the parts add up to the step's loss
-            scale = len(parts) * scale / self.args.steps_per_generation
-
-        def loss(part: Any) -> Tensor:
-            with self.compute_loss_context_manager():
-                found: Tensor = self._compute_loss(self.model, part) * scale
-            return found
-
-        try:
-            found = gradient_noise.measure(parts, loss, [p for p in self.model.parameters() if p.requires_grad])
-        finally:
-            self._tell_seen = told
-            self._metrics["train"].clear()
-            self._metrics["train"].update(kept)
-        for name, value in found.items():
+        for name, value in measure_noise(self, self._one_group_each(batch)).items():
             self._metrics["train"][name].append(value)
 
     def _one_group_each(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
@@ -205,29 +199,37 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             rounds += 1
             sampled = self._sample(rows)
             self._scored += sampled
-            self._varied += [self.spread_of(g) > self.algorithm.min_group_std for g in sampled]
+            self._varied += self._varied_of(sampled)
             if not self.algorithm.dynamic_sampling:
                 chosen = self._scored
                 break
             missing = self._most(wanted - sum(self._varied))
             if missing <= 0 or rounds >= self.algorithm.max_generation_batches:
-                chosen = self._varied_first()[:wanted]
+                chosen = varied_first(self._scored, self._varied)[:wanted]
                 self._tell_short(missing, rounds)
                 break
             rows = self._fresh_rows(missing)
         self._count(chosen, rounds)
         return chosen
 
-    def _varied_first(self) -> list[Group]:
-        pairs = list(zip(self._scored, self._varied, strict=True))
-        return [g for g, varied in pairs if varied] + [g for g, varied in pairs if not varied]
+    def _varied_of(self, groups: list[Group]) -> list[bool]:
+        return [self.spread_of(g) > self.algorithm.min_group_std for g in groups]
 
     def _sample(self, rows: list[dict[str, Any]]) -> list[Group]:
         """Complete and score whole groups of rows."""
+        groups = self._draw(rows)
+        self._score(groups)
+        return groups
+
+    def _draw(self, rows: list[dict[str, Any]]) -> list[Group]:
+        """Complete whole groups of rows; a judge begins to read them."""
+        return [g for part in self.asking.parts_of(rows, self.num_generations) for g in self._draw_part(part)]
+
+    def _draw_part(self, rows: list[dict[str, Any]]) -> list[Group]:
+        self._drawing = rows
         prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
         prompt_ids, completion_ids, _, completions, _, _, images, _ = self._generate(prompts)
-        rewards = self._calculate_rewards(rows, prompts, completions, completion_ids)
-        own = rewards[self.accelerator.process_index * len(rows) :][: len(rows)]
+        self.asking.drawn(rows, completions, completion_ids)
         self._tokens_drawn += sum(map(len, completion_ids))
         num = self.num_generations
         encoded = self._encoded_prompts()
@@ -235,10 +237,20 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             Group(
                 rows[i : i + num], prompt_ids[i : i + num], completion_ids[i : i + num], completions[i : i + num],
                 None if images is None else images[i : i + num], encoded[i // num] if encoded else None,
-                own[i : i + num],
             )
             for i in range(0, len(rows), num)
         ]  # fmt: skip
+
+    def _score(self, groups: list[Group]) -> None:
+        """Give every completion its rewards."""
+        rows, num = flat(g.rows for g in groups), self.num_generations
+        prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
+        rewards = self._calculate_rewards(
+            rows, prompts, flat(g.completions for g in groups), flat(g.completion_ids for g in groups)
+        )
+        own = rewards[self.accelerator.process_index * len(rows) :][: len(rows)]
+        for i, group in enumerate(groups):
+            group.rewards = own[i * num : (i + 1) * num]
 
     def _encoded_prompts(self) -> list[EncodedPrompt] | None:
         return None
@@ -274,12 +286,13 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         total, lost = self._sum(len(self._scored)), self._sum(len(self._scored) - len(chosen))
         self.counts.prompts_seen += int(total)
         self.counts.groups_dropped += int(lost)
+        spreads = [self.spread_of(g) for g in self._scored if int((~g.rewards.isnan().all(1)).sum()) > 1]
+        scored = self._sum(len(spreads))
         numbers = {
             "groups_kept": self._sum(num_varied),
             "groups_dropped": lost,
             "generation_batches": float(rounds),
-            "group_std": self._sum(sum(map(self.spread_of, self._scored))) / total,
-        }
+        } | ({"group_std": self._sum(sum(spreads)) / scored} if scored else {})
         for name, value in numbers.items():
             self._metrics["train"][name].append(value)
         self._metrics["train"]["prompts_seen"] = [float(self.counts.prompts_seen)]  # a count, not a mean over steps
@@ -301,39 +314,9 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def _timing(self) -> dict[str, float]:
-        now = dict(self.clock.seconds)
-        spent = {k: now.get(k, 0.0) - self._seconds_logged.get(k, 0.0) for k in ("step", "generate", "rewards")}
-        self._seconds_logged = now
+        before, self._seconds_logged = self._seconds_logged, dict(self.clock.seconds)
         tokens, self._tokens_drawn = self._tokens_drawn, 0
-        if spent["step"] <= 0:
-            return {}
-        shares = {f"share_{k}": spent[k] / spent["step"] for k in ("generate", "rewards")}
-        rest = max(0.0, 1 - sum(shares.values()))
-        return {**shares, "share_loss": rest, "tokens_per_second": tokens / spent["step"]}
-
-
-class _EpochSampler(RepeatSampler):  # type: ignore[misc]
-    """TRL draws epoch after epoch from one generator, which a resumed run begins anew. The first epoch is TRL's own."""
-
-    def set_epoch(self, epoch: int) -> None:
-        if self.shuffle and self.seed is not None:
-            self.generator.manual_seed(self.seed + epoch)
-
-
-class _KeepRolloutState(TrainerCallback):  # type: ignore[misc]
-    """Saves and restores the counts and the place in the stream of fresh prompts with the trainer's own saves."""
-
-    def __init__(self, trainer: GroupTrainer) -> None:
-        self._trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step:
-            self._trainer.stream.place = self._trainer.counts.load(save_folder(args, state.global_step))
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = save_folder(args, state.global_step)
-        if folder.is_dir() and state.is_world_process_zero:
-            self._trainer.counts.save(folder, self._trainer.stream.place)
+        return step_shares(self._seconds_logged, before, tokens, judged=self.asking.reward is not None)
 
 
 class SharedPrefixTrainer(GroupTrainer):
@@ -349,6 +332,7 @@ class SharedPrefixTrainer(GroupTrainer):
         self.backend = backend
         self._encoded: list[EncodedPrompt] = []
         self._loss_prompts: list[EncodedPrompt] = []
+        self._part_groups: list[Group] = []
         super().__init__(*args, **kwargs)
         self.banned = placeholder_tokens(self.base_of(self.model))
         shared_prefix.enable(self.base_of(self.model))
@@ -382,7 +366,9 @@ class SharedPrefixTrainer(GroupTrainer):
             gather_deepspeed3_params=self.args.ds3_gather_for_generation,
             gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
         ) as model:
-            drawn = sample_groups(model, self._encoded, sampling)
+            drawn = sample_groups(
+                model, self._encoded, sampling, self.asking.ended(self._drawing, self.processing_class)
+            )
         return drawn.ids, None
 
     def _encoded_prompts(self) -> list[EncodedPrompt]:
@@ -394,13 +380,36 @@ class SharedPrefixTrainer(GroupTrainer):
         return [{k: v for k, v in row.items() if k != "images"} for g in groups for row in g.rows]
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
+        self._buffered_inputs: list[Any] | None
         parts = self.args.steps_per_generation
         if self._step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
-            batch = self._generate_and_score_completions(generation_batch)
-            prompts = self._loss_prompts
-            order = torch.randperm(len(prompts)).tolist()
-            self._buffered_inputs = self._by_step(split_by_group(batch, prompts, self.num_generations, order, parts))
-        return self._buffered_inputs[self._step % parts]
+            self._buffered_inputs = self._parts_of(generation_batch, parts)
+        place = self._step % parts
+        if isinstance(self._buffered_inputs[place], list):
+            self._buffered_inputs[place] = self._score_part(self._buffered_inputs[place], place == parts - 1)
+        return self._buffered_inputs[place]
+
+    def _parts_of(self, rows: list[dict[str, Any]], parts: int) -> list[Any]:
+        """A generation in parts for the loss; as groups without rewards where each part may wait for its own."""
+        if self.asking.by_part(self.args, self.algorithm):
+            self._part_groups = []
+            groups = self._draw(rows)
+            size = len(groups) // parts
+            return [groups[start : start + size] for start in range(0, len(groups), size)]
+        batch = self._generate_and_score_completions(rows)
+        prompts = self._loss_prompts
+        order = torch.randperm(len(prompts)).tolist()
+        return self._by_step(split_by_group(batch, prompts, self.num_generations, order, parts))
+
+    def _score_part(self, groups: list[Group], is_last: bool) -> dict[str, Any]:
+        """Wait for the rewards of one part of a step, and make it ready for the loss."""
+        self._score(groups)
+        self._part_groups += groups
+        if is_last:
+            self._scored, self._varied = self._part_groups, self._varied_of(self._part_groups)
+            self._count(self._part_groups, 1)
+        self._scored, self._varied = groups, self._varied_of(groups)
+        return {**self._finish(groups), "encoded_prompts": [g.prompt for g in groups]}
 
     def _one_group_each(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         prompts = self._loss_prompts
@@ -436,11 +445,3 @@ class SharedPrefixTrainer(GroupTrainer):
         logps = torch.cat([logps for logps, _ in found])
         self._of_loss = (logps.detach(), entropies)
         return logps, entropies, None
-
-
-def _tokenizer_of(processor: Any) -> Any:
-    return getattr(processor, "tokenizer", processor)
-
-
-def _flat(parts: Any) -> list[Any]:
-    return [value for part in parts for value in part]

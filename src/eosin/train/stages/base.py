@@ -25,6 +25,7 @@ from eosin.models import checkpoint
 from eosin.models.load import Loaded
 from eosin.models.pictures import max_pixels_of
 from eosin.models.vision_cache import KeptTower, keep_vision
+from eosin.scoring.terms.base import Tools
 from eosin.train.data.rows import PictureStore
 from eosin.train.monitor import (
     ClockCallback,
@@ -49,6 +50,7 @@ class StageContext:
         grammar: of the reply; written into the checkpoint, so that exams and serving use the same.
         prompt: how questions are put and gold answers written.
         cache_folder: where a frozen tower's output is kept for all stages of a run; by default the stage's own folder.
+        tools: judge, sentence encoder, CLIP and knowledge graph of an RL stage's rewards.
         picture_cache: decoded pictures by the area in pixels that the model keeps; a run hands it from stage to stage.
     """
 
@@ -63,6 +65,7 @@ class StageContext:
     parents: tuple[Artifact, ...] = ()
     read_region: RegionReader | None = None
     cache_folder: Path | None = None
+    tools: Tools = Tools()
     picture_cache: dict[int | None, PictureStore] = field(default_factory=dict)
 
     @property

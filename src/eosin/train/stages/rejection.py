@@ -38,7 +38,7 @@ def run(settings: RejectionStage, ctx: StageContext) -> StageResult:
         raise EosinError("No training sample has an answer.", where=f"stages.{ctx.name}")
     lengths = of_replies(asked, ctx.loaded, ctx.grammar, ctx.prompt, settings.max_new_tokens, ctx.seed)
     record = judge(lengths, settings, f"stages.{ctx.name}")
-    rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in asked})
+    rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in asked}, **ctx.tools.as_injected())
     rows = Drawing(settings, ctx, rewards).run(asked)
     chosen = [choose(row, settings, maximum_of(rewards, row["source"])) for row in rows]
     replies = {row["id"]: reply for row, reply in zip(rows, chosen, strict=True) if isinstance(reply, str)}

@@ -35,7 +35,9 @@ from eosin.train.rl.collapse import CollapseCallback
 from eosin.train.rl.diagnostics import BY_CLASS, ClassDiary, each_of
 from eosin.train.rl.difficulty import prompts_in_band
 from eosin.train.rl.groups import Group
+from eosin.train.rl.outage import OutageCallback
 from eosin.train.rl.preflight import Checks
+from eosin.train.rl.rewards import rewards_in_record, say_rewards, usage_of
 from eosin.train.rl.rollouts import RolloutWriter, verdicts
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 from eosin.train.stages.base import StageContext, StageResult, callbacks, lora_config, run_trainer, trainer_arguments
@@ -51,8 +53,9 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     lengths_record = judge(lengths, settings, f"stages.{ctx.name}")
     freeze(ctx.loaded.model, set(settings.freeze))
     clock, state = StepClock(), StageState()
-    rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in train})
-    rewards_record = store.as_json(rewards.described(), f"stages.{ctx.name}.rewards")
+    rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in train}, **ctx.tools.as_injected())
+    store.as_json(rewards.described(), f"stages.{ctx.name}.rewards")  # what cannot be recorded is found before a step
+    say_rewards(rewards)
     writer = RolloutWriter(
         ctx.folder / "rollouts.jsonl",
         stage=ctx.name,
@@ -75,7 +78,12 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     )
     rows = rows_dataset(train, rl_row(ctx.grammar, ctx.prompt), ctx.pictures(settings.image_cache_gib))
     state.add("rewards", reward.kept, reward.keep)
+    if (judge_usage := usage_of(rewards)) is not None:
+        state.add("judge", judge_usage.as_dict, judge_usage.restore)
     watchers = callbacks(ctx, clock, state)
+    if settings.outage is not None:
+        cycle = settings.updates_per_batch * settings.algorithm.num_iterations
+        watchers.insert(-1, OutageCallback(reward, settings.outage, cycle, ctx.name))
     if settings.collapse is not None:
         watchers.insert(-1, CollapseCallback(settings, ctx))  # before the clock: its saves are not data time
     decided = tell(writer, diary, settings)
@@ -89,8 +97,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     diary.close()
     result.extra |= {
         "algorithm": settings.algorithm.true_name,
-        "rewards": rewards_record,
-        "base_rates": reward.summary(),
+        **rewards_in_record(reward, f"stages.{ctx.name}.rewards"),
         "checks": preflight.as_record(checks),
         "path": path_of(trainer),
         "rollouts": trainer.counts.__dict__,
@@ -171,6 +178,8 @@ def ready_trainer(
         "decided": decided,
         "seen": seen,
         "noise_every": settings.diagnose_every,
+        "asks": reward if reward.rewards.uses_server else None,
+        "generation_parts": settings.generation_parts,
     }
     probe = [rows[i] for i in range(min(preflight.NUM_PROMPTS, len(rows)))]
     if why_not is None:
