@@ -315,6 +315,35 @@ def sft_side(case: Case, path: str) -> tuple[float, float]:
 # -- slides -----------------------------------------------------------------------------------------------------------
 
 
+def longnet_parity() -> Iterator[Row]:
+    """Dilated attention on the device beside its definition through one dense mask, with odd lengths; values and
+    gradients."""
+    import torch
+
+    from eosin.models.slide_encoder.longnet import dense_reference, dilated_attention
+
+    pairs = ((64, 1), (128, 2), (256, 4), (512, 8))
+    for dtype in (torch.float32, torch.bfloat16):
+        for num in (500, 1000, 1237):
+            torch.manual_seed(num)
+            first = [torch.randn(8, num, 64, device=device(), dtype=dtype, requires_grad=True) for _ in range(3)]
+            second = [t.detach().double().requires_grad_() for t in first]
+            weight = torch.randn(8, num, 64, device=device())
+            (dilated_attention(*first, pairs).float() * weight).sum().backward()
+            (dense_reference(*second, pairs) * weight).sum().backward()
+            out = dilated_attention(*[t.detach() for t in first], pairs).double()
+            wanted = dense_reference(*[t.detach() for t in second], pairs)
+            grads = max(
+                float((a.grad.double() - b.grad).norm() / b.grad.norm()) for a, b in zip(first, second, strict=False)
+            )
+            error = float((out - wanted).norm() / wanted.norm())
+            yield {
+                "name": f"LongNet against its definition, {num:,} patches, {str(dtype)[6:]}", "ours": round(error, 9),
+                "peer": None, "unit": "relative difference", "ratio": None,
+                "note": f"values {error:.1e}, gradients {grads:.1e}",
+            }  # fmt: skip
+
+
 def towers(quick: bool) -> Iterator[Row]:
     """LongNet tower and projector, forward and backward, beside the same with dense attention."""
     import torch
@@ -322,6 +351,7 @@ def towers(quick: bool) -> Iterator[Row]:
 
     from eosin.models.slide_encoder import tower as slide_tower
 
+    yield from longnet_parity()
     own = slide_tower.dilated_attention
     model, _ = build("small")
 

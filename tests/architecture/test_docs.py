@@ -25,6 +25,21 @@ def test_tests_and_files_that_are_named_exist(page: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_test_functions_that_are_named_exist(page: Path) -> None:
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text("utf-8")):
+        assert re.search(rf"^(?:async )?def {name}\(", (ROOT / file).read_text("utf-8"), re.M), f"{file}::{name}"
+
+
+def test_every_claim_of_the_papers_page_names_its_test() -> None:
+    """Rows of the tables that say what Eosin does end in a test."""
+    text = (ROOT / "docs" / "papers.md").read_text("utf-8")
+    rows = [r for r in text.splitlines() if r.startswith("| ") and not r.startswith(("| the paper", "| what a"))]
+    assert len(rows) >= 40
+    for row in rows:
+        assert re.search(r"`tests/[\w/]+\.py::\w+` \|$", row), row
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name != "CHANGELOG.md"], ids=lambda p: p.name)
 def test_modules_that_are_named_exist(page: Path) -> None:
     for dotted in set(re.findall(r"\beosin(?:\.[a-z_0-9]+)+", page.read_text("utf-8"))):

@@ -80,7 +80,15 @@ def test_summary_keeps_its_contract(finished: Path) -> None:
     assert set(exam["probes"]) == {"blank", "swapped", "question_only"}
     assert exam["n"] == 36 and exam["cluster"] == "slide"
     assert summary["record"]["packages"]["torch"] and "commit" in summary["record"]["code"]
-    assert set(summary["baselines"]["heldout"]) == {"majority", "colour_histogram"}
+    assert list(summary["baselines"]["heldout"]) == [
+        "majority", "text_only", "colour_histogram", "colour_forest", "colour_texture", "nearest_image",
+        "nearest_caption",
+    ]  # fmt: skip
+    verdict = exam["against_baselines"]
+    assert verdict["best"] in summary["baselines"]["heldout"] and verdict["n"] == 36
+    assert len(list((finished / "baselines").iterdir())) == 7
+    page = (finished / "report/index.html").read_text()
+    assert "best baseline" in page and page.index("best baseline") < page.index("stages of training ran")
 
 
 def test_everything_a_run_leaves(finished: Path) -> None:

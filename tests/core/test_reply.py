@@ -31,6 +31,37 @@ def test_what_is_rendered_parses_to_the_same(a: str, b: str, c: str, grammar: Gr
 
 
 @pytest.mark.parametrize(
+    ("text", "blocks"),
+    [
+        ("<think>a</think><answer>b</answer>", {"think": "a", "answer": "b"}),
+        ("words <think>a</think> words <answer>b</answer>", {"think": "a", "answer": "b"}),
+        ("<think>a<answer>b</answer>", {"think": "a", "answer": "b"}),
+        ("<think>a</think><answer>b.</think>", {"think": "a", "answer": "b."}),
+        ("<think>a</think><answer>b</think></answer>\n", {"think": "a", "answer": "b"}),
+        ("<think>a</think><answer>b", {"think": "a", "answer": "b"}),
+        ("<think>a</think><answer>b</answer> or c", {"think": "a"}),
+        ("<think>a</think><answer>b</think> or c</answer>", {"think": "a"}),
+        ("<think>a</think><answer>b<think>c</think>", {}),
+        ("<think>a</think><think>b</think><answer>c</answer>", {"answer": "c"}),
+        ("<think>a</think><answer>b</answer><answer>c</answer>", {"think": "a"}),
+        ("<think><answer>b</answer></think>", {"think": ""}),
+        ("a </think> <answer>b</answer>", {"answer": "b"}),
+        ("b", {}),
+    ],
+)
+def test_blocks_that_can_be_read_in_a_broken_form(text: str, blocks: dict[str, str]) -> None:
+    assert TA.readable_blocks(text) == blocks
+
+
+@given(texts, texts, texts, st.sampled_from([TA, ITA, OTA]))
+def test_what_parses_is_readable_as_it_parses(a: str, b: str, c: str, grammar: Grammar) -> None:
+    text = "".join(f"<{t}>{x}</{t}>" for t, x in zip(grammar.tags, (a, b, c), strict=False))
+    parsed = grammar.parse(text)
+    if isinstance(parsed, Parsed):
+        assert grammar.readable_blocks(text) == dict(parsed.value.blocks)
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("", "no <think>"),
@@ -138,3 +169,49 @@ def test_only_one_order_of_tags_parses(text: str) -> None:
     ok = squeezed.replace("x", "").replace("A", "") == "<think></think><answer></answer>"
     outside = squeezed.startswith("x") or squeezed.endswith("x") or "</think>x" in squeezed
     assert isinstance(parsed, Parsed) == (ok and not outside)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<think>a</think><answer>B</answer> sure", "B"),
+        ("<think>a<answer>B</answer>", "B"),  # think is not closed: no block around the answer
+        ("<think>a<answer>B</answer></think>", None),
+        ("<answer>A</answer><answer>B</answer>", None),
+        ("<answer>B", None),
+        ("</answer>B<answer>", None),
+        ("<answer>B<think></answer>", None),
+        ("B", None),
+    ],
+)
+def test_one_answer_block_whatever_stands_around_it(text: str, expected: str | None) -> None:
+    found = Grammar.of("think/answer").one_answer(text)
+    assert (found.value if isinstance(found, Parsed) else None) == expected
+
+
+def test_the_first_closed_block_of_each_tag() -> None:
+    grammar = Grammar.of("observe/think/answer")
+    text = "<think>1</think><observe>2</observe><think>3</think><answer>4"
+    assert grammar.first_blocks(text) == {"think": "1", "observe": "2"}
+    assert grammar.first_blocks(text, or_whole=True) == {"think": "1", "observe": "2", "answer": text}
+    assert grammar.first_blocks(" x ", or_whole=True) == {"think": "x", "answer": "x"}
+    assert grammar.first_blocks("</think>x<think>") == {}
+
+
+def test_blocks_one_after_the_other_somewhere() -> None:
+    grammar = Grammar.of("observe/think/answer")
+    good = "<observe>a</observe>\n<think>b</think> <answer>c</answer>"
+    assert grammar.is_somewhere(f"so {good} yes") and grammar.is_somewhere(f"<observe>{good}")
+    for bad in ("", good.replace("\n", "x"), good.replace("</answer>", ""), good.replace("<observe>", "")):
+        assert not grammar.is_somewhere(bad)
+
+
+def test_the_prompt_may_ask_for_a_chain_of_thought_or_of_drafts() -> None:
+    """Patho-R1 has prompts of both kinds; the form of the reply is the same."""
+    plain = Grammar.of("think/answer")
+    draft = Grammar.of("think/answer", think_style="chain-of-draft")
+    assert draft.instruction().startswith(plain.instruction()) and "at most five words" in draft.instruction()
+    assert "step by step" in Grammar.of("think/answer", think_style="chain-of-thought").instruction()
+    assert plain.as_facts() == {"tags": "think/answer", "numbered_steps": False}
+    facts = draft.as_facts()
+    assert Grammar.of(facts.pop("tags"), **facts) == draft

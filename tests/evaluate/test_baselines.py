@@ -9,9 +9,15 @@ import pytest
 from PIL import Image
 
 from eosin.core.errors import EosinError
+from eosin.core.images import encode_png
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.sample import ImageBytes, ImageFile, Origin, Sample, ask, lettered
-from eosin.core.settings.exam import ExamSettings
-from eosin.evaluate.baselines.baselines import colour_histogram, run_baselines
+from eosin.core.settings.exam import BASELINE_NAMES, ExamSettings
+from eosin.evaluate.baselines.baselines import BASELINES, BaselineRunner, run_baselines
+from eosin.evaluate.baselines.features import colour_histogram, colour_texture
+from eosin.evaluate.baselines.text import best_option, option_features
+from eosin.evaluate.baselines.verdict import against_baselines
+from eosin.slides.encoders.colour_texture import describe
 
 SETTINGS = ExamSettings()
 
@@ -81,7 +87,7 @@ def test_bad_images_are_counted(make) -> None:
     train = make(12, 2, "train")
     train[0] = train[0].model_copy(update={"images": (ImageFile(path="/nowhere.png"),)})
     found = run_baselines(train, test, SETTINGS)
-    for name in ("majority", "colour_histogram"):
+    for name in ("majority", "text_only", "colour_histogram", "colour_texture", "nearest_image"):
         assert found[name]["n"] == 17 and found[name]["num_set_aside"] == 1
     assert found["colour_histogram"]["num_train"] == 23
 
@@ -101,6 +107,143 @@ def test_reasons_instead_of_numbers(make) -> None:
 def test_same_items_as_the_exam(make) -> None:
     found = run_baselines(make(12, 2, "train"), make(9, 2, "test"), ExamSettings(max_samples=7))
     assert found["majority"]["n"] == found["colour_histogram"]["n"] == 7
+
+
+def test_names_in_settings_are_those_that_exist() -> None:
+    assert tuple(BASELINES) == BASELINE_NAMES
+    with pytest.raises(ValueError, match="named twice"):
+        ExamSettings(baselines=["majority", "majority"])
+    with pytest.raises(ValueError):
+        ExamSettings(baselines=["colour"])
+
+
+def test_none_and_named_baselines(make) -> None:
+    train, test = make(12, 2, "train"), make(9, 2, "test")
+    assert run_baselines(train, test, ExamSettings(baselines="none")) == {}
+    found = run_baselines(train, test, ExamSettings(baselines=["colour_forest", "attention_mil", "nearest_caption"]))
+    assert found["colour_forest"]["accuracy"] == 1.0
+    assert found["attention_mil"] == {"n": 0, "reason": "the exam shows no slides as patch features"}
+    assert "captions" in found["nearest_caption"]["reason"]
+
+
+def test_training_items_are_bounded_and_an_exam_of_them_has_no_baseline(make) -> None:
+    train, test = make(12, 2, "train"), make(9, 2, "test")
+    assert run_baselines(train, test, ExamSettings(baseline_train=10))["colour_texture"]["num_train"] == 10
+    for figures in run_baselines(train, train, ExamSettings(split="train")).values():
+        assert figures["n"] == 0 and "fitted on" in figures["reason"]
+
+
+def test_texture_is_that_of_the_encoder_and_takes_every_size() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+    assert colour_texture(Image.fromarray(pixels), 0.5) == pytest.approx(describe(pixels[None], 0.5)[0], rel=1e-5)
+    for size in ((8, 8), (9, 1200), (2000, 1500)):
+        found = colour_texture(Image.new("RGB", size, (200, 120, 160)), None)
+        assert found.shape == (112,) and np.isfinite(found).all()
+
+
+def test_texture_is_found_also_where_colour_was_read_before(make) -> None:
+    runner = BaselineRunner(make(12, 2, "train"))
+    test = make(9, 2, "test")
+    runner.of(test, ExamSettings(baselines=["majority", "colour_histogram"]))
+    assert runner.of(test, ExamSettings(baselines=["colour_texture"])).figures["colour_texture"]["n"] == 18
+
+
+def _striped(num: int, split: str) -> list[Sample]:
+    """Fine stripes across, or down, of one mean colour: texture tells (by blur), colour does not."""
+    samples = []
+    for i in range(num):
+        rng = np.random.default_rng([i, len(split)])
+        period = (2, 8)[i % 2]
+        stripes = (np.arange(64)[None, :] // period + np.zeros((64, 1), int)) % 2
+        pixels = np.clip(90 + 90 * stripes[..., None] + rng.normal(0, 12, (64, 64, 3)), 0, 255).astype(np.uint8)
+        samples.append(Sample(
+            id=f"{split}{i}", images=(ImageBytes(data=encode_png(Image.fromarray(pixels))),), messages=ask("Which?"),
+            choices=lettered(["fine", "coarse"]), answer="AB"[i % 2], origin=Origin(source="t", case=f"{split}{i}"),
+            caption=f"Stripes that are {('fine', 'coarse')[i % 2]}.", split=split,
+        ))  # fmt: skip
+    return samples
+
+
+def test_texture_and_neighbours_find_what_colour_does_not() -> None:
+    found = run_baselines(_striped(60, "train"), _striped(40, "test"), SETTINGS)
+    assert found["colour_texture"]["accuracy"] == found["nearest_image"]["accuracy"] == 1.0
+    assert found["nearest_caption"]["accuracy"] == 1.0 and found["nearest_caption"]["num_train"] == 60
+    for name in ("majority", "text_only", "colour_histogram", "colour_forest"):
+        assert found[name]["accuracy"] < 0.75, name
+
+
+def _asked(i: int, question: str, options: list[str], right: str, case: str = "") -> Sample:
+    return Sample(
+        id=f"{case}{i}", messages=ask(question, 0), choices=lettered(options), answer="ABCD"[options.index(right)],
+        origin=Origin(source="t", case=f"{case}{i}"),
+    )  # fmt: skip
+
+
+def test_text_alone_finds_what_text_gives_away(make) -> None:
+    """The longest option is right, whatever it says; and with shuffled options and one question nothing is."""
+    rng = np.random.default_rng(0)
+
+    def leaking(num: int, case: str) -> list[Sample]:
+        made = []
+        for i in range(num):
+            words = ["".join(rng.choice(list("abcdefgh"), 5)) for _ in range(4)]
+            words[int(rng.integers(4))] += " and a little more"
+            made.append(_asked(i, "Which?", words, max(words, key=len), case))
+        return made
+
+    found = run_baselines(leaking(200, "train"), leaking(60, "test"), SETTINGS)
+    assert found["text_only"]["accuracy"] > 0.95 and list(found) == ["majority", "text_only"]
+    shuffled = run_baselines(make(60, 3, "train"), make(60, 3, "test"), SETTINGS)["text_only"]
+    assert shuffled["accuracy"] == pytest.approx(1 / 3, abs=0.15)
+
+
+def test_text_alone_reads_the_question() -> None:
+    def made(num: int, case: str) -> list[Sample]:
+        pairs = [("Which organ has crypts?", "colon"), ("Which organ has alveoli?", "lung")]
+        return [
+            _asked(i, pairs[i % 2][0], [["colon", "lung"], ["lung", "colon"]][i // 2 % 2], pairs[i % 2][1], case)
+            for i in range(num)
+        ]
+
+    assert run_baselines(made(40, "train"), made(20, "test"), SETTINGS)["text_only"]["accuracy"] == 1.0
+
+
+def test_option_features_by_hand() -> None:
+    first, second = option_features(_asked(0, "Is a gland seen?", ["a gland", "no"], "no"))
+    assert first["shared"] == 1.0 and second["shared"] == 0.0
+    assert (first["longest"], first["shortest"], second["longest"], second["shortest"]) == (1.0, 0.0, 0.0, 1.0)
+    assert first["place=0"] == second["place=1"] == 1.0 and first["asked=seen|a gland"] == 0.5
+
+
+def test_the_option_that_a_caption_names() -> None:
+    asked = _asked(0, "?", ["adenocarcinoma", "mucinous adenocarcinoma", "leiomyoma"], "leiomyoma")
+    assert best_option("Tissue with mucinous adenocarcinoma.", asked) == "mucinous adenocarcinoma"
+    assert best_option("Adenocarcinoma, moderately differentiated", asked) == "adenocarcinoma"
+    assert best_option("nothing of the kind", asked) is None
+
+
+def test_the_model_against_the_best_baseline(make) -> None:
+    """Paired on the same items; a model as good as the best one does not beat it."""
+    train, test = make(12, 2, "train"), make(30, 2, "test")
+    results = BaselineRunner(train).of(test, SETTINGS)
+    classes = Classes.of(test)
+
+    def verdict(wrong: int) -> dict[str, object]:
+        rows = [
+            {"id": s.id, "correct": i >= wrong, "label": classes.gold(s), "group": s.origin.group}
+            for i, s in enumerate(test)
+        ]
+        return against_baselines(rows, results, classes, SETTINGS)
+
+    equal, worse = verdict(0), verdict(30)
+    assert equal["best"] == "colour_histogram" and equal["baseline"] == 1.0 and equal["n"] == 60
+    assert equal["difference"] == 0.0 and equal["beats"] is False
+    assert worse["beats"] is False and worse["ci95"][1] < 0
+    results.rows = {"majority": results.rows["majority"]}
+    better = verdict(0)
+    assert better["beats"] is True and better["baseline"] == pytest.approx(1 / 3) and better["best"] == "majority"
+    results.rows = {}
+    assert verdict(0) == {"best": None, "beats": None, "reason": "no baseline answered an item of this exam"}
 
 
 def _colorectal() -> tuple[list[Sample], list[Sample]]:
@@ -126,7 +269,8 @@ def _colorectal() -> tuple[list[Sample], list[Sample]]:
 def test_colour_histogram_on_real_tiles() -> None:
     """Slides 05 and 10 held out. Colour alone is far above chance (0.125) and far from solving it."""
     train, test = _colorectal()
-    found = run_baselines(train, test, SETTINGS)
+    settings = ExamSettings(baselines=["majority", "colour_histogram"], baseline_train=None)
+    found = run_baselines(train, test, settings)
     assert (found["colour_histogram"]["num_train"], found["colour_histogram"]["n"]) == (4101, 899)
     assert 0.70 <= found["colour_histogram"]["balanced_accuracy"] <= 0.82
     assert found["colour_histogram"]["num_clusters"] == 2

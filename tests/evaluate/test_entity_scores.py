@@ -50,7 +50,18 @@ def test_samples_without_findings_are_left_out() -> None:
     assert entity_figures([{"group": "a"}], ExamSettings()) is None
 
 
-def test_figures_are_means_and_totals() -> None:
+def test_precision_and_recall_count_every_item_as_f1_does() -> None:
+    """One perfect and one unparsed reply: 0.5 in all three. One that names nothing counts too."""
+    perfect = entity_row(_reply("Necrosis and mitoses are seen. Goblet cells are absent."), SAMPLE, GRAMMAR)
+    unparsed = entity_row("<info>Necrosis and mitoses are seen.", SAMPLE, GRAMMAR)
+    silent = entity_row(_reply("Nothing is seen."), SAMPLE, GRAMMAR)
+    for other in (unparsed, silent):
+        found = entity_figures([{"group": "a", **perfect}, {"group": "b", **other}], ExamSettings())
+        assert found is not None
+        assert (found["f1"], found["precision"], found["recall"], found["n"]) == (0.5, 0.5, 0.5, 2)
+
+
+def test_figures_are_means_over_items() -> None:
     rows = [
         {"group": "a", "entity_f1": 1.0, "entity_matched": 3, "entity_predicted": 3, "entity_gold": 3},
         {"group": "b", "entity_f1": 0.5, "entity_matched": 1, "entity_predicted": 1, "entity_gold": 3},
@@ -58,7 +69,7 @@ def test_figures_are_means_and_totals() -> None:
     ]
     found = entity_figures(rows, ExamSettings())
     assert found is not None
-    assert (found["f1"], found["precision"], found["recall"], found["n"]) == (0.75, 1.0, 4 / 6, 2)
+    assert (found["f1"], found["precision"], found["recall"], found["n"]) == (0.75, 1.0, pytest.approx(2 / 3), 2)
     assert found["ci95"][0] == 0.5 and found["ci95"][1] == 1.0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from eosin.core.errors import EosinError
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.prompt import gold_answer, gold_reply
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Choice, ImageBytes, ImageFile, Origin, Sample, ask, lettered
@@ -15,9 +16,9 @@ from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding, Generation, MockEngine, Request
 from eosin.evaluate.exam.entry import evaluate_samples
-from eosin.evaluate.exam.exam import run_exam
+from eosin.evaluate.exam.exam import _new_at_default, run_exam
 from eosin.evaluate.exam.grading import read_answer
-from eosin.evaluate.exam.items import Classes, choose_balanced, group_of
+from eosin.evaluate.exam.items import choose_balanced, group_of
 from eosin.evaluate.exam.scores import sampled_figures
 from eosin.evaluate.exam.work import Work, work_root
 
@@ -394,6 +395,20 @@ def test_settings_refuse_unknown_and_wrong() -> None:
     assert ExamSettings().probes == ["blank", "swapped", "question_only"]
 
 
+def test_an_exam_without_baselines_compares_nothing(make, look, grammar, tmp_path: Path) -> None:
+    everything = [*make(12, 2, "train"), *make(9, 2, "test")]
+    settings = ExamSettings(baselines="none", probes=[])
+    result = evaluate_samples(MockEngine(look), everything, grammar, tmp_path / "out", settings=settings)
+    assert result["baselines"] == {} and result["exam"]["against_baselines"]["best"] is None
+    alone = run_exam(MockEngine(look), make(9, 2, "test"), grammar, settings, tmp_path / "alone")
+    assert "against_baselines" not in alone
+
+
+def test_exams_of_before_baselines_could_be_chosen_keep_their_key() -> None:
+    assert _new_at_default(ExamSettings()) == {"evidence", "baselines", "baseline_train"}
+    assert _new_at_default(ExamSettings(baselines="none", baseline_train=None)) == {"evidence"}
+
+
 def test_evaluate_samples_for_the_command_line(make, look, grammar, tmp_path: Path) -> None:
     everything = [*make(12, 2, "train"), *make(9, 2, "test")]
     result = evaluate_samples(MockEngine(look), everything, grammar, tmp_path / "out")
@@ -401,5 +416,11 @@ def test_evaluate_samples_for_the_command_line(make, look, grammar, tmp_path: Pa
     assert store.read_json(tmp_path / "out" / "baselines.json") == result["baselines"]
     assert result["baselines"]["colour_histogram"]["accuracy"] == 1.0
     assert result["baselines"]["majority"]["balanced_accuracy"] == pytest.approx(1 / 3)
+    verdict = result["exam"]["against_baselines"]
+    assert verdict["baseline"] == 1.0 and verdict["difference"] == 0.0 and verdict["beats"] is False
+    assert store.read_json(tmp_path / "out" / "exam" / "summary.json")["against_baselines"] == verdict
+    told: list[str] = []
+    again = evaluate_samples(MockEngine(look), everything, grammar, tmp_path / "out", tell=told.append)
+    assert again == result and told == [], "neither exam nor baselines run twice"
     with pytest.raises(EosinError, match="no samples in this split"):
         evaluate_samples(MockEngine(look), everything, grammar, tmp_path / "x", settings=ExamSettings(split="valid"))

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.sample import ImagePart
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
 from eosin.engines.base import MockEngine, Request
 from eosin.evaluate.exam.exam import run_exam
-from eosin.evaluate.exam.items import Classes, group_of
+from eosin.evaluate.exam.items import group_of
 from eosin.evaluate.probes.probes import looks_at_image, shift_options, swap_donors
 
 ALL = ExamSettings(probes=["blank", "swapped", "question_only", "options_shuffled"])

@@ -114,3 +114,12 @@ def test_what_is_kept_for_the_backward_pass_grows_with_the_length_and_not_with_i
         return total
 
     assert kept(1024) == 2 * kept(512)
+
+
+def test_fp64_on_a_cpu_has_its_own_precision_and_does_not_end_the_process() -> None:
+    """The fused kernel's backward pass crashes in fp64; the plain way keeps fp64 throughout."""
+    torch.manual_seed(0)
+    inputs = tuple(torch.randn(2, 11, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    pairs = [(4, 1), (8, 2)]
+    assert torch.allclose(dilated_attention(*inputs, pairs), dense_reference(*inputs, pairs), atol=1e-12)
+    assert torch.autograd.gradcheck(lambda q, k, v: dilated_attention(q, k, v, pairs), inputs, atol=1e-9)

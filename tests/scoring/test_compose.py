@@ -46,12 +46,38 @@ def test_accuracy_is_never_read_outside_the_answer_block() -> None:
 
 
 def test_one_answer_block_keeps_format_and_accuracy_apart() -> None:
-    strict, one = load_rewards(["accuracy"]), load_rewards([{"name": "accuracy", "block": "one"}])
+    strict, one = (load_rewards([{"name": "accuracy", "block": how}]) for how in ("strict", "one"))
     reply = "no think block <answer>B</answer>"
     assert strict.score(item(reply)).total == 0.0
     assert one.score(item(reply)).total == 1.0
     assert one.score(item("<answer>B</answer><answer>B</answer>")).total == 0.0
     assert one.score(item("<think><answer>B</answer></think>")).total == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "accuracy"),
+    [
+        ("<think>pus</think><answer>B</think>", 1.0),  # closed with the wrong tag
+        ("<think>pus<answer>B</answer>", 1.0),  # think not closed
+        ("<think>pus</think><answer>B", 1.0),  # not closed
+        ("<think>pus</think><answer>A</think>", 0.0),
+        ("<think>pus</think><answer>A</think><answer>B</answer>", 0.0),
+        ("<think>pus</think><answer>A</think>B</answer>", 0.0),
+        ("<think><answer>B</answer></think>", 0.0),
+        ("<answer>B</answer><think>pus</think>", 0.0),
+    ],
+)
+def test_a_slip_of_form_costs_the_format_term_alone(reply: str, accuracy: float) -> None:
+    outcome = load_rewards(["format", "accuracy"]).score(item(reply))
+    assert outcome.terms == {"format": 0.0, "accuracy": accuracy}
+
+
+def test_a_right_reply_with_a_slip_is_worth_more_than_a_wrong_one_in_good_form() -> None:
+    for name in ("eosin", [{"name": "format", "weight": 0.3}, {"name": "semantic"}]):
+        rewards = load_rewards(name)  # type: ignore[arg-type]
+        right = rewards.score(item("<think>There is pus.</think><answer>B.</think>"))
+        wrong = rewards.score(item("<think>There is pus.</think><answer>A</answer>"))
+        assert right.total is not None and wrong.total is not None and right.total > wrong.total
 
 
 def test_a_missing_term_is_not_summed_as_zero() -> None:

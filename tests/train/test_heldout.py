@@ -55,9 +55,11 @@ def test_accuracy_by_hand(context: Make, monkeypatch: Any) -> None:
     }
     exam = held_out(ctx, 10, 8, ctx.pictures(0.1))
     assert exam is not None
-    assert exam.ask(None) == {
-        "valid_n": 3, "valid_accuracy": 1 / 3, "valid_unparsed": 1 / 3, "valid_set_aside": 1,
-    }  # fmt: skip
+    answers = exam.ask(None)
+    assert answers is not None
+    assert (answers.right, answers.num_unparsed) == ((True, False, False), 1)
+    found = answers.as_metrics()
+    assert (found["valid_n"], found["valid_accuracy"], found["valid_unparsed"]) == (3, 1 / 3, 1 / 3)
 
 
 def graded(loaded: Loaded, ctx: StageContext) -> float:
@@ -115,7 +117,7 @@ def test_a_stage_asks_its_own_policy(context: Make) -> None:
     ctx = context("rl", load(start.folder / "checkpoint"), num_valid=9)
     settings = RlStage(
         steps=2, batch_size=8, num_generations=4, max_new_tokens=40, log_every=1, learning_rate=2e-3, valid_every=2,
-        valid_samples=9, rewards=[RewardSpec(name="format"), RewardSpec(name="accuracy")], collapse=None,
+        valid_samples=9, rewards=[RewardSpec(name="format"), RewardSpec(name="accuracy")], collapse=None, keep="last",
     )  # fmt: skip
     result = rl.run(settings, ctx)
     rows = [r for r in store.read_jsonl(ctx.metrics_file) if "valid_accuracy" in r]

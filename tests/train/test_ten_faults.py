@@ -365,8 +365,8 @@ def loaded_decode(trainer: Any, ids: torch.Tensor) -> str:
 
 @pytest.mark.parametrize("lora", [None, Lora(r=2, dropout=0.5)], ids=["tower", "tower-and-lora"])
 def test_8_dropout_is_off_in_both_passes(slides: list[Sample], tmp_path: Path, lora: Lora | None) -> None:
-    """A tower with dropout 0.4: the ratio before the first update is 1 all the same."""
-    loaded = new_reader(tower={"dropout": 0.4})
+    """A tower with dropout and drop-path 0.4: the ratio before the first update is 1 all the same."""
+    loaded = new_reader(tower={"dropout": 0.4, "embed_dropout": 0.4, "drop_path": 0.4})
     loaded.model.train()
     pixels = loaded.processor(images=[PicturesOf().get(slides[0])])
     twice = [loaded.model.slide_tokens(**pixels)[0].tokens for _ in range(2)]

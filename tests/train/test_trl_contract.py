@@ -24,7 +24,14 @@ GROUP = {
     "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
     "_generate_and_score_completions": ["self", "inputs"],
     "_get_train_sampler": ["self", "dataset"],
-}
+    "_prepare_inputs": ["self", "generation_batch"],
+    "_compute_loss": ["self", "model", "inputs"],
+    "_get_per_token_logps_and_entropies": [
+        "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy",
+        "compute_aux_loss", "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes",
+        "num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
+    ],
+}  # fmt: skip
 SHARED = {
     "_tokenize_prompts": ["self", "prompts"],
     "_generate_single_turn": [
@@ -80,6 +87,13 @@ def test_advantages_and_truncation_are_computed_as_eosin_says() -> None:
     assert "advantages = advantages / (std_rewards + 1e-4)" in text
     assert "completion_mask = completion_mask * (~is_truncated).unsqueeze(1).int()" in text
     assert "unscorable_mask = torch.isnan(rewards_per_func).all(dim=1)" in text
+
+
+def test_token_level_losses_divide_by_the_mean_step_of_the_generation() -> None:
+    """What GroupTrainer makes the step's own tokens of."""
+    text = source("_compute_loss")
+    assert 'normalizer = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes' in text
+    assert "normalizer = normalizer * self.current_gradient_accumulation_steps / self.args.steps_per_generation" in text
 
 
 def test_token_types_still_come_from_the_processor() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from eosin.chain.recipe.pictures import ordinary_or
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Sieve
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from eosin.models.load import Loaded
     from eosin.scoring.sets.compose import RewardSet
 
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
 
 def grammar_of(checkpoint: str, wanted: str | None) -> tuple[Grammar, bool]:
     """The reply grammar that a checkpoint was trained with, and whether its prompts state it."""
@@ -26,7 +30,7 @@ def grammar_of(checkpoint: str, wanted: str | None) -> tuple[Grammar, bool]:
 
     facts = facts_of(checkpoint)
     known = facts.get("grammar", {"tags": "think/answer", "numbered_steps": False})
-    grammar = Grammar.of(wanted or known["tags"], numbered_steps=known["numbered_steps"])
+    grammar = Grammar.of(wanted or known["tags"], **{k: v for k, v in known.items() if k != "tags"})
     return grammar, bool(facts.get("instruction", True))
 
 
@@ -94,6 +98,7 @@ def examine(
         read_region=SlideRegions(),
         evidence=evidence_of(loaded, settings),
         rewards=rewards,
+        tell=console.print,
     )
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)

@@ -93,7 +93,8 @@ def measure(
     tell(option_notes(read.kept))
     samples = subset(pick_split(read.kept, settings.split), settings.max_samples, settings.seed)
     record = {
-        "model": _model_digest(model), "samples": str(samples_path), "grammar": grammar.name,
+        "model": _model_digest(model), "samples": str(samples_path),
+        "grammar": grammar.name if grammar.think_style == "plain" else f"{grammar.name}, {grammar.think_style}",
         "instruction": instruction, "rewards": rewards.described(), **dataclasses.asdict(settings),
     }  # fmt: skip
     key = _key(samples, record)

@@ -16,7 +16,12 @@ _PROBES = {
     "question_only": "question only",
     "options_shuffled": "shuffled",
 }
-_BASELINES = {"majority": "majority", "colour_histogram": "colours only", "mean_features": "mean of patch features"}
+_BASELINES = {
+    "majority": "majority", "text_only": "text only", "colour_histogram": "colours only",
+    "colour_forest": "colours, forest", "colour_texture": "colour and texture",
+    "mean_features": "mean of patch features", "feature_extremes": "extremes of patch features",
+    "attention_mil": "attention MIL", "nearest_image": "nearest image", "nearest_caption": "nearest caption",
+}  # fmt: skip
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:

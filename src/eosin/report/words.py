@@ -19,6 +19,7 @@ from eosin.report.drawing.numbers import (
 from eosin.report.records.load import BASE, ExamRun, Run, StageRun
 from eosin.report.records.splits import leaks
 from eosin.report.records.stats import Change, chance_level, lower_end, paired_change
+from eosin.report.sections.baselines import baseline_verdict, baseline_words
 from eosin.report.sections.rl import collapse_of
 
 KINDS = {
@@ -32,11 +33,6 @@ PROBES = {
     "swapped": ("Swapped image", "the image of a case of another class; the right answer stays that of the question"),
     "question_only": ("Question only", "no image at all"),
     "options_shuffled": ("Options shuffled", "the same image, the options in another order"),
-}
-BASELINES = {
-    "majority": "Majority class",
-    "colour_histogram": "Colour histogram",
-    "mean_features": "Mean of the patch features",
 }
 MAX_UNPARSED, MAX_TRUNCATED, MAX_STARVED, MAX_FLAT_GROUPS = 0.01, 0.05, 0.2, 0.5
 MIN_QUESTIONS, MIN_CLUSTERS = 100, 20
@@ -124,36 +120,12 @@ def _change_sentence(run: Run, exam: ExamRun) -> str:
 
 def _baseline_sentence(run: Run, exam: ExamRun) -> list[str]:
     baselines = _baselines(run, exam.name)
-    told = [_baseline_words(BASELINES.get(name, name).lower(), b) for name, b in baselines.items()]
+    told = [baseline_words(name, b) for name, b in baselines.items()]
     chance = chance_of(exam)
     told += [f"chance {percent(chance)}"] if chance is not None else []
     parts = [] if baselines else ["No baseline was recorded for this exam."]
     parts += [f"For comparison: {', '.join(told)}."] if told else []
-    name, simple = simple_baseline(baselines)
-    floor, top = lower_end(exam.summary), (pair(simple.get("ci95")) or (None, num(simple.get("accuracy"))))[1]
-    if floor is not None and top is not None:
-        verdict = "is" if floor > top else "is not"
-        parts.append(f"The model {verdict} better than {_WITHOUT_ARCHITECTURE[name]} beyond both intervals.")
-    return [" ".join(parts)]
-
-
-_WITHOUT_ARCHITECTURE = {"mean_features": "the mean of the patch features", "colour_histogram": "colour alone"}
-
-
-def simple_baseline(baselines: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The trained baseline that a model must beat, by name: mean features of slides, else the colour histogram."""
-    for name in _WITHOUT_ARCHITECTURE:
-        found = baselines.get(name)
-        if isinstance(found, Mapping) and num(found.get("accuracy")) is not None:
-            return name, found
-    found = baselines.get("colour_histogram")
-    return "colour_histogram", found if isinstance(found, Mapping) else {}
-
-
-def _baseline_words(name: str, baseline: Mapping[str, Any]) -> str:
-    if num(baseline.get("accuracy")) is None:
-        return f"{name} not computed ({baseline.get('reason') or 'no reason recorded'})"
-    return f"{name} {percent_with_interval(baseline['accuracy'], baseline.get('ci95'))}"
+    return [" ".join(parts)] if parts else []
 
 
 def _baselines(run: Run, exam: str) -> dict[str, Mapping[str, Any]]:
@@ -235,9 +207,10 @@ def form_sentence(exam: ExamRun) -> str:
 
 
 def result(run: Run) -> list[str]:
-    """The short result, a sentence or two a line."""
+    """The short result, a sentence or two a line. Whether the model beats its baselines comes first."""
     last = run.last_exam
-    sentences = [what_was_trained(run)]
+    verdict = "" if last is None else baseline_verdict(last.summary)
+    sentences = [*([verdict] if verdict else []), what_was_trained(run)]
     if last is None:
         return [*sentences, "No exam is on disk, so nothing is known about accuracy."]
     return [*sentences, *accuracy_sentences(run, last.name), probe_sentence(run, last), form_sentence(last)]

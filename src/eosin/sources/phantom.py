@@ -40,7 +40,8 @@ def read_phantom(settings: PhantomData, seed: int, *, workers: int | None = None
     specs: list[tuple[PhantomCase, int]] = []
     splits: list[str] = []
     for split, num in (("train", settings.train_cases), ("valid", settings.valid_cases), ("test", settings.test_cases)):
-        for case in cases(num, chosen, _FIRST[split]):
+        shift = settings.stain_shift * (0.5 if split == "test" else -0.5)
+        for case in cases(num, chosen, _FIRST[split], mimics=settings.mimics, stain_shift=shift):
             specs += [(case, i) for i in range(settings.tiles_per_case)]
             splits += [split] * settings.tiles_per_case
     tiles = render_many(specs, size_px=settings.tile_px, mpp=settings.mpp, workers=workers)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerState
 
 from eosin.core.draw import subset
 from eosin.core.errors import ImageError
-from eosin.core.nouns.outcome import Unparsed
+from eosin.core.nouns.outcome import Parsed
 from eosin.core.nouns.prompt import prompt_messages
 from eosin.core.nouns.sample import Sample
+from eosin.core.settings.stages import KeepBy
 from eosin.engines.base import Decoding, Request
 from eosin.engines.transformers_engine import TransformersEngine
 from eosin.models.load import Loaded
@@ -22,6 +25,68 @@ from eosin.scoring.reading.item import item_from_sample
 from eosin.train.data.rows import PictureStore
 from eosin.train.monitor import MetricsCallback, StepClock
 from eosin.train.stages.base import StageContext
+
+
+class Keeper(Protocol):
+    """What looks at every held-out exam (train.keep_best)."""
+
+    def look(self, model: Any, step: int, answers: Answers) -> None: ...
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the valid questions were answered, one entry a question that could be shown.
+
+    Attributes:
+        labels: gold class; "" without classes.
+        right: by the strict reading of the exams.
+        entities: hardened Dice of findings and reasoning with the gold entities, 0 for a reply that does not parse;
+            None where the data has no gold entities.
+        num_unparsed: replies that do not obey the grammar.
+    """
+
+    labels: tuple[str, ...]
+    right: tuple[bool, ...]
+    entities: tuple[float | None, ...]
+    num_unparsed: int
+
+    @property
+    def recalls(self) -> dict[str, float]:
+        """Share of right answers by gold class."""
+        found: dict[str, list[bool]] = {}
+        for label, right in zip(self.labels, self.right, strict=True):
+            found.setdefault(label, []).append(right)
+        return {label: sum(own) / len(own) for label, own in sorted(found.items())}
+
+    def each(self, by: KeepBy) -> list[float]:
+        """What each question is worth, 0..1: `accuracy`, `entities`, or `score`, the mean of both where both are known.
+
+        Questions are weighted so that every class counts the same, and the mean over questions is balanced accuracy.
+        """
+        counts = Counter(self.labels)
+        weights = [len(self.labels) / (len(counts) * counts[label]) for label in self.labels]
+        rows = zip(self.right, self.entities, weights, strict=True)
+        return [_worth(right * weight, found, by) for right, found, weight in rows]
+
+    def value(self, by: KeepBy) -> float:
+        """The figure by which checkpoints are compared, 0..1."""
+        return statistics.fmean(self.each(by))
+
+    def as_metrics(self) -> dict[str, float]:
+        """What metrics.jsonl says of it."""
+        named = [e for e in self.entities if e is not None]
+        found = {
+            "valid_n": float(len(self.right)), "valid_accuracy": sum(self.right) / len(self.right),
+            "valid_balanced_accuracy": statistics.fmean(self.recalls.values()),
+            "valid_unparsed": self.num_unparsed / len(self.right), "valid_score": self.value("score"),
+        }  # fmt: skip
+        return {**found, **({"valid_entities": statistics.fmean(named)} if named else {})}
+
+
+def _worth(right: float, entities: float | None, by: KeepBy) -> float:
+    if entities is None:
+        return right if by != "entities" else 0.0
+    return {"accuracy": right, "entities": entities, "score": (right + entities) / 2}[by]
 
 
 @dataclass(frozen=True)
@@ -38,26 +103,25 @@ class HeldOut:
     pictures: PictureStore
     decoding: Decoding
 
-    def ask(self, model: Any) -> dict[str, float]:
-        """Put all questions to the model as it stands.
-
-        Returns:
-            `valid_accuracy` (right by the strict reading, over all questions that could be shown), `valid_unparsed`
-            (share of replies that do not obey the grammar), `valid_n`, and `valid_set_aside` where images failed.
-        """
+    def ask(self, model: Any) -> Answers | None:
+        """Put all questions to the model as it stands; None where no question could be shown and judged."""
         requests, shown = self._requests()
         engine = TransformersEngine(Loaded(model, self.ctx.loaded.processor, self.ctx.name))
         replies = list(engine.generate(requests, self.decoding))
         items = [item_from_sample(s, r.text, r.num_tokens, r.truncated) for s, r in zip(shown, replies, strict=True)]
-        judge = load_rewards([{"name": "accuracy"}], self.ctx.grammar)
-        right = [o.terms["accuracy"] for o in judge.score_batch(items)]
-        scored = [v for v in right if v is not None]
-        unparsed = sum(isinstance(self.ctx.grammar.parse(r.text), Unparsed) for r in replies)
-        found: dict[str, float] = {"valid_n": len(scored)}
-        if scored:
-            found |= {"valid_accuracy": sum(scored) / len(scored), "valid_unparsed": unparsed / len(replies)}
-        aside = len(self.samples) - len(scored)
-        return {**found, **({"valid_set_aside": aside} if aside else {})}
+        terms: list[dict[str, Any] | str] = [{"name": "accuracy", "block": "strict"}, "entities"]
+        outcomes = load_rewards(terms, self.ctx.grammar).score_batch(items)
+        rows = [
+            (sample.label or "", outcome.terms["accuracy"] == 1.0, outcome.terms["entities"], parsed)
+            for sample, outcome, reply in zip(shown, outcomes, replies, strict=True)
+            if outcome.terms["accuracy"] is not None
+            for parsed in [isinstance(self.ctx.grammar.parse(reply.text), Parsed)]
+        ]
+        if not rows:
+            return None
+        found = [value if value is None or parsed else 0.0 for _, _, value, parsed in rows]
+        labels, right = tuple(r[0] for r in rows), tuple(r[1] for r in rows)
+        return Answers(labels, right, tuple(found), sum(not r[3] for r in rows))
 
     def _requests(self) -> tuple[list[Request], list[Sample]]:
         requests, shown = [], []
@@ -81,6 +145,7 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
 
     Args:
         prompts_seen: tells how many prompts the stage has generated for, groups that were dropped included.
+        keeper: told of every answer, with the model that gave it.
     """
 
     def __init__(
@@ -90,12 +155,14 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
         metrics: MetricsCallback,
         clock: StepClock,
         prompts_seen: Callable[[], int],
+        keeper: Keeper | None = None,
     ) -> None:
         self._exam = exam
         self._every = every
         self._metrics = metrics
         self._clock = clock
         self._prompts_seen = prompts_seen
+        self._keeper = keeper
         self._seconds = 0.0
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, model: Any = None, **_: Any) -> None:
@@ -111,11 +178,16 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
         if not state.is_world_process_zero:
             return
         begun = time.perf_counter()
+        plain = getattr(model, "module", model)
         with self._clock.timing("valid"):
-            found = self._exam.ask(getattr(model, "module", model))
+            found = self._exam.ask(plain)
+        if self._keeper is not None and found is not None:
+            self._keeper.look(plain, state.global_step, found)
         self._seconds += time.perf_counter() - begun
         seen = {"prompts_seen": self._prompts_seen(), "valid_seconds": round(self._seconds, 3)}
-        self._metrics.write(state.global_step, {**found, **seen})
+        aside = len(self._exam.samples) - (len(found.right) if found else 0)
+        more = {"valid_set_aside": float(aside)} if aside else {}
+        self._metrics.write(state.global_step, {**(found.as_metrics() if found else {}), **more, **seen})
 
 
 def held_out(

@@ -9,7 +9,7 @@ from eosin.core.errors import EosinError, RecipeError
 from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.rl import code_in, plain_rewards, without_code
 from eosin.core.settings.scoring import ScoringSettings
-from eosin.core.settings.stages import RlStage
+from eosin.core.settings.stages import RejectionStage, RlStage
 from eosin.scoring.sets.by_source import Rewards, departures, length_twice, stage_rewards
 from eosin.scoring.sets.compose import RewardSet
 from eosin.scoring.sets.named import load_rewards
@@ -33,7 +33,7 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
     notes: list[str] = []
     stages: dict[str, Rewards] = {}
     for name, stage in recipe.stages.items():
-        if not isinstance(stage, RlStage):
+        if not isinstance(stage, RlStage | RejectionStage):
             continue
         code = code_in(stage.rewards)
         if code:
@@ -51,7 +51,7 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
                 notes += [f"{name}: rewards are not as published or as they come: {d}" for d in departures(rewards)]
         except EosinError as exc:
             problems.append(_line(f"stages.{name}.rewards", exc))
-        if stage.difficulty is not None:
+        if isinstance(stage, RlStage) and stage.difficulty is not None:
             from eosin.train.rl.difficulty import read_rates
 
             try:

@@ -15,8 +15,9 @@ from eosin.chain.recipe.layout import Layout
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples, write_parquet
 from eosin.core.formats.options import option_notes
+from eosin.core.formats.rows import unique
 from eosin.core.images import RegionReader
-from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
 from eosin.core.nouns.sample import Sample
 from eosin.core.nouns.splits import SPLITS
 from eosin.core.settings.data import (
@@ -24,6 +25,7 @@ from eosin.core.settings.data import (
     FolderData,
     PhantomData,
     PhantomSlidesData,
+    QuestionsData,
     SamplesData,
     SlidesData,
     TableData,
@@ -109,14 +111,28 @@ def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -
         from eosin.sources.slide_folder import read_slides
 
         return read_slides(settings)
+    if isinstance(settings, QuestionsData):
+        from eosin.sources.questions import read_questions_file
+
+        return read_questions_file(settings)
     if isinstance(settings, (FolderData, TableData)):
         return read_labelled(settings)
-    path = Path(settings.path)
-    read = read_samples(path, image_folders=settings.image_folders)
-    found = keep_inside(read, path if path.is_dir() else path.parent, settings.image_folders)
+    return _samples_of(settings)
+
+
+def _samples_of(settings: SamplesData) -> Collection:
+    """Samples of one or more files or folders of samples."""
+    outcomes: list[Kept[Sample] | Dropped] = []
+    for place in (settings.path, *settings.also):
+        path = Path(place)
+        read = read_samples(path, image_folders=settings.image_folders)
+        part = keep_inside(read, path if path.is_dir() else path.parent, settings.image_folders)
+        outcomes += [*(Kept(s) for s in part.kept), *part.dropped]
+    found = sieve(unique(outcomes))
     if not found.kept:
         first = f"; the first: {found.dropped[0].detail}" if found.dropped else ""
-        raise EosinError("No sample could be read.", found=f"{found.reasons()}{first}", where=settings.path)
+        where = ", ".join((settings.path, *settings.also))
+        raise EosinError("No sample could be read.", found=f"{found.reasons()}{first}", where=where)
     sources = sorted({s.origin.source for s in found.kept})
     licences = sorted({s.origin.licence for s in found.kept})
     card = Card(name="+".join(sources)[:80], licence=" / ".join(licences)[:200])
@@ -161,7 +177,7 @@ def grounded(collection: Collection, settings: DataSettings, seed: int) -> tuple
 
 
 def _fractions(settings: DataSettings) -> dict[str, Any]:
-    if isinstance(settings, SamplesData | SlidesData):
+    if isinstance(settings, SamplesData | SlidesData | QuestionsData):
         return {"valid_fraction": settings.valid_fraction, "test_fraction": settings.test_fraction}
     return {}
 

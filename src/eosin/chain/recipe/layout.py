@@ -38,6 +38,11 @@ class Layout:
         return self.out / "baselines.json"
 
     @property
+    def baseline_results(self) -> Path:
+        """One file a baseline, with whether it was right on each item."""
+        return self.out / "baselines"
+
+    @property
     def summary(self) -> Path:
         return self.out / "summary.json"
 

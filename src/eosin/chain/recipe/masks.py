@@ -10,6 +10,7 @@ from pathlib import Path
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.run import Run
+from eosin.chain.recipe.stages import of_sources, training_part
 from eosin.core.errors import EosinError
 from eosin.core.settings.data import PhantomData, PhantomSlidesData
 from eosin.core.settings.recipe import Resolved, load_recipe
@@ -59,8 +60,10 @@ def _shown(resolved: Resolved, at: Layout, stage: str | None) -> Shown:
     whole = start if start == "base" or store.exists(at.checkpoint(start)) else "base"
     at.stage(name).mkdir(parents=True, exist_ok=True)
     return settings, StageContext(
-        name=name, folder=at.stage(name), loaded=run.load(whole), train=run.splits["train"],
-        valid=run.splits["valid"], grammar=resolved.recipe.reply_grammar, prompt=resolved.recipe.prompt,
+        name=name, folder=at.stage(name), loaded=run.load(whole),
+        train=training_part(resolved.recipe, name, run.splits["train"]),
+        valid=of_sources(resolved.recipe, name, run.splits["valid"]),
+        grammar=resolved.recipe.reply_grammar, prompt=resolved.recipe.prompt,
         seed=resolved.recipe.seed, parents=run.parents(whole), read_region=run.read_region,
     )  # fmt: skip
 

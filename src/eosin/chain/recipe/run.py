@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
@@ -26,6 +26,9 @@ from eosin.core.store.lock import locked
 from eosin.core.store.record import differences
 from eosin.core.store.yaml_text import parse_yaml
 from eosin.evaluate.exam import work as exam_work
+
+if TYPE_CHECKING:
+    from eosin.evaluate.baselines.baselines import BaselineRunner, Results
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -110,6 +113,10 @@ def _claim(layout: Layout, resolved: Resolved, must_resume: bool) -> None:
 class Run(RunState):
     """One run in progress."""
 
+    def __init__(self, resolved: Resolved, layout: Layout) -> None:
+        super().__init__(resolved, layout)
+        self._baselines: BaselineRunner | None = None
+
     def go(self) -> dict[str, Any]:
         console.print(f"[bold]{self.recipe.name}[/bold]  ->  {self.at.out}   (research use only, not for diagnosis)")
         self.print_settings()
@@ -141,16 +148,22 @@ class Run(RunState):
             console.print(table)
 
     def baselines(self) -> None:
-        """Majority class and colour histogram, fitted on the train split, on the items of every exam."""
-        if self.at.baselines.exists():
-            return
-        from eosin.evaluate.baselines.baselines import run_baselines
+        """What each exam can be passed with without the model; fitted on the train split, once for all exams."""
+        if not self.at.baselines.exists():
+            found = {name: self.baselines_of(name).figures for name in self.recipe.exams}
+            store.write_json(self.at.baselines, found)
 
-        found = {}
-        for name, settings in self.recipe.exams.items():
-            exam = self.splits[settings.split]
-            found[name] = run_baselines(self.splits["train"], exam, settings, read_region=self.read_region)
-        store.write_json(self.at.baselines, found)
+    def baselines_of(self, exam: str) -> Results:
+        """The baselines of one exam: from the run's folder, else computed."""
+        from eosin.evaluate.baselines.baselines import BaselineRunner
+
+        if self._baselines is None:
+            self._baselines = BaselineRunner(
+                self.splits["train"], self.splits["valid"], read_region=self.read_region,
+                cache=self.at.baseline_results, tell=console.print,
+            )  # fmt: skip
+        settings = self.recipe.exams[exam]
+        return self._baselines.of(self.splits[settings.split], settings)
 
     def base_model(self) -> None:
         """Build the first model where the recipe asks for one. A hub model is loaded by its name when needed."""
@@ -166,7 +179,7 @@ class Run(RunState):
         facts = {
             "stage": "base",
             "step": 0,
-            "grammar": {"tags": grammar.name, "numbered_steps": grammar.numbered_steps},
+            "grammar": grammar.as_facts(),
             "instruction": self.recipe.prompt.instruction,
         }
         checkpoint.save(model, processor, self.at.base, parents=(self.samples_artifact(),), facts=facts)
@@ -214,6 +227,7 @@ class Run(RunState):
                     read_region=self.read_region,
                     evidence=evidence_of(loaded, settings),
                     rewards=exam_rewards(settings, self.recipe.reply_grammar, self.at.verdicts),
+                    baselines=self.baselines_of(exam),
                 )
                 console.print(f"{stage}: {in_words(result)}")
 

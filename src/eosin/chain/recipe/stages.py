@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from eosin.chain.recipe.tools import tools_of_stage, try_stage
-from eosin.core.settings.stages import PretrainStage, RlStage, SftStage, WarmupStage
+from eosin.core.draw import part_of
+from eosin.core.errors import EosinError
+from eosin.core.nouns.sample import Sample
+from eosin.core.settings.recipe import Recipe
+from eosin.core.settings.stages import PretrainStage, RejectionStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.scoring.terms.base import Tools
 from eosin.train.stages.base import PeakMemory, StageContext, StageResult
@@ -68,17 +73,41 @@ def context_of(run: RunState, name: str) -> StageContext:
         name=name,
         folder=run.at.stage(name),
         loaded=run.load(start),
-        train=run.splits["train"],
-        valid=run.splits["valid"],
+        train=training_part(run.recipe, name, run.splits["train"]),
+        valid=of_sources(run.recipe, name, run.splits["valid"]),
         grammar=run.recipe.reply_grammar,
         prompt=run.recipe.prompt,
         seed=run.recipe.seed,
         parents=run.parents(start),
         cache_folder=run.at.cache,
         read_region=run.read_region,
-        tools=tools_of_stage(settings, run.at) if isinstance(settings, RlStage) else Tools(),
+        tools=tools_of_stage(settings, run.at) if isinstance(settings, RlStage | RejectionStage) else Tools(),
         picture_cache=run.picture_cache,
     )
+
+
+def training_part(recipe: Recipe, name: str, train: Sequence[Sample]) -> list[Sample]:
+    """The training samples that stage `name` sees."""
+    part, known = recipe.stages[name].part, {s.origin.source for s in train}
+    missing = [s for s in recipe.stages[name].sources or () if s not in known]
+    if missing:
+        raise EosinError(
+            "The training samples have no such source.", expected=", ".join(sorted(known)), found=", ".join(missing),
+            where=f"stages.{name}.sources",
+        )  # fmt: skip
+    found = part_of(of_sources(recipe, name, train), part, recipe.seed)
+    if not found:
+        raise EosinError(
+            "This part of the training samples is empty.", expected="patients enough for the part", found=str(part),
+            where=f"stages.{name}.part",
+        )  # fmt: skip
+    return found
+
+
+def of_sources(recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Sample]:
+    """The samples of the data sets that stage `name` sees."""
+    wanted = recipe.stages[name].sources
+    return [s for s in samples if wanted is None or s.origin.source in wanted]
 
 
 def _train(settings: Any, ctx: StageContext) -> StageResult:
@@ -94,6 +123,10 @@ def _train(settings: Any, ctx: StageContext) -> StageResult:
         from eosin.train.stages import sft
 
         return sft.run(settings, ctx)
+    if isinstance(settings, RejectionStage):
+        from eosin.train.stages import rejection
+
+        return rejection.run(settings, ctx)
     if isinstance(settings, RlStage):
         from eosin.train.stages import rl
 

@@ -18,7 +18,7 @@ from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.rl import plain_rewards
 from eosin.core.settings.scoring import JudgeServer, ScoringSettings
-from eosin.core.settings.stages import RlStage
+from eosin.core.settings.stages import RejectionStage, RlStage
 from eosin.core.store import artifacts as store
 from eosin.scoring.sets.by_source import Rewards, stage_rewards
 from eosin.scoring.sets.compose import RewardSet
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
-def tools_of_stage(settings: RlStage, at: Layout) -> Tools:
+def tools_of_stage(settings: RlStage | RejectionStage, at: Layout) -> Tools:
     """What the rewards of a stage are given; each process of several has its share of the judge's limits."""
     return tools_of(settings.scoring, verdicts=at.verdicts, shares=num_ranks())
 
@@ -59,7 +59,7 @@ def same_judges(recipe: Recipe, stages: dict[str, Rewards], exams: dict[str, Rew
         judge = asked_judge(settings.scoring, rewards)
         for name, own in stages.items():
             stage = recipe.stages[name]
-            assert isinstance(stage, RlStage)
+            assert isinstance(stage, RlStage | RejectionStage)
             taught = asked_judge(stage.scoring, own)
             if judge is not None and judge.is_same(taught) and not settings.same_judge:
                 problems.append(
@@ -76,7 +76,7 @@ def check_graphs(run: RunState) -> None:
     Raises:
         EosinError: a graph has changed since an earlier part of the run.
     """
-    blocks = [s.scoring for s in run.recipe.stages.values() if isinstance(s, RlStage)]
+    blocks = [s.scoring for s in run.recipe.stages.values() if isinstance(s, RlStage | RejectionStage)]
     blocks += [e.scoring for e in run.recipe.exams.values()]
     folders = sorted({b.knowledge for b in blocks if b.knowledge is not None})
     if not folders:
@@ -104,7 +104,7 @@ def try_all(run: RunState) -> None:
     check_graphs(run)
     tried: set[str] = set()
     for name, settings in run.recipe.stages.items():
-        if isinstance(settings, RlStage) and not run.at.stage_record(name).exists():
+        if isinstance(settings, RlStage | RejectionStage) and not run.at.stage_record(name).exists():
             sources = {s.origin.source for s in run.splits["train"] if s.answer is not None}
             tools = tools_of_stage(settings, run.at).as_injected()
             rewards = stage_rewards(settings, run.recipe.reply_grammar, sources, **tools)
@@ -120,7 +120,7 @@ def try_all(run: RunState) -> None:
 def try_stage(run: RunState, name: str, tools: Tools) -> None:
     """Try the tools of a stage that is about to begin: what answered when the run began may be gone by now."""
     settings = run.recipe.stages[name]
-    if not isinstance(settings, RlStage):
+    if not isinstance(settings, RlStage | RejectionStage):
         return
     sources = {s.origin.source for s in run.splits["train"] if s.answer is not None}
     rewards = stage_rewards(settings, run.recipe.reply_grammar, sources, **tools.as_injected())

@@ -32,6 +32,7 @@ def evaluate(
     num_sampled: Annotated[int, typer.Option(help="Sampled replies an item, beside the greedy one.")] = 0,
     probes: Annotated[str, typer.Option(help="Comma-separated; empty for none.")] = "blank,swapped,question_only",
     grammar: Annotated[str | None, typer.Option(help="Tags, e.g. think/answer. Default: the checkpoint's.")] = None,
+    baselines: Annotated[str, typer.Option(help="auto, none, or comma-separated names (docs/baselines.md).")] = "auto",
     seed: Annotated[int, typer.Option(help="Of subsets, swaps, sampling and bootstrap.")] = 0,
     evidence: Annotated[
         int, typer.Option(help="Items with a slide whose evidence is tested by deletion and pointing; 0: none.")
@@ -70,6 +71,7 @@ def evaluate(
                 judge=judge, judge_model=judge_model, judge_cache=judge_cache, judge_max_calls=judge_max_calls,
                 judge_max_cost=judge_max_cost, judge_prices=judge_prices, knowledge=knowledge,
             ),
+            "baselines": baselines if baselines in ("auto", "none") else [b for b in baselines.split(",") if b],
         },
         "eosin evaluate",
     )  # fmt: skip
@@ -80,6 +82,7 @@ def evaluate(
 
 def _tell(result: dict[str, Any]) -> None:
     from eosin.chain.recipe.run import in_words
+    from eosin.report.sections.baselines import baseline_verdict
     from eosin.report.sections.evidence import evidence_lines
 
     console = Console()
@@ -90,10 +93,12 @@ def _tell(result: dict[str, Any]) -> None:
         console.print(f"probe {name:<18} accuracy {probe['accuracy']:.3f}  n {probe['n']}")
     for name, baseline in (result["baselines"] or {}).items():
         if baseline["n"]:
-            console.print(f"baseline {name:<15} accuracy {baseline['accuracy']:.3f}  n {baseline['n']}")
+            console.print(f"baseline {name:<16} accuracy {baseline['accuracy']:.3f}  n {baseline['n']}")
     for name, figure in (exam.get("scored") or {}).get("terms", {}).items():
         mean = "no score" if figure["mean"] is None else f"{figure['mean']:.3f}"
         console.print(f"term {name:<19} mean {mean}  n {figure['n']}  unscored {figure['unscored']}")
+    if verdict := baseline_verdict(exam):
+        console.print(verdict, highlight=False, markup=False, soft_wrap=True)
     for line in evidence_lines(exam["evidence"] or {}):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"written to {result['path']}", soft_wrap=True)

@@ -204,6 +204,7 @@ def foreign_sample(
         "images": list(images),
         "origin": {"source": source, **{k: str(row[k]) for k in _UNITS if row.get(k) not in (None, "")}},
         "split": row.get("split"),
+        "caption": row["caption"] if isinstance(row.get("caption"), str) and row["caption"].strip() else None,
         "extra": {k: v for k, v in row.items() if k not in (*known_keys, "id", "split", *_UNITS)}
         | ({OPTIONS_KEY: how} if how else {}),
     }

@@ -40,7 +40,7 @@ from eosin.core.store.names import inside_any
 
 _ESCAPED = "&lt;image>"
 _NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
-_KNOWN = ("conversations", "messages", "image", "images", OUR_KEY)
+_KNOWN = ("conversations", "messages", "image", "images", "caption", OUR_KEY)
 
 
 def write_sharegpt(

@@ -49,7 +49,7 @@ from eosin.core.store.names import inside_any
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_KNOWN = ("prompt", "completion", "messages", "conversations", "image", "images", OUR_KEY)
+_KNOWN = ("prompt", "completion", "messages", "conversations", "image", "images", "caption", OUR_KEY)
 _CONTENT = pa.list_(pa.struct([("type", pa.string()), ("text", pa.string())]))
 _DIALOGUE = pa.list_(pa.struct([("role", pa.string()), ("content", _CONTENT)]))
 _SCHEMA = pa.schema(

@@ -8,9 +8,11 @@ first, its reward reads the second, so that its format reward is always 0).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Literal
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Parsed, Unparsed
@@ -36,6 +38,15 @@ class Reply:
         return self.blocks.get("info") or self.blocks.get("observe") or ""
 
 
+ThinkStyle = Literal["plain", "chain-of-thought", "chain-of-draft"]
+THINK_STYLES: dict[str, str] = {
+    "plain": "",
+    "chain-of-thought": " Think step by step in full sentences.",
+    "chain-of-draft": " Think step by step, but write at most five words for each step.",
+}
+"""What the prompt says of how to think. Patho-R1 (arXiv 2505.11404) asks in both ways; the wording is Eosin's."""
+
+
 @dataclass(frozen=True)
 class Grammar:
     """Exactly one block of each tag, in order, with only white space outside and no tag inside a block.
@@ -43,10 +54,12 @@ class Grammar:
     Attributes:
         tags: block names in order; the last one is the answer.
         numbered_steps: whether the steps of the think block are lines "1. ...", "2. ...".
+        think_style: what the prompt says of how to think; no reward looks at it.
     """
 
     tags: tuple[str, ...]
     numbered_steps: bool = False
+    think_style: ThinkStyle = "plain"
 
     def __post_init__(self) -> None:
         bad = [t for t in self.tags if not re.fullmatch(r"[a-z][a-z0-9_]*", t)]
@@ -62,9 +75,14 @@ class Grammar:
         return "/".join(self.tags)
 
     @classmethod
-    def of(cls, name: str, *, numbered_steps: bool = False) -> Grammar:
+    def of(cls, name: str, *, numbered_steps: bool = False, think_style: ThinkStyle = "plain") -> Grammar:
         """The grammar of a name such as "think/answer"."""
-        return cls(tuple(name.split("/")), numbered_steps)
+        return cls(tuple(name.split("/")), numbered_steps, think_style)
+
+    def as_facts(self) -> dict[str, Any]:
+        """For a record; `Grammar.of(facts.pop("tags"), **facts)` is the same grammar again."""
+        facts: dict[str, Any] = {"tags": self.name, "numbered_steps": self.numbered_steps}
+        return facts if self.think_style == "plain" else {**facts, "think_style": self.think_style}
 
     @cached_property
     def _any_tag(self) -> re.Pattern[str]:
@@ -78,7 +96,7 @@ class Grammar:
     def instruction(self) -> str:
         """What the prompt says about the form of the reply."""
         shape = "".join(f"<{t}>...</{t}>" for t in self.tags)
-        return f"Reply in this form: {shape}"
+        return f"Reply in this form: {shape}{THINK_STYLES[self.think_style]}"
 
     def join_steps(self, steps: Sequence[str]) -> str:
         """Steps of a trace as the text of a think block."""
@@ -131,6 +149,77 @@ class Grammar:
                 return f"<{tag}> more than once"
         return "blocks out of order or nested"
 
+    def readable_blocks(self, text: str) -> dict[str, str]:
+        """The blocks that can be told apart although the form is broken, by tag; all of them where it is not.
+
+        For reward terms that judge content: a slip of form costs the format term, once. A block is readable if its
+        tag is opened once; it ends at the next tag, whichever that is. The answer must also come last: behind the tag
+        that ends it stands nothing but its own closing tag. Two answers, or one inside another block, are none. What
+        stands outside of blocks is never read.
+        """
+        tags = [(m.group(1) == "/", m.group(2), m.start(), m.end()) for m in self._any_tag.finditer(text)]
+        times_opened = Counter(tag for closing, tag, _, _ in tags if not closing)
+        blocks: dict[str, str] = {}
+        for i, (closing, tag, _, begin) in enumerate(tags):
+            if closing or times_opened[tag] != 1:
+                continue
+            stop = tags[i + 1][2] if i + 1 < len(tags) else len(text)
+            if tag == self.tags[-1] and not self._ends(tags[i + 1 :], tag, text):
+                continue
+            blocks[tag] = text[begin:stop].strip()
+        return blocks
+
+    @staticmethod
+    def _ends(rest: list[tuple[bool, str, int, int]], tag: str, text: str) -> bool:
+        """Whether a block that is followed by the tags `rest` closes the reply."""
+        if not rest:
+            return True
+        strays = [(closing, name) for closing, name, _, _ in rest[1:]]
+        return rest[0][0] and strays in ([], [(True, tag)]) and not _between(rest, text).strip()
+
+    def one_answer(self, text: str) -> Parsed[str] | Unparsed:
+        """The answer block, where there is exactly one, closed, without a tag inside, and inside no other block."""
+        tag = self.tags[-1]
+        tags = [(m.group(1) == "/", m.group(2), m.start(), m.end()) for m in self._any_tag.finditer(text)]
+        own = [i for i, (_, name, _, _) in enumerate(tags) if name == tag]
+        if [tags[i][0] for i in own] != [False, True]:
+            return Unparsed("not exactly one answer block")
+        first, last = own
+        if last != first + 1:
+            return Unparsed("a tag inside the answer")
+        before, after = tags[first - 1] if first else None, tags[last + 1] if last + 1 < len(tags) else None
+        if before is not None and after is not None and not before[0] and after[:2] == (True, before[1]):
+            return Unparsed("the answer stands inside another block")
+        return Parsed(text[tags[first][3] : tags[last][2]].strip())
+
+    def first_blocks(self, text: str, *, or_whole: bool = False) -> dict[str, str]:
+        """The first closed block of each tag, wherever it stands, as the released code of PathReasoner-R1 reads it.
+
+        Args:
+            or_whole: as that code does, an answer that is missing is the whole reply, and so is the reasoning where
+                neither a findings block nor a think block is found.
+        """
+        blocks: dict[str, str] = {}
+        for tag in self.tags:
+            start = text.find(f"<{tag}>")
+            stop = text.find(f"</{tag}>", start)
+            if start >= 0 and stop >= 0:
+                blocks[tag] = text[start + len(tag) + 2 : stop].strip()
+        if or_whole:
+            blocks.setdefault(self.tags[-1], text.strip())
+            if set(blocks) == {self.tags[-1]}:
+                blocks["think"] = text.strip()
+        return blocks
+
+    def is_somewhere(self, text: str) -> bool:
+        """Whether the blocks stand one after the other somewhere in the text, whatever is around or inside them, as
+        the released code of PathReasoner-R1 looks for its format."""
+        place = text.find(f"<{self.tags[0]}>")
+        for tag, following in zip(self.tags, self.tags[1:], strict=False):
+            found = re.compile(rf"</{tag}>\s*<{following}>").search(text, place) if place >= 0 else None
+            place = found.end() if found else -1
+        return place >= 0 and text.find(f"</{self.tags[-1]}>", place) >= 0
+
     def parse_tolerant(self, text: str) -> Parsed[Reply] | Unparsed:
         """What a lenient reader would take: the last block of each tag, closed or cut off.
 
@@ -148,3 +237,9 @@ class Grammar:
         if not blocks.get("answer"):
             return Unparsed("no answer block")
         return Parsed(Reply(blocks))
+
+
+def _between(rest: list[tuple[bool, str, int, int]], text: str) -> str:
+    """What stands behind the first of the tags `rest`, without the tags."""
+    stops = [begin for _, _, begin, _ in rest[1:]] + [len(text)]
+    return "".join(text[end:stop] for (_, _, _, end), stop in zip(rest, stops, strict=True))

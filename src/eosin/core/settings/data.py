@@ -29,6 +29,9 @@ class PhantomData(_Settings):
         tiles_per_case: tiles of one case; all of them are in one split.
         tile_px: side of a tile in pixels.
         mpp: microns per pixel of the tiles.
+        mimics: diagnoses that share their glands, cells and colours, and differ in where these lie (docs/phantom.md).
+        stain_shift: how far the stain of the test cases lies from that of train and valid; 1 is about two standard
+            deviations of the strength of a stain between cases, 0 none.
         seed: None means the seed of the run.
     """
 
@@ -39,6 +42,8 @@ class PhantomData(_Settings):
     tiles_per_case: int = Field(default=5, ge=1)
     tile_px: int = Field(default=224, ge=32, le=4096)
     mpp: Mpp = 1.0
+    mimics: bool = False
+    stain_shift: float = Field(default=0.0, ge=0, le=2)
     seed: int | None = None
 
 
@@ -262,18 +267,63 @@ class SamplesData(_Settings):
 
     Attributes:
         path: the file or folder.
+        also: further ones. Rows of other programs that name no data set get the name of their file as their source, by
+            which a stage can choose (`sources`).
         image_folders: further folders, beside that of `path`, in which the images of the samples may lie.
         valid_fraction, test_fraction: used for samples that have no split yet, whole groups only.
     """
 
     source: Literal["samples"] = "samples"
     path: str
+    also: list[str] = Field(default_factory=list)
     image_folders: list[str] = Field(default_factory=list)
     valid_fraction: Fraction = 0.0
     test_fraction: Fraction = 0.0
     seed: int = 0
 
 
+class QuestionsData(_Settings):
+    """A file of multiple-choice questions with explanations, as PathMMU writes them (JSON or JSON lines).
+
+    Attributes:
+        path: the file.
+        images: the folder of the pictures; by default that of the file.
+        sets: names in the file below which rows are taken, such as [PubMed, EduContent]; none takes all.
+        own_splits: the last name above a row is its split. Pictures may stand in two splits of such a file; a run
+            refuses that. Without it whole groups are drawn by the fractions.
+        group_column: a key of the rows that names the unit that may never stand in two splits; `group_kind` says what
+            it is. Without one all questions about one picture stay together.
+        image_folders: further folders in which pictures may lie.
+        valid_fraction, test_fraction: share of the questions to set aside, whole groups only.
+    """
+
+    source: Literal["questions"] = "questions"
+    path: str
+    images: str | None = None
+    name: str = Field(default="questions", min_length=1)
+    title: str = ""
+    licence: str = "unknown"
+    citation: str = ""
+    homepage: str = ""
+    sets: list[str] = Field(default_factory=list)
+    own_splits: bool = False
+    group_column: str | None = None
+    group_kind: GroupKind = "article"
+    image_folders: list[str] = Field(default_factory=list)
+    valid_fraction: Fraction = 0.0
+    test_fraction: Fraction = 0.0
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _splits(self) -> QuestionsData:
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError("valid_fraction + test_fraction must leave something to train on")
+        if self.own_splits and (self.valid_fraction or self.test_fraction):
+            raise ValueError("give own_splits or fractions, not both")
+        return self
+
+
 DataSettings = Annotated[
-    PhantomData | PhantomSlidesData | FolderData | TableData | SlidesData | SamplesData, Field(discriminator="source")
+    PhantomData | PhantomSlidesData | FolderData | TableData | SlidesData | SamplesData | QuestionsData,
+    Field(discriminator="source"),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -11,6 +11,11 @@ from eosin.core.settings.scoring import ScoringSettings
 
 ProbeName = Literal["blank", "swapped", "question_only", "options_shuffled"]
 PROBE_NAMES: tuple[str, ...] = get_args(ProbeName)
+BaselineName = Literal[
+    "majority", "text_only", "colour_histogram", "colour_forest", "colour_texture", "mean_features", "feature_extremes",
+    "attention_mil", "nearest_image", "nearest_caption",
+]  # fmt: skip
+BASELINE_NAMES: tuple[str, ...] = get_args(BaselineName)
 EvidenceMethod = Literal["sensitivity", "features", "centred", "gradient", "rollout"]
 
 
@@ -78,6 +83,9 @@ class ExamSettings(BaseModel):
         scoring: judge, sentence encoder, CLIP and knowledge graph of these terms; what is left out is the run's.
         same_judge: allow the judge that also gives the rewards of a stage. It then grades what it has taught.
         max_unscored: share of the replies without a score of some term above which the exam stops.
+        baselines: what is asked the same items without the model (docs/baselines.md): auto (all that fit the items),
+            none, or names.
+        baseline_train: training samples that baselines are fitted on, a seeded random subset; None: every one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,6 +113,16 @@ class ExamSettings(BaseModel):
         if value is not None and (not isinstance(value, str | list | tuple) or not value):
             raise ValueError("terms are the name of a set or a list, such as [{name: checklist}]")
         return value
+
+    baselines: Literal["auto", "none"] | Annotated[list[BaselineName], Field(min_length=1)] = "auto"
+    baseline_train: int | None = Field(default=4000, ge=10)
+
+    @field_validator("baselines")
+    @classmethod
+    def _named_once(cls, baselines: str | list[BaselineName]) -> str | list[BaselineName]:
+        if isinstance(baselines, list) and len(set(baselines)) != len(baselines):
+            raise ValueError("a baseline is named twice")
+        return baselines
 
     @field_validator("probes")
     @classmethod

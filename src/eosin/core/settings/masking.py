@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -40,7 +40,8 @@ class PseudoBags(_Settings):
     without cluster c; eligible are clusters of at least max(1, floor(0.02 N)) patches;
     p = 0.7 softmax(delta / tau) + 0.3 uniform over the eligible; the patches of one drawn cluster are taken out.
     Not published: K, tau, the share of samples. What follows is Eosin's: findings whose evidence was taken out become
-    "not assessable" in the target.
+    "not assessable" in the target. The paper's setting is `{reward: published, targets: as they are, trajectories:
+    whole}`.
 
     Attributes:
         num_clusters: K.
@@ -50,6 +51,12 @@ class PseudoBags(_Settings):
         share: masked copies, as a share of the samples that can be masked. They stand beside the whole ones.
         mode: "entity" clusters patches by k-means; "random" is the control: patches are dealt at random into clusters
             of the same sizes, and everything else is the same.
+        reward: what delta is measured by: "hardened" is Eosin's entity reward; "published" is the paper's soft Dice, as
+            the set pathreasoner-r1 has it.
+        targets: "rewritten" makes findings that lost their evidence "not assessable"; "as they are" leaves every target
+            unchanged, as published.
+        trajectories: with `trajectory` in the stage, whether masked copies give all variants or, as published, their
+            whole reply alone.
         evidence: how a finding is known to have lost its evidence: "measured" (named by the model with the whole bag
             and not without the cluster), "truth" (its patches are known and were taken out), or "auto": truth where
             the data has it, else measured.
@@ -69,6 +76,9 @@ class PseudoBags(_Settings):
     min_share: float = Field(default=0.02, ge=0, lt=1)
     share: float = Field(default=0.5, gt=0, le=1)
     mode: Literal["entity", "random"] = "entity"
+    reward: Literal["hardened", "published"] = "hardened"
+    targets: Literal["rewritten", "as they are"] = "rewritten"
+    trajectories: Literal["all", "whole"] = "all"
     evidence: Literal["auto", "measured", "truth"] = "auto"
     lost_share: float = Field(default=0.75, gt=0, le=1)
     lost_answer: Literal["keep", "not assessable"] = "keep"
@@ -76,3 +86,9 @@ class PseudoBags(_Settings):
     max_new_tokens: PositiveInt = 256
     batch_size: PositiveInt = 8
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_target(self) -> PseudoBags:
+        if self.targets == "as they are" and self.lost_answer != "keep":
+            raise ValueError('targets: "as they are" leaves every target unchanged; leave lost_answer out')
+        return self

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from eosin.core.errors import EosinError, RecipeError
 from eosin.core.nouns.prompt import PromptSettings
-from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.reply import Grammar, ThinkStyle
 from eosin.core.settings.data import DataSettings, PhantomData
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.rl import REWARD_FORMS
@@ -38,6 +38,7 @@ class Recipe(BaseModel):
 
     Attributes:
         grammar: tag set of the reply, such as think/answer or info/think/answer.
+        think_style: what the prompt says of how to think: nothing, step by step, or in drafts of five words a step.
         train: settings that every stage inherits, where the stage has them and does not set them itself.
         scoring: judge, sentence encoder, CLIP and knowledge graph of all rewards and exams; a stage or an exam replaces
             single entries in a block of its own.
@@ -53,6 +54,7 @@ class Recipe(BaseModel):
     data: DataSettings = PhantomData()
     grammar: str = "think/answer"
     numbered_steps: bool = False
+    think_style: ThinkStyle = "plain"
     prompt: PromptSettings = PromptSettings()
     model: ModelSettings = TinyModel()
     train: dict[str, Any] = Field(default_factory=dict)
@@ -74,10 +76,10 @@ class Recipe(BaseModel):
         if isinstance(raw.get("stages"), Mapping):
             shared = raw["train"] if isinstance(raw.get("train"), Mapping) else {}
             raw["stages"] = {
-                n: _with_scoring(_inherited(n, s, shared), raw.get("scoring"), "rl") for n, s in raw["stages"].items()
+                n: _with_scoring(_inherited(n, s, shared), raw.get("scoring"), True) for n, s in raw["stages"].items()
             }
         if isinstance(raw.get("exams"), Mapping):
-            raw["exams"] = {n: _with_scoring(e, raw.get("scoring"), None) for n, e in raw["exams"].items()}
+            raw["exams"] = {n: _with_scoring(e, raw.get("scoring"), False) for n, e in raw["exams"].items()}
         return raw
 
     @field_validator("grammar")
@@ -122,7 +124,7 @@ class Recipe(BaseModel):
 
     @property
     def reply_grammar(self) -> Grammar:
-        return Grammar.of(self.grammar, numbered_steps=self.numbered_steps)
+        return Grammar.of(self.grammar, numbered_steps=self.numbered_steps, think_style=self.think_style)
 
     def start_of(self, name: str) -> str:
         """The stage whose checkpoint `name` starts from, or "base"."""
@@ -151,11 +153,15 @@ def _inherited(name: str, settings: Any, shared: Mapping[str, Any]) -> Any:
     return {"kind": kind, **usable, **settings}
 
 
-def _with_scoring(settings: Any, shared: Any, kind: str | None) -> Any:
-    """Settings of a stage of a kind, or of an exam (None), with the run's scoring block where they have no own."""
-    if not isinstance(settings, Mapping) or not shared or (kind is not None and settings.get("kind") != kind):
+def _with_scoring(settings: Any, shared: Any, is_stage: bool) -> Any:
+    """Settings of a stage with rewards, or of an exam, with the run's scoring block where they have no own."""
+    if not isinstance(settings, Mapping) or not shared or (is_stage and not _has_scoring(settings.get("kind"))):
         return settings
     return {**settings, "scoring": merged(shared, settings.get("scoring"))}
+
+
+def _has_scoring(kind: Any) -> bool:
+    return isinstance(kind, str) and kind in STAGE_CLASSES and "scoring" in STAGE_CLASSES[kind].model_fields
 
 
 @dataclass(frozen=True)

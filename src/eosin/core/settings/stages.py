@@ -12,6 +12,7 @@ from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards,
 from eosin.core.settings.scoring import OutageStop, ScoringSettings
 
 PositiveInt = Annotated[int, Field(ge=1)]
+KeepBy = Literal["score", "accuracy", "entities"]
 Part = Literal["vision", "slide", "projector", "language"]
 
 
@@ -73,13 +74,25 @@ class HubModel(_Settings):
     max_pixels: int | None = Field(default=None, ge=28 * 28)
 
 
+_AS_PUBLISHED: dict[str, Any] = {
+    "order": "as given", "has_places": False, "has_magnification": False, "standardise": False, "dropout": 0.1,
+    "embed_dropout": 0.1, "drop_path": 0.1, "sub_norm": True,
+}  # fmt: skip
+
+
 class SlideTower(_Settings):
     """The tower that reads the patches of a slide: LongNet (arXiv 2307.02486) and a projector.
 
     Attributes:
-        preset: the sizes. "pathreasoner-r1" is the paper's (arXiv 2601.21617): 2 layers x 512 x 8 heads, FFN 1,024,
-            dilations 1 to 16 in segments of 1,024 to 16,384. "demo" is small enough for a CPU.
+        preset: "pathreasoner-r1" has the paper's sizes (arXiv 2601.21617): 2 layers x 512 x 8 heads, FFN 1,024,
+            dilations 1 to 16 in segments of 1,024 to 16,384. "pathreasoner-r1-as-published" is the paper's tower whole:
+            these sizes, patches as given, no places, no magnification, no standardised input, and dropout, drop-path
+            and sub-LayerNorm as LongNet's authors have them. "demo" is small enough for a CPU.
         layers, width, heads, ffn, segments, dilations: sizes in the place of the preset's.
+        dropout, embed_dropout: of each branch, and of the embedded patches.
+        drop_path: stochastic depth of the last block; it grows evenly from 0 in the first one.
+        sub_norm: a LayerNorm more in each branch, before its last matrix.
+        standardise: features are standardised by the training slides.
         order: "canonical" reads patches along a Hilbert curve, in whatever order they come; "as given" is the paper's.
         has_places: 2-D sin-cos of the patches' places in the tower (the paper has none).
         has_magnification: a token that says mpp and tile side (the paper has none).
@@ -88,7 +101,7 @@ class SlideTower(_Settings):
         over_max: what becomes of a slide with more: refused, or pooled by k-means to that number.
     """
 
-    preset: Literal["pathreasoner-r1", "demo"] = "demo"
+    preset: Literal["pathreasoner-r1", "pathreasoner-r1-as-published", "demo"] = "demo"
     layers: PositiveInt | None = None
     width: PositiveInt | None = None
     heads: PositiveInt | None = None
@@ -96,6 +109,10 @@ class SlideTower(_Settings):
     segments: list[PositiveInt] | None = None
     dilations: list[PositiveInt] | None = None
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    embed_dropout: float = Field(default=0.0, ge=0, lt=1)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    sub_norm: bool = False
+    standardise: bool = True
     order: Literal["canonical", "as given"] = "canonical"
     has_places: bool = True
     has_magnification: bool = True
@@ -103,6 +120,14 @@ class SlideTower(_Settings):
     num_tokens: PositiveInt = 256
     max_patches: PositiveInt = 20_000
     over_max: Literal["refuse", "kmeans"] = "refuse"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, values: Any) -> Any:
+        """The parts of the paper's tower whole, where the recipe does not say otherwise."""
+        if isinstance(values, Mapping) and values.get("preset") == "pathreasoner-r1-as-published":
+            return {**_AS_PUBLISHED, **values}
+        return values
 
     @model_validator(mode="after")
     def _pairs(self) -> SlideTower:
@@ -119,14 +144,14 @@ class SlideTower(_Settings):
     def sizes(self) -> dict[str, Any]:
         """layers, width, heads, ffn, segments, dilations: the preset's, changed where the recipe says so."""
         preset: dict[str, Any] = {
-            "pathreasoner-r1": {
+            "pathreasoner-r1": {  # and as published
                 "layers": 2, "width": 512, "heads": 8, "ffn": 1024, "segments": [1024, 2048, 4096, 8192, 16384],
                 "dilations": [1, 2, 4, 8, 16],
             },
             "demo": {
                 "layers": 2, "width": 96, "heads": 4, "ffn": 192, "segments": [64, 128, 256], "dilations": [1, 2, 4],
             },
-        }[self.preset]  # fmt: skip
+        }[self.preset.removesuffix("-as-published")]  # fmt: skip
         return {name: value if (own := getattr(self, name)) is None else own for name, value in preset.items()}
 
 
@@ -172,6 +197,10 @@ class _Stage(_Settings):
     Attributes:
         start: the stage whose checkpoint this one starts from; by default the one before it ("base": the first model).
         exam: whether the exams run after this stage.
+        part: which part of the training patients this stage sees, as [first, last) of a seeded order within each class:
+            [0, 0.75] and [0.75, 1] are disjoint, as PathVLM-R1's 3,000 questions for SFT and 1,000 for RL are; by
+            default all of them.
+        sources: data sets that this stage sees (`Origin.source`), where the data has several; by default all.
         steps: optimiser steps; None means `epochs` passes over the training samples.
         freeze: parts that do not train.
         augment: flips, quarter turns and stain jitter on training images.
@@ -180,6 +209,8 @@ class _Stage(_Settings):
 
     start: str | None = None
     exam: bool = True
+    part: tuple[float, float] | None = None
+    sources: list[str] | None = Field(default=None, min_length=1)
     epochs: float = Field(default=1.0, gt=0)
     steps: PositiveInt | None = None
     batch_size: PositiveInt = 16
@@ -194,6 +225,13 @@ class _Stage(_Settings):
     save_every: PositiveInt = 200
     num_workers: int = Field(default=0, ge=0)
     image_cache_gib: float = Field(default=1.0, ge=0)
+
+    @field_validator("part")
+    @classmethod
+    def _some_part(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] < value[1] <= 1:
+            raise ValueError("part is [first, last) as shares of the training patients, with 0 <= first < last <= 1")
+        return value
 
 
 class WarmupStage(_Stage):
@@ -245,26 +283,46 @@ class _LanguageStage(_Stage):
     over_cap: Literal["refuse", "warn"] = "refuse"
 
 
+class WatchedStage(_LanguageStage):
+    """A stage that asks the valid split while it trains.
+
+    Attributes:
+        keep: "best" keeps the checkpoint with the highest figure on the valid split, the start included, so that a
+            stage that does harm changes nothing; "last" the end.
+        keep_by: the figure: balanced "accuracy", "entities" (hardened Dice of the findings), or "score", their mean.
+        valid_every: steps between greedy exams on the valid split; by default six over the stage where it keeps the
+            best, else none.
+        valid_samples: questions of such an exam, drawn with the seed.
+    """
+
+    keep: Literal["best", "last"] = "last"
+    keep_by: KeepBy = "score"
+    valid_every: PositiveInt | None = None
+    valid_samples: PositiveInt = 128
+
+
 class PretrainStage(_LanguageStage):
     """Continued pretraining on image-caption pairs; the loss is on the caption (Patho-R1, arXiv 2505.11404)."""
 
     kind: Literal["pretrain"] = "pretrain"
 
 
-class SftStage(_LanguageStage):
+class SftStage(WatchedStage):
     """Supervised fine-tuning on reasoning chains; the loss is on the reply only.
 
     Attributes:
         trajectory: also train on the ends of chains, with the steps before as context (docs/masking.md).
         pseudo_bags: also train on slides from which a cluster of patches was taken out (docs/masking.md).
+        max_new_tokens: length cap of the replies to the valid questions.
     """
 
     kind: Literal["sft"] = "sft"
+    max_new_tokens: PositiveInt = 256
     trajectory: Trajectory | None = None
     pseudo_bags: PseudoBags | None = None
 
 
-class RlStage(_LanguageStage):
+class RlStage(WatchedStage):
     """Reinforcement learning with verifiable rewards on groups of sampled replies (docs/rl.md).
 
     Attributes:
@@ -286,10 +344,12 @@ class RlStage(_LanguageStage):
             start; None means 1e-3 in fp32 and 5e-2 in bf16.
         collapse: when to stop because the policy has collapsed; null never stops.
         difficulty: keep the prompts whose measured pass rate lies in a band.
-        valid_every: steps between greedy exams on `valid_samples` samples of the valid split; None for none.
+        diagnose_every: steps between measurements of the gradient's noise, each of which costs one more backward pass
+            over the batch (docs/rl.md, Looking inside); None for none.
     """
 
     kind: Literal["rl"] = "rl"
+    keep: Literal["best", "last"] = "best"
     algorithm: Algorithm = Algorithm()
     rewards: Rewards = Field(
         default_factory=lambda: [RewardSpec(name="accuracy", weight=0.9), RewardSpec(name="format", weight=0.1)]
@@ -307,8 +367,7 @@ class RlStage(_LanguageStage):
     roundtrip_tolerance: float | None = Field(default=None, gt=0)
     collapse: CollapseStop | None = CollapseStop()
     difficulty: Difficulty | None = None
-    valid_every: PositiveInt | None = None
-    valid_samples: PositiveInt = 64
+    diagnose_every: PositiveInt | None = None
     over_cap: Literal["refuse", "warn"] = "warn"
     keep_rollouts: PositiveInt = Field(default=400, description="rollouts kept on disk, evenly over the run")
 
@@ -343,10 +402,46 @@ class RlStage(_LanguageStage):
         return self
 
 
-StageSettings = Annotated[WarmupStage | PretrainStage | SftStage | RlStage, Field(discriminator="kind")]
+class RejectionStage(WatchedStage):
+    """Rejection sampling, then SFT: replies are drawn, and the best one to each question is what the model learns.
+
+    The best of G replies of the start, where its reward stands out of its group, as in RAFT (arXiv 2304.06767) and the
+    rejection sampling of Llama 2 (arXiv 2307.09288). Its loss is plain cross-entropy: nothing is pushed down.
+
+    Attributes:
+        rewards, scoring, outage: as in an rl stage; `outage` looks at the replies that are drawn together.
+        num_generations: replies drawn to each question (G).
+        sample_batch_size: replies drawn together.
+        temperature, max_new_tokens: of the drawing; the cap also holds for the valid questions.
+        margin: how far the best reply's reward must lie above the mean of its group.
+        min_share: a reply that earns less than this share of the largest possible reward is not learned from.
+        gold_share: gold replies among the rows, as a share of all of them: an anchor. They are those of other questions
+            first.
+    """
+
+    kind: Literal["rejection"] = "rejection"
+    keep: Literal["best", "last"] = "best"
+    rewards: Rewards = Field(
+        default_factory=lambda: [RewardSpec(name="accuracy", weight=0.9), RewardSpec(name="format", weight=0.1)]
+    )
+    scoring: ScoringSettings = ScoringSettings()
+    outage: OutageStop | None = OutageStop()
+    num_generations: int = Field(default=8, ge=2)
+    sample_batch_size: PositiveInt = 128
+    temperature: float = Field(default=1.0, gt=0)
+    max_new_tokens: PositiveInt = 256
+    margin: float = Field(default=0.01, ge=0)
+    min_share: float = Field(default=0.5, ge=0, le=1)
+    gold_share: float = Field(default=0.0, ge=0, lt=1)
+
+
+StageSettings = Annotated[
+    WarmupStage | PretrainStage | SftStage | RejectionStage | RlStage, Field(discriminator="kind")
+]
 STAGE_CLASSES: dict[str, type[_Stage]] = {
     "warmup": WarmupStage,
     "pretrain": PretrainStage,
     "sft": SftStage,
+    "rejection": RejectionStage,
     "rl": RlStage,
 }

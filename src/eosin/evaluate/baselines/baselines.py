@@ -1,45 +1,192 @@
-"""What an exam can be passed with, without a language model: the most frequent class, and colour or mean features.
+"""What an exam can be passed with, without a language model: fitted on the train split, asked the exam's items.
 
-Colour histogram: shares of pixels in 16 equal bins of each of R, G, B, H, S, V (96 figures an image;
-Pillow's 8-bit HSV), square roots taken (Hellinger map), averaged over an item's images, standardised with
-the train split's mean and deviation, and given to multinomial logistic regression with L2 penalty, C =
-1.0, fixed, not tuned. Images over 512 px a side are reduced first. No position, no texture: a model that
-does not beat it may be reading the stain. Slides that are shown as patch features have no pixels; for them stands
-`mean_features`, see `eosin.evaluate.baselines.bags`.
+Which baselines there are, which of them an exam gets, and the running of them; docs/baselines.md says how to read them.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from eosin.core.draw import subset
-from eosin.core.errors import ImageError
-from eosin.core.images import RegionReader, load_image
+from eosin.core.images import RegionReader
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.sample import Sample, SlideBag
 from eosin.core.settings.exam import ExamSettings
-from eosin.evaluate.baselines.bags import MeanFeatures, fit_mean_features
-from eosin.evaluate.exam.items import Classes, check_samples, group_of, image_key, normalised
-from eosin.evaluate.exam.scores import score_parts
+from eosin.evaluate.baselines.cache import Cache
+from eosin.evaluate.baselines.features import Features
+from eosin.evaluate.baselines.linear import chosen_penalty, fixed_penalty, forest
+from eosin.evaluate.baselines.nearest import nearest_caption, nearest_image
+from eosin.evaluate.baselines.problem import NotPossibleError, Problem, Result, Said, answer_by_kind, result_of
+from eosin.evaluate.baselines.text import majority, text_only
+from eosin.evaluate.exam.items import check_samples
 
-NUM_BINS = 16
-MAX_SIDE_PX = 512
-INVERSE_PENALTY = 1.0
+Tell = Callable[[str], None]
+_SECONDS_BETWEEN = 10.0
+_WITH_TEXTURE = {"colour_texture", "nearest_image", "nearest_caption"}
 
 
-def colour_histogram(image: Image.Image) -> NDArray[np.float64]:
-    """Square roots of the pixel shares in 16 bins of R, G, B, H, S, V: shape (96,)."""
-    rgb = image.convert("RGB")
-    if max(rgb.size) > MAX_SIDE_PX:
-        rgb.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.BOX)
-    counts = np.asarray(rgb.histogram() + rgb.convert("HSV").histogram(), dtype=float)
-    shares = counts.reshape(6 * NUM_BINS, 256 // NUM_BINS).sum(axis=1) / (rgb.width * rgb.height)
-    return np.asarray(np.sqrt(shares))
+def _attention(problem: Problem, features: Features) -> Said:
+    from eosin.evaluate.baselines.attention import attention_mil
+
+    return answer_by_kind(problem, features.patches, attention_mil)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One baseline: what it sees ("text", "pictures", "slides", "images": both), and how it answers."""
+
+    sees: str
+    answer: Callable[[Problem, Features], Said]
+
+
+BASELINES: dict[str, Baseline] = {
+    "majority": Baseline("text", lambda p, f: majority(p)),
+    "text_only": Baseline("text", lambda p, f: text_only(p)),
+    "colour_histogram": Baseline("pictures", lambda p, f: answer_by_kind(p, f.colour, fixed_penalty)),
+    "colour_forest": Baseline("pictures", lambda p, f: answer_by_kind(p, f.colour, forest)),
+    "colour_texture": Baseline("pictures", lambda p, f: answer_by_kind(p, f.texture, chosen_penalty)),
+    "mean_features": Baseline("slides", lambda p, f: answer_by_kind(p, f.mean, chosen_penalty)),
+    "feature_extremes": Baseline("slides", lambda p, f: answer_by_kind(p, f.extremes, chosen_penalty)),
+    "attention_mil": Baseline("slides", _attention),
+    "nearest_image": Baseline("images", nearest_image),
+    "nearest_caption": Baseline("images", nearest_caption),
+}
+_ABSENT = {
+    "pictures": "the exam shows no pictures: slides that are shown as patch features have no pixels",
+    "slides": "the exam shows no slides as patch features",
+    "images": "the exam shows no images",
+}
+
+
+@dataclass
+class Results:
+    """What the baselines of one exam came to: figures by name, and by name whether each item was right."""
+
+    figures: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    rows: dict[str, Mapping[str, bool]] = field(default_factory=dict)
+
+
+def wanted(asked: Sequence[Sample], train: Sequence[Sample], settings: ExamSettings) -> list[str]:
+    """Names of the baselines that an exam gets: those that its settings name; with "auto" all that fit its items."""
+    if settings.baselines == "none":
+        return []
+    if settings.baselines != "auto":
+        return list(settings.baselines)
+    shown = _shown(asked)
+    names = [n for n, b in BASELINES.items() if b.sees in shown]
+    return [n for n in names if n != "nearest_caption" or any(s.caption for s in train)]
+
+
+def _shown(asked: Sequence[Sample]) -> set[str]:
+    refs = [isinstance(ref, SlideBag) for s in asked for ref in s.images]
+    shown = {"text"} | ({"images"} if refs else set())
+    return shown | ({"slides"} if any(refs) else set()) | ({"pictures"} if not all(refs) else set())
+
+
+class BaselineRunner:
+    """Baselines of the exams of one run. Pictures are read once, and what is in the cache is not computed again.
+
+    Args:
+        train: samples to fit on; those without an answer are left out.
+        valid: samples that attention MIL stops early on.
+        cache: folder of what was computed; None keeps nothing.
+        tell: is given a line as each baseline is done, and now and then while images are read.
+    """
+
+    def __init__(
+        self, train: Sequence[Sample], valid: Sequence[Sample] = (), *, read_region: RegionReader | None = None,
+        cache: Path | None = None, tell: Tell | None = None,
+    ) -> None:  # fmt: skip
+        self._train = [s for s in train if s.answer is not None and s.answer.strip()]
+        self._valid = [s for s in valid if s.answer is not None and s.answer.strip()]
+        self._read_region = read_region
+        self._cache = Cache(cache)
+        self._tell = tell
+        self._features: Features | None = None
+        self._texture = False
+        self._told = time.monotonic()
+
+    def of(self, test: Sequence[Sample], settings: ExamSettings) -> Results:
+        """The baselines on the items that the exam with these settings asks.
+
+        Args:
+            test: the exam's samples, as given to `run_exam`.
+        """
+        check_samples(test)
+        asked = subset(test, settings.max_samples, settings.seed)
+        train = subset(self._train, settings.baseline_train, settings.seed)
+        valid = [] if settings.split == "valid" else subset(self._valid, settings.baseline_train, settings.seed)
+        results = Results()
+        names = wanted(asked, train, settings)
+        why = _why_none(train, settings)
+        key = "" if why or not names else self._cache.key(train, valid, asked, settings)
+        self._texture = not _WITH_TEXTURE.isdisjoint(names)
+        for name in names:
+            found = None if why else self._cache.read(name, key)
+            if found is None:
+                found = _none(why) if why else self._compute(name, train, valid, asked, settings)
+                if not why:
+                    self._cache.write(name, key, found)
+            results.figures[name] = found.figures
+            if found.rows:
+                results.rows[name] = found.rows
+        return results
+
+    def _compute(
+        self, name: str, train: list[Sample], valid: list[Sample], asked: list[Sample], settings: ExamSettings
+    ) -> Result:
+        started = time.perf_counter()
+        features = self._of_all(train, valid, asked, settings.seed)
+        usable = [s for s in asked if features.usable(s)]
+        problem = Problem(train, valid, asked, usable, Classes.of(asked), settings)
+        try:
+            if BASELINES[name].sees not in _shown(asked):
+                raise NotPossibleError(_ABSENT[BASELINES[name].sees])
+            found = result_of(BASELINES[name].answer(problem, features), problem)
+        except NotPossibleError as exc:
+            found = _none(str(exc))
+        self._say(f"baseline {name}: {_in_words(found.figures)}, {time.perf_counter() - started:.1f} s")
+        return found
+
+    def _of_all(self, train: list[Sample], valid: list[Sample], asked: list[Sample], seed: int) -> Features:
+        if self._features is None:
+            slides = {ref.path for s in (*train, *valid, *asked) for ref in s.images if isinstance(ref, SlideBag)}
+            self._features = Features(self._read_region, num_slides=len(slides), seed=seed, progress=self._reading)
+        self._features.with_texture |= self._texture
+        return self._features
+
+    def _reading(self, num: int) -> None:
+        if time.monotonic() - self._told > _SECONDS_BETWEEN:
+            self._say(f"baselines: {num} images or slides read")
+
+    def _say(self, line: str) -> None:
+        self._told = time.monotonic()
+        if self._tell is not None:
+            self._tell(line)
+
+
+def _why_none(train: Sequence[Sample], settings: ExamSettings) -> str:
+    if settings.split == "train":
+        return "the exam asks the samples that a baseline would be fitted on"
+    return "" if train else "no training samples with an answer"
+
+
+def _none(reason: str) -> Result:
+    return Result({"n": 0, "reason": reason})
+
+
+def _in_words(figures: Mapping[str, Any]) -> str:
+    if not figures["n"]:
+        return f"none ({figures['reason']})"
+    balanced = figures["balanced_accuracy"] is not None
+    share = figures["balanced_accuracy" if balanced else "accuracy"]
+    ends = figures["balanced_ci95" if balanced else "ci95"]
+    shown = f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else ""
+    return f"{'balanced ' if balanced else ''}accuracy {share:.3f}{shown}, n {figures['n']}"
 
 
 def run_baselines(
@@ -47,163 +194,13 @@ def run_baselines(
     test: Sequence[Sample],
     settings: ExamSettings,
     *,
+    valid: Sequence[Sample] = (),
     read_region: RegionReader | None = None,
-) -> dict[str, Any]:
-    """The baselines on the items that the exam with these settings asks.
-
-    Args:
-        train: samples to fit on; those without an answer are left out.
-        test: the exam's samples, as given to `run_exam`.
+) -> dict[str, Mapping[str, Any]]:
+    """Figures of the baselines of one exam by name; see `BaselineRunner`.
 
     Returns:
-        {"majority": figures, "colour_histogram": figures}, where slides are shown as patch features also
-        "mean_features"; figures as in an exam's summary with "num_train" and "num_set_aside" (items whose images
-        cannot be used), or {"n": 0, "reason": why there are none}.
+        Figures as in an exam's summary with "num_train" and "num_set_aside" (items whose images cannot be used), or
+        {"n": 0, "reason": why there are none}.
     """
-    check_samples(test)
-    asked = subset(test, settings.max_samples, settings.seed)
-    fitted = [s for s in train if s.answer is not None and s.answer.strip()]
-    slides = any(_shows_bag(s) for s in asked)
-    if not fitted:
-        names = ("majority", "mean_features", "colour_histogram") if slides else ("majority", "colour_histogram")
-        return {name: {"n": 0, "reason": "no training samples with an answer"} for name in names}
-    classes = Classes.of(asked)
-    if slides:
-        return _slide_baselines(fitted, asked, classes, settings, read_region)
-    features = _Features(read_region)
-    kept = [s for s in asked if not s.images or features.of(s) is not None]
-    return {
-        "majority": _majority(fitted, kept, classes, settings, len(asked)),
-        "colour_histogram": _colour(fitted, kept, classes, settings, features, len(asked)),
-    }
-
-
-def _shows_bag(sample: Sample) -> bool:
-    return any(isinstance(ref, SlideBag) for ref in sample.images)
-
-
-def _slide_baselines(
-    train: Sequence[Sample],
-    asked: Sequence[Sample],
-    classes: Classes,
-    settings: ExamSettings,
-    read_region: RegionReader | None,
-) -> dict[str, Any]:
-    """Majority and mean features of an exam with slides that are shown as patch features."""
-    features = MeanFeatures(read_region)
-    kept = [s for s in asked if not s.images or features.of(s) is not None]
-    return {
-        "majority": _majority(train, kept, classes, settings, len(asked)),
-        "mean_features": _mean_features(train, kept, classes, settings, features, len(asked)),
-        "colour_histogram": {"n": 0, "reason": "slides that are shown as patch features have no pixels"},
-    }
-
-
-def _mean_features(
-    train: Sequence[Sample],
-    test: Sequence[Sample],
-    classes: Classes,
-    settings: ExamSettings,
-    features: MeanFeatures,
-    num_asked: int,
-) -> dict[str, Any]:
-    known = {normalised(name) for name in classes.names.values()}
-    fitting = [s for s in train if normalised(classes.gold(s)) in known]  # other kinds of questions are left out
-    rows = [(x, s) for s in fitting if (x := features.of(s)) is not None]
-    shown = [(x, s) for s in test if (x := features.of(s)) is not None]
-    if len({len(x) for x, _ in (*rows, *shown)}) > 1:
-        return {"n": 0, "reason": "the features of these slides have different dimensions"}
-    y = [normalised(classes.gold(s)) for _, s in rows]
-    if len(set(y)) < 2 or not shown:
-        return {"n": 0, "reason": "needs slides, and two classes in the training samples"}
-    X = np.stack([x for x, _ in rows])
-    orders, chosen = fit_mean_features(X, y, [group_of(s) for _, s in rows], np.stack([x for x, _ in shown]))
-    pictured = [s for _, s in shown]
-    said = [_first_offered(order, s, classes) for order, s in zip(orders, pictured, strict=True)]
-    return {**_figures(said, pictured, classes, settings, len(X), num_asked), "c": chosen}
-
-
-class _Features:
-    """Histograms of samples; an image asked about many times is read once."""
-
-    def __init__(self, read_region: RegionReader | None) -> None:
-        self._read_region = read_region
-        self._seen: dict[str, NDArray[np.float64] | None] = {}
-
-    def of(self, sample: Sample) -> NDArray[np.float64] | None:
-        """Mean histogram of the sample's images (96,); None without images or with an unusable one."""
-        parts: list[NDArray[np.float64]] = []
-        for ref in sample.images:
-            key = image_key(ref)
-            if key not in self._seen:
-                try:
-                    self._seen[key] = colour_histogram(load_image(ref, self._read_region))
-                except ImageError:
-                    self._seen[key] = None
-            histogram = self._seen[key]
-            if histogram is None:
-                return None
-            parts.append(histogram)
-        return np.mean(parts, axis=0) if parts else None
-
-
-def _majority(
-    train: Sequence[Sample], test: Sequence[Sample], classes: Classes, settings: ExamSettings, num_asked: int
-) -> dict[str, Any]:
-    """The class most frequent in train; among an item's options where it has options."""
-    counts = Counter(normalised(classes.gold(s)) for s in train)
-    names = sorted(counts, key=lambda name: (-counts[name], name))
-    said = [_first_offered(names, s, classes) for s in test]
-    return _figures(said, test, classes, settings, len(train), num_asked)
-
-
-def _colour(
-    train: Sequence[Sample],
-    test: Sequence[Sample],
-    classes: Classes,
-    settings: ExamSettings,
-    features: _Features,
-    num_asked: int,
-) -> dict[str, Any]:
-    pairs = [(features.of(s), normalised(classes.gold(s))) for s in train]
-    X = [x for x, _ in pairs if x is not None]
-    y = [name for x, name in pairs if x is not None]
-    pictured = [s for s in test if s.images]
-    if len(set(y)) < 2 or not pictured:
-        return {"n": 0, "reason": "needs images, and two classes in the training samples"}
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=1000))
-    model.fit(np.stack(X), y)
-    seen = np.stack([x for x in map(features.of, pictured) if x is not None])
-    ranked = np.argsort(-model.predict_proba(seen), axis=1)
-    names = [str(name) for name in model.classes_]
-    orders = [[names[k] for k in order] for order in ranked]
-    said = [_first_offered(order, s, classes) for order, s in zip(orders, pictured, strict=True)]
-    return _figures(said, pictured, classes, settings, len(X), num_asked)
-
-
-def _first_offered(names: Sequence[str], sample: Sample, classes: Classes) -> str | None:
-    """The first class that the sample offers; an open question offers every class."""
-    if not sample.choices:
-        return names[0]
-    offered = {normalised(classes.name(c.text)) for c in sample.choices}
-    return next((name for name in names if name in offered), None)
-
-
-def _figures(
-    said: Sequence[str | None],
-    test: Sequence[Sample],
-    classes: Classes,
-    settings: ExamSettings,
-    num_train: int,
-    num_asked: int,
-) -> dict[str, Any]:
-    if not test:
-        return {"n": 0, "reason": "no exam item has a usable image"}
-    gold = [classes.gold(s) for s in test]
-    right = [s == normalised(g) for s, g in zip(said, gold, strict=True)]
-    figures = score_parts(right, [group_of(s) for s in test], gold, settings, has_classes=bool(classes.labels))
-    return {**figures, "num_train": num_train, "num_set_aside": num_asked - len(test)}
+    return BaselineRunner(train, valid, read_region=read_region).of(test, settings).figures

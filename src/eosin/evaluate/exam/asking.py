@@ -12,12 +12,12 @@ from PIL import Image
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.images import Picture, RegionReader, load_picture
 from eosin.core.nouns.bags import PatchBag
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.prompt import prompt_messages, without_images
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageRef, Sample
 from eosin.engines.base import Decoding, Engine, Generation, Request
 from eosin.evaluate.exam.grading import grade
-from eosin.evaluate.exam.items import Classes
 from eosin.evaluate.exam.work import Work
 
 Progress = Callable[[str, int, int], None]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eosin.core.errors import EosinError
+from eosin.core.errors import EosinError, disk_errors
 from eosin.core.images import RegionReader
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
@@ -14,7 +14,7 @@ from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import lock_beside, locked
 from eosin.engines.base import Engine
-from eosin.evaluate.baselines.baselines import run_baselines
+from eosin.evaluate.baselines.baselines import BaselineRunner, Results, Tell
 from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.asking import Progress
 from eosin.evaluate.exam.exam import run_exam
@@ -46,10 +46,14 @@ def evaluate_samples(
     read_region: RegionReader | None = None,
     evidence: Attributor | None = None,
     rewards: RewardSet | None = None,
+    tell: Tell | None = None,
 ) -> dict[str, Any]:
-    """Examine a model on the split that the settings name, and fit both baselines if there are train samples.
+    """Examine a model on the split that the settings name, and fit baselines if there are train samples.
 
-    Writes `out`/exam (artifact "eval") and, with train samples, `out`/baselines.json.
+    Writes `out`/exam (artifact "eval") and, with train samples, `out`/baselines.json and `out`/baselines.
+
+    Args:
+        tell: is given a line as each baseline is done.
 
     Returns:
         {"exam": summary.json, "baselines": {...} or None, "path": where the exam stands}.
@@ -59,13 +63,16 @@ def evaluate_samples(
     place = out / "exam"
     with locked(lock_beside(out)):
         store.remove_leftovers(out)
+        train, valid = ([s for s in samples if s.split == name] for name in ("train", "valid"))
+        found: Results | None = None
+        if train and settings.split != "train":
+            runner = BaselineRunner(train, valid, read_region=read_region, cache=out / "baselines", tell=tell)
+            found = runner.of(asked, settings)
+            with disk_errors(out):
+                out.mkdir(parents=True, exist_ok=True)
+            store.write_json(out / "baselines.json", found.figures)
         summary = run_exam(
             engine, asked, grammar, settings, place, record=record, progress=progress, parents=parents,
-            instruction=instruction, read_region=read_region, evidence=evidence, rewards=rewards,
+            instruction=instruction, read_region=read_region, evidence=evidence, baselines=found, rewards=rewards,
         )  # fmt: skip
-        train = [s for s in samples if s.split == "train"] if settings.split != "train" else []
-        baselines: dict[str, Any] | None = None
-        if train:
-            baselines = run_baselines(train, asked, settings, read_region=read_region)
-            store.write_json(out / "baselines.json", baselines)
-    return {"exam": summary, "baselines": baselines, "path": str(place)}
+    return {"exam": summary, "baselines": None if found is None else found.figures, "path": str(place)}

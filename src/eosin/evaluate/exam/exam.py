@@ -13,15 +13,18 @@ from typing import Any
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.images import RegionReader
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import lock_beside, locked
 from eosin.engines.base import Decoding, Engine
+from eosin.evaluate.baselines.baselines import Results
+from eosin.evaluate.baselines.verdict import against_baselines
 from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.asking import Asker, Progress, Task
-from eosin.evaluate.exam.items import Classes, check_samples
+from eosin.evaluate.exam.items import check_samples
 from eosin.evaluate.exam.scores import chance, class_figures, matching, sampled_figures, score_rows
 from eosin.evaluate.exam.terms import score_terms
 from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key, remove_work
@@ -46,6 +49,7 @@ def run_exam(
     read_region: RegionReader | None = None,
     evidence: Attributor | None = None,
     rewards: RewardSet | None = None,
+    baselines: Results | None = None,
 ) -> dict[str, Any]:
     """Examine a model and write the artifact `out` (kind "eval"); return its summary.json.
 
@@ -63,6 +67,8 @@ def run_exam(
         evidence: says where the model looked (`evidence.ModelEvidence`), for `settings.evidence`. Without it the
             summary says that no evidence was measured.
         rewards: what the greedy replies are also scored by, for `settings.terms` (`exam.terms`).
+        baselines: what the baselines of this exam came to (`BaselineRunner.of`); the summary then says whether the
+            model beats the best of them.
 
     Raises:
         EosinError: no samples, an id twice, samples without an answer, no usable image at all, another
@@ -80,6 +86,9 @@ def run_exam(
         decoding = Decoding(settings.max_new_tokens, batch_size=settings.batch_size, seed=settings.seed)
         asker = Asker(engine, grammar, Classes.of(asked), decoding, work, instruction, read_region, progress)
         summary, files = _examine(asker, asked, settings, evidence, rewards)
+        if baselines is not None:
+            rows = files["predictions.jsonl"]
+            summary["against_baselines"] = against_baselines(rows, baselines, asker.classes, settings)
         _write(out, work, summary, files, key, parents, {"seed": settings.seed, **(record or {})})
         remove_work(out)
     return summary
@@ -111,17 +120,18 @@ def _terms(
     return {
         "engine": engine.name.split(":", 1)[0] if parents else engine.name,
         "parents": [p.digest for p in parents],
-        "grammar": [grammar.name, grammar.numbered_steps],
+        # Exams of before a way of thinking could be asked for keep their key.
+        "grammar": [grammar.name, grammar.numbered_steps, *[s for s in (grammar.think_style,) if s != "plain"]],
         "instruction": instruction,
-        # Exams of before evidence was measured, and before replies were scored by terms, keep their key.
-        "settings": settings.model_dump(exclude=_not_asked_for(settings)),
+        # Exams of before a setting was there keep their key while it stands at its default.
+        "settings": settings.model_dump(exclude=_new_at_default(settings)),
     }
 
 
-def _not_asked_for(settings: ExamSettings) -> set[str]:
-    """Settings on which this exam does not depend."""
-    found = set() if settings.evidence else {"evidence"}
-    return found if settings.terms is not None else found | {"terms", "scoring", "same_judge", "max_unscored"}
+def _new_at_default(settings: ExamSettings) -> set[str]:
+    new = ("evidence", "baselines", "baseline_train", "terms", "scoring", "same_judge", "max_unscored")
+    found = {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default}
+    return found if settings.terms is not None else found | {"scoring", "same_judge", "max_unscored"}  # of terms alone
 
 
 def _finished(out: Path, key: str) -> dict[str, Any] | None:

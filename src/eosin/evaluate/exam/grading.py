@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from eosin.core.nouns.classes import Classes, normalised
 from eosin.core.nouns.outcome import Parsed, Unparsed
 from eosin.core.nouns.reply import Grammar, Reply
 from eosin.core.nouns.sample import Sample
 from eosin.engines.base import Generation
-from eosin.evaluate.exam.items import Classes, group_of, normalised
+from eosin.evaluate.exam.items import group_of
 from eosin.evaluate.statistics.entity_scores import entity_row
 from eosin.scoring.reading.answers import parse_answer
 

@@ -6,9 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eosin.core.nouns.classes import Classes, normalised
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
-from eosin.evaluate.exam.items import Classes, cluster_kind, normalised
+from eosin.evaluate.exam.items import cluster_kind
 from eosin.evaluate.statistics import metrics
 from eosin.evaluate.statistics.intervals import cluster_interval
 

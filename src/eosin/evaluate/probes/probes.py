@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eosin.core.nouns.classes import Classes, normalised
 from eosin.core.nouns.sample import Sample, lettered
 from eosin.core.settings.exam import ExamSettings
 from eosin.evaluate.exam.asking import Asker, Task
-from eosin.evaluate.exam.items import Classes, choose_balanced, group_of, normalised
+from eosin.evaluate.exam.items import choose_balanced, group_of
 from eosin.evaluate.exam.scores import score_rows
 from eosin.evaluate.statistics.intervals import Metric, paired_difference
 

@@ -1,8 +1,10 @@
 """Entity F1 of the findings and reasoning that a reply states, beside the score of its answer.
 
 Signed concepts ("no necrosis" is the absence of necrosis) are found by the linker of the knowledge room and compared
-with the gold entities of the sample, exactly and one to one: F1 = 2 |P n G| / (|P| + |G|). What the question, its
-options or the answer name does not count (scoring.entities). A reply that breaks the grammar scores 0.
+with the gold entities of the sample, exactly and one to one: precision = |P n G| / |P|, recall = |P n G| / |G|,
+F1 = 2 |P n G| / (|P| + |G|). What the question, its options or the answer name does not count (scoring.entities). A
+reply that breaks the grammar, or names nothing, has 0 in all three, and the figures of an exam are means over every
+item.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eosin.core.nouns.outcome import Scored
+from eosin.core.nouns.outcome import Scored, Unparsed
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
@@ -26,7 +28,7 @@ Row = Mapping[str, Any]
 def entity_row(reply: str, sample: Sample, grammar: Grammar, tools: Tools | None = None) -> dict[str, Any]:
     """Columns of a graded row: entity_matched, entity_predicted, entity_gold (counts) and entity_f1.
 
-    Nothing where the sample has no gold finding that a slide can show.
+    Nothing where the sample has no gold finding that a slide can show. entity_gold is None where the reply is not read.
     """
     if not sample.entities:
         return {}
@@ -35,7 +37,7 @@ def entity_row(reply: str, sample: Sample, grammar: Grammar, tools: Tools | None
     if not isinstance(scored, Scored):
         return {}
     events = scored.events
-    if "num_gold" not in events:  # unparsed, or too long to be a reading
+    if isinstance(view.parsed, Unparsed) or "num_gold" not in events:  # or too long to be a reading
         return {"entity_f1": 0.0, "entity_matched": 0, "entity_predicted": 0, "entity_gold": None}
     matched, missed = events["matched"], events["missed"]
     assert isinstance(matched, list) and isinstance(missed, list)
@@ -49,7 +51,8 @@ def entity_row(reply: str, sample: Sample, grammar: Grammar, tools: Tools | None
 
 
 def entity_figures(rows: Sequence[Row], settings: ExamSettings) -> dict[str, Any] | None:
-    """Mean F1 with its interval over clusters; precision and recall over all items together. None without gold."""
+    """Mean F1 with its interval over clusters, mean precision and mean recall, all over the same items. None without
+    gold."""
     scored = [r for r in rows if "entity_f1" in r]
     if not scored:
         return None
@@ -57,13 +60,15 @@ def entity_figures(rows: Sequence[Row], settings: ExamSettings) -> dict[str, Any
         [r["entity_f1"] for r in scored], [r["group"] for r in scored], resamples=settings.bootstrap,
         seed=settings.seed,
     )  # fmt: skip
-    matched = sum(r["entity_matched"] for r in scored)
-    predicted = sum(r["entity_predicted"] for r in scored)
-    gold = sum(r["entity_gold"] or 0 for r in scored)
     return {
         "f1": mean,
         "ci95": interval.pair,
-        "precision": matched / predicted if predicted else None,
-        "recall": matched / gold if gold else None,
+        "precision": sum(_share(r, "entity_predicted") for r in scored) / len(scored),
+        "recall": sum(_share(r, "entity_gold") for r in scored) / len(scored),
         "n": len(scored),
     }
+
+
+def _share(row: Row, of: str) -> float:
+    """Share of an item's named or gold findings that match; 0 where there is none, as in its F1."""
+    return row["entity_matched"] / row[of] if row[of] else 0.0

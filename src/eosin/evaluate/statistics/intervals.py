@@ -99,7 +99,7 @@ def cluster_interval(
     if right.all() or not right.any():
         lo, hi = _exact(bool(right[0]), _effective_n(tally, metric), confidence)
         return Interval(lo, hi, "exact binomial over clusters (no reply differs)", warning=warning)
-    draws = np.concatenate([tally.score(w, metric) for w in _weights(num_clusters, resamples, seed)])
+    draws = np.concatenate([tally.score(w, metric) for w in draw_weights(num_clusters, resamples, seed)])
     lo, hi = _percentiles(draws, confidence)
     return Interval(lo, hi, "cluster bootstrap, percentile", warning=warning)
 
@@ -131,7 +131,7 @@ def paired_difference(
     if num_clusters < 2:
         return difference, Interval(None, None, "none", reason=ONE_CLUSTER)
     draws = np.concatenate(
-        [tally_a.score(w, metric) - tally_b.score(w, metric) for w in _weights(num_clusters, resamples, seed)]
+        [tally_a.score(w, metric) - tally_b.score(w, metric) for w in draw_weights(num_clusters, resamples, seed)]
     )
     lo, hi = _percentiles(draws, confidence)
     warning = "no item differs" if bool((a == b).all()) else _few(num_clusters)
@@ -215,7 +215,7 @@ def _tally(right: NDArray[np.bool_], clusters: Sequence[str], gold: Sequence[str
     return _Tally(rights, totals)
 
 
-def _weights(num_clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def draw_weights(num_clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """How often each cluster is drawn: blocks of (b, G), each row summing to G, `resamples` rows in all."""
     rng = np.random.default_rng(seed)
     block = max(1, _MAX_CELLS // num_clusters)

@@ -64,7 +64,8 @@ def spec_of(settings: SlideModel, dimension: int, encoder: str | None, image_col
         dimension=dimension, encoder=settings.encoder or encoder, tile_um=settings.tile_um, mpp=settings.mpp,
         max_patches=tower.max_patches, over_max=tower.over_max, pooling=tower.pooling, num_tokens=tower.num_tokens,
         seed=seed, order=tower.order, has_places=tower.has_places, has_magnification=tower.has_magnification,
-        image_columns=image_columns, dropout=tower.dropout,
+        image_columns=image_columns, dropout=tower.dropout, embed_dropout=tower.embed_dropout,
+        drop_path=tower.drop_path, sub_norm=tower.sub_norm, standardise=tower.standardise,
         pairs=tuple(zip(sizes["segments"], sizes["dilations"], strict=True)),
         **{name: sizes[name] for name in ("width", "layers", "heads", "ffn")},
     )  # fmt: skip
@@ -80,6 +81,7 @@ def _small(
     config = config_of(plain, spec, max_positions=max(4096, 2 * settings.tower.max_patches))
     torch.manual_seed(seed)
     model = SlideReader(config)
+    model.slide_tower.scale_new_weights()
     _generation_ids(model)
     own = build_processor(tokenizer, base)
     processor = SlideReaderProcessor(
@@ -200,6 +202,7 @@ def _assemble(config: SlideReaderConfig, decoder: Any, visual: Any, head: Any, s
     tower = SlideTower(config.slide_spec, config.text_config.hidden_size)
     for module in tower.modules():
         model._init_weights(module)
+    tower.scale_new_weights()
     model.model.language_model, model.model.visual, model.lm_head = decoder, visual, head
     model.model.slide_tower = tower.to(decoder.dtype)
     for part in (decoder, visual):

@@ -38,13 +38,14 @@ class _Dilated(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         heads, size, dim = query.shape
         scale = dim**-0.5
-        out = torch.zeros(heads, size, dim, dtype=torch.float32, device=query.device)
-        lse = torch.full((heads, size, 1), -torch.inf, dtype=torch.float32, device=query.device)
+        wide = _sum_type(query)
+        out = torch.zeros(heads, size, dim, dtype=wide, device=query.device)
+        lse = torch.full((heads, size, 1), -torch.inf, dtype=wide, device=query.device)
         for cut in _cuts(heads, size, pairs):
             own, own_lse = _attend(cut(query), cut(key), cut(value), scale)
             total, seen = cut(out), cut(lse)  # views: what is written there stands in out and lse
             both = torch.logaddexp(seen, own_lse[..., None])
-            total.mul_((seen - both).exp_()).add_(own.float().mul_((own_lse[..., None] - both).exp_()))
+            total.mul_((seen - both).exp_()).add_(own.to(wide).mul_((own_lse[..., None] - both).exp_()))
             seen.copy_(both)
         out = out.to(value.dtype)
         ctx.save_for_backward(query, key, value, out, lse)
@@ -55,7 +56,7 @@ class _Dilated(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, lse = ctx.saved_tensors
         given = grads[0].to(value.dtype)
-        sums = [torch.zeros(t.shape, dtype=torch.float32, device=t.device) for t in (query, key, value)]
+        sums = [torch.zeros(t.shape, dtype=_sum_type(t), device=t.device) for t in (query, key, value)]
         for cut in _cuts(query.shape[0], query.shape[1], ctx.pairs):
             parts = _attend_backward(
                 cut(given), cut(query), cut(key), cut(value), cut(out), cut(lse)[..., 0], ctx.scale
@@ -88,19 +89,28 @@ def _cuts(heads: int, size: int, pairs: Pairs) -> Iterator[_Cut]:
 
 
 def _is_fused(query: Tensor) -> bool:
-    """Whether torch's own SDPA kernel gives the denominators too; else scores are made row by row in plain torch."""
-    return query.device.type == "cpu"
+    """Whether torch's own SDPA kernel gives the denominators too; else scores are made row by row in plain torch.
+
+    On a CPU it does, but in fp64 its backward pass ends the process.
+    """
+    return query.device.type == "cpu" and query.dtype != torch.float64
+
+
+def _sum_type(states: Tensor) -> torch.dtype:
+    """What sums are kept in: fp32, and fp64 for fp64."""
+    return torch.float64 if states.dtype == torch.float64 else torch.float32
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Plain attention (b, s, m, D) and the log of its denominator (b, s, m) in fp32."""
+    """Plain attention (b, s, m, D) and the log of its denominator (b, s, m) in fp32 (fp64 for fp64)."""
     if _is_fused(query):
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, scale=scale)
         return out, lse.float()
     out = torch.empty(query.shape, dtype=value.dtype, device=value.device)
-    lse = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
+    wide = _sum_type(query)
+    lse = torch.empty(query.shape[:3], dtype=wide, device=query.device)
     for rows in _rows(query):
-        scores = (query[:, :, rows] @ key.transpose(2, 3)).float().mul_(scale)
+        scores = (query[:, :, rows] @ key.transpose(2, 3)).to(wide).mul_(scale)
         lse[:, :, rows] = torch.logsumexp(scores, -1)
         out[:, :, rows] = scores.sub_(lse[:, :, rows, None]).exp_().to(value.dtype) @ value
     return out, lse
@@ -123,12 +133,13 @@ def _backward_by_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     shapes = (query, key, value)
     grad_query, grad_key, grad_value = (torch.zeros(t.shape, dtype=t.dtype, device=t.device) for t in shapes)
-    inner = (given * out).sum(-1, dtype=torch.float32)
+    wide = _sum_type(query)
+    inner = (given * out).sum(-1, dtype=wide)
     for rows in _rows(query):
         own = query[:, :, rows]
-        weights = ((own @ key.transpose(2, 3)).float().mul_(scale)).sub_(lse[:, :, rows, None]).exp_()
+        weights = ((own @ key.transpose(2, 3)).to(wide).mul_(scale)).sub_(lse[:, :, rows, None]).exp_()
         grad_value += weights.to(value.dtype).transpose(2, 3) @ given[:, :, rows]
-        scores = (given[:, :, rows] @ value.transpose(2, 3)).float().sub_(inner[:, :, rows, None])
+        scores = (given[:, :, rows] @ value.transpose(2, 3)).to(wide).sub_(inner[:, :, rows, None])
         scores = scores.mul_(weights).mul_(scale).to(query.dtype)
         grad_query[:, :, rows] = scores @ key
         grad_key += scores.transpose(2, 3) @ own

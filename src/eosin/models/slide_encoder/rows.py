@@ -45,6 +45,10 @@ class SlideSpec:
         has_magnification: a token that says mpp and tile side comes first.
         image_columns: numbers in a patch of an image; 0 for a model without an eye for images.
         width, layers, heads, ffn, pairs, dropout: of the tower; pairs are (segment, dilation).
+        embed_dropout: of the embedded patches.
+        drop_path: share of slides for which the last block is passed over in training; less in the blocks before it.
+        sub_norm: a LayerNorm before the last matrix of each attention and feed-forward (arXiv 2210.06423).
+        standardise: features are standardised by the training slides' mean and deviation.
     """
 
     dimension: int
@@ -66,6 +70,10 @@ class SlideSpec:
     ffn: int = 128
     pairs: tuple[tuple[int, int], ...] = ((64, 1), (128, 2), (256, 4))
     dropout: float = 0.0
+    embed_dropout: float = 0.0
+    drop_path: float = 0.0
+    sub_norm: bool = False
+    standardise: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", tuple((int(w), int(r)) for w, r in self.pairs))

@@ -31,23 +31,55 @@ class SlideTokens:
     gate: Tensor | None = None
 
 
-class DilatedBlock(GradientCheckpointingLayer):  # type: ignore[misc]
-    """Pre-norm transformer block with dilated attention: (N, width) -> (N, width)."""
+class DropPath(nn.Dropout):
+    """Stochastic depth (arXiv 1603.09382): in training a branch is left out whole with chance p, once for a slide, and
+    weighs 1 / (1 - p) otherwise. A kind of dropout, so that whatever switches dropout off switches it off too."""
 
-    def __init__(self, spec: SlideSpec) -> None:
+    def forward(self, states: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return states
+        kept = (torch.rand((), device=states.device) >= self.p).to(states.dtype)
+        return states * (kept / (1 - self.p))
+
+
+class DilatedBlock(GradientCheckpointingLayer):  # type: ignore[misc]
+    """Pre-norm transformer block with dilated attention: (N, width) -> (N, width).
+
+    With `sub_norm` (Magneto, arXiv 2210.06423) the mixed values and the activations of the feed-forward are normed too,
+    each before its last matrix.
+
+    Args:
+        depth: of the block, from 0: chances of drop-path grow evenly from 0 to `spec.drop_path`.
+    """
+
+    def __init__(self, spec: SlideSpec, depth: int = 0) -> None:
         super().__init__()
         self.heads, self.pairs = spec.heads, spec.pairs
         self.dropout = nn.Dropout(spec.dropout)  # a module, so that RL can switch it off as all others
+        self.drop_path = DropPath(spec.drop_path * depth / max(1, spec.layers - 1))
         self.norm1, self.norm2 = nn.LayerNorm(spec.width), nn.LayerNorm(spec.width)
         self.qkv, self.out = nn.Linear(spec.width, 3 * spec.width), nn.Linear(spec.width, spec.width)
         self.fc1, self.fc2 = nn.Linear(spec.width, spec.ffn), nn.Linear(spec.ffn, spec.width)
+        self.sub_norm1 = nn.LayerNorm(spec.width) if spec.sub_norm else nn.Identity()
+        self.sub_norm2 = nn.LayerNorm(spec.ffn) if spec.sub_norm else nn.Identity()
 
     def forward(self, states: Tensor) -> Tensor:
         num, width = states.shape
         query, key, value = self.qkv(self.norm1(states)).view(num, 3, self.heads, -1).permute(1, 2, 0, 3)
         mixed = dilated_attention(query, key, value, self.pairs).transpose(0, 1).reshape(num, width)
-        states = states + self.dropout(self.out(mixed))
-        return states + self.dropout(self.fc2(gelu(self.fc1(self.norm2(states)))))
+        states = states + self.drop_path(self.dropout(self.out(self.sub_norm1(mixed))))
+        inner = self.sub_norm2(gelu(self.fc1(self.norm2(states))))
+        return states + self.drop_path(self.dropout(self.fc2(inner)))
+
+    @torch.no_grad()
+    def scale_new_weights(self, factor: float) -> None:
+        """Sub-LayerNorm's start: value, output and feed-forward matrices, biases too, times `factor`."""
+        width = self.out.in_features
+        for part in (self.out, self.fc1, self.fc2):
+            part.weight.mul_(factor)
+            part.bias.mul_(factor)
+        self.qkv.weight[2 * width :].mul_(factor)
+        self.qkv.bias[2 * width :].mul_(factor)
 
 
 class Queries(nn.Module):
@@ -93,7 +125,8 @@ class SlideTower(nn.Module):
         super().__init__()
         self.spec = spec
         self.embed = nn.Linear(spec.dimension, spec.width)
-        self.blocks = nn.ModuleList([DilatedBlock(spec) for _ in range(spec.layers)])
+        self.embed_dropout = nn.Dropout(spec.embed_dropout)
+        self.blocks = nn.ModuleList([DilatedBlock(spec, depth) for depth in range(spec.layers)])
         self.magnification = nn.Linear(spec.width, spec.width) if spec.has_magnification else None
         self.gate = nn.Linear(spec.width, 1) if spec.pooling == "topk" else None
         self.queries = Queries(spec) if spec.pooling == "queries" else None
@@ -105,8 +138,18 @@ class SlideTower(nn.Module):
         self.feature_std: Tensor
         self._kept: list[list[SlideTokens]] = []
 
+    def scale_new_weights(self) -> None:
+        """What sub-LayerNorm asks of new weights: times sqrt(log(2 layers)) (arXiv 2210.06423); nothing without it."""
+        if self.spec.sub_norm:
+            for block in self.blocks:
+                assert isinstance(block, DilatedBlock)
+                block.scale_new_weights(math.sqrt(math.log(2 * self.spec.layers)))
+
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Mean and standard deviation of the training patches' features, (dimension,) each."""
+        """Mean and standard deviation of the training patches' features, (dimension,) each. A tower that does not
+        standardise stays as it is."""
+        if not self.spec.standardise:
+            return
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std.clamp(min=1e-6))
 
@@ -127,6 +170,7 @@ class SlideTower(nn.Module):
         if self.spec.has_places:
             steps = torch.from_numpy(places.centres_um / places.tile_um)[order].to(features.device)
             states = states + sin_cos(steps, self.spec.width).to(states.dtype)
+        states = self.embed_dropout(states)
         for block in self.blocks:
             states = block(states)
         return states, where

@@ -27,6 +27,7 @@ class GlandStyle:
         holes: punched-out lumens in a cribriform gland (0: one central lumen).
         lumen: what fills the lumen: "clear", "mucus", "necrosis" or "pus", and how often.
         strength: haematoxylin of the nuclei, where 1 is usual.
+        lifted: share of the nuclei of a row that have left the base for the half of the wall at the lumen.
     """
 
     half_um: tuple[float, float]
@@ -45,6 +46,7 @@ class GlandStyle:
     lumen: str = "clear"
     lumen_share: float = 0.0
     strength: float = 1.0
+    lifted: float = 0.0
 
 
 @dataclass
@@ -202,6 +204,8 @@ def _ring_nuclei(
         t = (np.arange(num) + rng.uniform(0, 1) + rng.uniform(-0.3, 0.3, num)) * 2 * np.pi / num
         top = style.depth_um + (row * 0.26 * wall)
         depth = top + rng.normal(0, 0.7 + 1.1 * (style.rows > 1), num)
+        if style.lifted:
+            depth = np.where(rng.random(num) < style.lifted, rng.uniform(0.5, 0.8, num) * wall, depth)
         x, y, inward = o.point(t, np.clip(depth, 3.0, 0.8 * wall))
         keep = (rng.random(num) < (1.0 if row == 0 else 0.6)) & _mine(planes, own, x, y)
         lean = rng.normal(0, 0.12 if style.rows == 1 else 0.22, num)

@@ -22,6 +22,9 @@ EOSIN = np.array([0.08, 0.52, 0.28])
 BLOOD = np.array([0.10, 0.72, 0.62])
 MUCIN = np.array([0.34, 0.27, 0.13])
 
+# Log factors of the stain vectors for a shift of 1: haematoxylin, eosin, blood, mucin by red, green, blue.
+_SHIFT = np.array([[0.45, 0.25, 0.05], [-0.30, -0.45, -0.15], [-0.2, -0.4, -0.3], [0.2, 0.0, -0.2]])
+
 
 @dataclass(frozen=True)
 class Optics:
@@ -43,8 +46,13 @@ class Optics:
     jpeg: int
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Optics:
-        """Optics of a new case: strengths, hues and balance vary far more between cases than tissue does."""
+    def draw(cls, rng: np.random.Generator, shift: float = 0.0) -> Optics:
+        """Optics of a new case: strengths, hues and balance vary far more between cases than tissue does.
+
+        Args:
+            shift: how far the range of stains is moved: 1 is about one standard deviation of strength, and a bluer
+                haematoxylin beside a redder eosin. Cases with shifts of opposite signs come from two laboratories.
+        """
 
         def turned(vector: F64, spread: float) -> F64:
             moved = vector * np.exp(rng.normal(0, spread, 3))
@@ -57,6 +65,8 @@ class Optics:
             turned(BLOOD, 0.12) * strength_e,
             _mixed(turned(MUCIN, 0.3), turned(EOSIN, 0.2) * strength_e, rng.uniform(0, 0.85)) * rng.uniform(0.4, 1.4),
         ])  # fmt: skip
+        if shift:
+            vectors = vectors * np.exp(shift * _SHIFT)
         return cls(
             vectors=vectors,
             white=np.clip(rng.uniform(0.86, 0.99) * np.exp(rng.normal(0, 0.035, 3)), 0, 1),

@@ -79,19 +79,19 @@ INFLAMED = GlandStyle(half_um=(22, 30), stretch=(1.0, 1.5), wall_um=(13, 16), wo
                       lumen_share=0.55)  # fmt: skip
 
 
-def _own_rng(seed: int, sites: Sites, i: int) -> Rng:
+def own_rng(seed: int, sites: Sites, i: int) -> Rng:
     """Random numbers of one site of a lattice, the same in every window that shows it."""
     return np.random.default_rng([seed, int(sites.ix[i]) & 0xFFFFFF, int(sites.iy[i]) & 0xFFFFFF])
 
 
-def _glands(scene: Scene, rng: Rng, style: GlandStyle, step_um: tuple[float, float], jitter: float) -> Drawn:
+def lay_glands(scene: Scene, rng: Rng, style: GlandStyle, step_um: tuple[float, float], jitter: float) -> Drawn:
     drawn = Drawn([])
     sites = lattice(fresh_seed(rng), scene.planes.window, step_um=step_um, jitter=jitter, angle=rng.uniform(0, np.pi),
                     margin_um=55)  # fmt: skip
     # Each gland has random numbers of its own, from its site: neighbouring windows of a slide agree about it.
     seed = fresh_seed(rng)
     for i in np.argsort(sites.u[:, 0]):
-        paint_gland(scene.planes, float(sites.x[i]), float(sites.y[i]), style, _own_rng(seed, sites, int(i)), drawn)
+        paint_gland(scene.planes, float(sites.x[i]), float(sites.y[i]), style, own_rng(seed, sites, int(i)), drawn)
     return drawn
 
 
@@ -110,7 +110,7 @@ def _style(style: GlandStyle, scene: Scene) -> GlandStyle:
 def _normal(scene: Scene, rng: Rng) -> None:
     planes = scene.planes
     step = rng.uniform(74, 108)
-    drawn = _glands(scene, rng, ROUND, (step, step * 0.9), 0.16)
+    drawn = lay_glands(scene, rng, ROUND, (step, step * 0.9), 0.16)
     tissues.stroma(planes, rng, desmoplastic=False, cells_um=rng.uniform(14, 24), level=rng.uniform(0.3, 0.7))
     tissues.free_cells(planes, rng, "plasma", rng.uniform(13, 26))
     tissues.free_cells(planes, rng, "lymphocyte", rng.uniform(14, 30))
@@ -124,7 +124,7 @@ def _normal(scene: Scene, rng: Rng) -> None:
 def _adenoma(scene: Scene, rng: Rng) -> None:
     planes = scene.planes
     step = rng.uniform(56, 76)
-    drawn = _glands(scene, rng, _style(CROWDED, scene), (step * 1.3, step * 0.95), 0.3)
+    drawn = lay_glands(scene, rng, _style(CROWDED, scene), (step * 1.3, step * 0.95), 0.3)
     tissues.stroma(planes, rng, desmoplastic=False, cells_um=rng.uniform(13, 22), level=rng.uniform(0.3, 0.7))
     tissues.free_cells(planes, rng, "lymphocyte", rng.uniform(15, 30))
     scene.saw("crowded glands", True, drawn.num, drawn.boxes)
@@ -140,13 +140,13 @@ def _carcinoma(scene: Scene, rng: Rng) -> None:
     if rng.random() < 0.3 and "necrosis" not in scene.without:
         x, y = _somewhere(planes.window, rng)
         region = blob(planes.window, x, y, rng.uniform(26, 46), fresh_seed(rng), ragged=0.5)
-        necrotic = _visible(tissues.necrosis(planes, rng, region), 0.03)
+        necrotic = is_visible(tissues.necrosis(planes, rng, region), 0.03)
     spread = rng.uniform(140, 200)
     large = Drawn([])
     if "cribriform glands" not in scene.without:
-        large = _glands(scene, rng, _style(CRIBRIFORM, scene), (spread, spread * 0.87), 0.5)
+        large = lay_glands(scene, rng, _style(CRIBRIFORM, scene), (spread, spread * 0.87), 0.5)
     step = rng.uniform(66, 105)
-    small = _glands(scene, rng, _style(IRREGULAR, scene), (step * 1.1, step), 0.75)
+    small = lay_glands(scene, rng, _style(IRREGULAR, scene), (step * 1.1, step), 0.75)
     tissues.stroma(planes, rng, desmoplastic=True, cells_um=rng.uniform(14, 22), level=rng.uniform(0.35, 0.75))
     tissues.free_cells(planes, rng, "lymphocyte", rng.uniform(15, 40))
     scene.saw("irregular glands", small.num > 0, small.num, small.boxes)
@@ -173,7 +173,7 @@ def _mucinous(scene: Scene, rng: Rng) -> None:
     for i in range(len(sites)):
         if planes.at(pools, sites.x[i : i + 1], sites.y[i : i + 1])[0] < 10:
             continue
-        own = _own_rng(seed, sites, i)
+        own = own_rng(seed, sites, i)
         done = tissues.clump(planes, own, float(sites.x[i]), float(sites.y[i]), own.uniform(13, 24), rate)
         boxes += done.boxes
         mitoses += done.mitoses
@@ -190,7 +190,7 @@ def _mucinous(scene: Scene, rng: Rng) -> None:
 def _colitis(scene: Scene, rng: Rng) -> None:
     planes = scene.planes
     step = rng.uniform(76, 116)
-    drawn = _glands(scene, rng, _style(INFLAMED, scene), (step, step * 0.92), 0.55)
+    drawn = lay_glands(scene, rng, _style(INFLAMED, scene), (step, step * 0.92), 0.55)
     tissues.stroma(planes, rng, desmoplastic=False, cells_um=rng.uniform(22, 30), level=rng.uniform(0.3, 0.7))
     tissues.free_cells(planes, rng, "plasma", rng.uniform(10, 14.5))
     tissues.free_cells(planes, rng, "lymphocyte", rng.uniform(10.5, 16))
@@ -228,7 +228,7 @@ def _edge_patch(window: Window, rng: Rng, radius_um: float) -> np.ndarray:
     return blob(window, window.x0_um + x, window.y0_um + y, radius_um, fresh_seed(rng), ragged=0.4)
 
 
-def _extras(scene: Scene, diagnosis: str, rng: Rng) -> None:
+def lay_extras(scene: Scene, diagnosis: str, rng: Rng) -> None:
     """Up to two things that any tile may hold beside its diagnosis. They say nothing about the diagnosis."""
     possible = ["adipose tissue", "haemorrhage", "lymphoid aggregate", "cleft"]
     if diagnosis != LEIOMYOMA:
@@ -246,7 +246,7 @@ def _reach(planes: Planes) -> float:
     return 0.3 * planes.window.width_px * planes.window.mpp
 
 
-def _visible(region: np.ndarray, share: float) -> bool:
+def is_visible(region: np.ndarray, share: float) -> bool:
     return float((region > 0).mean()) > share
 
 
@@ -254,21 +254,21 @@ def _fat(planes: Planes, rng: Rng) -> bool:
     region = _edge_patch(planes.window, rng, rng.uniform(0.6, 1.5) * _reach(planes))
     region[planes.taken] = -50
     tissues.fat(planes, rng, region)
-    return _visible(region, 0.03)
+    return is_visible(region, 0.03)
 
 
 def _blood(planes: Planes, rng: Rng) -> bool:
     region = _edge_patch(planes.window, rng, rng.uniform(0.5, 1.1) * _reach(planes))
     region[planes.taken] = -50
     tissues.blood(planes, rng, region)
-    return _visible(region, 0.015)
+    return is_visible(region, 0.015)
 
 
 def _aggregate(planes: Planes, rng: Rng) -> bool:
     x, y = _somewhere(planes.window, rng)
     region = tissues.lymphoid_aggregate(planes, rng, x, y, rng.uniform(28, 56))
     planes.taken |= region > 0
-    return _visible(region, 0.03)
+    return is_visible(region, 0.03)
 
 
 def _cleft(planes: Planes, rng: Rng) -> bool:
@@ -277,7 +277,7 @@ def _cleft(planes: Planes, rng: Rng) -> bool:
     planes.glass = np.maximum(planes.glass, (region > 0).astype(np.float32))
     planes.no_cells |= region > 0
     planes.taken |= region > 0
-    return _visible(region, 0.03)
+    return is_visible(region, 0.03)
 
 
 def _muscle_strip(planes: Planes, rng: Rng) -> bool:
@@ -285,7 +285,7 @@ def _muscle_strip(planes: Planes, rng: Rng) -> bool:
     region[planes.taken] = -50
     tissues.smooth_muscle(planes, rng, region, 140.0, rng.uniform(8, 14), rng.uniform(0.4, 0.95))
     planes.taken |= region > 0
-    return _visible(region, 0.05)
+    return is_visible(region, 0.05)
 
 
 def _mucus(planes: Planes, rng: Rng) -> bool:
@@ -293,7 +293,7 @@ def _mucus(planes: Planes, rng: Rng) -> bool:
     region[planes.taken] = -50
     tissues.mucin_pools(planes, rng, region)
     planes.taken |= region > 0
-    return _visible(region, 0.03)
+    return is_visible(region, 0.03)
 
 
 _EXTRAS: dict[str, Callable[[Planes, Rng], bool]] = {
@@ -327,6 +327,6 @@ def build_scene(
     scene = Scene(Planes.empty(window), without=without)
     before = np.random.default_rng(rng.integers(0, 2**63))
     if extras:
-        _extras(scene, diagnosis, before)
+        lay_extras(scene, diagnosis, before)
     _SCENES[diagnosis](scene, rng)
     return scene

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from eosin.core.images import open_own
+from eosin.phantom.tiles.mimics import build_mimic
 from eosin.phantom.tiles.noise import Window
 from eosin.phantom.tiles.optics import Optics
 from eosin.phantom.tiles.scenes import DIAGNOSES, Finding, build_scene
@@ -25,12 +26,16 @@ class PhantomCase:
     """A made-up case: one diagnosis, one stain, one scanner.
 
     Attributes:
-        seed, number: all that its tiles depend on.
+        seed, number: all that its tiles depend on, beside the two below.
+        mimics: its tissue looks like that of other diagnoses (`mimics.build_mimic`).
+        stain_shift: how far its stain lies from the usual range (`Optics.draw`).
     """
 
     seed: int
     number: int
     diagnosis: str
+    mimics: bool = False
+    stain_shift: float = 0.0
 
     @property
     def id(self) -> str:
@@ -63,14 +68,14 @@ class PhantomTile:
         return np.asarray(open_own(self.jpeg))
 
 
-def make_case(seed: int, number: int) -> PhantomCase:
+def make_case(seed: int, number: int, *, mimics: bool = False, stain_shift: float = 0.0) -> PhantomCase:
     """Case `number` of a series. Diagnoses take turns, so that any run of cases is balanced."""
-    return PhantomCase(seed, number, DIAGNOSES[number % len(DIAGNOSES)])
+    return PhantomCase(seed, number, DIAGNOSES[number % len(DIAGNOSES)], mimics, stain_shift)
 
 
-def cases(num: int, seed: int, first: int = 0) -> list[PhantomCase]:
+def cases(num: int, seed: int, first: int = 0, *, mimics: bool = False, stain_shift: float = 0.0) -> list[PhantomCase]:
     """Cases first .. first + num - 1 of a series."""
-    return [make_case(seed, first + i) for i in range(num)]
+    return [make_case(seed, first + i, mimics=mimics, stain_shift=stain_shift) for i in range(num)]
 
 
 def case_rng(case: PhantomCase, *more: int) -> np.random.Generator:
@@ -81,7 +86,7 @@ def case_rng(case: PhantomCase, *more: int) -> np.random.Generator:
 @lru_cache(maxsize=64)
 def optics_of(case: PhantomCase) -> Optics:
     """Stain and scanner of a case."""
-    return Optics.draw(case_rng(case, 1))
+    return Optics.draw(case_rng(case, 1), case.stain_shift)
 
 
 def render_tile(case: PhantomCase, index: int, size_px: int = TILE_PX, mpp: float = TILE_MPP) -> PhantomTile:
@@ -93,7 +98,8 @@ def render_tile(case: PhantomCase, index: int, size_px: int = TILE_PX, mpp: floa
     """
     rng = case_rng(case, 2, index)
     window = Window(1000.0 * (index + 1), 500.0, size_px, size_px, mpp)
-    scene = build_scene(case.diagnosis, window, rng)
+    build = build_mimic if case.mimics else build_scene
+    scene = build(case.diagnosis, window, rng)
     thickness = float(np.exp(rng.normal(0, 0.24)))
     optics = optics_of(case)
     pixels = optics.expose(scene.planes.flatten(), mpp, rng, thickness=thickness, jpeg=False)

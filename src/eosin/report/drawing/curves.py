@@ -88,6 +88,14 @@ _OF_POLICY = (
         labels=(("clip_low", "at the lower bound"), ("clip_high", "at the upper bound")),
     ),
     Panel(
+        "Gradients of single groups and of the step",
+        "norm",
+        ("gradient_norm_groups", "gradient_norm_mean"),
+        labels=(("gradient_norm_groups", "single groups"), ("gradient_norm_mean", "their mean")),
+    ),
+    Panel("Noise in the gradient", "share of its squared norm", ("gradient_noise_share",), is_small=True),
+    Panel("Simple noise scale", "prompts", ("noise_scale",), is_small=True),
+    Panel(
         "Length of a completion",
         "tokens",
         ("completion_length", "completion_length_max"),
@@ -127,7 +135,7 @@ _MAX_LINES = 6
 # Logged, but no curve to read, or said by another one.
 _NOISE = re.compile(
     r"/|runtime|per_second|flos|^num_tokens$|^eval_num_tokens$|^eval_mean|^train_|^step_time$|^valid_"
-    r"|^completion_length|^clip_"
+    r"|^completion_length|^clip_|^gradient_"
 )
 
 
@@ -160,7 +168,7 @@ def stage_curves(
         if not lines:
             continue
         has_valid_axis |= panel.keys == ("valid_accuracy",)
-        draw = _draw_stacked if panel.is_stacked and len(lines) > 1 else _draw
+        draw = _draw_stacked if panel.is_stacked and len(lines) > 1 else draw_panel
         drawn.append(Drawn(draw(panel, lines, stage, f"{prefix}-{i}"), panel.is_small))
     return drawn
 
@@ -232,7 +240,8 @@ def _chart(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], sta
 
 
 @in_style
-def _draw(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], stage: str, name: str) -> str:
+def draw_panel(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], stage: str, name: str) -> str:
+    """A panel of lines as SVG: by key the places on the horizontal axis and the values there."""
     chart = _chart(panel, lines, stage, name)
     for i, (key, (steps, values)) in enumerate(lines.items()):
         _line(chart, steps, values, _label(panel, key), i)

@@ -36,6 +36,7 @@ class StageRun:
     checkpoint: str | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list)
     rollouts: list[dict[str, Any]] = field(default_factory=list)
+    by_class: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -322,6 +323,7 @@ def _stage(reader: _Reader, name: str, summed: dict[str, Any], planned: dict[str
         checkpoint=f"{here}/checkpoint" if whole else None,
         metrics=reader.rows(f"{here}/metrics.jsonl", wanted=on_disk),
         rollouts=reader.rows(f"{here}/rollouts.jsonl", wanted=on_disk and is_rl),
+        by_class=reader.rows(f"{here}/by_class.jsonl", wanted=False),  # runs of older versions have none
     )
 
 

@@ -24,6 +24,7 @@ from eosin.report.drawing.numbers import (
 )
 from eosin.report.drawing.pictures import Picture
 from eosin.report.records.load import BASE, ExamRun, Run
+from eosin.report.sections.baselines import best_baseline, title
 from eosin.report.sections.replies import KNOWN_TAGS, Group, clipped, pieces, term_names
 from eosin.report.sections.rl import term_names_of
 
@@ -43,9 +44,8 @@ def headline(run: Run) -> list[dict[str, str]]:
     first = run.of_exam(last.name)[0]
     if first.stage != last.stage:
         tiles.append(_tile("Accuracy", first.summary, stage=words.stage_title(first.stage)))
-    name, simple = words.simple_baseline(run.baselines.get(last.name, {}))
-    if simple:
-        tiles.append(_tile(words.BASELINES[name], simple, stage="baseline"))
+    if best := best_baseline(run.baselines.get(last.name, {}), last.summary):
+        tiles.append(_tile(title(best[0]), best[1], stage="best baseline"))
     blank = words.probe_figures(last).get("blank")
     if blank:
         tiles.append(_tile("Blank image", blank, stage="probe"))
@@ -146,7 +146,7 @@ def _baseline_rows(run: Run, name: str) -> list[dict[str, Any]]:
         if not isinstance(found, Mapping):
             continue
         row = _accuracy_row(run, ExamRun(BASE, "", dict(found)))
-        row |= {"label": words.BASELINES.get(key, key), "is_baseline": True}
+        row |= {"label": title(key), "is_baseline": True}
         if row["accuracy"] is None:
             row["shown"] = clipped(found.get("reason") or "not computed", 200)
         rows.append(row | dict.fromkeys(_MODEL_ONLY, ""))

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
+from eosin.report.drawing.class_curves import class_curves
 from eosin.report.drawing.curves import with_train_seconds
 from eosin.report.drawing.numbers import count, duration, figure, num, percent, plural
 from eosin.report.records.load import Run, StageRun
@@ -26,6 +28,8 @@ FIGURES: dict[str, tuple[str, bool]] = {
     "kl": ("KL to the starting policy, nats per token", False),
     "clip_low": ("ratios clipped at the lower bound", True),
     "clip_high": ("ratios clipped at the upper bound", True),
+    "gradient_noise_share": ("share of the gradient's squared norm that is noise", True),
+    "noise_scale": ("simple noise scale, prompts", False),
     "truncated_rate": ("truncated completions", True),
     "unparsed_rate": ("unparsed completions", True),
     "completion_length": ("length of a completion, tokens", False),
@@ -42,10 +46,11 @@ _NOT_NUMBERS = 200  # characters of a check's words that are shown
 
 def rl_sections(run: Run) -> list[dict[str, Any]]:
     """For each stage of reinforcement learning that has logged anything: facts, table of figures, checks."""
-    return [_section(run, s) for s in run.stages if s.kind == "rl" and (s.metrics or s.info.get("checks"))]
+    stages = [s for s in run.stages if s.kind == "rl" and (s.metrics or s.info.get("checks"))]
+    return [_section(run, s, i) for i, s in enumerate(stages)]
 
 
-def _section(run: Run, stage: StageRun) -> dict[str, Any]:
+def _section(run: Run, stage: StageRun, place: int) -> dict[str, Any]:
     rewards = stage.info.get("rewards")
     label = rewards.get("label") if isinstance(rewards, Mapping) else None
     return {
@@ -56,6 +61,7 @@ def _section(run: Run, stage: StageRun) -> dict[str, Any]:
         "facts": list(_facts(stage)),
         "figures": figures_table(stage.metrics, term_names_of(stage)),
         "checks": list(checks(stage)),
+        "by_class": [Markup(svg) for svg in class_curves(stage.by_class, stage.name, f"class{place}")],
         "agreement": agreement_rows(_under(stage.info.get("base_rates"), "judge_and_rules")),
     }
 
@@ -96,6 +102,9 @@ def _facts(stage: StageRun) -> Iterator[tuple[str, str]]:
     speed = _mean(stage, "tokens_per_second")
     if speed is not None:
         yield "tokens generated a second", figure(round(speed, 1))
+    told = noise_sentence(stage)
+    if told:
+        yield "noise of the gradient", told
     changed = stage.info.get("rewards_changed")
     if isinstance(changed, list) and changed:
         yield "reward not as published or as it comes", "; ".join(clipped(c, 200) for c in changed)
@@ -137,6 +146,23 @@ def prompts_seen(stage: StageRun) -> float | None:
     batch = (num(settings.get("batch_size")) or 0.0) * (num(settings.get("gradient_accumulation")) or 1.0)
     group = num(settings.get("num_generations")) or 1.0 if stage.kind == "rl" else 1.0
     return steps * batch / group if batch else None
+
+
+def noise_sentence(stage: StageRun) -> str:
+    """The noise scale over all measurements of a stage (sum of tr(S) over sum of |G|^2), in words; "" without any."""
+    rows = [r for r in stage.metrics if num(r.get("gradient_noise")) is not None]
+    noise, signal = (sum(num(r.get(k)) or 0.0 for r in rows) for k in ("gradient_noise", "gradient_signal"))
+    if not rows:
+        return ""
+    found = stage.info.get("settings")
+    settings = found if isinstance(found, Mapping) else {}
+    group, batch = num(settings.get("num_generations")), num(settings.get("batch_size"))
+    tail = f" ({plural(len(rows), 'measurement')}" + (
+        f"; a step takes {count(batch / group)})" if group and batch else ")"
+    )
+    if signal <= 0:
+        return f"no gradient is seen above the noise{tail}"
+    return f"simple noise scale {figure(round(noise / signal, 1))} prompts{tail}"
 
 
 def train_seconds(stage: StageRun) -> float | None:

@@ -7,7 +7,7 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from eosin.core.nouns.outcome import Parsed, Unparsed
+from eosin.core.nouns.outcome import Parsed
 from eosin.knowledge.linking.linker import Linker, Mention, Signed
 from eosin.knowledge.linking.words import words_of
 from eosin.scoring.reading.linking import named
@@ -89,9 +89,9 @@ def option_mentions(view: View) -> tuple[Mention, ...]:
 @once
 def answered(view: View) -> str | None:
     """The letter that the reply itself gives."""
-    if not isinstance(view.parsed, Parsed):
+    if "answer" not in view.blocks:
         return None
-    answer = view.reading(view.parsed.value.answer)
+    answer = view.reading(view.block("answer"))
     return answer.value.letter if isinstance(answer, Parsed) else None
 
 
@@ -123,8 +123,8 @@ def copied_share(view: View) -> float:
 @once
 def no_reasoning(view: View) -> str | None:
     """Why the reply cannot count as a reading: it does not parse, or think is empty, copied, or a list of names."""
-    if isinstance(view.parsed, Unparsed):
-        return view.parsed.reason
+    if reason := view.unreadable("think"):
+        return reason
     think = view.block("think")
     if not any(c.isalnum() for c in think):
         return "empty think"

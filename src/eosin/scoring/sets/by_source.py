@@ -11,7 +11,7 @@ from typing import Any
 from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
 from eosin.core.settings.rl import plain_rewards
-from eosin.core.settings.stages import RlStage
+from eosin.core.settings.stages import RejectionStage, RlStage
 from eosin.scoring.reading.item import ScoreItem
 from eosin.scoring.sets.compose import Outcome, RewardSet, Weighted, run_async
 from eosin.scoring.sets.named import Spec, load_rewards, set_names
@@ -125,8 +125,10 @@ def load_source_rewards(spec: Spec | Mapping[str, Spec], grammar: Grammar | str,
     return load_rewards(spec, grammar, **injected)
 
 
-def stage_rewards(stage: RlStage, grammar: Grammar, sources: Iterable[str], **injected: Any) -> Rewards:
-    """The rewards of an RL stage: its `rewards`, with what its algorithm adds.
+def stage_rewards(
+    stage: RlStage | RejectionStage, grammar: Grammar, sources: Iterable[str], **injected: Any
+) -> Rewards:
+    """The rewards of a stage: its `rewards`, with what an RL stage's algorithm adds.
 
     Args:
         sources: `sample.origin.source` of the training samples.
@@ -138,6 +140,8 @@ def stage_rewards(stage: RlStage, grammar: Grammar, sources: Iterable[str], **in
     rewards = load_source_rewards(plain_rewards(stage.rewards), grammar, **injected)
     if isinstance(rewards, SourceRewards):
         rewards.check(sources)
+    if isinstance(stage, RejectionStage):
+        return rewards
     cache = stage.algorithm.overlong_tokens(stage.max_new_tokens)
     if not cache or stage.algorithm.overlong_penalty == 0:
         return rewards

@@ -12,7 +12,7 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Scored, Unscored
 from eosin.core.nouns.reply import Grammar
 from eosin.scoring.reading.item import ScoreItem
-from eosin.scoring.terms.base import NoGold, Term, Tools, View, too_long
+from eosin.scoring.terms.base import BlocksRead, NoGold, Term, Tools, View, too_long
 
 R = TypeVar("R")
 Gate = Literal["none", "both", "both_or_minus_one"]
@@ -66,6 +66,7 @@ class RewardSet:
         missing_gold: what happens where the data (not the reply) has no gold for a term. "unscored" masks the
             item; "drop" leaves the term out for every reply to that item and rescales the other weights.
         penalties: terms that the training algorithm adds after the gate and after `missing_gold` (`with_overlong`).
+        read: which blocks of a reply with broken form the terms are shown (`View`).
         known_faults: cheats that pay in the reward as published, and why; `prove` shows them apart.
     """
 
@@ -77,6 +78,7 @@ class RewardSet:
     gate_terms: tuple[str, ...] = ("format", "accuracy")
     missing_gold: MissingGold = "unscored"
     penalties: tuple[Weighted, ...] = ()
+    read: BlocksRead = "readable"
     known_faults: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -94,6 +96,8 @@ class RewardSet:
             "label": self.label,
             "grammar": self.grammar.name,
             "gate": self.gate,
+            **({} if self.gate == "none" else {"gate_terms": list(self.gate_terms)}),
+            **({} if self.read == "readable" else {"read": self.read}),
             "missing_gold": self.missing_gold,
             "terms": [{"name": p.name, "weight": p.weight, **p.term.described(self.tools)} for p in self.parts],
         } | ({"penalties": self._penalties()} if self.penalties else {})
@@ -133,7 +137,7 @@ class RewardSet:
         return list(await asyncio.gather(*(self._ascore(view) for view in self._views(items, grammar))))
 
     def _views(self, items: Sequence[ScoreItem], grammar: Grammar | None) -> list[View]:
-        return [View(item, grammar or self.grammar, self.tools) for item in items]
+        return [View(item, grammar or self.grammar, self.tools, self.read) for item in items]
 
     def _rules(self, view: View) -> dict[str, Scored | Unscored]:
         results: dict[str, Scored | Unscored] = {}

@@ -40,16 +40,24 @@ def _patho_r1_grpo(tools: Tools, *, gate: Literal["none", "both"] = "none") -> d
 
 
 def _patho_r1_dapo(
-    tools: Tools, *, gate: Literal["both_or_minus_one", "none"] = "both_or_minus_one", cache_tokens: int | None = None
+    tools: Tools,
+    *,
+    gate: Literal["both_or_minus_one", "accuracy_and_length", "none"] = "both_or_minus_one",
+    cache_tokens: int | None = None,
 ) -> dict[str, Any]:
-    """Patho-R1, DAPO: 0.5 accuracy + 0.5 length, else -1. Format gates and is logged with weight 0.
+    """Patho-R1, DAPO: 0.5 accuracy + 0.5 length, else -1. Format is logged with weight 0.
 
-    gate: "else -1" is read as: both format and accuracy hold, or the reward is -1. "none" leaves the plain sum.
+    gate: "else -1" and the note "non-zero only if both hold" have two readings. "both_or_minus_one": format and
+    accuracy hold and the sum counts, or the reward is -1. "accuracy_and_length": the answer is right and the reply
+    stays clear of the length slope, which is 1, or the reward is -1. "none" leaves the plain sum.
     cache_tokens: width of the length slope. Neither it nor the length function is in the paper; DAPO's soft
     overlong punishment (arXiv 2503.14476) is used, rescaled to 0..1, with a slope of a fifth of the limit.
     """
     length = _part("length", 0.5, cache_tokens=cache_tokens)
-    return {"parts": (_part("accuracy", 0.5, block="one"), length, _part("format", 0.0)), "gate": gate}
+    parts = (_part("accuracy", 0.5, block="one"), length, _part("format", 0.0))
+    if gate == "accuracy_and_length":
+        return {"parts": parts, "gate": "both_or_minus_one", "gate_terms": ("accuracy", "length")}
+    return {"parts": parts, "gate": gate}
 
 
 def _pathvlm_r1(
@@ -64,7 +72,8 @@ def _pathvlm_r1(
     fallback: "paper" gives 0.5 for a right and 0 for a wrong answer where the judge fails; default is unscored.
     judge_sees: the paper's judge is shown the standard answer.
     names: the paper asks for a clear letter and its content.
-    Without a judge the same six events are found by rules, and the label says so.
+    Without a judge the same six events are found by rules, and the label says so. Broken form costs the
+    format term alone: the judge sees the whole reply in any case, and where there is no think block the rules read it.
     """
     process = _part("checklist", 1.0, fallback=fallback, sees_gold=judge_sees == "gold")
     parts = (
@@ -72,7 +81,11 @@ def _pathvlm_r1(
         _part("accuracy", 1.0, block="one", names=names),
         Weighted("process", process.term, 1.0),
     )
-    return {"parts": parts, "changed": {} if tools.judge is not None else {"process": "rules"}}
+    return {
+        "parts": parts,
+        "read": "first or whole",
+        "changed": {} if tools.judge is not None else {"process": "rules"},
+    }
 
 
 def _pathreasoner_r1(
@@ -84,30 +97,48 @@ def _pathreasoner_r1(
     both_empty: Literal["zero", "one", "unscored"] = "zero",
     linking: Literal["substring", "words"] = "substring",
     on_error: Literal["zero", "unscored"] = "unscored",
+    blocks: Literal["first", "first or whole"] = "first",
+    form: Literal["whole", "anywhere"] = "whole",
 ) -> dict[str, Any]:
     """PathReasoner-R1 (arXiv 2601.21617): format + semantic + alpha x entity.
 
     alpha: 1.0 in the paper, 0.5 in the released code. beta 0.5 in both.
     both_empty: the released code gives 0.
     linking: names are looked up as substrings, as in the released code: no boundaries, synonyms or negation.
+    Gold is the data's entities as they are named, and nothing more.
     on_error: the paper counts a failed judge call as 0; here it is unscored unless asked for.
+    blocks: where the form is broken the first closed block of each tag is read, as in the released code. That code also
+    takes the whole reply for a block that it does not find: "first or whole".
+    form: the released code is satisfied with the blocks somewhere in the reply: "anywhere".
     Without a judge the semantic term is by encoder or token F1, and the label says so.
     """
-    entity = _part(
-        "entities", alpha, rule=dice, beta=beta, linking=linking, both_empty=both_empty,
-        gold="any", findings_only=False,
-    )  # fmt: skip
-    meaning = semantic.SemanticTerm(block="one", on_error=on_error)
+    options = {"rule": dice, "beta": beta, "linking": linking, "both_empty": both_empty}
+    entity = _part(**{**PUBLISHED_ENTITIES, **options}, weight=alpha)
+    meaning = semantic.SemanticTerm(on_error=on_error)
     changed = {} if tools.judge is not None else {"semantic": meaning.means(tools)}
-    parts = (_part("format", 1.0), Weighted("semantic", meaning, 1.0), Weighted("entity", entity.term, alpha))
-    return {"parts": parts, "changed": changed, "known_faults": dict.fromkeys(_LISTS, _LIST_FAULT)}
+    parts = (
+        _part("format", 1.0, where=form), Weighted("semantic", meaning, 1.0), Weighted("entity", entity.term, alpha),
+    )  # fmt: skip
+    return {"parts": parts, "changed": changed, "read": blocks, "known_faults": _KNOWN_FAULTS}
 
+
+PUBLISHED_ENTITIES: dict[str, Any] = {
+    "name": "entities", "rule": "soft", "beta": 0.5, "linking": "substring", "both_empty": "zero", "gold": "any",
+    "findings_only": False,
+}  # fmt: skip
+"""The entity term of PathReasoner-R1 as a term by itself."""
 
 _LISTS = (
     "option listing", "option listing, one answered", "right and wrong together", "question copy",
     "blanket elimination", "lexicon dump", "lexicon denied", "lexicon possible",
 )  # fmt: skip
 _LIST_FAULT = "the published entity term pays for every name in findings and think, wherever it comes from"
+_NESTS = ("answer block inside think", "tag repetition, right one first")
+_NEST_FAULT = "the released code takes the first block of each tag, wherever it stands"
+_GOLD_FAULT = "the published rule counts every name inside a longer gold name as found, so gold may miss the maximum"
+_KNOWN_FAULTS = (
+    dict.fromkeys(_LISTS, _LIST_FAULT) | dict.fromkeys(_NESTS, _NEST_FAULT) | {"gold": _GOLD_FAULT}
+)  # fmt: skip
 
 
 def _eosin(tools: Tools, *, missing_gold: MissingGold = "drop") -> dict[str, Any]:

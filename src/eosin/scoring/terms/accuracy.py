@@ -9,6 +9,7 @@ from eosin.scoring.reading import answers, quantities
 from eosin.scoring.reading.text import has_hidden, norm
 from eosin.scoring.terms.base import NoGold, Term, View, register
 
+AnswerBlock = Literal["readable", "one", "strict"]
 Names = Literal["letter or text", "letter", "letter and text"]
 
 
@@ -17,15 +18,15 @@ class AccuracyTerm(Term):
     """1 if the answer block names the gold answer and nothing else, else 0.
 
     Attributes:
-        block: "strict" reads the answer only where the whole reply obeys its grammar; "one" needs exactly one
-            answer block that closes the reply, whatever stands before it (format and accuracy apart, as in the
-            papers).
+        block: "readable" reads the answer wherever it can be told apart, so that a slip of form costs the format term
+            alone; "one" needs exactly one closed answer block that stands in no other block, whatever stands around it
+            (the papers' sets); "strict" reads it only where the whole reply obeys its grammar.
         names: what must name the option. PathVLM-R1 asks for "a clear letter and its content".
         rel_tol: relative tolerance of a number.
     """
 
     name = "accuracy"
-    block: Literal["strict", "one"] = "strict"
+    block: AnswerBlock = "readable"
     names: Names = "letter or text"
     rel_tol: float = 1e-9
 
@@ -83,20 +84,16 @@ class AccuracyTerm(Term):
         return _same_diagnosis(view, gold, text)
 
 
-def answer_block(view: View, how: Literal["strict", "one"]) -> Parsed[str] | Unparsed:
+def answer_block(view: View, how: AnswerBlock) -> Parsed[str] | Unparsed:
     """The content of the answer block. It never falls back to the rest of the reply."""
     if isinstance(view.parsed, Parsed):
         return Parsed(view.parsed.value.answer)
     if how == "strict":
         return view.parsed
-    reply = view.item.reply.rstrip()
-    if reply.count("<answer>") != 1 or reply.count("</answer>") != 1 or not reply.endswith("</answer>"):
-        return Unparsed("not exactly one answer block at the end")
-    start = reply.index("<answer>")
-    if start > reply.index("</answer>"):
-        return Unparsed("not exactly one answer block at the end")
-    content = reply[start + len("<answer>") : -len("</answer>")].strip()
-    return Unparsed("a tag inside the answer") if "<think>" in content or "</think>" in content else Parsed(content)
+    if how == "readable":
+        text = view.blocks.get("answer")
+        return view.parsed if text is None else Parsed(text)
+    return view.grammar.one_answer(view.item.reply)
 
 
 def _compare(said: Parsed[bool] | Parsed[quantities.Quantity] | Unparsed, same: bool) -> Scored:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "eosin.rewards"
 R = TypeVar("R")
+BlocksRead = Literal["readable", "first", "first or whole"]
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,15 @@ class Tools:
 
 
 class View:
-    """One item as the terms see it. What several terms need is worked out once."""
+    """One item as the terms see it. What several terms need is worked out once.
 
-    def __init__(self, item: ScoreItem, grammar: Grammar, tools: Tools) -> None:
+    Args:
+        read: which blocks of a reply with broken form are read: "readable" those that can be told apart, "first" the
+            first closed block of each tag, "first or whole" the whole reply too where there is none.
+    """
+
+    def __init__(self, item: ScoreItem, grammar: Grammar, tools: Tools, read: BlocksRead = "readable") -> None:
+        self.read = read
         self.item = item
         self.grammar = grammar
         self.tools = tools
@@ -113,13 +120,23 @@ class View:
         return self.grammar.parse(self.item.reply)
 
     @cached_property
-    def lenient(self) -> Parsed[Reply] | Unparsed:
-        """The strict parse; where it fails, the last block of each tag."""
-        return self.parsed if isinstance(self.parsed, Parsed) else self.grammar.parse_tolerant(self.item.reply)
+    def blocks(self) -> Mapping[str, str]:
+        """The blocks that can be read, also where the form is broken: form costs its own term, and no other."""
+        if isinstance(self.parsed, Parsed):
+            return self.parsed.value.blocks
+        if self.read == "readable":
+            return self.grammar.readable_blocks(self.item.reply)
+        return self.grammar.first_blocks(self.item.reply, or_whole=self.read == "first or whole")
 
     def block(self, tag: str) -> str:
-        """The text of one block of the strict parse; empty where the reply does not parse."""
-        return self.parsed.value.blocks.get(tag, "") if isinstance(self.parsed, Parsed) else ""
+        """The text of one block; empty where there is none that can be read."""
+        return self.blocks.get(tag, "")
+
+    def unreadable(self, *tags: str | None) -> str | None:
+        """Why none of these blocks can be read: the fault of form; None where one can."""
+        if isinstance(self.parsed, Parsed) or any(t in self.blocks for t in tags if t):
+            return None
+        return self.parsed.reason
 
     def reading(self, text: str) -> Parsed[Reading] | Unparsed:
         """The option that an answer names, strictly read; remembered per text."""

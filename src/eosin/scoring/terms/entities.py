@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from eosin.core.nouns.outcome import Scored, Unparsed, Unscored
+from eosin.core.nouns.outcome import Scored, Unscored
 from eosin.core.nouns.sample import Entity
 from eosin.knowledge.linking.linker import Linker, Signed
 from eosin.scoring.reading.text import MAX_BLOCK_CHARS
@@ -136,7 +136,9 @@ class EntitiesTerm(Term):
 
     Attributes:
         rule: "hardened", or PathReasoner-R1's "soft" or "hard" Dice.
-        linking: "words" (longest match, boundaries, synonyms, negation), or "substring" as in the released code.
+        linking: "words" (longest match, boundaries, synonyms, negation), or "substring" as in the released code: P is
+            every name of the lexicon that stands in the blocks, also inside a longer name. G is the data's entities as
+            they are named, and nothing more.
         beta: weight of similar entities (published 0.5).
         floor: similarity below which two names have nothing in common (hardened only).
         both_empty: where neither gold nor reply names an entity: released code "zero", paper's formula undefined.
@@ -160,8 +162,8 @@ class EntitiesTerm(Term):
         gold = self._gold(view)
         if gold is None:
             return NoGold("no gold entities")
-        if isinstance(view.parsed, Unparsed):
-            return Scored(0.0, {"unparsed": view.parsed.reason})
+        if reason := view.unreadable(view.grammar.findings_tag, "think"):
+            return Scored(0.0, {"unparsed": reason})
         blocks = [view.findings, view.block("think")]
         if max(map(len, blocks)) > MAX_BLOCK_CHARS:
             return Scored(0.0, {"reason": "too long to be a reading"})
@@ -193,8 +195,7 @@ class EntitiesTerm(Term):
 
     def _annotated(self, view: View, entities: Sequence[Entity]) -> frozenset[Signed]:
         if self.linking == "substring":
-            names = [e.name for e in entities]
-            return frozenset((n, "present") for n in substring_names("\n".join(names), view.tools.links, names))
+            return frozenset((e.name.casefold(), "present") for e in entities)
         found = gold_concepts(entities, view.tools.links, visible_only=self.findings_only)
         if self.findings_only:
             found = frozenset(s for s in found if self._is_finding(view, s[0]))

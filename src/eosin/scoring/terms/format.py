@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from eosin.core.nouns.outcome import Scored, Unparsed, Unscored
 from eosin.scoring.terms.base import Term, View, register
@@ -16,18 +17,23 @@ class FormatTerm(Term):
 
     Attributes:
         min_steps: with a grammar of numbered steps, how many there must be at least.
+        where: "whole" is the grammar; "anywhere" is satisfied with the blocks one after the other somewhere in the
+            reply, as the released code of PathReasoner-R1 is.
         allow_empty: whether blocks other than the answer may be empty.
     """
 
     name = "format"
     min_steps: int = 1
     allow_empty: bool = True
+    where: Literal["whole", "anywhere"] = "whole"
 
     def score(self, view: View) -> Scored | Unscored:
         reason = self._fault(view)
         return Scored(0.0, {"reason": reason}) if reason else Scored(1.0)
 
     def _fault(self, view: View) -> str | None:
+        if self.where == "anywhere":
+            return None if view.grammar.is_somewhere(view.item.reply) else "no such blocks one after the other"
         if isinstance(view.parsed, Unparsed):
             return view.parsed.reason
         reply = view.parsed.value

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from eosin.core.errors import ImageError
 from eosin.core.images import load_image
-from eosin.core.nouns.outcome import Parsed, Scored, Unparsed, Unscored
+from eosin.core.nouns.outcome import Parsed, Scored, Unscored
 from eosin.scoring.judge import checklist
 from eosin.scoring.reading import events
 from eosin.scoring.reading.events import found_against
@@ -147,8 +147,8 @@ class ClipTerm(Term):
             return Unscored("no CLIP model given")
         if view.item.image is None:
             return NoGold("no image")
-        if isinstance(view.parsed, Unparsed):
-            return Scored(0.0, {"unparsed": view.parsed.reason})
+        if reason := view.unreadable(view.grammar.findings_tag, "think"):
+            return Scored(0.0, {"unparsed": reason})
         lines = sentences(view.findings or view.block("think"))
         if not lines:
             return Scored(0.0, {"reason": "no findings"})

@@ -13,7 +13,7 @@ from eosin.knowledge.linking.words import read_words
 from eosin.scoring.judge import checklist
 from eosin.scoring.reading.answers import MAX_ANSWER_CHARS
 from eosin.scoring.reading.text import has_hidden
-from eosin.scoring.terms.accuracy import answer_block
+from eosin.scoring.terms.accuracy import AnswerBlock, answer_block
 from eosin.scoring.terms.base import NoGold, Term, Tools, View, register
 
 _EMPTY_WORDS = frozenset({"a", "an", "the", "of", "in", "is", "are", "with", "and", "or", "to", "by", "this", "it"})
@@ -56,7 +56,7 @@ class SemanticTerm(Term):
     by: Literal["auto", "judge", "encoder", "token_f1"] = "auto"
     floor: float = 0.3
     on_error: Literal["unscored", "zero"] = "unscored"
-    block: Literal["strict", "one"] = "strict"
+    block: AnswerBlock = "readable"
 
     def means(self, tools: Tools) -> str:
         """Which of the three is used with these tools."""

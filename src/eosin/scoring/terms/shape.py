@@ -113,7 +113,7 @@ class RepetitionTerm(Term):
     def score(self, view: View) -> Scored | Unscored:
         if not view.item.reply.strip():
             return Scored(0.0, {"reason": "blank reply"})
-        texts = view.parsed.value.blocks.values() if isinstance(view.parsed, Parsed) else [view.item.reply]
+        texts = view.blocks.values() if isinstance(view.parsed, Parsed) else [view.item.reply]
         share = max(repeated_share(text, self.n) for text in texts)
         return Scored(1.0 - beyond(share, self.free), {"repeated": round(share, 4)})
 

@@ -18,7 +18,7 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.prompt import PromptSettings, gold_reply
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
-from eosin.core.settings.stages import PretrainStage, RlStage, SftStage
+from eosin.core.settings.stages import PretrainStage, RejectionStage, RlStage, SftStage
 from eosin.models.load import Loaded, end_tokens
 from eosin.models.template import escape_special
 from eosin.train.data.collate import MaskedCollator, trim_padding
@@ -77,7 +77,7 @@ def of_replies(
     return of_tokens([len(ids) + 1 for ids in coded], cap, "reply")
 
 
-def judge(found: Lengths, settings: SftStage | PretrainStage | RlStage, where: str) -> dict[str, Any]:
+def judge(found: Lengths, settings: SftStage | PretrainStage | RejectionStage | RlStage, where: str) -> dict[str, Any]:
     """Say what was found where the cap cuts anything; refuse above the stage's bound. Returns it for stage.json.
 
     Raises:

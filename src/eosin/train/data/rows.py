@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,6 +138,16 @@ def sft_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[
     def make(sample: Sample, pictures: list[Picture]) -> Row:
         messages = prompt_messages(sample, grammar, instruction=prompt.instruction)
         return _pair(messages, gold_reply(sample, grammar, prompt.answer), pictures)
+
+    return make
+
+
+def reply_row(grammar: Grammar, prompt: PromptSettings, replies: Mapping[str, str]) -> Callable[..., Row]:
+    """Question and the reply that `replies` has for the sample's id; the loss is on the reply."""
+
+    def make(sample: Sample, pictures: list[Picture]) -> Row:
+        messages = prompt_messages(sample, grammar, instruction=prompt.instruction)
+        return _pair(messages, replies[sample.id], pictures)
 
     return make
 

@@ -1,8 +1,9 @@
 """What a model loses when a cluster of patches is taken out, measured with the model itself.
 
 delta[c] = R(reply to the whole bag) - R(reply to the bag without cluster c), R the entity reward of a greedy reply
-(PathReasoner-R1, arXiv 2601.21617). Replies are kept on disk batch by batch, by slide, cluster, question and
-checkpoint: a measurement that was cut off goes on, and nothing is asked twice.
+(PathReasoner-R1, arXiv 2601.21617): Eosin's hardened one, or the published soft Dice. Which findings a reply names is
+read in the hardened way with either, because a substring knows no negation. Replies are kept on disk batch by batch, by
+slide, cluster, question and checkpoint: a measurement that was cut off goes on, and nothing is asked twice.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.prompt import prompt_messages
@@ -23,10 +24,16 @@ from eosin.engines.base import Decoding, Engine, Request
 from eosin.scoring import load_rewards
 from eosin.scoring.reading.item import item_from_sample
 from eosin.scoring.sets.compose import RewardSet
+from eosin.scoring.sets.named import PUBLISHED_ENTITIES
 from eosin.train.masking.bag_clusters import I64
 
 WHOLE = -1
 """Stands for the whole bag where clusters are numbered."""
+
+
+def entity_spec(reward: Literal["hardened", "published"]) -> dict[str, Any]:
+    """The entity term as a recipe's reward would say it."""
+    return PUBLISHED_ENTITIES if reward == "published" else {"name": "entities"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class Measurement:
         engine: makes what answers, when the first reply is asked for.
         checkpoint: digest of the weights that are asked.
         rows_file: a JSON line a reply.
+        reward: what delta is measured by.
         say: prints a line; the cost is said before the first batch and after it.
     """
 
@@ -93,6 +101,7 @@ class Measurement:
     decoding: Decoding
     rows_file: Path
     instruction: bool = True
+    reward: Literal["hardened", "published"] = "hardened"
     say: Callable[[str], None] = print
     counts: dict[str, float] = field(default_factory=dict)
 
@@ -113,13 +122,13 @@ class Measurement:
 
     def _generate(self, todo: Sequence[tuple[Question, int, str]]) -> Iterator[dict[str, Any]]:
         size, begun = self.decoding.batch_size, time.perf_counter()
-        reward, engine = load_rewards([{"name": "entities"}], self.grammar), self.engine()
+        rewards, engine = self._rewards(), self.engine()
         for start in range(0, len(todo), size):
             batch = todo[start : start + size]
             requests = [self._request(q, c, key) for q, c, key in batch]
             replies = list(engine.generate(requests, self.decoding))
             rows = [
-                _row(q, c, key, r.text, r.num_tokens, r.truncated, reward)
+                _row(q, c, key, r.text, r.num_tokens, r.truncated, rewards)
                 for (q, c, key), r in zip(batch, replies, strict=True)
             ]
             store.append_jsonl(self.rows_file, rows)
@@ -130,6 +139,11 @@ class Measurement:
                 self.say(f"pseudo-bags: the first {len(batch)} replies took {seconds:.1f} s; "
                          f"about {minutes:.1f} min for the other {len(todo) - size}")  # fmt: skip
         self.counts["seconds"] = round(time.perf_counter() - begun, 2)
+
+    def _rewards(self) -> tuple[RewardSet, RewardSet]:
+        """What delta is measured by, and what findings are read by."""
+        read = load_rewards([entity_spec("hardened")], self.grammar)
+        return (read if self.reward == "hardened" else load_rewards([entity_spec(self.reward)], self.grammar)), read
 
     def _request(self, question: Question, cluster: int, key: str) -> Request:
         messages = prompt_messages(question.sample, self.grammar, instruction=self.instruction)
@@ -142,6 +156,7 @@ class Measurement:
             self.checkpoint, question.digest, str(cluster),
             "" if cluster == WHOLE else hashlib.sha256((question.labels == cluster).tobytes()).hexdigest(),
             "|".join(m.text for m in messages), str(self.decoding.max_new_tokens), self.grammar.name,
+            *([] if self.reward == "hardened" else [self.reward]),
         ]  # fmt: skip
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]
 
@@ -160,12 +175,15 @@ class Measurement:
 
 
 def _row(
-    question: Question, cluster: int, key: str, reply: str, num_tokens: int, truncated: bool, reward: RewardSet
-) -> dict[str, Any]:
-    outcome = reward.score(item_from_sample(question.sample, reply, num_tokens, truncated))
+    question: Question, cluster: int, key: str, reply: str, num_tokens: int, truncated: bool,
+    rewards: tuple[RewardSet, RewardSet],
+) -> dict[str, Any]:  # fmt: skip
+    item = item_from_sample(question.sample, reply, num_tokens, truncated)
+    outcome = rewards[0].score(item)
+    read = outcome if rewards[1] is rewards[0] else rewards[1].score(item)
     return {
         "key": key, "slide": question.slide, "sample_id": question.sample.id, "cluster": cluster,
         "num_patches": question.num_shown(cluster), "reward": outcome.total,
-        "matched": outcome.events.get("entities", {}).get("matched", []), "num_tokens": num_tokens,
+        "matched": read.events.get("entities", {}).get("matched", []), "num_tokens": num_tokens,
         "truncated": truncated, "reply": reply,
     }  # fmt: skip

@@ -141,6 +141,29 @@ def _names(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(lowered))
 
 
+def with_entities(sample: Sample) -> Sample:
+    """The sample with gold findings: its own, else those that its findings name (its reasoning, without findings).
+
+    Data such as SlideChat's and PathReasoner's has texts and no entities. A name that is said both present and absent,
+    and what is said of other patients or times, gives none. Diagnoses are the answer's business.
+    """
+    text = sample.findings or "\n".join(sample.reasoning)
+    if sample.entities or not text:
+        return sample
+    found = [
+        m for m in Tools().links.link(text) if m.scope == "patient" and not m.alternatives and m.type not in NO_FINDING
+    ]
+    said: dict[str, set[str]] = {}
+    for m in found:
+        said.setdefault(m.concept, set()).add(m.polarity)
+    clear = {m.concept: m for m in found if len(said[m.concept]) == 1}
+    entities = (
+        Entity(name=m.label, concept=m.concept, kind=m.type, polarity=m.polarity, certainty=m.certainty)
+        for m in clear.values()
+    )
+    return sample.model_copy(update={"entities": tuple(entities)})
+
+
 def rewrite(sample: Sample, lost: Lost, grammar: Grammar, lost_answer: LostAnswer) -> Kept[Sample] | Dropped:
     """The sample with targets that fit a slide that no longer shows `lost`.
 

@@ -35,8 +35,16 @@ from eosin.scoring.reading.item import item_from_sample
 from eosin.scoring.terms.base import Tools
 from eosin.scoring.terms.entities import gold_concept
 from eosin.train.masking.bag_clusters import I64, clusters_of, digest_of, draw, eligible, probabilities, write_clusters
-from eosin.train.masking.bag_deltas import Delta, Measurement, Question
-from eosin.train.masking.not_assessable import NOT_ASSESSABLE, STEP, Lost, concepts_named, rewrite, with_option
+from eosin.train.masking.bag_deltas import Delta, Measurement, Question, entity_spec
+from eosin.train.masking.not_assessable import (
+    NOT_ASSESSABLE,
+    STEP,
+    Lost,
+    concepts_named,
+    rewrite,
+    with_entities,
+    with_option,
+)
 
 if TYPE_CHECKING:
     from eosin.train.stages.base import StageContext
@@ -103,7 +111,7 @@ def with_pseudo_bags(
     measurement = Measurement(
         (lambda: engine or _own_engine(ctx)), checkpoint_of(ctx), ctx.grammar,
         Decoding(max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size),
-        folder / "replies.jsonl", ctx.prompt.instruction, lambda text: told(f"  {text}"),
+        folder / "replies.jsonl", ctx.prompt.instruction, settings.reward, lambda text: told(f"  {text}"),
     )  # fmt: skip
     measured: dict[str, MeasuredSlide] = {}
     for (path, question, file), delta in zip(slides, measurement.run([q for _, q, _ in slides], ask=ask), strict=True):
@@ -117,9 +125,23 @@ def with_pseudo_bags(
              **facts, **measurement.counts}  # fmt: skip
     if ask:  # a look at the mask leaves a run's record as it is
         _write(folder, facts, measured, dropped)
-    told(f"  pseudo-bags: {facts['num_copies']} copies of {facts['num_chosen']} chosen samples, "
-         f"{facts['num_changed']} with findings that became not assessable")  # fmt: skip
+    told(f"  pseudo-bags: {_said(facts, settings)}")
     return [*whole, *copies], facts
+
+
+def _said(facts: dict[str, Any], settings: PseudoBags) -> str:
+    """What was made, in one line."""
+    parts = [f"{facts['num_copies']} copies of {facts['num_chosen']} chosen samples"]
+    if settings.targets == "as they are":
+        return f"{parts[0]}, their targets as they are"
+    parts.append(f"{facts['num_changed']} with findings that became not assessable")
+    if facts["set_aside"]:
+        parts.append(f"{sum(facts['set_aside'].values())} set aside")
+    if facts["num_linked"]:
+        parts.append(f"{facts['num_linked']} have their findings from their text")
+    if facts["num_without_findings"]:
+        parts.append(f"{facts['num_without_findings']} name no finding, so nothing of theirs can become so")
+    return ", ".join(parts)
 
 
 def _write(folder: Path, facts: dict[str, Any], measured: dict[str, MeasuredSlide], dropped: Sequence[Dropped]) -> None:
@@ -154,7 +176,7 @@ def _slides(
     found: list[tuple[str, Question, Path]] = []
     dropped: list[Dropped] = []
     for path in chosen:
-        telling = _most_telling(by_slide[path], ctx)
+        telling = _most_telling(by_slide[path], settings, ctx)
         if telling is None:
             dropped.append(Dropped(Path(path).stem, "no question with gold entities", path, STEP))
             continue
@@ -178,9 +200,10 @@ def _bag(sample: Sample, ctx: StageContext) -> PatchBag:
     return picture
 
 
-def _most_telling(samples: Sequence[Sample], ctx: StageContext) -> Sample | None:
-    """The question of a slide under which most gold entities count: what a question itself names counts nowhere."""
-    reward = load_rewards([{"name": "entities"}], ctx.grammar)
+def _most_telling(samples: Sequence[Sample], settings: PseudoBags, ctx: StageContext) -> Sample | None:
+    """The question of a slide under which most gold entities count. What a question itself names counts nowhere, but
+    for the published reward."""
+    reward = load_rewards([entity_spec(settings.reward)], ctx.grammar)
     best: tuple[int, Sample] | None = None
     for sample in samples:
         outcome = reward.score(item_from_sample(sample, gold_reply(sample, ctx.grammar, ctx.prompt.answer)))
@@ -209,12 +232,19 @@ def _copies(
         if cluster is None:
             dropped.append(Dropped(sample.id, "nothing would remain: the bag is kept", slide.question.slide, STEP))
             continue
-        lost, how = what_is_lost(sample, slide, cluster, settings)
-        made = rewrite(sample, lost, ctx.grammar, settings.lost_answer)
+        if settings.targets == "as they are":
+            copies.append(_without(sample, slide, cluster))
+            continue
+        known_findings = with_entities(sample)
+        lost, how = what_is_lost(known_findings, slide, cluster, settings)
+        made = rewrite(known_findings, lost, ctx.grammar, settings.lost_answer)
         if isinstance(made, Dropped):
             dropped.append(made)
             continue
-        copies.append(_without(made.value, slide, cluster))
+        kept = made.value if sample.entities else made.value.model_copy(update={"entities": ()})
+        copies.append(_without(kept, slide, cluster))
+        notes["linked"] += known_findings is not sample and bool(known_findings.entities)
+        notes["without_findings"] += not known_findings.entities
         notes[f"evidence_{how}"] += 1
         notes["changed"] += bool(lost)
         notes["diagnosis_lost"] += lost.diagnosis
@@ -222,6 +252,7 @@ def _copies(
     facts = {
         "num_measured": len(measured), "num_chosen": len(chosen), "num_copies": len(copies),
         "num_changed": notes["changed"], "num_diagnosis_lost": notes["diagnosis_lost"],
+        "num_linked": notes["linked"], "num_without_findings": notes["without_findings"],
         "by_evidence": {k.removeprefix("evidence_"): n for k, n in notes.items() if k.startswith("evidence_")},
         "lost": dict(lost_names.most_common()), "set_aside": dict(Counter(d.reason for d in dropped).most_common()),
     }  # fmt: skip

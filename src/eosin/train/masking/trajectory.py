@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,9 +79,17 @@ def cut_before(sample: Sample, grammar: Grammar, form: AnswerForm, first_step: i
 
 
 def trajectory_rows(
-    samples: Sequence[Sample], settings: Trajectory, grammar: Grammar, form: AnswerForm
+    samples: Sequence[Sample],
+    settings: Trajectory,
+    grammar: Grammar,
+    form: AnswerForm,
+    *,
+    only_whole: Collection[str] = (),
 ) -> TrainingRows:
     """The variants of every sample, in the order of the samples.
+
+    Args:
+        only_whole: ids of samples that give their whole reply alone, as the paper's pseudo-bags do.
 
     Raises:
         EosinError: the grammar has no think block, or no sample has more than one step.
@@ -93,7 +101,8 @@ def trajectory_rows(
             found=f"{grammar.name}; longest chain: {max(lengths, default=0)}", where="trajectory",
             next_step="take trajectory out of the stage, or give the samples `reasoning` with a step an element",
         )  # fmt: skip
-    wanted = rows_of_each(lengths, settings)
+    others = iter(rows_of_each([n for s, n in zip(samples, lengths, strict=True) if s.id not in only_whole], settings))
+    wanted = [1 if s.id in only_whole else next(others) for s in samples]
     rows = TrainingRows([], [], [])
     for sample, length, num in zip(samples, lengths, wanted, strict=True):
         for first in first_steps(sample.id, length, num, settings.seed):

@@ -124,7 +124,7 @@ class Measurement:
                 continue
             messages = prompt_messages(sample, self.grammar, instruction=self.instruction)
             requests.append(Request(sample.id, messages, images))
-        decoding = replace(self.decoding, seed=_seed_of(self.decoding.seed, batch[0].id))
+        decoding = replace(self.decoding, seed=seed_of(self.decoding.seed, batch[0].id))
         groups = self.sampler.sample(requests, self.num, decoding) if requests else []
         by_id = {s.id: s for s in batch}
         for request, replies in zip(requests, groups, strict=True):
@@ -155,7 +155,7 @@ class Measurement:
         }
 
 
-def _seed_of(seed: int, id: str) -> int:
+def seed_of(seed: int, id: str) -> int:
     """Each batch has its own seed, which does not depend on what was drawn before it."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{id}".encode()).digest()[:4], "big") >> 1
 

@@ -133,6 +133,32 @@ def split_by_group(
     return found
 
 
+def tokens_in_loss(parts: Sequence[dict[str, Any]]) -> Tensor:
+    """(parts,) tokens in the loss of each part of a generation batch."""
+    return torch.stack([part["completion_mask"].sum() for part in parts])
+
+
+def normalised_by_step(
+    parts: Sequence[dict[str, Any]], tokens: Sequence[int], accumulation: int
+) -> list[dict[str, Any]]:
+    """Parts whose `num_items_in_batch` makes TRL divide by the tokens of their own optimiser step.
+
+    TRL divides the token-level losses by num_items_in_batch x accumulation / parts, which is the mean number of tokens
+    a step of the generation. DAPO (arXiv 2503.14476, eq. 8) divides by the tokens of the step, so what stands there is
+    the step's tokens x parts / accumulation.
+
+    Args:
+        tokens: in the loss of each part, over all processes.
+        accumulation: parts of one optimiser step; it divides their number.
+    """
+    found = []
+    for i, part in enumerate(parts):
+        start = i - i % accumulation
+        own = torch.as_tensor(sum(tokens[start : start + accumulation]), device=part["completion_mask"].device)
+        found.append({**part, "num_items_in_batch": own * (len(parts) / accumulation)})
+    return found
+
+
 def _rows_of(value: Any, rows: Tensor, total: int) -> Any:
     if isinstance(value, Tensor):
         return value[rows.to(value.device)] if value.ndim and len(value) == total else value

@@ -11,13 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOTrainer
-from trl.data_utils import prepare_multimodal_messages
 from trl.models import unwrap_model_for_generation
-from trl.trainer.utils import RepeatSampler
+from trl.trainer.utils import (
+    RepeatSampler,
+    split_pixel_values_by_grid,
+    split_tensor_dict,
+    unsplit_pixel_values_by_grid,
+)
 
 from eosin.core.settings.rl import Algorithm
 from eosin.engines.group_decode import EncodedPrompt, Sampling, encode_prompt, sample_groups
@@ -25,16 +28,27 @@ from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
 from eosin.train.monitor import StepClock
+from eosin.train.rl import gradient_noise
 from eosin.train.rl.asking import Asking, AsksAhead
-from eosin.train.rl.groups import Group, PromptStream, RolloutCounts, split_by_group, spread, totals
+from eosin.train.rl.diagnostics import kl_to_start
+from eosin.train.rl.drawing import DrawsGroups
+from eosin.train.rl.groups import (
+    Group,
+    PromptStream,
+    RolloutCounts,
+    normalised_by_step,
+    split_by_group,
+    tokens_in_loss,
+)
 from eosin.train.rl.packed_loss import pack, packed_logprobs
 from eosin.train.stages.saves import save_folder
 
 Warn = Callable[[str], None]
 Decided = Callable[[list[Group], list[Group], list[bool], Tensor, Tensor], None]
+Seen = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], None]
 
 
-class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
+class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPO trainer on whole groups: dynamic sampling, unscored completions out of the loss, timed parts.
 
     Args:
@@ -45,11 +59,14 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             and loss masks of the chosen ones' completions.
         asks: the reward function, where it asks a judge that may read while others are drawn.
         generation_parts: parts in which a generation's replies are then drawn.
+        seen: told of every pass of the loss: rows of the batch, their masks, entropies, and KL to the reference.
+        noise_every: steps between measurements of the gradient's noise (`gradient_noise`); None for none.
     """
 
     def __init__(
         self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
-        decided: Decided | None = None, asks: AsksAhead | None = None, generation_parts: int = 1, **kwargs: Any,
+        decided: Decided | None = None, seen: Seen | None = None, noise_every: int | None = None,
+        asks: AsksAhead | None = None, generation_parts: int = 1, **kwargs: Any,
     ) -> None:  # fmt: skip
         self.clock = clock
         self.asking = Asking(asks, clock, generation_parts)
@@ -57,12 +74,17 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         self.counts = RolloutCounts()
         self._warn = warn
         self._decided = decided
+        self._tell_seen = seen
+        self._noise_every = noise_every
+        self._of_loss: tuple[Tensor, Tensor | None] | None = None
         self._ready: list[Group] | None = None
         self._drawing: list[dict[str, Any]] = []
         self._scored: list[Group] = []
         self._varied: list[bool] = []
         self._seconds_logged: dict[str, float] = {}
         self._tokens_drawn = 0
+        self._buffered_inputs: Any = None
+        self.parts_to_come = 0  # parts of this step whose rewards are still waited for
         # TRL pads prompts on the left, but takes token types from the processor, which pads as its tokenizer says:
         # with "right", image positions of the shorter prompts of a batch are wrong in the loss, and nothing tells.
         _tokenizer_of(kwargs["processing_class"]).padding_side = "left"
@@ -104,7 +126,23 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         if self._decided is not None:
             self._decided(self._scored, groups, self._varied, batch["advantages"], batch["completion_mask"].any(1))
         self._scored = []
+        batch["row_number"] = torch.arange(len(batch["completion_mask"]))
+        if self._measures_noise():
+            self._measure_noise(batch)
         return batch
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """TRL's, with the token-level losses divided by the tokens of their own optimiser step."""
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is before or not self.model.training:
+            return inputs
+        self._buffered_inputs = self._by_step(self._buffered_inputs)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _by_step(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        counts = self.accelerator.reduce(tokens_in_loss(parts), "sum")
+        return normalised_by_step(parts, counts.tolist(), self.args.gradient_accumulation_steps)
 
     def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
         return _flat(g.rows for g in groups)
@@ -117,120 +155,52 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             parent.seed,
         )  # fmt: skip
 
-    # -- dynamic sampling ----------------------------------------------------------------------------------------
+    # -- looking inside ----------------------------------------------------------------------------------------------
 
-    def _collect(self, inputs: list[dict[str, Any]]) -> list[Group]:
-        """Groups for one batch. With dynamic sampling, groups whose rewards are alike give way to fresh prompts
-        (DAPO, arXiv 2503.14476, eq. 11), until every process has enough or the limit is reached."""
-        wanted = len(inputs) // self.num_generations
-        self._scored, self._varied = [], []
-        rows, rounds = inputs, 0
-        while True:
-            rounds += 1
-            sampled = self._sample(rows)
-            self._scored += sampled
-            self._varied += self._varied_of(sampled)
-            if not self.algorithm.dynamic_sampling:
-                chosen = self._scored
-                break
-            missing = self._most(wanted - sum(self._varied))
-            if missing <= 0 or rounds >= self.algorithm.max_generation_batches:
-                chosen = self._varied_first()[:wanted]
-                self._tell_short(missing, rounds)
-                break
-            rows = self._fresh_rows(missing)
-        self._count(chosen, rounds)
-        return chosen
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None, Any]:
+        logps, entropies, extra = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        self._of_loss = (logps.detach(), entropies)
+        return logps, entropies, extra
 
-    def _varied_of(self, groups: list[Group]) -> list[bool]:
-        return [self.spread_of(g) > self.algorithm.min_group_std for g in groups]
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        loss: Tensor = super()._compute_loss(model, inputs)
+        if self._tell_seen is not None and self._of_loss is not None and "row_number" in inputs:
+            logps, entropies = self._of_loss
+            start = inputs.get("ref_per_token_logps")
+            kl = None if start is None else kl_to_start(logps, start)
+            self._tell_seen(inputs["row_number"], inputs["completion_mask"], entropies, kl)
+        self._of_loss = None
+        return loss
 
-    def _varied_first(self) -> list[Group]:
-        pairs = list(zip(self._scored, self._varied, strict=True))
-        return [g for g, varied in pairs if varied] + [g for g, varied in pairs if not varied]
+    def _measures_noise(self) -> bool:
+        every = self._noise_every
+        return bool(every) and self.model.training and self.state.global_step % every == 0
 
-    def _sample(self, rows: list[dict[str, Any]]) -> list[Group]:
-        """Complete and score whole groups of rows."""
-        groups = self._draw(rows)
-        self._score(groups)
-        return groups
+    def _measure_noise(self, batch: dict[str, Any]) -> None:
+        """The noise scale of this batch, into the metrics. The loss is the step's own; nothing else is changed."""
+        kept, told, self._tell_seen = {k: list(v) for k, v in self._metrics["train"].items()}, self._tell_seen, None
+        parts = self._one_group_each(batch)
+        scale = self.current_gradient_accumulation_steps
+        if self.loss_type in ("dapo", "cispo", "vespo"):  # sums over tokens: the parts add up to the step's loss
+            scale = len(parts) * scale / self.args.steps_per_generation
 
-    def _draw(self, rows: list[dict[str, Any]]) -> list[Group]:
-        """Complete whole groups of rows; a judge begins to read them."""
-        return [g for part in self.asking.parts_of(rows, self.num_generations) for g in self._draw_part(part)]
+        def loss(part: Any) -> Tensor:
+            with self.compute_loss_context_manager():
+                found: Tensor = self._compute_loss(self.model, part) * scale
+            return found
 
-    def _draw_part(self, rows: list[dict[str, Any]]) -> list[Group]:
-        self._drawing = rows
-        prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
-        prompt_ids, completion_ids, _, completions, _, _, images, _ = self._generate(prompts)
-        self.asking.drawn(rows, completions, completion_ids)
-        self._tokens_drawn += sum(map(len, completion_ids))
-        num = self.num_generations
-        encoded = self._encoded_prompts()
-        return [
-            Group(
-                rows[i : i + num], prompt_ids[i : i + num], completion_ids[i : i + num], completions[i : i + num],
-                None if images is None else images[i : i + num], encoded[i // num] if encoded else None,
-            )
-            for i in range(0, len(rows), num)
-        ]  # fmt: skip
-
-    def _score(self, groups: list[Group]) -> None:
-        """Give every completion its rewards."""
-        rows, num = _flat(g.rows for g in groups), self.num_generations
-        prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
-        rewards = self._calculate_rewards(
-            rows, prompts, _flat(g.completions for g in groups), _flat(g.completion_ids for g in groups)
-        )
-        own = rewards[self.accelerator.process_index * len(rows) :][: len(rows)]
-        for i, group in enumerate(groups):
-            group.rewards = own[i * num : (i + 1) * num]
-
-    def _encoded_prompts(self) -> list[EncodedPrompt] | None:
-        return None
-
-    def spread_of(self, group: Group) -> float:
-        """Standard deviation of a group's totals."""
-        return spread(totals(group.rewards, self.reward_weights.to(group.rewards.device)))
-
-    def _most(self, number: int) -> int:
-        """The largest of this number over all processes, so that all of them go on or stop together."""
-        return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
-
-    def _sum(self, number: float) -> float:
-        return float(self.accelerator.gather(torch.tensor([float(number)], device=self.accelerator.device)).sum())
-
-    def _fresh_rows(self, num: int) -> list[dict[str, Any]]:
-        """Rows of `num` prompts that are not in the batch yet, G times each."""
-        # What all processes have drawn: the stream must advance alike everywhere.
-        avoid = gather_object([int(g.rows[0]["sample_number"]) for g in self._scored])
-        process = self.accelerator
-        numbers = self.stream.take(num, avoid, process=process.process_index, processes=process.num_processes)
-        return [row for number in numbers for row in [self.train_dataset[number]] * self.num_generations]
-
-    def _tell_short(self, missing: int, rounds: int) -> None:
-        if missing > 0:
-            self.counts.short_batches += 1
-            self._warn(
-                f"Dynamic sampling reached its limit of {rounds} generation batches with {missing} groups still "
-                "missing; the batch is used as it is. Questions may be too easy or too hard: see `eosin rl-data`."
-            )
-
-    def _count(self, chosen: list[Group], rounds: int) -> None:
-        num_varied = min(sum(self._varied), len(chosen))
-        total, lost = self._sum(len(self._scored)), self._sum(len(self._scored) - len(chosen))
-        self.counts.prompts_seen += int(total)
-        self.counts.groups_dropped += int(lost)
-        spreads = [self.spread_of(g) for g in self._scored if int((~g.rewards.isnan().all(1)).sum()) > 1]
-        scored = self._sum(len(spreads))
-        numbers = {
-            "groups_kept": self._sum(num_varied),
-            "groups_dropped": lost,
-            "generation_batches": float(rounds),
-        } | ({"group_std": self._sum(sum(spreads)) / scored} if scored else {})
-        for name, value in numbers.items():
+        try:
+            found = gradient_noise.measure(parts, loss, [p for p in self.model.parameters() if p.requires_grad])
+        finally:
+            self._tell_seen = told
+            self._metrics["train"].clear()
+            self._metrics["train"].update(kept)
+        for name, value in found.items():
             self._metrics["train"][name].append(value)
-        self._metrics["train"]["prompts_seen"] = [float(self.counts.prompts_seen)]  # a count, not a mean over steps
+
+    def _one_group_each(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        num = len(batch["completion_mask"]) // self.num_generations
+        return [unsplit_pixel_values_by_grid(p) for p in split_tensor_dict(split_pixel_values_by_grid(batch), num)]
 
     # -- masks and logs ------------------------------------------------------------------------------------------
 
@@ -352,12 +322,13 @@ class SharedPrefixTrainer(GroupTrainer):
             self._buffered_inputs = self._parts_of(generation_batch, parts)
         place = self._step % parts
         if isinstance(self._buffered_inputs[place], list):
-            self._buffered_inputs[place] = self._score_part(self._buffered_inputs[place], place == parts - 1)
+            self.parts_to_come = parts - 1 - place
+            self._buffered_inputs[place] = self._score_part(self._buffered_inputs[place])
         return self._buffered_inputs[place]
 
     def _parts_of(self, rows: list[dict[str, Any]], parts: int) -> list[Any]:
         """A generation in parts for the loss; as groups without rewards where each part may wait for its own."""
-        if self.asking.by_part(self.args, self.algorithm):
+        if self.asking.by_part(self.args, self.algorithm) and not self._measures_noise():
             self._part_groups = []
             groups = self._draw(rows)
             size = len(groups) // parts
@@ -365,17 +336,30 @@ class SharedPrefixTrainer(GroupTrainer):
         batch = self._generate_and_score_completions(rows)
         prompts = self._loss_prompts
         order = torch.randperm(len(prompts)).tolist()
-        return split_by_group(batch, prompts, self.num_generations, order, parts)
+        return self._by_step(split_by_group(batch, prompts, self.num_generations, order, parts))
 
-    def _score_part(self, groups: list[Group], is_last: bool) -> dict[str, Any]:
+    def _score_part(self, groups: list[Group]) -> dict[str, Any]:
         """Wait for the rewards of one part of a step, and make it ready for the loss."""
         self._score(groups)
         self._part_groups += groups
-        if is_last:
+        if not self.parts_to_come:
             self._scored, self._varied = self._part_groups, self._varied_of(self._part_groups)
             self._count(self._part_groups, 1)
         self._scored, self._varied = groups, self._varied_of(groups)
         return {**self._finish(groups), "encoded_prompts": [g.prompt for g in groups]}
+
+    def _one_group_each(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        prompts = self._loss_prompts
+        return split_by_group(batch, prompts, self.num_generations, range(len(prompts)), len(prompts))
+
+    def _measures_noise(self) -> bool:
+        every = self._noise_every
+        return bool(every) and self.model.training and self.state.global_step % every == 0
+
+    def _measure_noise(self, batch: dict[str, Any]) -> None:
+        prompts = self._loss_prompts
+        super()._measure_noise(batch)
+        self._loss_prompts = prompts
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         self._loss_prompts = inputs["encoded_prompts"]
@@ -399,7 +383,9 @@ class SharedPrefixTrainer(GroupTrainer):
             with self.accelerator.autocast():
                 found.append(packed_logprobs(model, packed))
         entropies = torch.cat([e for _, e in found if e is not None]) if compute_entropy else None
-        return torch.cat([logps for logps, _ in found]), entropies, None
+        logps = torch.cat([logps for logps, _ in found])
+        self._of_loss = (logps.detach(), entropies)
+        return logps, entropies, None
 
 
 def _tokenizer_of(processor: Any) -> Any:

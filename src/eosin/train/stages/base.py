@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -18,7 +18,7 @@ from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks
-from eosin.core.settings.stages import Lora, PretrainStage, RlStage, SftStage
+from eosin.core.settings.stages import Lora, PretrainStage, RejectionStage, RlStage, SftStage
 from eosin.core.store import artifacts as store
 from eosin.core.store.artifacts import Artifact
 from eosin.models import checkpoint
@@ -93,7 +93,7 @@ class StageContext:
         facts = {
             "stage": self.name,
             "step": step,
-            "grammar": {"tags": self.grammar.name, "numbered_steps": self.grammar.numbered_steps},
+            "grammar": self.grammar.as_facts(),
             "instruction": self.prompt.instruction,
         }
         return checkpoint.save(
@@ -114,7 +114,7 @@ class StageResult:
 
 
 def trainer_arguments(
-    settings: PretrainStage | SftStage | RlStage, ctx: StageContext, has_valid: bool
+    settings: PretrainStage | SftStage | RejectionStage | RlStage, ctx: StageContext, has_valid: bool
 ) -> dict[str, Any]:
     """Arguments that SFTConfig and GRPOConfig share. Everything that could move a number is stated here."""
     on_gpu = ctx.loaded.model.device.type == "cuda"
@@ -151,7 +151,7 @@ def trainer_arguments(
     }
 
 
-def warmup_steps(settings: PretrainStage | SftStage, num_rows: int) -> int:
+def warmup_steps(settings: PretrainStage | SftStage | RejectionStage, num_rows: int) -> int:
     """Steps of the linear warm-up of the learning rate: a fraction of all optimiser steps."""
     per_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation * num_ranks()))
     total = settings.steps or math.ceil(settings.epochs * per_epoch)
@@ -217,8 +217,14 @@ class BestCallback(TrainerCallback):  # type: ignore[misc]
         store.write_json(self._note, {"eval_loss": loss, "step": state.global_step})
 
 
-def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock) -> StageResult:
-    """Train, from the last whole save if there is one, and write the checkpoint.
+class Settle(Protocol):
+    """Decides at the end of a stage which weights stay (train.keep_best)."""
+
+    def settle(self, model: Any, last_step: int) -> int: ...
+
+
+def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock, keeper: Settle | None = None) -> StageResult:
+    """Train, from the last whole save if there is one, and write the checkpoint: the last one, or what `keeper` says.
 
     The folder of saves stays until the stage's record is written (`chain.recipe.stages`): what is killed in between
     finds its last save, and trains no step twice.
@@ -226,7 +232,7 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock) -> StageR
     start = last_whole_save(ctx.work)
     first = int(start.name.split("-")[1]) if start else 0
     if trainer.is_world_process_zero():
-        for log in (ctx.metrics_file, ctx.folder / "rollouts.jsonl"):
+        for log in (ctx.metrics_file, ctx.folder / "rollouts.jsonl", ctx.folder / "by_class.jsonl"):
             store.keep_rows(log, lambda row: row["step"] <= first and start is not None)
     trainer.remove_callback(PrinterCallback)
     if start is not None:
@@ -243,7 +249,8 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock) -> StageR
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
     final = None
     if trainer.is_world_process_zero():
-        final = ctx.save("checkpoint", model, trainer.state.global_step, replace=True)
+        step = trainer.state.global_step
+        final = ctx.save("checkpoint", model, keeper.settle(model, step) if keeper else step, replace=True)
     return StageResult(
         checkpoint=final,
         num_steps=trainer.state.global_step,

@@ -15,6 +15,7 @@ from trl import GRPOConfig
 
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks, rank
 from eosin.core.settings.stages import RlStage
@@ -27,10 +28,11 @@ from eosin.scoring.adapters.trl import TrlReward
 from eosin.scoring.sets.by_source import stage_rewards
 from eosin.train.data.lengths import judge, of_replies
 from eosin.train.data.rows import rl_row, rows_dataset
-from eosin.train.heldout import HeldOutCallback, held_out
+from eosin.train.keep_best import BestKeeper, kept_record, valid_watch
 from eosin.train.monitor import MetricsCallback, StepClock
 from eosin.train.rl import preflight
 from eosin.train.rl.collapse import CollapseCallback
+from eosin.train.rl.diagnostics import BY_CLASS, ClassDiary, each_of
 from eosin.train.rl.difficulty import prompts_in_band
 from eosin.train.rl.groups import Group
 from eosin.train.rl.outage import OutageCallback
@@ -63,12 +65,15 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         pictures=_pictures_by_id(train, ctx, settings),
         waits=True,
     )
+    diary = ClassDiary(
+        ctx.folder / BY_CLASS, ctx.name, settings.num_generations, Classes.of(train), ctx.grammar, writer.step
+    )
     reward = TrlReward(
         rewards,
         {s.id: s for s in train},
         max_tokens=settings.max_new_tokens,
         eos_token_ids=sorted(end_tokens(ctx.loaded)),
-        on_batch=writer,
+        on_batch=each_of(writer, diary),
         read_region=ctx.read_region,
     )
     rows = rows_dataset(train, rl_row(ctx.grammar, ctx.prompt), ctx.pictures(settings.image_cache_gib))
@@ -81,13 +86,16 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         watchers.insert(-1, OutageCallback(reward, settings.outage, cycle, ctx.name))
     if settings.collapse is not None:
         watchers.insert(-1, CollapseCallback(settings, ctx))  # before the clock: its saves are not data time
-    trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, tell(writer, settings))
-    writer.writes = trainer.is_world_process_zero()
-    _watch_valid(settings, ctx, trainer, clock)
+    decided = tell(writer, diary, settings)
+    trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, decided, diary.seen)
+    writer.writes = diary.writes = trainer.is_world_process_zero()
+    diary.more = lambda: trainer.parts_to_come > 0
+    keeper = _watch_valid(settings, ctx, trainer, clock, num_steps(settings, len(train)))
     with ExitStack() as stack:
         kept = stack.enter_context(ctx.keep_vision(settings.vision_cache_gib))
         stack.enter_context(share_kept(kept, trainer.ref_model))
-        result = run_trainer(trainer, ctx, clock)
+        result = run_trainer(trainer, ctx, clock, keeper)
+    diary.close()
     result.extra |= {
         "algorithm": settings.algorithm.true_name,
         **rewards_in_record(reward, f"stages.{ctx.name}.rewards"),
@@ -96,6 +104,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         "rollouts": trainer.counts.__dict__,
         "difficulty": band,
         "lengths": lengths_record,
+        **kept_record(keeper),
     }
     return result
 
@@ -124,26 +133,28 @@ def _pictures_by_id(train: list[Sample], ctx: StageContext, settings: RlStage) -
     return lambda sample_id: pictures.get(samples[sample_id])
 
 
-def tell(writer: RolloutWriter, settings: RlStage) -> Any:
-    """Tells the rollouts on disk what became of every group."""
+def tell(writer: RolloutWriter, diary: ClassDiary, settings: RlStage) -> Any:
+    """Tells the rollouts on disk, and the diary by class, what became of every group."""
 
     def decided(scored: list[Group], chosen: list[Group], varied: list[bool], gains: Tensor, in_loss: Tensor) -> None:
         num = settings.num_generations
         fates, advantages = verdicts(scored, chosen, varied, gains.tolist(), num)
         places = {id(g): i for i, g in enumerate(chosen)}
         masks = in_loss.tolist()
-        shown: list[bool] = []
+        rows: list[int | None] = []
         for group in scored:
             place = places.get(id(group))
-            shown += [False] * num if place is None else masks[place * num : (place + 1) * num]
+            rows += [None] * num if place is None else range(place * num, (place + 1) * num)
+        shown = [row is not None and masks[row] for row in rows]
         writer.decided(fates, advantages, shown)
+        diary.decided(advantages, shown, rows)
 
     return decided
 
 
 def ready_trainer(
     settings: RlStage, ctx: StageContext, rows: Dataset, reward: TrlReward, watchers: list[TrainerCallback],
-    clock: StepClock, decided: Any,
+    clock: StepClock, decided: Any, seen: Any = None,
 ) -> tuple[GroupTrainer, Checks]:  # fmt: skip
     """The trainer that the settings ask for, checked on real prompts before its first step.
 
@@ -168,6 +179,8 @@ def ready_trainer(
         "decided": decided,
         "asks": reward if reward.rewards.uses_server else None,
         "generation_parts": settings.generation_parts,
+        "seen": seen,
+        "noise_every": settings.diagnose_every,
     }
     probe = [rows[i] for i in range(min(preflight.NUM_PROMPTS, len(rows)))]
     if why_not is None:
@@ -222,16 +235,15 @@ def path_of(trainer: GroupTrainer) -> str:
     return "plain TRL, prompt repeated for every completion"
 
 
-def _watch_valid(settings: RlStage, ctx: StageContext, trainer: GroupTrainer, clock: StepClock) -> None:
-    """Held-out accuracy while training, where the stage asks for it."""
-    if settings.valid_every is None:
-        return
-    pictures = ctx.pictures(settings.image_cache_gib)
-    exam = held_out(ctx, settings.valid_samples, settings.max_new_tokens, pictures)
-    if exam is not None:
-        metrics = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MetricsCallback))
-        seen = trainer.counts
-        trainer.add_callback(HeldOutCallback(exam, settings.valid_every, metrics, clock, lambda: seen.prompts_seen))
+def _watch_valid(
+    settings: RlStage, ctx: StageContext, trainer: GroupTrainer, clock: StepClock, steps: int
+) -> BestKeeper | None:
+    """Held-out questions while training, where the stage asks for them; what chooses the checkpoint by them."""
+    metrics = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MetricsCallback))
+    watcher, keeper = valid_watch(settings, ctx, metrics, clock, steps, lambda: trainer.counts.prompts_seen)
+    if watcher is not None:
+        trainer.add_callback(watcher)
+    return keeper
 
 
 def num_steps(settings: RlStage, num_prompts: int) -> int:

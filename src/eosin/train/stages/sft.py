@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,14 +14,16 @@ from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.images import Picture
 from eosin.core.nouns.sample import Sample
-from eosin.core.settings.stages import PretrainStage, SftStage
+from eosin.core.ranks import num_ranks
+from eosin.core.settings.stages import PretrainStage, RejectionStage, SftStage
 from eosin.models.load import Loaded, freeze
 from eosin.train.data.collate import MaskedCollator
 from eosin.train.data.lengths import judge, of_rows
 from eosin.train.data.rows import Augmentation, Row, rows_dataset, sft_row
+from eosin.train.keep_best import BestKeeper, kept_record, valid_watch
 from eosin.train.masking.pseudo_bags import with_pseudo_bags
 from eosin.train.masking.trajectory import TrainingRows, trajectory_rows, whole_rows
-from eosin.train.monitor import StepClock
+from eosin.train.monitor import MetricsCallback, StepClock
 from eosin.train.stages.base import (
     BestCallback,
     StageContext,
@@ -33,6 +36,8 @@ from eosin.train.stages.base import (
 )
 from eosin.train.stages.saves import StageState
 
+PairStage = SftStage | PretrainStage | RejectionStage
+
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -41,7 +46,7 @@ def run(settings: SftStage, ctx: StageContext) -> StageResult:
     return train_on_pairs(settings, ctx, sft_row(ctx.grammar, ctx.prompt))
 
 
-def training_rows(settings: SftStage | PretrainStage, ctx: StageContext, *, ask: bool = True) -> TrainingRows:
+def training_rows(settings: PairStage, ctx: StageContext, *, ask: bool = True) -> TrainingRows:
     """What a stage trains on: its samples, with the masked copies and variants that its settings ask for.
 
     Args:
@@ -50,25 +55,32 @@ def training_rows(settings: SftStage | PretrainStage, ctx: StageContext, *, ask:
     Raises:
         EosinError: there is nothing to train on, or the settings do not fit the samples.
     """
-    train = subset(ctx.train, settings.max_samples, ctx.seed)
+    usable = ctx.train if isinstance(settings, PretrainStage) else [s for s in ctx.train if s.answer is not None]
+    train = subset(usable, settings.max_samples, ctx.seed)
     if not train:
         raise EosinError("This stage has nothing to train on.", where=f"stages.{ctx.name}")
     if not isinstance(settings, SftStage):
         return whole_rows(train)
     facts: dict[str, Any] = {}
+    if len(usable) < len(ctx.train):
+        facts["num_without_answer"] = len(ctx.train) - len(usable)
+        console.print(f"  {facts['num_without_answer']} samples have no answer to learn, and are left out")
+    num = len(train)
     if settings.pseudo_bags is not None:
         train, facts["pseudo_bags"] = with_pseudo_bags(train, settings.pseudo_bags, ctx, ask=ask)
     if settings.trajectory is None:
         rows = whole_rows(train)
     else:
-        rows = trajectory_rows(train, settings.trajectory, ctx.grammar, ctx.prompt.answer)
+        bags = settings.pseudo_bags
+        copies = {s.id for s in train[num:]} if bags is not None and bags.trajectories == "whole" else set()
+        rows = trajectory_rows(train, settings.trajectory, ctx.grammar, ctx.prompt.answer, only_whole=copies)
         facts["trajectory"] = dict(rows.facts)
         console.print(f"  trajectory: {len(rows)} rows of {len(train)} samples")
     return replace(rows, facts=facts)
 
 
 def train_on_pairs(
-    settings: SftStage | PretrainStage,
+    settings: PairStage,
     ctx: StageContext,
     make_row: Callable[[Sample, list[Picture]], Row],
 ) -> StageResult:
@@ -101,11 +113,25 @@ def train_on_pairs(
         callbacks=[*([BestCallback(ctx)] if ctx.valid else []), *watchers],
     )
     state.add("num_tokens", lambda: trainer._total_train_tokens, lambda n: setattr(trainer, "_total_train_tokens", n))
+    keeper = _watch_valid(settings, ctx, trainer, clock)
     # Augmented pictures are new every time: keeping their features would fill the file for nothing.
     with ctx.keep_vision(0.0 if settings.augment else settings.vision_cache_gib):
-        result = run_trainer(trainer, ctx, clock)
-    result.extra.update(shown.facts)
+        result = run_trainer(trainer, ctx, clock, keeper)
+    result.extra.update(shown.facts | kept_record(keeper))
     return result
+
+
+def _watch_valid(settings: PairStage, ctx: StageContext, trainer: SFTTrainer, clock: StepClock) -> BestKeeper | None:
+    """Valid questions while training, where an SFT stage asks for them."""
+    if isinstance(settings, PretrainStage):
+        return None
+    a_step = settings.batch_size * settings.gradient_accumulation * num_ranks()
+    steps = settings.steps or math.ceil(settings.epochs * len(trainer.train_dataset) / a_step)
+    metrics = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MetricsCallback))
+    watcher, keeper = valid_watch(settings, ctx, metrics, clock, steps, lambda: trainer.state.global_step * a_step)
+    if watcher is not None:
+        trainer.add_callback(watcher)
+    return keeper
 
 
 def pad_as_tokenizer(loaded: Loaded) -> None:

@@ -1,0 +1,177 @@
+"""A stage that does no harm: of the checkpoints that were asked the valid questions, start included, the best stays.
+
+Chosen on the valid split, never on the split that is reported. What was chosen, and how the end compares with the
+start, stands in keep.json while the stage runs and in stage.json when it is done.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from eosin.core.settings.stages import KeepBy, RejectionStage, RlStage, SftStage, WatchedStage
+from eosin.core.store import artifacts as store
+from eosin.train.heldout import Answers, HeldOutCallback, held_out
+from eosin.train.monitor import MetricsCallback, StepClock
+from eosin.train.stages.base import StageContext
+from eosin.train.stages.saves import restore_weights
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+KEPT, NOTE = "kept", "keep.json"
+HAD = 0.2  # a class that was told at least this often and is told never is lost
+LOOKS = 6
+ALL_RIGHT = 0.99
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the valid split: `each` has what every question is worth, in the order of the questions."""
+
+    step: int
+    value: float
+    each: tuple[float, ...]
+    recalls: dict[str, float]
+
+    def lost_since(self, start: Look) -> list[str]:
+        """Classes that the start told and that nothing is left of."""
+        return [c for c, recall in start.recalls.items() if recall >= HAD and self.recalls.get(c, 0.0) == 0.0]
+
+
+class BestKeeper:
+    """Keeps the weights of the best look as the artifact `kept`.
+
+    A later checkpoint takes the place where its figure is at least as high and no class was lost. A resumed stage goes
+    on from keep.json, whose looks after its last whole save are made again.
+    """
+
+    def __init__(self, ctx: StageContext, by: KeepBy) -> None:
+        self._ctx = ctx
+        self._by = by
+        self._note = ctx.folder / NOTE
+        self.looks: list[Look] = []
+        if self._note.exists() and store.exists(ctx.folder / KEPT):
+            self.looks = [_look_of(row) for row in store.read_object(self._note)["looks"]]
+
+    def look(self, model: Any, step: int, answers: Answers) -> None:
+        """Take in what the model at `step` answered."""
+        self.looks = [x for x in self.looks if x.step < step]
+        each = tuple(answers.each(self._by))
+        self.looks.append(Look(step, statistics.fmean(each), each, answers.recalls))
+        if step == 0 and self.looks[0].value >= ALL_RIGHT:
+            console.print(
+                f"  [yellow]warning:[/yellow] the start already answers the valid questions ({self.looks[0].value:.3f} "
+                f"of 1): there is nothing to gain; take harder data, or leave the stage {self._ctx.name} out"
+            )
+        if self.best.step == step:
+            self._ctx.save(KEPT, model, step, replace=True)
+        rows = [{"step": x.step, "value": x.value, "each": x.each, "recalls": x.recalls} for x in self.looks]
+        store.write_json(self._note, {"by": self._by, "looks": rows})
+
+    @property
+    def best(self) -> Look:
+        """The look whose checkpoint stays."""
+        start = self.looks[0]
+        sound = [x for x in self.looks if not x.lost_since(start)]
+        return max(sound, key=lambda x: (x.value, x.step))
+
+    def settle(self, model: Any, last_step: int) -> int:
+        """Put the weights that stay into the model; returns their step. The end of training is kept as `last`."""
+        if not self.looks or self.best.step == last_step:
+            return last_step
+        self._ctx.save("last", model, last_step, replace=True)
+        restore_weights(model, self._ctx.folder / KEPT)
+        return self.best.step
+
+    def record(self) -> dict[str, Any]:
+        """What stage.json says: figures of start, end and best, what was kept, and a sentence."""
+        if not self.looks:
+            return {}
+        start, end, best = self.looks[0], self.looks[-1], self.best
+        kept = "start" if best.step == 0 else "last" if best.step == end.step else f"step {best.step}"
+        return {
+            "figure": f"valid_{self._by}", "n": len(start.each), "start": start.value, "end": end.value,
+            "best": best.value, "best_step": best.step, "kept": kept, "classes_lost": end.lost_since(start),
+            "verdict": verdict(start, end, best),
+        }  # fmt: skip
+
+
+def _look_of(row: dict[str, Any]) -> Look:
+    return Look(int(row["step"]), float(row["value"]), tuple(row["each"]), dict(row["recalls"]))
+
+
+def difference(a: Look, b: Look) -> tuple[float, float]:
+    """(mean, standard error) of what the questions of b are worth more than those of a, paired."""
+    pairs = [y - x for x, y in zip(a.each, b.each, strict=True)]
+    error = statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else math.inf
+    return statistics.fmean(pairs), error
+
+
+def verdict(start: Look, end: Look, best: Look) -> str:
+    """One sentence: whether training helped on the valid split, and which checkpoint goes on."""
+    gain, error = difference(start, end)
+    goes_on = "the run goes on from its start" if best.step == 0 else f"the run goes on from step {best.step}"
+    shown = f"{start.value:.3f} at the start, {end.value:.3f} at the end on {len(start.each)} valid questions"
+    if lost := end.lost_since(start):
+        return f"Training lost {', '.join(lost)}: {shown}; {goes_on}."
+    if gain < -2 * error:
+        return f"Training did harm, beyond noise: {shown}; {goes_on}."
+    if gain > 2 * error:
+        return f"Training helped, beyond noise: {shown}; {goes_on}."
+    return f"Training changed nothing that {len(start.each)} valid questions could show: {shown}; {goes_on}."
+
+
+def looks_every(settings: WatchedStage, num_steps: int) -> int | None:
+    """Steps between looks at the valid split; None where the stage asks for none."""
+    if settings.valid_every is not None:
+        return settings.valid_every
+    return max(1, round(num_steps / LOOKS)) if settings.keep == "best" else None
+
+
+def warn_of_valid(ctx: StageContext, num_samples: int, classes: set[str]) -> None:
+    """Say before the first step what choosing on this valid split cannot do."""
+    where = f"stages.{ctx.name}.keep=last"
+    if not num_samples:
+        console.print(
+            "  [yellow]warning:[/yellow] there is no valid split with answers, so the last step is kept, whatever it "
+            f"is worth: give the data valid cases (data.valid_fraction or data.valid_cases), or say {where}"
+        )
+    elif len(classes) == 1:
+        console.print(
+            f"  [yellow]warning:[/yellow] the valid split has one class only ({next(iter(classes))}): a checkpoint "
+            f"that always says it looks best; give the data more valid cases, or say {where}"
+        )
+
+
+def valid_watch(
+    settings: WatchedStage, ctx: StageContext, metrics: MetricsCallback, clock: StepClock, num_steps: int,
+    prompts_seen: Callable[[], int],
+) -> tuple[HeldOutCallback | None, BestKeeper | None]:  # fmt: skip
+    """The callback that asks the valid split, and the keeper of the best checkpoint, as the settings want them."""
+    every = looks_every(settings, num_steps)
+    if every is None:
+        return None, None
+    pictures = ctx.pictures(settings.image_cache_gib)
+    assert isinstance(settings, SftStage | RejectionStage | RlStage)
+    exam = held_out(ctx, settings.valid_samples, settings.max_new_tokens, pictures)
+    if settings.keep == "best":
+        samples = exam.samples if exam is not None else []
+        warn_of_valid(ctx, len(samples), {s.label for s in samples if s.label})
+    if exam is None:
+        return None, None
+    keeper = BestKeeper(ctx, settings.keep_by) if settings.keep == "best" else None
+    return HeldOutCallback(exam, every, metrics, clock, prompts_seen, keeper), keeper
+
+
+def kept_record(keeper: BestKeeper | None) -> dict[str, Any]:
+    """What stage.json says of it, said on the terminal too."""
+    record = keeper.record() if keeper is not None else {}
+    if not record:
+        return {}
+    console.print(f"  {record['verdict']}")
+    return {"keep": record}
