@@ -76,10 +76,10 @@ class Recipe(BaseModel):
         if isinstance(raw.get("stages"), Mapping):
             shared = raw["train"] if isinstance(raw.get("train"), Mapping) else {}
             raw["stages"] = {
-                n: _with_scoring(_inherited(n, s, shared), raw.get("scoring"), "rl") for n, s in raw["stages"].items()
+                n: _with_scoring(_inherited(n, s, shared), raw.get("scoring"), True) for n, s in raw["stages"].items()
             }
         if isinstance(raw.get("exams"), Mapping):
-            raw["exams"] = {n: _with_scoring(e, raw.get("scoring"), None) for n, e in raw["exams"].items()}
+            raw["exams"] = {n: _with_scoring(e, raw.get("scoring"), False) for n, e in raw["exams"].items()}
         return raw
 
     @field_validator("grammar")
@@ -153,11 +153,15 @@ def _inherited(name: str, settings: Any, shared: Mapping[str, Any]) -> Any:
     return {"kind": kind, **usable, **settings}
 
 
-def _with_scoring(settings: Any, shared: Any, kind: str | None) -> Any:
-    """Settings of a stage of a kind, or of an exam (None), with the run's scoring block where they have no own."""
-    if not isinstance(settings, Mapping) or not shared or (kind is not None and settings.get("kind") != kind):
+def _with_scoring(settings: Any, shared: Any, is_stage: bool) -> Any:
+    """Settings of a stage with rewards, or of an exam, with the run's scoring block where they have no own."""
+    if not isinstance(settings, Mapping) or not shared or (is_stage and not _has_scoring(settings.get("kind"))):
         return settings
     return {**settings, "scoring": merged(shared, settings.get("scoring"))}
+
+
+def _has_scoring(kind: Any) -> bool:
+    return isinstance(kind, str) and kind in STAGE_CLASSES and "scoring" in STAGE_CLASSES[kind].model_fields
 
 
 @dataclass(frozen=True)

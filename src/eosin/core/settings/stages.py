@@ -409,7 +409,7 @@ class RejectionStage(WatchedStage):
     rejection sampling of Llama 2 (arXiv 2307.09288). Its loss is plain cross-entropy: nothing is pushed down.
 
     Attributes:
-        rewards, scoring: as in an rl stage.
+        rewards, scoring, outage: as in an rl stage; `outage` looks at the replies that are drawn together.
         num_generations: replies drawn to each question (G).
         sample_batch_size: replies drawn together.
         temperature, max_new_tokens: of the drawing; the cap also holds for the valid questions.
@@ -424,13 +424,14 @@ class RejectionStage(WatchedStage):
     rewards: Rewards = Field(
         default_factory=lambda: [RewardSpec(name="accuracy", weight=0.9), RewardSpec(name="format", weight=0.1)]
     )
+    scoring: ScoringSettings = ScoringSettings()
+    outage: OutageStop | None = OutageStop()
     num_generations: int = Field(default=8, ge=2)
     sample_batch_size: PositiveInt = 128
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: PositiveInt = 256
     margin: float = Field(default=0.01, ge=0)
     min_share: float = Field(default=0.5, ge=0, le=1)
-    scoring: ScoringSettings = ScoringSettings()
     gold_share: float = Field(default=0.0, ge=0, lt=1)
 
 

@@ -71,6 +71,7 @@ class ClassDiary:
     Attributes:
         step: tells how many steps the trainer has done.
         writes: False on every process but the first; the groups of that one stand for all.
+        more: tells whether further parts of the same step are still to be scored (`rl.asking`); its rows wait for them.
     """
 
     path: Path
@@ -80,6 +81,8 @@ class ClassDiary:
     grammar: Grammar
     step: Callable[[], int]
     writes: bool = True
+    more: Callable[[], bool] = lambda: False
+    _earlier: list[_Reply] = field(default_factory=list, init=False)
     _replies: list[_Reply] = field(default_factory=list, init=False)
     _unseen: set[int] = field(default_factory=set, init=False)
     _at: int = field(default=0, init=False)
@@ -145,13 +148,17 @@ class ClassDiary:
             self._write()
 
     def _write(self) -> None:
+        whole, self._earlier = [*self._earlier, *self._replies], []
+        self._replies, self._unseen = [], set()
+        if self.more():
+            self._earlier = whole
+            return
         by_class: dict[str, list[_Reply]] = defaultdict(list)
-        for reply in self._replies:
+        for reply in whole:
             by_class[reply.gold if self.classes.labels else NO_CLASS].append(reply)
         if self.writes:
             rows = [self._row(name, by_class[name]) for name in sorted(by_class)]
             store.append_jsonl(self.path, [{"stage": self.stage, "step": self._at, **row} for row in rows])
-        self._replies, self._unseen = [], set()
 
     def _row(self, name: str, replies: list[_Reply]) -> dict[str, Any]:
         advantages = [r.advantage for r in replies if r.advantage is not None]

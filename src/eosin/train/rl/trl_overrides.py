@@ -11,10 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor
+from transformers import TrainerCallback
 from trl import GRPOTrainer
-from trl.data_utils import prepare_multimodal_messages
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import (
     RepeatSampler,
@@ -29,37 +28,27 @@ from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
 from eosin.train.monitor import StepClock
+from eosin.train.rl import gradient_noise
 from eosin.train.rl.asking import Asking, AsksAhead
 from eosin.train.rl.diagnostics import kl_to_start
+from eosin.train.rl.drawing import DrawsGroups
 from eosin.train.rl.groups import (
-    NOTHING_VARIES,
-    SHORT_BATCH,
     Group,
     PromptStream,
     RolloutCounts,
     normalised_by_step,
     split_by_group,
-    spread,
     tokens_in_loss,
-    totals,
 )
 from eosin.train.rl.packed_loss import pack, packed_logprobs
-from eosin.train.rl.trainer_parts import (
-    EpochSampler,
-    KeepRolloutState,
-    flat,
-    measure_noise,
-    step_shares,
-    tokenizer_of,
-    varied_first,
-)
+from eosin.train.stages.saves import save_folder
 
 Warn = Callable[[str], None]
 Decided = Callable[[list[Group], list[Group], list[bool], Tensor, Tensor], None]
 Seen = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], None]
 
 
-class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
+class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPO trainer on whole groups: dynamic sampling, unscored completions out of the loss, timed parts.
 
     Args:
@@ -68,10 +57,10 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         warn: told when a batch could not be filled.
         decided: told of every batch: groups scored, groups chosen, which scored ones have variance, and advantages
             and loss masks of the chosen ones' completions.
-        seen: told of every pass of the loss: rows of the batch, their masks, entropies, and KL to the reference.
-        noise_every: steps between measurements of the gradient's noise (`gradient_noise`); None for none.
         asks: the reward function, where it asks a judge that may read while others are drawn.
         generation_parts: parts in which a generation's replies are then drawn.
+        seen: told of every pass of the loss: rows of the batch, their masks, entropies, and KL to the reference.
+        noise_every: steps between measurements of the gradient's noise (`gradient_noise`); None for none.
     """
 
     def __init__(
@@ -95,11 +84,12 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         self._seconds_logged: dict[str, float] = {}
         self._tokens_drawn = 0
         self._buffered_inputs: Any = None
+        self.parts_to_come = 0  # parts of this step whose rewards are still waited for
         # TRL pads prompts on the left, but takes token types from the processor, which pads as its tokenizer says:
         # with "right", image positions of the shorter prompts of a batch are wrong in the loss, and nothing tells.
-        tokenizer_of(kwargs["processing_class"]).padding_side = "left"
+        _tokenizer_of(kwargs["processing_class"]).padding_side = "left"
         # First of all callbacks: a save is marked whole by a later one, when everything stands in it.
-        kwargs["callbacks"] = [KeepRolloutState(self), *(kwargs.get("callbacks") or [])]
+        kwargs["callbacks"] = [_KeepRolloutState(self), *(kwargs.get("callbacks") or [])]
         super().__init__(*args, **kwargs)
         self.stream = PromptStream(len(self.train_dataset), self.args.seed)
 
@@ -110,10 +100,10 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             with self.clock.timing("generate"):
                 return super()._generate(prompts)
         groups = self._ready
-        images = None if groups[0].images is None else flat(g.images for g in groups)
+        images = None if groups[0].images is None else _flat(g.images for g in groups)
         return (
-            flat(g.prompt_ids for g in groups), flat(g.completion_ids for g in groups), None,
-            flat(g.completions for g in groups), None, {}, images, [],
+            _flat(g.prompt_ids for g in groups), _flat(g.completion_ids for g in groups), None,
+            _flat(g.completions for g in groups), None, {}, images, [],
         )  # fmt: skip
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
@@ -137,7 +127,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             self._decided(self._scored, groups, self._varied, batch["advantages"], batch["completion_mask"].any(1))
         self._scored = []
         batch["row_number"] = torch.arange(len(batch["completion_mask"]))
-        if self._noise_every and self.model.training and self.state.global_step % self._noise_every == 0:
+        if self._measures_noise():
             self._measure_noise(batch)
         return batch
 
@@ -155,11 +145,15 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         return normalised_by_step(parts, counts.tolist(), self.args.gradient_accumulation_steps)
 
     def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
-        return flat(g.rows for g in groups)
+        return _flat(g.rows for g in groups)
 
     def _get_train_sampler(self, dataset: Any = None) -> RepeatSampler:
         """TRL's sampler with an order that follows from seed and epoch, also in a stage resumed in a later epoch."""
-        return EpochSampler.like(super()._get_train_sampler(dataset))
+        parent = super()._get_train_sampler(dataset)
+        return _EpochSampler(
+            parent.data_source, parent.mini_repeat_count, parent.batch_size, parent.repeat_count, parent.shuffle,
+            parent.seed,
+        )  # fmt: skip
 
     # -- looking inside ----------------------------------------------------------------------------------------------
 
@@ -178,124 +172,35 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         self._of_loss = None
         return loss
 
+    def _measures_noise(self) -> bool:
+        every = self._noise_every
+        return bool(every) and self.model.training and self.state.global_step % every == 0
+
     def _measure_noise(self, batch: dict[str, Any]) -> None:
         """The noise scale of this batch, into the metrics. The loss is the step's own; nothing else is changed."""
-        for name, value in measure_noise(self, self._one_group_each(batch)).items():
+        kept, told, self._tell_seen = {k: list(v) for k, v in self._metrics["train"].items()}, self._tell_seen, None
+        parts = self._one_group_each(batch)
+        scale = self.current_gradient_accumulation_steps
+        if self.loss_type in ("dapo", "cispo", "vespo"):  # sums over tokens: the parts add up to the step's loss
+            scale = len(parts) * scale / self.args.steps_per_generation
+
+        def loss(part: Any) -> Tensor:
+            with self.compute_loss_context_manager():
+                found: Tensor = self._compute_loss(self.model, part) * scale
+            return found
+
+        try:
+            found = gradient_noise.measure(parts, loss, [p for p in self.model.parameters() if p.requires_grad])
+        finally:
+            self._tell_seen = told
+            self._metrics["train"].clear()
+            self._metrics["train"].update(kept)
+        for name, value in found.items():
             self._metrics["train"][name].append(value)
 
     def _one_group_each(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         num = len(batch["completion_mask"]) // self.num_generations
         return [unsplit_pixel_values_by_grid(p) for p in split_tensor_dict(split_pixel_values_by_grid(batch), num)]
-
-    # -- dynamic sampling ----------------------------------------------------------------------------------------
-
-    def _collect(self, inputs: list[dict[str, Any]]) -> list[Group]:
-        """Groups for one batch. With dynamic sampling, groups whose rewards are alike give way to fresh prompts
-        (DAPO, arXiv 2503.14476, eq. 11), until every process has enough or the limit is reached."""
-        wanted = len(inputs) // self.num_generations
-        self._scored, self._varied = [], []
-        rows, rounds = inputs, 0
-        while True:
-            rounds += 1
-            sampled = self._sample(rows)
-            self._scored += sampled
-            self._varied += self._varied_of(sampled)
-            if not self.algorithm.dynamic_sampling:
-                chosen = self._scored
-                break
-            missing = self._most(wanted - sum(self._varied))
-            if missing <= 0 or rounds >= self.algorithm.max_generation_batches:
-                chosen = varied_first(self._scored, self._varied)[:wanted]
-                self._tell_short(missing, rounds)
-                break
-            rows = self._fresh_rows(missing)
-        self._count(chosen, rounds)
-        return chosen
-
-    def _varied_of(self, groups: list[Group]) -> list[bool]:
-        return [self.spread_of(g) > self.algorithm.min_group_std for g in groups]
-
-    def _sample(self, rows: list[dict[str, Any]]) -> list[Group]:
-        """Complete and score whole groups of rows."""
-        groups = self._draw(rows)
-        self._score(groups)
-        return groups
-
-    def _draw(self, rows: list[dict[str, Any]]) -> list[Group]:
-        """Complete whole groups of rows; a judge begins to read them."""
-        return [g for part in self.asking.parts_of(rows, self.num_generations) for g in self._draw_part(part)]
-
-    def _draw_part(self, rows: list[dict[str, Any]]) -> list[Group]:
-        self._drawing = rows
-        prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
-        prompt_ids, completion_ids, _, completions, _, _, images, _ = self._generate(prompts)
-        self.asking.drawn(rows, completions, completion_ids)
-        self._tokens_drawn += sum(map(len, completion_ids))
-        num = self.num_generations
-        encoded = self._encoded_prompts()
-        return [
-            Group(
-                rows[i : i + num], prompt_ids[i : i + num], completion_ids[i : i + num], completions[i : i + num],
-                None if images is None else images[i : i + num], encoded[i // num] if encoded else None,
-            )
-            for i in range(0, len(rows), num)
-        ]  # fmt: skip
-
-    def _score(self, groups: list[Group]) -> None:
-        """Give every completion its rewards."""
-        rows, num = flat(g.rows for g in groups), self.num_generations
-        prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
-        rewards = self._calculate_rewards(
-            rows, prompts, flat(g.completions for g in groups), flat(g.completion_ids for g in groups)
-        )
-        own = rewards[self.accelerator.process_index * len(rows) :][: len(rows)]
-        for i, group in enumerate(groups):
-            group.rewards = own[i * num : (i + 1) * num]
-
-    def _encoded_prompts(self) -> list[EncodedPrompt] | None:
-        return None
-
-    def spread_of(self, group: Group) -> float:
-        """Standard deviation of a group's totals."""
-        return spread(totals(group.rewards, self.reward_weights.to(group.rewards.device)))
-
-    def _most(self, number: int) -> int:
-        """The largest of this number over all processes, so that all of them go on or stop together."""
-        return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
-
-    def _sum(self, number: float) -> float:
-        return float(self.accelerator.gather(torch.tensor([float(number)], device=self.accelerator.device)).sum())
-
-    def _fresh_rows(self, num: int) -> list[dict[str, Any]]:
-        """Rows of `num` prompts that are not in the batch yet, G times each."""
-        # What all processes have drawn: the stream must advance alike everywhere.
-        avoid = gather_object([int(g.rows[0]["sample_number"]) for g in self._scored])
-        process = self.accelerator
-        numbers = self.stream.take(num, avoid, process=process.process_index, processes=process.num_processes)
-        return [row for number in numbers for row in [self.train_dataset[number]] * self.num_generations]
-
-    def _tell_short(self, missing: int, rounds: int) -> None:
-        if missing > 0:
-            self.counts.short_batches += 1
-            self._warn(SHORT_BATCH.format(rounds=rounds, missing=missing))
-
-    def _count(self, chosen: list[Group], rounds: int) -> None:
-        num_varied = min(sum(self._varied), len(chosen))
-        if self.state.global_step == 0 and self._sum(sum(self._varied)) == 0:
-            self._warn(NOTHING_VARIES)
-        total, lost = self._sum(len(self._scored)), self._sum(len(self._scored) - len(chosen))
-        self.counts.prompts_seen += int(total)
-        self.counts.groups_dropped += int(lost)
-        spreads = [self.spread_of(g) for g in self._scored if int((~g.rewards.isnan().all(1)).sum()) > 1]
-        scored = self._sum(len(spreads))
-        numbers = {
-            "groups_kept": self._sum(num_varied),
-            "groups_dropped": lost,
-            "generation_batches": float(rounds),
-        } | ({"group_std": self._sum(sum(spreads)) / scored} if scored else {})
-        for name, value in numbers.items():
-            self._metrics["train"][name].append(value)
-        self._metrics["train"]["prompts_seen"] = [float(self.counts.prompts_seen)]  # a count, not a mean over steps
 
     # -- masks and logs ------------------------------------------------------------------------------------------
 
@@ -314,9 +219,40 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def _timing(self) -> dict[str, float]:
-        before, self._seconds_logged = self._seconds_logged, dict(self.clock.seconds)
+        now = dict(self.clock.seconds)
+        kinds = ("generate", "rewards", "judge") if self.asking.reward is not None else ("generate", "rewards")
+        spent = {k: now.get(k, 0.0) - self._seconds_logged.get(k, 0.0) for k in ("step", *kinds)}
+        self._seconds_logged = now
         tokens, self._tokens_drawn = self._tokens_drawn, 0
-        return step_shares(self._seconds_logged, before, tokens, judged=self.asking.reward is not None)
+        if spent["step"] <= 0:
+            return {}
+        shares = {f"share_{k}": spent[k] / spent["step"] for k in kinds}
+        rest = max(0.0, 1 - sum(shares.values()))
+        return {**shares, "share_loss": rest, "tokens_per_second": tokens / spent["step"]}
+
+
+class _EpochSampler(RepeatSampler):  # type: ignore[misc]
+    """TRL draws epoch after epoch from one generator, which a resumed run begins anew. The first epoch is TRL's own."""
+
+    def set_epoch(self, epoch: int) -> None:
+        if self.shuffle and self.seed is not None:
+            self.generator.manual_seed(self.seed + epoch)
+
+
+class _KeepRolloutState(TrainerCallback):  # type: ignore[misc]
+    """Saves and restores the counts and the place in the stream of fresh prompts with the trainer's own saves."""
+
+    def __init__(self, trainer: GroupTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step:
+            self._trainer.stream.place = self._trainer.counts.load(save_folder(args, state.global_step))
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = save_folder(args, state.global_step)
+        if folder.is_dir() and state.is_world_process_zero:
+            self._trainer.counts.save(folder, self._trainer.stream.place)
 
 
 class SharedPrefixTrainer(GroupTrainer):
@@ -386,12 +322,13 @@ class SharedPrefixTrainer(GroupTrainer):
             self._buffered_inputs = self._parts_of(generation_batch, parts)
         place = self._step % parts
         if isinstance(self._buffered_inputs[place], list):
-            self._buffered_inputs[place] = self._score_part(self._buffered_inputs[place], place == parts - 1)
+            self.parts_to_come = parts - 1 - place
+            self._buffered_inputs[place] = self._score_part(self._buffered_inputs[place])
         return self._buffered_inputs[place]
 
     def _parts_of(self, rows: list[dict[str, Any]], parts: int) -> list[Any]:
         """A generation in parts for the loss; as groups without rewards where each part may wait for its own."""
-        if self.asking.by_part(self.args, self.algorithm):
+        if self.asking.by_part(self.args, self.algorithm) and not self._measures_noise():
             self._part_groups = []
             groups = self._draw(rows)
             size = len(groups) // parts
@@ -401,11 +338,11 @@ class SharedPrefixTrainer(GroupTrainer):
         order = torch.randperm(len(prompts)).tolist()
         return self._by_step(split_by_group(batch, prompts, self.num_generations, order, parts))
 
-    def _score_part(self, groups: list[Group], is_last: bool) -> dict[str, Any]:
+    def _score_part(self, groups: list[Group]) -> dict[str, Any]:
         """Wait for the rewards of one part of a step, and make it ready for the loss."""
         self._score(groups)
         self._part_groups += groups
-        if is_last:
+        if not self.parts_to_come:
             self._scored, self._varied = self._part_groups, self._varied_of(self._part_groups)
             self._count(self._part_groups, 1)
         self._scored, self._varied = groups, self._varied_of(groups)
@@ -414,6 +351,10 @@ class SharedPrefixTrainer(GroupTrainer):
     def _one_group_each(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         prompts = self._loss_prompts
         return split_by_group(batch, prompts, self.num_generations, range(len(prompts)), len(prompts))
+
+    def _measures_noise(self) -> bool:
+        every = self._noise_every
+        return bool(every) and self.model.training and self.state.global_step % every == 0
 
     def _measure_noise(self, batch: dict[str, Any]) -> None:
         prompts = self._loss_prompts
@@ -445,3 +386,11 @@ class SharedPrefixTrainer(GroupTrainer):
         logps = torch.cat([logps for logps, _ in found])
         self._of_loss = (logps.detach(), entropies)
         return logps, entropies, None
+
+
+def _tokenizer_of(processor: Any) -> Any:
+    return getattr(processor, "tokenizer", processor)
+
+
+def _flat(parts: Any) -> list[Any]:
+    return [value for part in parts for value in part]

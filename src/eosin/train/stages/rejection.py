@@ -18,11 +18,14 @@ from eosin.core.settings.stages import RejectionStage
 from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding, Generation, Request
 from eosin.engines.group_sampler import SamplesGroups, groups_of
+from eosin.scoring.adapters.trl import ImageOpener
 from eosin.scoring.reading.item import item_from_sample
-from eosin.scoring.sets.by_source import Rewards, SourceRewards, stage_rewards
+from eosin.scoring.sets.by_source import Rewards, SourceRewards, departures, stage_rewards
+from eosin.scoring.sets.compose import Outcome
 from eosin.train.data.lengths import judge, of_replies
 from eosin.train.data.rows import reply_row
 from eosin.train.rl.difficulty import seed_of
+from eosin.train.rl.rewards import say_rewards, usage_of
 from eosin.train.stages.base import StageContext, StageResult
 from eosin.train.stages.sft import train_on_pairs
 
@@ -39,6 +42,7 @@ def run(settings: RejectionStage, ctx: StageContext) -> StageResult:
     lengths = of_replies(asked, ctx.loaded, ctx.grammar, ctx.prompt, settings.max_new_tokens, ctx.seed)
     record = judge(lengths, settings, f"stages.{ctx.name}")
     rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in asked}, **ctx.tools.as_injected())
+    say_rewards(rewards)
     rows = Drawing(settings, ctx, rewards).run(asked)
     chosen = [choose(row, settings, maximum_of(rewards, row["source"])) for row in rows]
     replies = {row["id"]: reply for row, reply in zip(rows, chosen, strict=True) if isinstance(reply, str)}
@@ -51,6 +55,9 @@ def run(settings: RejectionStage, ctx: StageContext) -> StageResult:
     console.print(f"  {facts['num_learned']} of {facts['num_questions']} questions have a reply that stands out")
     result = train_on_pairs(settings, replace(ctx, train=learned), reply_row(ctx.grammar, ctx.prompt, texts))
     result.extra |= {"drawn": facts, "lengths": record, "rewards": rewards.described()}
+    result.extra["rewards_changed"] = departures(rewards)
+    if (usage := usage_of(rewards)) is not None:
+        result.extra["judge"] = usage.as_dict()
     return result
 
 
@@ -95,16 +102,37 @@ class Drawing:
                 batch_size=self.settings.sample_batch_size, seed=seed_of(self.ctx.seed, batch[0].id),
             )  # fmt: skip
             groups = sampler.sample(requests, self.settings.num_generations, decoding)
-            rows += [self._row(sample, group) for sample, group in zip(shown, groups, strict=True)]
+            rows += self._scored(shown, groups)
         return rows
 
-    def _row(self, sample: Sample, group: Sequence[Generation]) -> dict[str, Any]:
-        items = [item_from_sample(sample, g.text, g.num_tokens, g.truncated) for g in group]
+    def _scored(self, samples: Sequence[Sample], groups: Sequence[Sequence[Generation]]) -> list[dict[str, Any]]:
+        """Rows with the rewards of all replies; a judge is asked about them side by side."""
+        opener = ImageOpener(self.ctx.read_region)
+        pairs = [(s, g) for s, group in zip(samples, groups, strict=True) for g in group]
+        items = [item_from_sample(s, g.text, g.num_tokens, g.truncated, opener) for s, g in pairs]
         outcomes = self.rewards.score_batch(items)
-        return {
-            "id": sample.id, "source": sample.origin.source, "replies": [g.text for g in group],
-            "rewards": [None if g.truncated else o.total for g, o in zip(group, outcomes, strict=True)],
-        }  # fmt: skip
+        self._stop_in_an_outage(outcomes)
+        totals = iter([None if g.truncated else o.total for (_, g), o in zip(pairs, outcomes, strict=True)])
+        return [
+            {
+                "id": sample.id, "source": sample.origin.source, "replies": [g.text for g in group],
+                "rewards": [next(totals) for _ in group],
+            }
+            for sample, group in zip(samples, groups, strict=True)
+        ]  # fmt: skip
+
+    def _stop_in_an_outage(self, outcomes: Sequence[Outcome]) -> None:
+        """Refuse replies that were drawn while the judge was away; what was scored before stands on disk."""
+        lost = [r for o in outcomes for r in o.unscored.values() if o.total is None and r.startswith("judge:")]
+        limit = self.settings.outage
+        if limit is not None and len(lost) > limit.max_unscored * len(outcomes):
+            raise EosinError(
+                "Too many replies have no reward, and the stage was stopped.",
+                expected=f"at most {limit.max_unscored:.0%} of the replies drawn together (outage.max_unscored)",
+                found=f"{len(lost)} of {len(outcomes)}: {max(set(lost), key=lost.count)}",
+                where=f"stages.{self.ctx.name}",
+                next_step="see to the judge (docs/scoring.md), then give the same command again",
+            )
 
 
 def maximum_of(rewards: Rewards, source: str) -> float:

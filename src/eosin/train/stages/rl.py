@@ -80,15 +80,11 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     state.add("rewards", reward.kept, reward.keep)
     if (judge_usage := usage_of(rewards)) is not None:
         state.add("judge", judge_usage.as_dict, judge_usage.restore)
-    watchers = callbacks(ctx, clock, state)
-    if settings.outage is not None:
-        cycle = settings.updates_per_batch * settings.algorithm.num_iterations
-        watchers.insert(-1, OutageCallback(reward, settings.outage, cycle, ctx.name))
-    if settings.collapse is not None:
-        watchers.insert(-1, CollapseCallback(settings, ctx))  # before the clock: its saves are not data time
+    watchers = _watchers(settings, ctx, clock, state, reward)
     decided = tell(writer, diary, settings)
     trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, decided, diary.seen)
     writer.writes = diary.writes = trainer.is_world_process_zero()
+    diary.more = lambda: trainer.parts_to_come > 0
     keeper = _watch_valid(settings, ctx, trainer, clock, num_steps(settings, len(train)))
     with ExitStack() as stack:
         kept = stack.enter_context(ctx.keep_vision(settings.vision_cache_gib))
@@ -106,6 +102,19 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         **kept_record(keeper),
     }
     return result
+
+
+def _watchers(
+    settings: RlStage, ctx: StageContext, clock: StepClock, state: StageState, reward: TrlReward
+) -> list[TrainerCallback]:
+    """Callbacks of the trainer; those that stop it stand before the clock: their saves are not data time."""
+    found = callbacks(ctx, clock, state)
+    if settings.outage is not None:
+        cycle = settings.updates_per_batch * settings.algorithm.num_iterations
+        found.insert(-1, OutageCallback(reward, settings.outage, cycle, ctx.name))
+    if settings.collapse is not None:
+        found.insert(-1, CollapseCallback(settings, ctx))
+    return found
 
 
 def prompts_of(settings: RlStage, ctx: StageContext) -> tuple[list[Sample], dict[str, Any] | None]:
@@ -176,10 +185,10 @@ def ready_trainer(
         "algorithm": settings.algorithm,
         "warn": lambda text: console.print(f"  [yellow]warning:[/yellow] {text}"),
         "decided": decided,
-        "seen": seen,
-        "noise_every": settings.diagnose_every,
         "asks": reward if reward.rewards.uses_server else None,
         "generation_parts": settings.generation_parts,
+        "seen": seen,
+        "noise_every": settings.diagnose_every,
     }
     probe = [rows[i] for i in range(min(preflight.NUM_PROMPTS, len(rows)))]
     if why_not is None:
