@@ -17,7 +17,7 @@ from eosin.core.errors import EosinError
 from eosin.core.store import artifacts as store
 from eosin.report import compare
 from eosin.report.pages.compare import as_markdown, mean_line
-from eosin.report.records.compare import Spread, compare_runs
+from eosin.report.records.compare import SeedStats, compare_runs
 from eosin.report.records.load import load
 
 SHARES = ({"base": 0.0, "sft": 0.70, "rl": 0.80}, {"base": 0.0, "sft": 0.74, "rl": 0.90})
@@ -43,11 +43,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_spread_by_hand() -> None:
-    three = Spread((0.6, 0.7, 0.8))
+    three = SeedStats((0.6, 0.7, 0.8))
     assert three.mean == pytest.approx(0.7) and three.sd == pytest.approx(0.1)
     half = 4.303 * 0.1 / np.sqrt(3)  # t with two degrees of freedom
     assert three.t95 == pytest.approx((0.7 - half, 0.7 + half))
-    assert Spread((0.6,)).sd is None and Spread((0.6,)).t95 is None
+    assert SeedStats((0.6,)).sd is None and SeedStats((0.6,)).t95 is None
 
 
 def balanced_of(runs: list[Path]) -> list[dict[str, float]]:

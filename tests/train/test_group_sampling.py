@@ -20,7 +20,7 @@ from tests.train.test_shared_prefix import dataset_of, rows_of, trainer_of
 from eosin.core.settings.rl import Algorithm
 from eosin.core.settings.stages import RewardSpec, RlStage
 from eosin.core.store import artifacts as store
-from eosin.train.rl.groups import PromptStream, RolloutCounts, split_by_group, spread, totals
+from eosin.train.rl.groups import PromptStream, RolloutCounts, reward_std, split_by_group, totals
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 from eosin.train.stages import rl
 from eosin.train.stages.base import StageContext
@@ -31,9 +31,9 @@ NUM = 4
 
 def test_spread_ignores_unscored_and_needs_two() -> None:
     nan = torch.nan
-    assert spread(torch.tensor([0.0, 1.0, nan])) == pytest.approx(0.7071, abs=1e-4)
-    assert spread(torch.tensor([1.0, nan, nan])) == 0
-    assert spread(torch.tensor([nan, nan])) == 0
+    assert reward_std(torch.tensor([0.0, 1.0, nan])) == pytest.approx(0.7071, abs=1e-4)
+    assert reward_std(torch.tensor([1.0, nan, nan])) == 0
+    assert reward_std(torch.tensor([nan, nan])) == 0
     weighed = totals(torch.tensor([[1.0, 2.0], [nan, 2.0], [nan, nan]]), torch.tensor([0.5, 2.0]))
     assert weighed[:2].tolist() == [4.5, 4.0] and weighed[2].isnan()
 

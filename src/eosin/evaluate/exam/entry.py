@@ -16,7 +16,7 @@ from eosin.core.store.lock import lock_beside, locked
 from eosin.engines.base import Engine
 from eosin.evaluate.baselines.baselines import BaselineRunner, Results, Tell
 from eosin.evaluate.evidence.tests import Attributor
-from eosin.evaluate.exam.asking import Progress
+from eosin.evaluate.exam.evaluator import Progress
 from eosin.evaluate.exam.exam import run_exam
 from eosin.scoring.sets.compose import RewardSet
 

@@ -24,7 +24,7 @@ from eosin.report.drawing.numbers import (
     points_with_interval,
 )
 from eosin.report.pages.frame import clean, stylesheet, templates
-from eosin.report.records.compare import Comparison, Row, Spread, as_json, compare_runs
+from eosin.report.records.compare import Comparison, Row, SeedStats, as_json, compare_runs
 from eosin.report.records.over_seeds import SeedFigure
 from eosin.report.sections.changed import NAMES
 
@@ -59,7 +59,7 @@ def compare(run_dirs: Sequence[Path], out: Path) -> Path:
     return page
 
 
-def with_spread(value: Spread | None) -> str:
+def with_spread(value: SeedStats | None) -> str:
     """Shares over seeds: "87.5 % ± 1.2" with the standard deviation in points, or the share alone for one run."""
     if value is None:
         return ""
@@ -127,7 +127,7 @@ def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return [HEADER[i] for i in used], [[c[i] for i in used] for c in cells]
 
 
-def _count(value: Spread | None) -> str:
+def _count(value: SeedStats | None) -> str:
     if value is None:
         return ""
     return count(value.mean) + ("" if not value.sd else f" \u00b1\u00a0{count(value.sd)}")

@@ -35,7 +35,7 @@ MAX_DIFFERENCES = 10  # stages beyond which the table of differences is left out
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedStats:
     """A figure over seeds.
 
     Attributes:
@@ -105,45 +105,45 @@ class Row:
         return self.figures.get("balanced_accuracy") or self.figures.get("accuracy")
 
     @property
-    def accuracy(self) -> Spread:
+    def accuracy(self) -> SeedStats:
         return _spread(e.exam.summary.get("accuracy") for e in self.entries)
 
     @property
-    def balanced(self) -> Spread | None:
+    def balanced(self) -> SeedStats | None:
         return _some(e.exam.summary.get("balanced_accuracy") for e in self.entries)
 
     @property
-    def sampled(self) -> Spread | None:
+    def sampled(self) -> SeedStats | None:
         """Accuracy of sampled replies, where the exam drew any: what reinforcement learning raises by its objective."""
         found = (e.exam.summary.get("sampled") for e in self.entries)
         return _some(s.get("accuracy") for s in found if isinstance(s, Mapping))
 
     @property
-    def before(self) -> Spread | None:
+    def before(self) -> SeedStats | None:
         return _some(e.before.summary.get("accuracy") for e in self.entries if e.before is not None)
 
     @property
-    def changes(self) -> Spread | None:
+    def changes(self) -> SeedStats | None:
         return _some(e.change.difference for e in self.entries if e.change is not None)
 
     @property
-    def unparsed(self) -> Spread | None:
+    def unparsed(self) -> SeedStats | None:
         return _some(e.exam.summary.get("unparsed_rate") for e in self.entries)
 
-    def of_stage(self, what: Any) -> Spread | None:
+    def of_stage(self, what: Any) -> SeedStats | None:
         """A figure of the training stage over seeds; None where no run has it."""
         return _some(what(e.info) for e in self.entries if e.info is not None)
 
     @property
-    def steps(self) -> Spread | None:
+    def steps(self) -> SeedStats | None:
         return self.of_stage(lambda s: s.info.get("num_steps"))
 
     @property
-    def prompts(self) -> Spread | None:
+    def prompts(self) -> SeedStats | None:
         return self.of_stage(prompts_seen)
 
     @property
-    def seconds(self) -> Spread | None:
+    def seconds(self) -> SeedStats | None:
         return self.of_stage(lambda s: train_seconds(s) if s.metrics else s.info.get("seconds"))
 
 
@@ -166,11 +166,11 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
 
-def _spread(values: Any) -> Spread:
-    return Spread(tuple(v for v in map(num, values) if v is not None))
+def _spread(values: Any) -> SeedStats:
+    return SeedStats(tuple(v for v in map(num, values) if v is not None))
 
 
-def _some(values: Any) -> Spread | None:
+def _some(values: Any) -> SeedStats | None:
     found = _spread(values)
     return found if found.values else None
 
@@ -411,7 +411,7 @@ def _row_json(found: Comparison, row: Row) -> dict[str, Any]:
     }
 
 
-def _spread_json(value: Spread | None) -> dict[str, Any] | None:
+def _spread_json(value: SeedStats | None) -> dict[str, Any] | None:
     if value is None:
         return None
     return {"mean": value.mean, "sd": value.sd, "t95": value.t95, "values": list(value.values)}

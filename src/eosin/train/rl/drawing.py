@@ -13,7 +13,7 @@ from trl.data_utils import prepare_multimodal_messages
 from eosin.core.settings.rl import Algorithm
 from eosin.engines.group_decode import EncodedPrompt
 from eosin.train.rl.asking import Asking
-from eosin.train.rl.groups import NOTHING_VARIES, SHORT_BATCH, Group, PromptStream, RolloutCounts, spread, totals
+from eosin.train.rl.groups import NOTHING_VARIES, SHORT_BATCH, Group, PromptStream, RolloutCounts, reward_std, totals
 
 
 class DrawsGroups:
@@ -113,7 +113,7 @@ class DrawsGroups:
 
     def spread_of(self, group: Group) -> float:
         """Standard deviation of a group's totals."""
-        return spread(totals(group.rewards, self.reward_weights.to(group.rewards.device)))
+        return reward_std(totals(group.rewards, self.reward_weights.to(group.rewards.device)))
 
     def _most(self, number: int) -> int:
         """The largest of this number over all processes, so that all of them go on or stop together."""

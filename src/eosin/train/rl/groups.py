@@ -52,7 +52,7 @@ def totals(rewards: Tensor, weights: Tensor) -> Tensor:
     return found.masked_fill(rewards.isnan().all(-1), torch.nan)
 
 
-def spread(values: Tensor) -> float:
+def reward_std(values: Tensor) -> float:
     """Sample standard deviation of the scored totals of one group; 0 where fewer than two were scored."""
     scored = values[~values.isnan()]
     return float(scored.std()) if len(scored) > 1 else 0.0
