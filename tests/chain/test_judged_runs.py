@@ -48,7 +48,9 @@ def stage_of(folder: Path, out: str = "run") -> Any:
 
 
 def metrics_of(folder: Path, out: str = "run") -> list[dict[str, Any]]:
-    return store.read_jsonl(folder / out / "stages" / "rl" / "metrics.jsonl")
+    """Rows of training steps, without those of held-out questions."""
+    rows = store.read_jsonl(folder / out / "stages" / "rl" / "metrics.jsonl")
+    return [r for r in rows if "loss" in r]
 
 
 def test_a_stage_trains_with_the_judge_that_the_recipe_names(stub: JudgeStub, policy: Path, tmp_path: Path) -> None:
@@ -61,6 +63,7 @@ def test_a_stage_trains_with_the_judge_that_the_recipe_names(stub: JudgeStub, po
     judge = record["judge"]
     assert judge["answered_by"] == {"stub": judge["calls"]} and judge["failures"] == 0
     assert judge["calls"] + judge["cache_hits"] > 4 and judge["prompt_tokens"] == 1000 * judge["calls"]
+    assert judge["not_taken"] == 0 and judge["waited_s"] >= 0
     seen = record["base_rates"]["judge_and_rules"]["process.image_features"]
     assert seen["judge"] > 0 and 0 <= seen["agree"] <= 1
     rows = metrics_of(tmp_path)
@@ -174,6 +177,10 @@ def test_waiting_part_by_part_learns_the_same(
     parts, whole = metrics_of(tmp_path, "parts"), metrics_of(tmp_path, "whole")
     for key in ("loss", "grad_norm", "reward", "group_std", "groups_kept", "prompts_seen", "reward/process"):
         assert parts[0][key] == pytest.approx(whole[0][key], rel=1e-3, abs=1e-6), key
+    by_class = [store.read_jsonl(tmp_path / o / "stages" / "rl" / "by_class.jsonl") for o in ("parts", "whole")]
+    assert [(r["class"], r["num_replies"]) for r in by_class[0]] == [
+        (r["class"], r["num_replies"]) for r in by_class[1]
+    ]
 
 
 def test_replies_may_be_drawn_in_parts(stub: JudgeStub, policy: Path, tmp_path: Path) -> None:
@@ -198,7 +205,7 @@ def test_an_exam_lists_judged_terms(stub: JudgeStub, policy: Path, tmp_path: Pat
     recipe = judged_recipe(
         tmp_path, None, policy, steps=1, exam=True, rewards="patho-r1-grpo",
         scoring={"judge": judge_at(stub.url, prices={"input": 1.0, "output": 2.0})},
-        exams={"heldout": {"probes": [], "max_new_tokens": 40, "terms": [BY_JUDGE, {"name": "format"}]}},
+        exams={"heldout": {"probes": [], "baselines": "none", "max_new_tokens": 40, "terms": [BY_JUDGE, {"name": "format"}]}},
     )  # fmt: skip
     done = run_recipe_file(recipe, tmp_path)
     assert done.exit_code == 0, done.exception
@@ -214,7 +221,7 @@ def test_an_exam_lists_judged_terms(stub: JudgeStub, policy: Path, tmp_path: Pat
 def test_an_exam_in_an_outage_stops_and_goes_on(stub: JudgeStub, policy: Path, tmp_path: Path) -> None:
     recipe = judged_recipe(
         tmp_path, judge_at(stub.url), policy, steps=1, exam=True, rewards="patho-r1-grpo",
-        exams={"heldout": {"probes": [], "max_new_tokens": 40, "terms": [BY_JUDGE], "max_unscored": 0.1}},
+        exams={"heldout": {"probes": [], "baselines": "none", "max_new_tokens": 40, "terms": [BY_JUDGE], "max_unscored": 0.1}},
     )  # fmt: skip
     stub.always = fails_between(2, 10_000, names_the_colour())
     done = run_recipe_file(recipe, tmp_path)

@@ -70,7 +70,9 @@ def test_what_is_said() -> None:
         return Look(step, found.value("accuracy"), tuple(found.each("accuracy")), found.recalls)
 
     start, worse, better, same = (look(i, s) for i, s in enumerate(["1110" * 8, "0110" * 8, "1111" * 8, "1110" * 8]))
-    assert "worse than its start" in verdict(start, worse, start) and "goes on from its start" in verdict(start, worse, start)
+    assert "worse than its start" in verdict(start, worse, start) and "goes on from its start" in verdict(
+        start, worse, start
+    )
     assert "better than its start" in verdict(start, better, better)
     assert "no more than noise" in verdict(start, same, same)
     assert verdict(start, look(4, "1010" * 8), start).startswith("Training lost b")

@@ -130,7 +130,7 @@ def _terms(
 
 def _new_at_default(settings: ExamSettings) -> set[str]:
     """Settings on which this exam does not depend."""
-    new = ("evidence", "baselines", "baseline_train")
+    new = ("evidence", "baselines", "baseline_train", "terms", "scoring", "same_judge", "max_unscored")
     found = {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default}
     return found if settings.terms is not None else found | {"terms", "scoring", "same_judge", "max_unscored"}
 

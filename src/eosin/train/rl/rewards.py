@@ -11,6 +11,7 @@ from rich.console import Console
 from eosin.core.store import artifacts as store
 from eosin.scoring.adapters.trl import TrlReward
 from eosin.scoring.sets.by_source import Rewards, SourceRewards, departures
+from eosin.train.stages.saves import StageState
 
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
@@ -30,6 +31,16 @@ def say_rewards(rewards: Rewards) -> None:
     console.print(f"  rewards: {rewards.label}{told}")
 
 
+def keep_counts(state: StageState, reward: TrlReward) -> None:
+    """Let a resumed stage count on: replies, outcomes, and what the judge was asked, which its budget goes by.
+
+    Of several processes each goes on from the counts of the first.
+    """
+    state.add("rewards", reward.kept, reward.keep)
+    if (usage := usage_of(reward.rewards)) is not None:
+        state.add("judge", usage.as_dict, usage.restore)
+
+
 def usage_of(rewards: Rewards) -> Usage | None:
     """What the judge of these rewards has been asked so far; None where none is asked."""
     sets = rewards.sets.values() if isinstance(rewards, SourceRewards) else [rewards]
@@ -40,8 +51,10 @@ def usage_of(rewards: Rewards) -> Usage | None:
 def rewards_in_record(reward: TrlReward, where: str) -> dict[str, Any]:
     """Fields of stage.json: the rewards as they were used, how they spread, and what the judge did.
 
-    With several processes each asks for its own replies; the judge's counts are those of all of them.
+    With several processes each asks for its own replies; the judge's counts are those of all of them. `not_taken` is
+    the number of replies that the judge was told of and no reward was asked for.
     """
+    not_taken = reward.ahead.num_begun
     reward.ahead.forget()
     found: dict[str, Any] = {
         "rewards": store.as_json(reward.rewards.described(), where),
@@ -55,7 +68,11 @@ def rewards_in_record(reward: TrlReward, where: str) -> dict[str, Any]:
     usage = usage_of(reward.rewards)
     if usage is not None:
         waited = sum(gather_object([reward.ahead.waited_s]))
-        found["judge"] = {**_added(gather_object([usage.as_dict()])), "waited_s": round(waited, 2)}
+        found["judge"] = {
+            **_added(gather_object([usage.as_dict()])),
+            "waited_s": round(waited, 2),
+            "not_taken": not_taken,
+        }
     return found
 
 

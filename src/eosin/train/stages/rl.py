@@ -37,7 +37,7 @@ from eosin.train.rl.difficulty import prompts_in_band
 from eosin.train.rl.groups import Group
 from eosin.train.rl.outage import OutageCallback
 from eosin.train.rl.preflight import Checks
-from eosin.train.rl.rewards import rewards_in_record, say_rewards, usage_of
+from eosin.train.rl.rewards import keep_counts, rewards_in_record, say_rewards
 from eosin.train.rl.rollouts import RolloutWriter, verdicts
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 from eosin.train.stages.base import StageContext, StageResult, callbacks, lora_config, run_trainer, trainer_arguments
@@ -77,9 +77,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         read_region=ctx.read_region,
     )
     rows = rows_dataset(train, rl_row(ctx.grammar, ctx.prompt), ctx.pictures(settings.image_cache_gib))
-    state.add("rewards", reward.kept, reward.keep)
-    if (judge_usage := usage_of(rewards)) is not None:
-        state.add("judge", judge_usage.as_dict, judge_usage.restore)
+    keep_counts(state, reward)
     watchers = _watchers(settings, ctx, clock, state, reward)
     decided = tell(writer, diary, settings)
     trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, decided, diary.seen)
