@@ -29,6 +29,7 @@ from eosin.knowledge.sources import parse_spec
 from eosin.train.rl.asking import Asking
 
 BY_JUDGE = {"name": "checklist", "label": "process"}
+PLAIN = {"probes": [], "baselines": "none", "max_new_tokens": 40}
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def test_an_exam_lists_judged_terms(stub: JudgeStub, policy: Path, tmp_path: Pat
     recipe = judged_recipe(
         tmp_path, None, policy, steps=1, exam=True, rewards="patho-r1-grpo",
         scoring={"judge": judge_at(stub.url, prices={"input": 1.0, "output": 2.0})},
-        exams={"heldout": {"probes": [], "baselines": "none", "max_new_tokens": 40, "terms": [BY_JUDGE, {"name": "format"}]}},
+        exams={"heldout": {**PLAIN, "terms": [BY_JUDGE, {"name": "format"}]}},
     )  # fmt: skip
     done = run_recipe_file(recipe, tmp_path)
     assert done.exit_code == 0, done.exception
@@ -221,7 +222,7 @@ def test_an_exam_lists_judged_terms(stub: JudgeStub, policy: Path, tmp_path: Pat
 def test_an_exam_in_an_outage_stops_and_goes_on(stub: JudgeStub, policy: Path, tmp_path: Path) -> None:
     recipe = judged_recipe(
         tmp_path, judge_at(stub.url), policy, steps=1, exam=True, rewards="patho-r1-grpo",
-        exams={"heldout": {"probes": [], "baselines": "none", "max_new_tokens": 40, "terms": [BY_JUDGE], "max_unscored": 0.1}},
+        exams={"heldout": {**PLAIN, "terms": [BY_JUDGE], "max_unscored": 0.1}},
     )  # fmt: skip
     stub.always = fails_between(2, 10_000, names_the_colour())
     done = run_recipe_file(recipe, tmp_path)
