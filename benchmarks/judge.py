@@ -104,7 +104,7 @@ def rewards_of(url: str | None) -> Any:
     """A reward that asks the judge about every reply, whatever it says; without address the same values by rule."""
     from eosin.core.nouns.outcome import Parsed, Scored, Unscored
     from eosin.core.nouns.reply import Grammar
-    from eosin.scoring import RewardSet, Term, Tools, View
+    from eosin.scoring import Resources, RewardSet, ScoreContext, Term
     from eosin.scoring.judge.checklist import checklist_request
     from eosin.scoring.judge.model import JudgeSettings, OpenAIJudge
     from eosin.scoring.sets.compose import Weighted
@@ -112,20 +112,20 @@ def rewards_of(url: str | None) -> Any:
     class Asked(Term):
         name = "asked"
 
-        def uses_server(self, tools: Tools) -> bool:
+        def uses_server(self, tools: Resources) -> bool:
             return tools.judge is not None
 
-        def score(self, view: View) -> Scored:
+        def score(self, view: ScoreContext) -> Scored:
             return Scored(len(view.item.reply) % 7 / 6)
 
-        async def ascore(self, view: View) -> Scored | Unscored:
+        async def ascore(self, view: ScoreContext) -> Scored | Unscored:
             assert view.tools.judge is not None
             payload = {"question": view.item.question, "options": {}}
             found = await view.tools.judge.ask(checklist_request(payload, view.item.reply, None))
             return self.score(view) if isinstance(found, Parsed) else Unscored(found.reason)
 
     settings = url and JudgeSettings(url, "scripted", concurrency=IN_FLIGHT)
-    tools = Tools(judge=OpenAIJudge(settings)) if settings else Tools()
+    tools = Resources(judge=OpenAIJudge(settings)) if settings else Resources()
     return RewardSet("asked", (Weighted("asked", Asked(), 1.0),), Grammar.of("think/answer"), tools)
 
 
@@ -136,7 +136,7 @@ def one(step: Step, url: str | None, ahead: bool, threads: int) -> dict[str, Any
     from transformers import TrainerCallback
     from trl import GRPOConfig
 
-    from eosin.core.nouns.sample import ImageBytes, Origin, Sample, ask
+    from eosin.core.nouns.sample import ImageBytes, Origin, Sample, user_prompt
     from eosin.core.settings.rl import Algorithm
     from eosin.scoring.adapters.trl import TrlReward
     from eosin.train.monitor import ClockCallback, StepClock
@@ -164,7 +164,8 @@ def one(step: Step, url: str | None, ahead: bool, threads: int) -> dict[str, Any
 
     picture = (ImageBytes(data=b"unread"),)
     samples = {
-        str(n): Sample(id=str(n), images=picture, messages=ask("What?"), origin=Origin(source="b")) for n in range(64)
+        str(n): Sample(id=str(n), images=picture, messages=user_prompt("What?"), origin=Origin(source="b"))
+        for n in range(64)
     }
     reward = TrlReward(rewards_of(url), samples)
     clock = StepClock()

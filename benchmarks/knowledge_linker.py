@@ -72,8 +72,8 @@ def timed(function: Callable[[], object], linker: Linker, repeats: int) -> float
     """Seconds of processor time of the fastest of several runs. Remembered texts are forgotten before each."""
     best = float("inf")
     for _ in range(repeats):
-        words.forget()
-        linker.forget()
+        words.clear_cache()
+        linker.clear_cache()
         started = time.process_time()
         function()
         best = min(best, time.process_time() - started)

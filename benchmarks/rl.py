@@ -257,9 +257,9 @@ def kept_tower(model: Any, folder: str, path: str) -> Any:
     """Eosin's kept features of a frozen tower; nothing for the peer."""
     from contextlib import nullcontext
 
-    from eosin.models.vision_cache import keep_vision
+    from eosin.models.vision_cache import cache_vision
 
-    return nullcontext() if path == "plain" else keep_vision(model, Path(folder) / "cache", 1.0)
+    return nullcontext() if path == "plain" else cache_vision(model, Path(folder) / "cache", 1.0)
 
 
 def dataset(px: int, case: Case) -> Any:

@@ -88,8 +88,8 @@ def timed(function: Callable[[], Any], repeats: int, linker: Linker) -> float:
     remembered of texts, options and names is forgotten before each."""
     best = float("inf")
     for _ in range(repeats):
-        linker.forget()
-        words.forget()
+        linker.clear_cache()
+        words.clear_cache()
         option_linker.cache_clear()
         started = time.process_time()
         function()

@@ -70,12 +70,12 @@ def tower_step(model: Any, num: int) -> Any:
     """Forward and backward of tower and projector."""
     import torch
 
-    from eosin.models.slide_encoder.rows import Places
+    from eosin.models.slide_encoder.rows import PatchPositions
 
     bag = bag_of(num)
     weights = next(model.slide_tower.parameters())
     features = torch.from_numpy(bag.features).to(weights.device, weights.dtype)
-    places = Places(bag.centres_um, bag.tile_um, bag.mpp)
+    places = PatchPositions(bag.centres_um, bag.tile_um, bag.mpp)
 
     def step() -> None:
         model.slide_tower.read(features, places).tokens.square().mean().backward()

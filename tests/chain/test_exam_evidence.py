@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from eosin.cli.main import app
 from eosin.core.nouns.prompt import prompt_messages
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, user_prompt
 from eosin.engines.base import Request
-from eosin.evaluate.evidence.tests import Asked
+from eosin.evaluate.evidence.tests import AttributionTarget
 from eosin.models import checkpoint
 from eosin.slides.annotations.geojson import Shape, write_geojson
 from eosin.slides.features.bags import read_bag
-from eosin.slides.features.h5 import FeatureBag, Place, write_bag
+from eosin.slides.features.h5 import FeatureBag, TileGeometry, write_bag
 
 REPLY = "<think>Glands are seen.</think>\n<answer>tumour glands</answer>"
 GRAMMAR = Grammar.of("think/answer")
@@ -33,13 +33,15 @@ def make_sample(folder: Path, number: int, rng: np.random.Generator) -> Sample:
     side = round(TILE_UM / MPP)
     corners = np.round((bag.centres_um - TILE_UM / 2) / MPP).astype(np.int64)
     file = folder / "features" / f"s{number}.h5"
-    write_bag(file, FeatureBag(f"s{number}", bag.features, corners, Place(side, side, MPP, MPP), encoder="toy-encoder"))
+    write_bag(
+        file, FeatureBag(f"s{number}", bag.features, corners, TileGeometry(side, side, MPP, MPP), encoder="toy-encoder")
+    )
     squares = [np.array([[x, y], [x + side, y], [x + side, y + side], [x, y + side]], float) for x, y in corners[:6]]
     write_geojson(folder / f"s{number}.geojson", [Shape([[s]], "Lesion") for s in squares])
     return Sample(
         id=f"s{number}",
         images=(SlideBag(path=str(file), encoder="toy-encoder"),),
-        messages=ask("Which tissue is this?"),
+        messages=user_prompt("Which tissue is this?"),
         answer="tumour glands",
         origin=Origin(source="toy", case=str(number)),
         extra={"truth": str(folder / f"s{number}.geojson")},
@@ -56,7 +58,9 @@ def exam(tmp_path: Path) -> tuple[str, str]:
     assert made.model.slide_tower.spec.dimension == DIMENSION
     bags = [read_bag(s.images[0]) for s in samples]  # type: ignore[arg-type]
     prompts = [prompt_messages(s, GRAMMAR, instruction=False) for s in samples]
-    asked = [Asked(Request("a", p, (b,)), REPLY, (0, len(REPLY))) for p, b in zip(prompts, bags, strict=True)]
+    asked = [
+        AttributionTarget(Request("a", p, (b,)), REPLY, (0, len(REPLY))) for p, b in zip(prompts, bags, strict=True)
+    ]
     memorise(made, asked)
     checkpoint.save(made.model, made.processor, tmp_path / "reader", facts=FACTS)
     (tmp_path / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in samples))

@@ -15,7 +15,7 @@ from eosin.chain.recipe.pictures import picture_refusals
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_dropped, write_samples
 from eosin.core.images import encode_png
-from eosin.core.nouns.sample import ImageBytes, ImageFile, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, ImageFile, Sample, make_choices, user_prompt
 from eosin.core.settings.data import SamplesData
 from eosin.core.settings.recipe import load_recipe
 from eosin.core.settings.stages import HubModel, SlideModel, TinyModel
@@ -28,8 +28,9 @@ def png(width: int, height: int, seed: int = 0) -> bytes:
 
 
 def sample(name: str, data: bytes, **changes: Any) -> Sample:
-    fields = {"id": name, "images": (ImageBytes(data=data),), "messages": ask(f"What is {name}?"), "answer": "A",
-              "choices": lettered(["fat", "bone"]), "origin": {"source": "t", "case": name}}  # fmt: skip
+    fields = {"id": name, "images": (ImageBytes(data=data),), "messages": user_prompt(f"What is {name}?"),
+              "answer": "A",
+              "choices": make_choices(["fat", "bone"]), "origin": {"source": "t", "case": name}}  # fmt: skip
     return Sample.model_validate(fields | changes)
 
 

@@ -18,7 +18,7 @@ from eosin.core.store import artifacts as store
 
 OWN = """
 from eosin.core.nouns.outcome import Scored
-from eosin.scoring import Term, View
+from eosin.scoring import Term, ScoreContext
 
 
 def letters(item, grammar, *, letter="e"):
@@ -29,8 +29,8 @@ class Brief(Term):
     name = "brief"
     max_words: int = 80
 
-    def score(self, view: View):
-        return Scored(float(len(view.item.reply.split()) <= self.max_words))
+    def score(self, context: ScoreContext):
+        return Scored(float(len(context.item.reply.split()) <= self.max_words))
 """
 FORMS: dict[str, Any] = {
     "set": "eosin",
@@ -115,8 +115,9 @@ def test_a_reward_that_no_record_can_hold_is_found_before_the_first_step(run: Ca
                                                                          started: Path) -> None:  # fmt: skip
     (started / "odd.py").write_text(
         "from eosin.core.nouns.outcome import Scored\nfrom eosin.scoring import Term\n\n"
-        "class Odd(Term):\n    name = 'odd'\n\n    def described(self, tools):\n        return {'what': object()}\n\n"
-        "    def score(self, view):\n        return Scored(1.0)\n", "utf-8",
+        "class Odd(Term):\n    name = 'odd'\n\n    def described(self, resources):\n"
+        "        return {'what': object()}\n\n"
+        "    def score(self, context):\n        return Scored(1.0)\n", "utf-8",
     )  # fmt: skip
     done = run([{"name": f"{started / 'odd.py'}:Odd"}])
     assert isinstance(done.exception, EosinError) and "cannot be written into a record" in str(done.exception)

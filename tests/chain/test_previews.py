@@ -12,7 +12,16 @@ from tests.slides.make_slides import picture, write_tiff
 
 from eosin.chain.recipe.previews import preview_run, write_previews
 from eosin.core.formats.parquet import write_parquet
-from eosin.core.nouns.sample import ImageFile, ImageRef, Origin, Sample, SlideBag, SlideRegion, ask, lettered
+from eosin.core.nouns.sample import (
+    ImageFile,
+    ImageRef,
+    Origin,
+    Sample,
+    SlideBag,
+    SlideRegion,
+    make_choices,
+    user_prompt,
+)
 from eosin.core.nouns.units import BoxLevel0
 from eosin.core.store.artifacts import append_jsonl, write_json
 from eosin.report.drawing.pictures import load_pictures, preview_path
@@ -21,8 +30,8 @@ from eosin.slides.features.regions import SlideRegions
 
 def sample(id: str, *images: ImageRef) -> Sample:
     return Sample(
-        id=id, images=images, messages=ask("What is it?"), choices=lettered(("a", "b")), answer="A", label="a",
-        origin=Origin(source="test", licence="CC0", case=id), split="test",
+        id=id, images=images, messages=user_prompt("What is it?"), choices=make_choices(("a", "b")), answer="A",
+        label="a", origin=Origin(source="test", licence="CC0", case=id), split="test",
     )  # fmt: skip
 
 

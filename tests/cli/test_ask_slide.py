@@ -19,9 +19,9 @@ from eosin.chain.ask.question import SlideOptions
 from eosin.chain.ask.whole_slide import EncoderPlan, features_of
 from eosin.cli.main import app
 from eosin.core.errors import EosinError
-from eosin.core.nouns.sample import SlideBag, ask
+from eosin.core.nouns.sample import SlideBag, user_prompt
 from eosin.engines.base import Request
-from eosin.evaluate.evidence.tests import Asked
+from eosin.evaluate.evidence.tests import AttributionTarget
 from eosin.models import checkpoint
 from eosin.models.tiny import build_tiny
 from eosin.phantom.slides.slide import write_slide
@@ -49,7 +49,7 @@ def reader(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     made.model.slide_tower.set_scale(torch.from_numpy(bag.features.mean(0)), torch.from_numpy(bag.features.std(0)))
     rng = np.random.default_rng(0)
     bags = [bag, *(bag.take(rng.permutation(len(bag))[: len(bag) // 2]) for _ in range(2))]
-    asked = [Asked(Request("a", ask(QUESTION), (b,)), REPLY, (0, len(REPLY))) for b in bags]
+    asked = [AttributionTarget(Request("a", user_prompt(QUESTION), (b,)), REPLY, (0, len(REPLY))) for b in bags]
     memorise(made, asked)
     place = tmp_path_factory.mktemp("models") / "reader"
     checkpoint.save(made.model, made.processor, place, facts=FACTS)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from eosin.core.errors import ImageError
 from eosin.core.images import decode, load_image, open_own, read_regular_file, size_of
-from eosin.core.nouns.sample import Entity, ImageBytes, ImageFile, Origin, Sample, ask
+from eosin.core.nouns.sample import Entity, ImageBytes, ImageFile, Origin, Sample, user_prompt
 from eosin.core.nouns.units import BoxPixels
 from eosin.curate import validate
 
@@ -75,7 +75,7 @@ def test_boxes_are_in_pixels_of_the_picture_as_it_is_shown() -> None:
 
     def sample(name: str, box: BoxPixels) -> Sample:
         return Sample(
-            id=name, images=(ImageBytes(data=data),), messages=ask("What?"), origin=Origin(source="t"),
+            id=name, images=(ImageBytes(data=data),), messages=user_prompt("What?"), origin=Origin(source="t"),
             entities=(Entity(name="gland", boxes=(box,)),),
         )  # fmt: skip
 

@@ -24,8 +24,8 @@ from eosin.core.nouns.sample import (
     Origin,
     Sample,
     TextPart,
-    ask,
-    lettered,
+    make_choices,
+    user_prompt,
 )
 
 
@@ -33,8 +33,8 @@ def _sample(**changes: Any) -> Sample:
     fields: dict[str, Any] = {
         "id": "s",
         "images": (ImageBytes(data=b"x"),),
-        "messages": ask("What is it?"),
-        "choices": lettered(["fat", "tumour"]),
+        "messages": user_prompt("What is it?"),
+        "choices": make_choices(["fat", "tumour"]),
         "answer": "B",
         "reasoning": ("Crowded glands.", "This fits tumour."),
         "findings": "Crowded glands.",
@@ -53,7 +53,7 @@ def _sample(**changes: Any) -> Sample:
         ({"answer": "C"}, "not among the choices"),
         ({"answer": "tumour"}, "not among the choices"),
         ({"choices": (Choice(letter="B", text="x"),)}, "lettered"),
-        ({"choices": lettered(["Fat", " fat"])}, "same text"),
+        ({"choices": make_choices(["Fat", " fat"])}, "same text"),
         ({"split": "holdout"}, "unknown split"),
         ({"colour": "pink"}, "not permitted"),
         ({"extra": {"a": (1, 2)}}, "extra.a"),

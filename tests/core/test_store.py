@@ -115,11 +115,11 @@ import resource, signal, sys
 from pathlib import Path
 from eosin.core.errors import EosinError
 from eosin.core.formats import write_samples
-from eosin.core.nouns.sample import ImageBytes, Origin, Sample, ask
+from eosin.core.nouns.sample import ImageBytes, Origin, Sample, user_prompt
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 samples = [
-    Sample(id=str(i), images=(ImageBytes(data=bytes(9000)),), messages=ask("?"), origin=Origin(source="t"))
+    Sample(id=str(i), images=(ImageBytes(data=bytes(9000)),), messages=user_prompt("?"), origin=Origin(source="t"))
     for i in range(50)
 ]
 for name in ("s.parquet", "s.jsonl", "s.json", "folder"):

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from eosin.core.images import encode_png
-from eosin.core.nouns.sample import ImageBytes, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, Origin, Sample, make_choices, user_prompt
 
 
 def picture(number: int, shift: int = 0) -> bytes:
@@ -26,8 +26,8 @@ def sample(name: str, picture_number: int | None = None, shift: int = 0, **chang
     fields: dict[str, Any] = {
         "id": name,
         "images": (ImageBytes(data=picture(number, shift)),),
-        "messages": ask("What is it?"),
-        "choices": lettered(["fat", "gland"]),
+        "messages": user_prompt("What is it?"),
+        "choices": make_choices(["fat", "gland"]),
         "answer": "A",
         "label": "fat",
         "origin": Origin(**{"source": "t", **units}),

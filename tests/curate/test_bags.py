@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask, lettered
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, make_choices, user_prompt
 from eosin.curate import decontaminate, dedupe, validate
 from eosin.curate.hashes import first_image_hash, image_digest
 from eosin.slides.features import h5
 
-PLACE = h5.Place(tile_px=128, side_level0=128.0, mpp=1.0, level0_mpp=1.0)
+PLACE = h5.TileGeometry(tile_px=128, side_level0=128.0, mpp=1.0, level0_mpp=1.0)
 
 
 def bag_file(path: Path, features: np.ndarray, encoder: str = "colour-texture") -> Path:
@@ -26,7 +26,8 @@ def rows(seed: int, num: int = 4) -> np.ndarray:
 
 def sample(name: str, path: Path, answer: str = "A", **more: object) -> Sample:
     bag = SlideBag(path=str(path), encoder="colour-texture", slide=f"slides/{name}.svs")
-    fields = {"id": name, "images": (bag,), "messages": ask("What is it?"), "choices": lettered(["one", "two"]),
+    fields = {"id": name, "images": (bag,), "messages": user_prompt("What is it?"),
+              "choices": make_choices(["one", "two"]),
               "answer": answer, "origin": Origin(source="t", slide=name), **more}  # fmt: skip
     return Sample.model_validate(fields)
 
@@ -90,7 +91,7 @@ def test_yes_and_no_questions_about_one_slide_are_different_questions(tmp_path: 
     path = bag_file(tmp_path / "a.h5", rows(0))
 
     def asked(name: str, text: str, answer: str) -> Sample:
-        return sample(name, path, answer, messages=ask(text), choices=lettered(["yes", "no"]))
+        return sample(name, path, answer, messages=user_prompt(text), choices=make_choices(["yes", "no"]))
 
     both = [asked("a", "Is there necrosis?", "A"), asked("b", "Are there mitoses?", "B")]
     assert len(dedupe(both).samples.kept) == 2

@@ -9,7 +9,7 @@ import pytest
 from make_samples import picture, sample
 
 from eosin.core.errors import EosinError
-from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.outcome import Dropped, Filtered
 from eosin.core.nouns.sample import ImageBytes, Sample
 from eosin.curate import clean, count_step, read_dropped, write_dropped
 
@@ -67,4 +67,4 @@ def test_what_was_dropped_is_kept_on_disk(tmp_path: Path) -> None:
 
 def test_a_step_that_loses_a_sample_is_found_out() -> None:
     with pytest.raises(EosinError, match="does not account"):
-        count_step("odd", 2, Sieve((sample("a"),), ()))
+        count_step("odd", 2, Filtered((sample("a"),), ()))

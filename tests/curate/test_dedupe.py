@@ -10,7 +10,7 @@ from make_samples import picture, sample
 from PIL import Image
 
 from eosin.core.images import decode
-from eosin.core.nouns.sample import ImageBytes, ImageFile, SlideRegion, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, ImageFile, SlideRegion, make_choices, user_prompt
 from eosin.core.nouns.units import BoxLevel0
 from eosin.curate import dedupe
 from eosin.curate.hashes import bit_count, dhash, image_digest, near_pairs, remembering
@@ -25,16 +25,16 @@ def test_ids_stand_once() -> None:
 
 
 def test_the_same_image_and_question_under_two_ids_whatever_the_order_of_options() -> None:
-    turned = sample("b", 7, choices=lettered(["gland", "fat"]), answer="B", messages=ask("Which class?"))
+    turned = sample("b", 7, choices=make_choices(["gland", "fat"]), answer="B", messages=user_prompt("Which class?"))
     result = dedupe([sample("a", 7), turned]).samples
     assert [s.id for s in result.kept] == ["a"]
     assert [(d.reason, d.detail) for d in result.dropped] == [("same image and question", "as a")]
 
 
 def test_several_questions_about_one_image_are_kept() -> None:
-    other = sample("b", 7, choices=lettered(["benign", "malignant"]))
+    other = sample("b", 7, choices=make_choices(["benign", "malignant"]))
     opened = sample("c", 7, choices=(), answer="fat")
-    opened_again = sample("d", 7, choices=(), answer="fat", messages=ask("Name the tissue."))
+    opened_again = sample("d", 7, choices=(), answer="fat", messages=user_prompt("Name the tissue."))
     assert len(dedupe([sample("a", 7), other, opened, opened_again]).samples.kept) == 4
 
 
@@ -128,7 +128,7 @@ def test_digests_of_regions_and_of_nothing() -> None:
     a, b = (sample(f"s{x}", images=(region(x),)) for x in (0, 1))
     assert image_digest(a) != image_digest(b)
     assert image_digest(a) == image_digest(sample("other", images=(region(0),)))
-    assert image_digest(sample("n", images=(), messages=ask("?", 0))) is None
+    assert image_digest(sample("n", images=(), messages=user_prompt("?", 0))) is None
 
 
 def test_remembering_asks_once_for_each_id() -> None:

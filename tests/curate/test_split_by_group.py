@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from make_samples import picture, sample
 
 from eosin.core.errors import EosinError
-from eosin.core.nouns.sample import ImageBytes, Sample, ask
+from eosin.core.nouns.sample import ImageBytes, Sample, user_prompt
 from eosin.curate import decontaminate, split
 
 PIXELS = (ImageBytes(data=picture(1)),)
@@ -120,7 +120,7 @@ def test_without_a_known_group_the_image_is_the_group() -> None:
 
 
 def test_without_group_and_image_a_sample_is_dropped() -> None:
-    lone = sample("t", images=(), messages=ask("?", 0))
+    lone = sample("t", images=(), messages=user_prompt("?", 0))
     result = split([lone, sample("a", case="1")])
     assert [(d.id, d.reason) for d in result.samples.dropped] == [("t", "no group")]
 

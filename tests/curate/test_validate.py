@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from make_samples import picture, sample
 
-from eosin.core.nouns.sample import Choice, ImageBytes, ImageFile, Sample, SlideRegion, ask, lettered
+from eosin.core.nouns.sample import Choice, ImageBytes, ImageFile, Sample, SlideRegion, make_choices, user_prompt
 from eosin.core.nouns.units import BoxLevel0
 from eosin.curate import validate
 
@@ -40,10 +40,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"images": (REGION,)}, "slide file missing"),
     ({"choices": (), "answer": "B"}, "empty choices"),
     ({"choices": (), "answer": "  "}, "empty answer"),
-    ({"choices": lettered(["fat"])}, "only one choice"),
-    ({"choices": lettered(["fat", " "])}, "empty choice"),
+    ({"choices": make_choices(["fat"])}, "only one choice"),
+    ({"choices": make_choices(["fat", " "])}, "empty choice"),
     ({"answer": None}, "no answer"),
-    ({"messages": ask("  ")}, "empty question"),
+    ({"messages": user_prompt("  ")}, "empty question"),
 ]
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_changed_since_it_was_recorded(tmp_path: Path) -> None:
 def test_what_may_pass() -> None:
     opened = sample("open", choices=(), answer="a cyst")
     unanswered = sample("exam", choices=(), answer=None)
-    text_only = sample("text", images=(), messages=ask("What is a cyst?", 0))
+    text_only = sample("text", images=(), messages=user_prompt("What is a cyst?", 0))
     assert validate([opened, unanswered, text_only]).dropped == ()
     assert validate([text_only], need_image=True).reasons() == {"no image": 1}
     assert validate([sample("x", answer=None)], need_answer=False).dropped == ()

@@ -11,7 +11,7 @@ from PIL import Image
 from eosin.core.images import encode_png
 from eosin.core.nouns.prompt import gold_reply
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import ImageBytes, ImageRef, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, ImageRef, Origin, Sample, make_choices, user_prompt
 from eosin.engines.base import Request
 
 CLASSES = {"normal mucosa": (200, 120, 160), "adenoma": (120, 60, 140), "carcinoma": (80, 30, 90)}
@@ -36,8 +36,8 @@ def make_samples(num_cases: int = 12, per_case: int = 2, split: str | None = "te
                 Sample(
                     id=f"{split}-{case}-{k}",
                     images=(tile(CLASSES[text], 100 * case + k),),
-                    messages=ask("What does this tile show?"),
-                    choices=lettered(turned),
+                    messages=user_prompt("What does this tile show?"),
+                    choices=make_choices(turned),
                     answer=chr(ord("A") + turned.index(text)),
                     reasoning=("The glands are seen.", "This fits."),
                     findings="glands",

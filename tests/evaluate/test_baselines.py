@@ -11,7 +11,7 @@ from PIL import Image
 from eosin.core.errors import EosinError
 from eosin.core.images import encode_png
 from eosin.core.nouns.classes import Classes
-from eosin.core.nouns.sample import ImageBytes, ImageFile, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, ImageFile, Origin, Sample, make_choices, user_prompt
 from eosin.core.settings.exam import BASELINE_NAMES, ExamSettings
 from eosin.evaluate.baselines.baselines import BASELINES, BaselineRunner, run_baselines
 from eosin.evaluate.baselines.features import colour_histogram, colour_texture
@@ -74,7 +74,7 @@ def test_an_answer_must_be_among_the_options(make) -> None:
     lean = [s.model_copy(update={"label": None}) for s in train]
     lean.append(lean[0].model_copy(update={"id": "extra"}))
     asked = [
-        s.model_copy(update={"label": None, "choices": lettered(["carcinoma", "adenoma"]), "answer": "B"})
+        s.model_copy(update={"label": None, "choices": make_choices(["carcinoma", "adenoma"]), "answer": "B"})
         for s in make(12, 1, "test")
         if s.label == "adenoma"
     ]
@@ -157,8 +157,9 @@ def _striped(num: int, split: str) -> list[Sample]:
         stripes = (np.arange(64)[None, :] // period + np.zeros((64, 1), int)) % 2
         pixels = np.clip(90 + 90 * stripes[..., None] + rng.normal(0, 12, (64, 64, 3)), 0, 255).astype(np.uint8)
         samples.append(Sample(
-            id=f"{split}{i}", images=(ImageBytes(data=encode_png(Image.fromarray(pixels))),), messages=ask("Which?"),
-            choices=lettered(["fine", "coarse"]), answer="AB"[i % 2], origin=Origin(source="t", case=f"{split}{i}"),
+            id=f"{split}{i}", images=(ImageBytes(data=encode_png(Image.fromarray(pixels))),),
+            messages=user_prompt("Which?"),
+            choices=make_choices(["fine", "coarse"]), answer="AB"[i % 2], origin=Origin(source="t", case=f"{split}{i}"),
             caption=f"Stripes that are {('fine', 'coarse')[i % 2]}.", split=split,
         ))  # fmt: skip
     return samples
@@ -174,7 +175,8 @@ def test_texture_and_neighbours_find_what_colour_does_not() -> None:
 
 def _asked(i: int, question: str, options: list[str], right: str, case: str = "") -> Sample:
     return Sample(
-        id=f"{case}{i}", messages=ask(question, 0), choices=lettered(options), answer="ABCD"[options.index(right)],
+        id=f"{case}{i}", messages=user_prompt(question, 0), choices=make_choices(options),
+        answer="ABCD"[options.index(right)],
         origin=Origin(source="t", case=f"{case}{i}"),
     )  # fmt: skip
 
@@ -256,8 +258,8 @@ def _colorectal() -> tuple[list[Sample], list[Sample]]:
     texts = sorted({r["class_text"] for r in rows})
     samples = [
         Sample(
-            id=r["file"], images=(ImageFile(path=str(folder / r["file"])),), messages=ask("Which tissue?"),
-            choices=lettered(texts), answer=chr(ord("A") + texts.index(r["class_text"])),
+            id=r["file"], images=(ImageFile(path=str(folder / r["file"])),), messages=user_prompt("Which tissue?"),
+            choices=make_choices(texts), answer=chr(ord("A") + texts.index(r["class_text"])),
             label=r["class_dir"], origin=Origin(source="kather-2016", slide=r["slide"]),
             split="test" if r["slide"] in ("05", "10") else "train",
         )

@@ -6,15 +6,15 @@ import pytest
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Entity, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import Entity, Origin, Sample, make_choices, user_prompt
 from eosin.core.settings.exam import ExamSettings
 from eosin.evaluate.statistics.entity_scores import entity_figures, entity_row
 from eosin.evaluate.statistics.mean_intervals import mean_interval
 
 GRAMMAR = Grammar.of("info/think/answer")
 SAMPLE = Sample(
-    id="s", messages=ask("What is the diagnosis?", 0), choices=lettered(["tubular adenoma", "adenocarcinoma"]),
-    answer="B", origin=Origin(source="t", case="c1"),
+    id="s", messages=user_prompt("What is the diagnosis?", 0),
+    choices=make_choices(["tubular adenoma", "adenocarcinoma"]), answer="B", origin=Origin(source="t", case="c1"),
     entities=(Entity(name="necrosis"), Entity(name="mitoses"), Entity(name="goblet cells", polarity="absent"),
               Entity(name="adenocarcinoma", kind="diagnosis")),
 )  # fmt: skip

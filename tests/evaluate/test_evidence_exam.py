@@ -13,16 +13,16 @@ from PIL import Image
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask, lettered
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, make_choices, user_prompt
 from eosin.core.settings.exam import EvidenceSettings, ExamSettings
 from eosin.engines.base import MockEngine, Request
 from eosin.evaluate.evidence.maps import lesion_rings
 from eosin.evaluate.evidence.run import answer_span, with_answer
-from eosin.evaluate.evidence.tests import Asked, Attribution
+from eosin.evaluate.evidence.tests import Attribution, AttributionTarget
 from eosin.evaluate.exam.exam import run_exam
 from eosin.slides.annotations.geojson import Shape, write_geojson
 from eosin.slides.annotations.geojson_read import read_geojson
-from eosin.slides.features.h5 import FeatureBag, Place, write_bag
+from eosin.slides.features.h5 import FeatureBag, TileGeometry, write_bag
 from eosin.slides.features.regions import SlideRegions
 
 GRAMMAR = Grammar.of("think/answer")
@@ -39,13 +39,13 @@ class Lesions:
     def __init__(self) -> None:
         self.num_scored = 0
 
-    def scores(self, asked: Asked, methods: Sequence[str]) -> Attribution:
+    def scores(self, asked: AttributionTarget, methods: Sequence[str]) -> Attribution:
         self.num_scored += 1
         own = asked.bag.features[:, 0].astype(float)
         notes = {"rollout": "decoder only"}
         return Attribution({"gradient": own, "rollout": -own}, self.logprobs([asked])[0], 2, len(own) + 1, notes)
 
-    def logprobs(self, asked: Sequence[Asked]) -> list[float]:
+    def logprobs(self, asked: Sequence[AttributionTarget]) -> list[float]:
         return [-0.1 - 4 * (1 - float(a.bag.features[:, 0].sum()) / 4) for a in asked]
 
 
@@ -54,15 +54,17 @@ def make_sample(folder: Path, case: int, *, truth: bool = True) -> Sample:
     y, x = np.divmod(np.arange(SIDE * SIDE), SIDE)
     lesion = (x < 2) & (y < 2)
     features = np.stack([lesion, np.full(25, case)], 1).astype(np.float32)
-    bag = FeatureBag(f"s{case}", features, np.stack([x, y], 1) * 128, Place(64, 128, 0.5, LEVEL0_MPP), encoder="toy")
+    bag = FeatureBag(
+        f"s{case}", features, np.stack([x, y], 1) * 128, TileGeometry(64, 128, 0.5, LEVEL0_MPP), encoder="toy"
+    )
     write_bag(folder / "features" / f"s{case}.h5", bag)
     ring = np.array([[0, 0], [256, 0], [256, 256], [0, 256], [0, 0]], dtype=float)
     write_geojson(folder / f"s{case}.geojson", [Shape([[ring]], "Lesion"), Shape([[ring * 2]], "Tissue")])
     return Sample(
         id=f"slide/{case}",
         images=(SlideBag(path=str(folder / "features" / f"s{case}.h5"), encoder="toy"),),
-        messages=ask("What is it?"),
-        choices=lettered(["adenoma", "normal"]),
+        messages=user_prompt("What is it?"),
+        choices=make_choices(["adenoma", "normal"]),
         answer="A",
         label="adenoma",
         origin=Origin(source="toy", case=str(case)),
@@ -125,7 +127,7 @@ def test_an_exam_without_evidence_keeps_its_key(samples: list[Sample], tmp_path:
 
 def test_a_killed_exam_goes_on(samples: list[Sample], tmp_path: Path) -> None:
     class Stops(Lesions):
-        def scores(self, asked: Asked, methods: Sequence[str]) -> Attribution:
+        def scores(self, asked: AttributionTarget, methods: Sequence[str]) -> Attribution:
             if self.num_scored == 4:
                 raise KeyboardInterrupt
             return super().scores(asked, methods)
@@ -171,11 +173,11 @@ def test_the_blank_probe_of_a_slide_keeps_its_places(samples: list[Sample], tmp_
 
 
 def test_a_bag_is_never_shrunk(samples: list[Sample]) -> None:
-    from eosin.models.pictures import fit
+    from eosin.models.pictures import shrink
 
     bag = SlideRegions().bag(samples[0].images[0])  # type: ignore[arg-type]
-    assert fit(bag, 100) is bag
-    assert fit(Image.new("RGB", (200, 100)), 5000).size == (100, 50)
+    assert shrink(bag, 100) is bag
+    assert shrink(Image.new("RGB", (200, 100)), 5000).size == (100, 50)
 
 
 def test_a_truth_with_a_damaged_outline_is_no_truth(tmp_path: Path) -> None:

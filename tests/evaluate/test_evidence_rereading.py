@@ -6,16 +6,16 @@ import numpy as np
 
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask, lettered
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, make_choices, user_prompt
 from eosin.engines.base import Decoding, MockEngine, Request
 from eosin.evaluate.evidence.rereading import reread, rereading_summary
-from eosin.evaluate.evidence.tests import Asked
+from eosin.evaluate.evidence.tests import AttributionTarget
 
 GRAMMAR = Grammar.of("think/answer")
 FRACTIONS = (0.1, 0.3)
 SAMPLE = Sample(
-    id="s", images=(SlideBag(path="none.h5"),), messages=ask("Which?"), choices=lettered(["lesion", "normal"]),
-    answer="A", origin=Origin(source="t", case="c"),
+    id="s", images=(SlideBag(path="none.h5"),), messages=user_prompt("Which?"),
+    choices=make_choices(["lesion", "normal"]), answer="A", origin=Origin(source="t", case="c"),
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def _found(scores: np.ndarray, num: int = 20) -> dict[str, object]:
     bag = _bag(num, needle=min(7, num - 1))
     request = Request("s", SAMPLE.messages, (bag,))
     reply = _reply(request)
-    asked = Asked(request, reply, (0, len(reply)))
+    asked = AttributionTarget(request, reply, (0, len(reply)))
     return reread(asked, scores, SAMPLE, GRAMMAR, MockEngine(_reply), Decoding(), FRACTIONS, seed=0)
 
 
@@ -48,7 +48,7 @@ def test_scores_that_name_the_deciding_patch_change_the_answer() -> None:
 
 def test_a_bag_of_one_patch_and_a_broken_reply_say_why() -> None:
     assert "reason" in _found(np.zeros(1), num=1)
-    broken = Asked(Request("s", SAMPLE.messages, (_bag(),)), "no form", (0, 7))
+    broken = AttributionTarget(Request("s", SAMPLE.messages, (_bag(),)), "no form", (0, 7))
     assert "reason" in reread(broken, np.zeros(20), SAMPLE, GRAMMAR, MockEngine(_reply), Decoding(), FRACTIONS, 0)
 
 

@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from eosin.core.errors import EosinError
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import ask
+from eosin.core.nouns.sample import user_prompt
 from eosin.engines.base import Request
 from eosin.evaluate.evidence.run import answer_span
 from eosin.evaluate.evidence.scores import DECODER_ONLY, MIXED, ModelEvidence, _before_decoder
-from eosin.evaluate.evidence.tests import Asked
+from eosin.evaluate.evidence.tests import AttributionTarget
 
 REPLY = "<think>Glands are seen.</think>\n<answer>tumour glands</answer>"
 ALL = ("sensitivity", "features", "centred", "gradient", "rollout")
 
 
-def asked_of(bag: PatchBag, reply: str = REPLY) -> Asked:
+def asked_of(bag: PatchBag, reply: str = REPLY) -> AttributionTarget:
     span = answer_span(reply, Grammar.of("think/answer"))
     assert span is not None
-    return Asked(Request("a", ask("Which tissue is this?"), (bag,)), reply, span)
+    return AttributionTarget(Request("a", user_prompt("Which tissue is this?"), (bag,)), reply, span)
 
 
 # ---- a linear model, in closed form --------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def linear() -> tuple[ModelEvidence, PatchBag, np.ndarray]:
 def test_scores_of_a_linear_model_in_closed_form(linear: tuple[ModelEvidence, PatchBag, np.ndarray]) -> None:
     """p = e^z / (e^z + 4) with z = sum w . x_i: the slope in every patch is (1 - p) w."""
     evidence, bag, weights = linear
-    asked = Asked(Request("a", ask("?"), (bag,)), "<answer>yes</answer>", (8, 11))
+    asked = AttributionTarget(Request("a", user_prompt("?"), (bag,)), "<answer>yes</answer>", (8, 11))
     z = float((bag.features @ weights).sum())
     p = np.exp(z) / (np.exp(z) + 4)
     found = evidence.scores(asked, ALL[:-1])
@@ -127,7 +127,7 @@ def test_scores_of_a_linear_model_in_closed_form(linear: tuple[ModelEvidence, Pa
 
 def test_logprobs_of_bags_of_different_size(linear: tuple[ModelEvidence, PatchBag, np.ndarray]) -> None:
     evidence, bag, weights = linear
-    asked = Asked(Request("a", ask("?"), (bag,)), "<answer>yes</answer>", (8, 11))
+    asked = AttributionTarget(Request("a", user_prompt("?"), (bag,)), "<answer>yes</answer>", (8, 11))
     parts = [np.arange(6), np.array([0, 5]), np.array([4]), np.array([1, 2, 3])]
     found = evidence.logprobs([asked.with_bag(bag.take(p)) for p in parts])
     z = np.array([(bag.features[p] @ weights).sum() for p in parts])
@@ -136,7 +136,7 @@ def test_logprobs_of_bags_of_different_size(linear: tuple[ModelEvidence, PatchBa
 
 def test_a_decoder_without_attention_has_no_rollout(linear: tuple[ModelEvidence, PatchBag, np.ndarray]) -> None:
     evidence, bag, _ = linear
-    asked = Asked(Request("a", ask("?"), (bag,)), "<answer>yes</answer>", (8, 11))
+    asked = AttributionTarget(Request("a", user_prompt("?"), (bag,)), "<answer>yes</answer>", (8, 11))
     found = evidence.scores(asked, ["rollout"])
     assert not found.scores and "full attention" in found.notes["rollout"]
     with pytest.raises(EosinError, match="No such method"):
@@ -154,11 +154,11 @@ def reader() -> Any:
 
 
 @pytest.fixture(scope="module")
-def asked() -> Asked:
+def asked() -> AttributionTarget:
     return asked_of(toy_bag(1, np.random.default_rng(3), 14))
 
 
-def test_gradient_is_the_slope_in_each_slide_token(reader: Any, asked: Asked) -> None:
+def test_gradient_is_the_slope_in_each_slide_token(reader: Any, asked: AttributionTarget) -> None:
     """Growing one token by a part of itself changes log p by its score."""
     evidence = ModelEvidence(reader)
     scores = evidence.scores(asked, ["gradient"]).scores["gradient"]
@@ -180,7 +180,7 @@ def test_gradient_is_the_slope_in_each_slide_token(reader: Any, asked: Asked) ->
         assert (found[0] - found[1]) / (2 * step) == pytest.approx(scores[row], rel=0.01, abs=1e-6)
 
 
-def test_features_is_the_slope_in_each_patch(asked: Asked) -> None:
+def test_features_is_the_slope_in_each_patch(asked: AttributionTarget) -> None:
     """Moving one patch away from the mean of the slide changes log p by its score."""
     evidence = ModelEvidence(new_reader())
     scores = evidence.scores(asked, ["features"]).scores["features"]
@@ -195,7 +195,7 @@ def test_features_is_the_slope_in_each_patch(asked: Asked) -> None:
         assert (found[0] - found[1]) / (2 * step) == pytest.approx(scores[row], rel=0.05, abs=6e-5)
 
 
-def test_rollout_is_the_product_of_full_matrices(reader: Any, asked: Asked) -> None:
+def test_rollout_is_the_product_of_full_matrices(reader: Any, asked: AttributionTarget) -> None:
     """Against (A + I) / 2 of every layer, multiplied as whole matrices, from the model's own eager attention."""
     evidence = ModelEvidence(reader)
     encoded = evidence._encode([asked])
@@ -245,7 +245,7 @@ def test_scores_stand_with_their_patches_whatever_the_order(pooling: str) -> Non
             assert np.ptp(found.scores["rollout"][members == row]) == 0
 
 
-def test_the_model_is_left_as_it_was(asked: Asked) -> None:
+def test_the_model_is_left_as_it_was(asked: AttributionTarget) -> None:
     loaded = new_reader()
     loaded.model.train()
     frozen = next(loaded.model.parameters()).requires_grad_(False)
@@ -257,7 +257,7 @@ def test_the_model_is_left_as_it_was(asked: Asked) -> None:
     assert loaded.model.model.language_model.config._attn_implementation == before
 
 
-def test_removing_patches_is_seen_by_the_model(reader: Any, asked: Asked) -> None:
+def test_removing_patches_is_seen_by_the_model(reader: Any, asked: AttributionTarget) -> None:
     evidence = ModelEvidence(reader, batch_size=3)
     bags = [asked.bag, asked.bag.take(np.arange(5)), asked.bag.take(np.arange(9, 14)), asked.bag.blank()]
     together = evidence.logprobs([asked.with_bag(b) for b in bags])

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from eosin.core.nouns.bags import PatchBag
-from eosin.core.nouns.sample import ask
+from eosin.core.nouns.sample import user_prompt
 from eosin.core.settings.exam import EvidenceSettings
 from eosin.engines.base import Request
 from eosin.evaluate.evidence.tests import (
-    Asked,
     Attribution,
+    AttributionTarget,
     area,
     deletion,
     deletion_summary,
     falls,
     inside,
     num_removed,
-    pointing,
+    pointing_game,
     pointing_summary,
     ranked,
     shares_of,
@@ -39,18 +39,18 @@ def make_bag(num: int = 10, deciding: Sequence[int] = (3,)) -> PatchBag:
     return PatchBag("row", features, centres, 100.0, 0.5)
 
 
-def make_asked(bag: PatchBag) -> Asked:
-    return Asked(Request("a", ask("What is it?"), (bag,)), "<answer>x</answer>", (8, 9))
+def make_asked(bag: PatchBag) -> AttributionTarget:
+    return AttributionTarget(Request("a", user_prompt("What is it?"), (bag,)), "<answer>x</answer>", (8, 9))
 
 
 class Decides:
     """A model whose answer is certain (log p -0.1) while a deciding patch is in the bag, and lost (-5) without."""
 
-    def scores(self, asked: Asked, methods: Sequence[str]) -> Attribution:
+    def scores(self, asked: AttributionTarget, methods: Sequence[str]) -> Attribution:
         right = asked.bag.features[:, 0].astype(float)
         return Attribution({"gradient": right, "rollout": -right}, self.logprobs([asked])[0], 2, len(asked.bag))
 
-    def logprobs(self, asked: Sequence[Asked]) -> list[float]:
+    def logprobs(self, asked: Sequence[AttributionTarget]) -> list[float]:
         return [-0.1 if a.bag.features.any() else -5.0 for a in asked]
 
 
@@ -112,12 +112,12 @@ def test_pointing_by_hand() -> None:
     good = np.arange(20, 0, -1.0)  # first four patches first
     half = good.copy()
     half[[0, 1]] = -1
-    row = pointing({"gradient": good, "rollout": half}, lesion, seed=0)
+    row = pointing_game({"gradient": good, "rollout": half}, lesion, seed=0)
     assert row["num_lesion"] == 4 and row["expected"] == 0.2
     assert row["gradient"] == {"lesion": 1.0, "top_1": 1.0, "top_5": 1.0, "top_10": 1.0}
     assert row["rollout"]["lesion"] == 0.5 and row["rollout"]["top_5"] == 1.0
-    assert "reason" in pointing({"gradient": good}, np.zeros(20, dtype=bool), 0)
-    assert "reason" in pointing({"gradient": good}, np.ones(20, dtype=bool), 0)
+    assert "reason" in pointing_game({"gradient": good}, np.zeros(20, dtype=bool), 0)
+    assert "reason" in pointing_game({"gradient": good}, np.ones(20, dtype=bool), 0)
 
 
 def test_summary_of_pointing_is_a_ratio_of_sums() -> None:

@@ -11,7 +11,7 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.prompt import gold_answer, gold_reply
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Choice, ImageBytes, ImageFile, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import Choice, ImageBytes, ImageFile, Origin, Sample, make_choices, user_prompt
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding, Generation, MockEngine, Request
@@ -68,11 +68,11 @@ def test_exam_parses_what_its_own_grammar_renders(samples, name, numbered, tmp_p
     ],
 )
 def test_every_gold_answer_parses_as_itself(texts: list[str], grammar: Grammar) -> None:
-    for choice in lettered(texts):
+    for choice in make_choices(texts):
         sample = Sample(
             id="s",
-            messages=ask("?", 0),
-            choices=lettered(texts),
+            messages=user_prompt("?", 0),
+            choices=make_choices(texts),
             answer=choice.letter,
             origin=Origin(source="t"),
         )
@@ -327,7 +327,7 @@ def test_majority_vote_by_hand() -> None:
 
 def test_open_questions_match_exactly(grammar, tmp_path: Path) -> None:
     items = [
-        Sample(id=str(i), messages=ask("?", 0), answer=text, origin=Origin(source="t"))
+        Sample(id=str(i), messages=user_prompt("?", 0), answer=text, origin=Origin(source="t"))
         for i, text in enumerate(["Tubular adenoma", "necrosis", "goblet cells"])
     ]
     replies = {"0": "tubular \n ADENOMA", "1": "no necrosis", "2": ""}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask, lettered
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, make_choices, user_prompt
 from eosin.core.settings.exam import ExamSettings
 from eosin.evaluate.baselines.attention import attention_mil
 from eosin.evaluate.baselines.baselines import BaselineRunner, run_baselines
@@ -15,7 +15,7 @@ from eosin.evaluate.baselines.linear import CHOICES, best_c, chosen_penalty
 from eosin.evaluate.baselines.problem import Rows
 from eosin.slides.features import h5
 
-PLACE = h5.Place(tile_px=128, side_level0=128.0, mpp=1.0, level0_mpp=1.0)
+PLACE = h5.TileGeometry(tile_px=128, side_level0=128.0, mpp=1.0, level0_mpp=1.0)
 NAMES = ("one", "two")
 SETTINGS = ExamSettings(bootstrap=100)
 
@@ -29,7 +29,8 @@ def write_slide(path: Path, features: np.ndarray) -> SlideBag:
 
 def sample(name: str, bags: tuple[SlideBag, ...], label: int, **more: object) -> Sample:
     return Sample.model_validate({
-        "id": name, "images": bags, "messages": ask("Which?"), "choices": lettered(NAMES), "answer": "AB"[label],
+        "id": name, "images": bags, "messages": user_prompt("Which?"), "choices": make_choices(NAMES),
+        "answer": "AB"[label],
         "label": NAMES[label], "origin": Origin(source="t", case=name), **more,
     })  # fmt: skip
 
@@ -141,7 +142,8 @@ def test_another_question_over_the_same_slides_has_its_own_classifier(tmp_path: 
             high = s.answer == "B"
             for question, yes in (("Is it high?", high), ("Is it low?", not high)):
                 samples.append(s.model_copy(update={
-                    "id": f"{s.id} {question}", "messages": ask(question), "choices": lettered(["yes", "no"]),
+                    "id": f"{s.id} {question}", "messages": user_prompt(question),
+                    "choices": make_choices(["yes", "no"]),
                     "answer": "A" if yes else "B", "label": None,
                 }))  # fmt: skip
         return samples
@@ -153,7 +155,7 @@ def test_another_question_over_the_same_slides_has_its_own_classifier(tmp_path: 
 
 def test_other_questions_of_the_train_split_are_no_classes(tmp_path: Path) -> None:
     train = slides(tmp_path, "train", 8, 1.0)
-    yes_no = [s.model_copy(update={"id": s.id + "q", "choices": lettered(["yes", "no"])}) for s in train]
+    yes_no = [s.model_copy(update={"id": s.id + "q", "choices": make_choices(["yes", "no"])}) for s in train]
     found = run_baselines([*train, *yes_no], slides(tmp_path, "test", 4, 1.0), SETTINGS)
     assert found["mean_features"]["num_train"] == 8
 

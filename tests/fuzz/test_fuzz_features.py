@@ -27,8 +27,8 @@ from eosin.slides.annotations.geojson import write_geojson
 from eosin.slides.annotations.geojson_read import check_geojson, read_geojson
 from eosin.slides.batch.safety import Job, run_guarded
 from eosin.slides.features.files import read_features
-from eosin.slides.features.h5 import FeatureBag, Place, write_bag
-from eosin.slides.features.h5_read import outline
+from eosin.slides.features.h5 import FeatureBag, TileGeometry, write_bag
+from eosin.slides.features.h5_read import read_header
 from tests.fuzz.budget import fuzz_settings
 from tests.fuzz.test_fuzz_knowledge import ODD, damaged, places
 
@@ -56,7 +56,7 @@ def bounded(library: str) -> None:
 def read_one(path: str) -> bool:
     """Read a file in every way; True where it holds features, False where it was refused by an error of ours."""
     good = True
-    for reader in (read_features, outline) if path.endswith(".h5") else (read_features,):
+    for reader in (read_features, read_header) if path.endswith(".h5") else (read_features,):
         try:
             found = reader(Path(path))
         except EosinError as exc:
@@ -78,7 +78,7 @@ def check(bag: FeatureBag) -> None:
     assert bag.features.dtype == np.float32 and bag.features.ndim == 2 and np.isfinite(bag.features).all()
     assert bag.coords is None or (bag.coords.shape == (len(bag.features), 2) and bag.coords.dtype == np.int64)
     json.dumps([bag.name, bag.encoder, bag.failed, dict(bag.attributes)], ensure_ascii=False).encode()
-    for value in (bag.place.tile_px, bag.place.side_level0, bag.place.mpp, bag.place.level0_mpp):
+    for value in (bag.geometry.tile_px, bag.geometry.side_level0, bag.geometry.mpp, bag.geometry.level0_mpp):
         assert value is None or (math.isfinite(value) and value > 0)
 
 
@@ -201,7 +201,7 @@ def valid_h5(number: int, folder: str) -> bytes:
     if number == 0:
         failed = (((1, 2), "damaged"), ((3, 4), "not encoded"))
         bag = FeatureBag(
-            "s", features, coords, Place(256, 512, 0.5, 0.25), failed=failed, extra={"flags": np.zeros(12, "u1")}
+            "s", features, coords, TileGeometry(256, 512, 0.5, 0.25), failed=failed, extra={"flags": np.zeros(12, "u1")}
         )
         write_bag(path, bag, encoder_name="uni")
         return path.read_bytes()

@@ -24,7 +24,7 @@ from eosin.core.errors import EosinError, ImageError
 from eosin.core.formats import from_trl, iter_samples, read_samples, write_samples
 from eosin.core.images import decode
 from eosin.core.nouns.outcome import Dropped, Kept
-from eosin.core.nouns.sample import ImageBytes, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, Sample, make_choices, user_prompt
 from eosin.core.settings.data import TableData
 from eosin.curate import validate
 from eosin.sources.table import read_table
@@ -57,8 +57,8 @@ def _png(side: int = 12) -> bytes:
 
 def _sample(name: str, **changes: Any) -> Sample:
     fields: dict[str, Any] = {
-        "id": name, "images": (ImageBytes(data=PNG),), "messages": ask("What is it?"), "answer": "B",
-        "choices": lettered(["fat", "gland"]), "origin": {"source": "own", "case": "7"}, "split": "test",
+        "id": name, "images": (ImageBytes(data=PNG),), "messages": user_prompt("What is it?"), "answer": "B",
+        "choices": make_choices(["fat", "gland"]), "origin": {"source": "own", "case": "7"}, "split": "test",
     }  # fmt: skip
     return Sample.model_validate(fields | changes)
 

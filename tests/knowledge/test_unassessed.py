@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Entity, Origin, Sample, ask
+from eosin.core.nouns.sample import Entity, Origin, Sample, user_prompt
 from eosin.knowledge.linking.linker import Linker
 from eosin.scoring import load_rewards
 from eosin.scoring.reading.item import item_from_sample
@@ -30,7 +30,7 @@ def test_scopes_by_hand(text: str, scopes: dict[str, str]) -> None:
 
 def test_it_is_no_claim_in_the_entity_reward() -> None:
     """Gold: necrosis. To call the mitoses not assessable costs nothing; to claim them does, to hedge gold does."""
-    sample = Sample(id="a", messages=ask("What is seen?", 0), entities=(Entity(name="necrosis"),), answer="x",
+    sample = Sample(id="a", messages=user_prompt("What is seen?", 0), entities=(Entity(name="necrosis"),), answer="x",
                     origin=Origin(source="t"))  # fmt: skip
     reward = load_rewards([{"name": "entities"}], Grammar.of("think/answer"))
 

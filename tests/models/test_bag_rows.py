@@ -16,13 +16,13 @@ from eosin.core.errors import EosinError, ImageError
 from eosin.core.nouns.bags import PatchBag
 from eosin.models.slide_encoder.pool import pool
 from eosin.models.slide_encoder.rows import (
-    Places,
+    PatchPositions,
     SlideSpec,
     canonical_order,
     check_bag,
     decoder_positions,
     hilbert,
-    places_of,
+    positions_of,
     rows_of,
 )
 
@@ -46,7 +46,7 @@ def test_places_come_back_exactly_even_from_bf16(cells: list[tuple[int, int]], t
     bag = PatchBag("s", np.ones((len(cells), DIMENSION), np.float32), centres, tile / 2**14, mpp / 2**14)
     rows = torch.from_numpy(rows_of(bag, SPEC))
     for kind in (torch.float32, torch.bfloat16, torch.float16):
-        found = places_of(rows.to(kind).double().numpy())
+        found = positions_of(rows.to(kind).double().numpy())
         assert np.array_equal(found.centres_um, centres)
         assert (found.tile_um, found.mpp) == (tile / 2**14, mpp / 2**14)
 
@@ -74,16 +74,16 @@ def test_the_order_does_not_depend_on_the_order_of_the_rows() -> None:
     centres = bag.centres_um.copy()
     centres[5] = centres[7]  # two patches at one place: their features decide
     ties = bag.features.sum(1)
-    first = canonical_order(Places(centres, 112.0, 0.5), ties)
+    first = canonical_order(PatchPositions(centres, 112.0, 0.5), ties)
     shuffle = rng.permutation(40)
-    second = canonical_order(Places(centres[shuffle], 112.0, 0.5), ties[shuffle])
+    second = canonical_order(PatchPositions(centres[shuffle], 112.0, 0.5), ties[shuffle])
     assert np.array_equal(shuffle[second], first)
 
 
 def test_positions_of_three_patches_by_hand() -> None:
     """A tile, its right neighbour, and one two rows below it; a token for the magnification comes first."""
     bag = bag_at([[550, 250], [650, 250], [550, 450]])
-    places = Places(bag.centres_um, 100.0, 0.25)
+    places = PatchPositions(bag.centres_um, 100.0, 0.25)
     assert places.grid.tolist() == [[0, 0], [1, 0], [0, 2]]
     found = decoder_positions(places, SPEC).T.tolist()
     assert found[0] == [0, 0, 0] and sorted(found[1:]) == [[1, 1, 1], [1, 1, 2], [1, 3, 1]]

@@ -13,7 +13,7 @@ from torch.nn.functional import gelu, layer_norm
 
 from eosin.core.settings.stages import SlideTower
 from eosin.models.slide_encoder.longnet import dense_reference
-from eosin.models.slide_encoder.rows import Places, SlideSpec
+from eosin.models.slide_encoder.rows import PatchPositions, SlideSpec
 from eosin.models.slide_encoder.tower import DilatedBlock, DropPath
 from eosin.models.slide_encoder.tower import SlideTower as Tower
 
@@ -67,7 +67,7 @@ def test_what_switches_dropout_off_switches_drop_path_off() -> None:
     """TRL sets p = 0 in every nn.Dropout; the ratio of RL depends on it."""
     tower = Tower(PUBLISHED, 8).train()
     bag = toy_bag(1, np.random.default_rng(0), dimension=6)
-    places, features = Places(bag.centres_um, bag.tile_um, bag.mpp), torch.from_numpy(bag.features)
+    places, features = PatchPositions(bag.centres_um, bag.tile_um, bag.mpp), torch.from_numpy(bag.features)
     assert not torch.allclose(*(tower.read(features, places).tokens for _ in range(2)))
     for module in tower.modules():
         if isinstance(module, nn.Dropout):
@@ -116,6 +116,6 @@ def test_the_published_tower_trains_in_fp64_and_comes_back_from_disk(tmp_path: o
     assert set(state) == set(found) and all(torch.equal(state[k], found[k]) for k in state)
     tower = again.slide_tower.double().train()
     bag = toy_bag(1, np.random.default_rng(0))
-    tokens = tower.read(torch.from_numpy(bag.features), Places(bag.centres_um, bag.tile_um, bag.mpp)).tokens
+    tokens = tower.read(torch.from_numpy(bag.features), PatchPositions(bag.centres_um, bag.tile_um, bag.mpp)).tokens
     tokens.pow(2).sum().backward()
     assert tokens.dtype == torch.float64 and all(p.grad.isfinite().all() for p in tower.parameters())

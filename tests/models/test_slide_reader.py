@@ -18,10 +18,10 @@ from eosin.core.errors import EosinError, ImageError
 from eosin.core.nouns.bags import PatchBag
 from eosin.models import checkpoint
 from eosin.models.load import Loaded, freeze, load, parts, placeholder_tokens
-from eosin.models.slide_encoder.rows import Places
+from eosin.models.slide_encoder.rows import PatchPositions
 from eosin.models.slide_encoder.tower import kept_tokens
 from eosin.models.tiny import build_tiny
-from eosin.models.vision_cache import keep_vision
+from eosin.models.vision_cache import cache_vision
 
 
 def encode(loaded: Loaded, chats: list[Any], side: str = "left") -> dict[str, Any]:
@@ -56,7 +56,7 @@ def tower_states(loaded: Loaded, bag: PatchBag) -> torch.Tensor:
     """(N, width) states after the blocks, by row of the bag."""
     with torch.no_grad():
         states, order = loaded.model.slide_tower.encode(
-            torch.from_numpy(bag.features), Places(bag.centres_um, bag.tile_um, bag.mpp)
+            torch.from_numpy(bag.features), PatchPositions(bag.centres_um, bag.tile_um, bag.mpp)
         )
     return torch.empty_like(states).index_copy(0, order, states)
 
@@ -288,7 +288,7 @@ def test_a_frozen_eye_is_kept_beside_slides(tmp_path: Path) -> None:
     freeze(loaded.model, {"vision"})
     shown = [bags(9)[0], toy_image(0, np.random.default_rng(0))]
     want = logits_of(loaded, shown)
-    with keep_vision(loaded.model, tmp_path, 0.01) as kept:
+    with cache_vision(loaded.model, tmp_path, 0.01) as kept:
         assert kept is not None
         for _ in range(2):
             assert torch.allclose(logits_of(loaded, shown), want, atol=1e-6)

@@ -15,7 +15,7 @@ from tests.train.conftest import new_model
 from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
 from eosin.models.load import Loaded, freeze
 from eosin.models.tiny import build_tiny
-from eosin.models.vision_cache import FeatureFile, keep_vision, share_kept, unsupported
+from eosin.models.vision_cache import FeatureCache, cache_vision, share_cache, unsupported
 
 
 def pictures(loaded: Loaded, num: int, side: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,7 +47,7 @@ def test_kept_features_are_those_of_the_tower_and_the_projector_trains(tmp_path:
     want.square().sum().backward()
     gradient = merger.mlp[0].weight.grad.clone()
     loaded.model.zero_grad()
-    with keep_vision(loaded.model, tmp_path, 0.01) as kept:
+    with cache_vision(loaded.model, tmp_path, 0.01) as kept:
         assert kept is not None
         for _ in range(2):
             found = torch.cat(loaded.model.get_image_features(pixels, grid).pooler_output)
@@ -62,9 +62,9 @@ def test_other_pixels_or_other_weights_find_nothing_and_a_new_process_finds_all(
     loaded = new_model()
     freeze(loaded.model, {"vision"})
     pixels, grid = pictures(loaded, 2)
-    with keep_vision(loaded.model, tmp_path, 0.01):
+    with cache_vision(loaded.model, tmp_path, 0.01):
         loaded.model.get_image_features(pixels, grid)
-    with keep_vision(loaded.model, tmp_path, 0.01) as again:
+    with cache_vision(loaded.model, tmp_path, 0.01) as again:
         assert again is not None
         loaded.model.get_image_features(pixels, grid)
         assert (again.misses, again.hits) == (0, 2)
@@ -72,7 +72,7 @@ def test_other_pixels_or_other_weights_find_nothing_and_a_new_process_finds_all(
         assert again.misses == 2
     with torch.no_grad():
         loaded.model.model.visual.blocks[0].norm1.weight[0] += 0.5
-    with keep_vision(loaded.model, tmp_path, 0.01) as other:
+    with cache_vision(loaded.model, tmp_path, 0.01) as other:
         assert other is not None
         loaded.model.get_image_features(pixels, grid)
         assert other.misses == 2
@@ -82,9 +82,9 @@ def test_a_training_tower_is_not_kept_unless_the_model_is_only_examined(tmp_path
     loaded = new_model()
     freeze(loaded.model, set())
     assert "trains" in (unsupported(loaded.model) or "")
-    with keep_vision(loaded.model, tmp_path, 1.0) as kept:
+    with cache_vision(loaded.model, tmp_path, 1.0) as kept:
         assert kept is None
-    with keep_vision(loaded.model, tmp_path, 0.01, trains=False) as kept:
+    with cache_vision(loaded.model, tmp_path, 0.01, trains=False) as kept:
         assert kept is not None
 
 
@@ -92,18 +92,18 @@ def test_the_reference_shares_entries_only_with_the_same_tower(tmp_path: Path) -
     policy, same, other = new_model(), new_model(), new_model(seed=1)
     freeze(policy.model, {"vision"})
     pixels, grid = pictures(policy, 1)
-    with keep_vision(policy.model, tmp_path, 0.01) as kept:
+    with cache_vision(policy.model, tmp_path, 0.01) as kept:
         assert kept is not None
         policy.model.get_image_features(pixels, grid)
-        with share_kept(kept, same.model):
+        with share_cache(kept, same.model):
             assert "forward" in vars(same.model.model.visual)
             same.model.get_image_features(pixels, grid)
-        with share_kept(kept, other.model):
+        with share_cache(kept, other.model):
             assert "forward" not in vars(other.model.model.visual)
 
 
 def test_the_file_is_bounded_and_the_oldest_give_way(tmp_path: Path) -> None:
-    kept = FeatureFile(tmp_path, 1000)
+    kept = FeatureCache(tmp_path, 1000)
     values = {f"k{i}": torch.full((75,), float(i)) for i in range(7)}  # 300 bytes each: three fit
     for key, value in values.items():
         kept.put(key, value)
@@ -114,22 +114,22 @@ def test_the_file_is_bounded_and_the_oldest_give_way(tmp_path: Path) -> None:
     assert (tmp_path / "features.bin").stat().st_size == 1000
     kept.put("large", torch.zeros(10_000))
     assert kept.get("large") is None
-    again = FeatureFile(tmp_path, 1000)
+    again = FeatureCache(tmp_path, 1000)
     assert {k for k in values if again.get(k) is not None} == {k for k in values if kept.get(k) is not None}
 
 
 def test_a_damaged_entry_is_not_believed(tmp_path: Path) -> None:
-    kept = FeatureFile(tmp_path, 1000)
+    kept = FeatureCache(tmp_path, 1000)
     kept.put("a", torch.arange(10.0, dtype=torch.bfloat16))
     kept._bytes.flush()
     with (tmp_path / "features.bin").open("r+b") as handle:
         handle.write(b"\xff\x01")
-    assert FeatureFile(tmp_path, 1000).get("a") is None
-    assert FeatureFile(tmp_path, 2000).get("a") is None  # another size: begun anew
+    assert FeatureCache(tmp_path, 1000).get("a") is None
+    assert FeatureCache(tmp_path, 2000).get("a") is None  # another size: begun anew
 
 
 def test_a_full_disk_ends_the_keeping_and_not_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = FeatureFile(tmp_path, 4000)
+    kept = FeatureCache(tmp_path, 4000)
     kept.put("a", torch.arange(10.0))
 
     def full(*_: object) -> None:
@@ -146,8 +146,8 @@ def test_a_full_disk_ends_the_keeping_and_not_the_process(tmp_path: Path, monkey
 _ON_A_SMALL_DISK = """
 import sys, torch
 from pathlib import Path
-from eosin.models.vision_cache import FeatureFile
-kept = FeatureFile(Path(sys.argv[1]) / "kept", 64 << 20)
+from eosin.models.vision_cache import FeatureCache
+kept = FeatureCache(Path(sys.argv[1]) / "kept", 64 << 20)
 for i in range(40):
     kept.put(str(i), torch.full((65536,), float(i)))
 found = [i for i in range(40) if (v := kept.get(str(i))) is not None and v.eq(i).all()]

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image, ImageDraw, ImageFilter
 
 from eosin.core.formats.parquet import write_parquet
-from eosin.core.nouns.sample import ImageBytes, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, Origin, Sample, make_choices, user_prompt
 from eosin.core.store import artifacts as store
 
 LABELS = ("normal mucosa", "tubular adenoma", "cribriform adenocarcinoma", "lymphoid aggregate", "muscle", "necrosis")
@@ -51,8 +51,8 @@ def make_samples(split: str, num_cases: int, per_case: int = 2) -> list[Sample]:
                 Sample(
                     id=f"{split}-{case:03d}-{i}",
                     images=(ImageBytes(data=tile(label, 10 * case + i)),),
-                    messages=ask(QUESTION),
-                    choices=lettered(options),
+                    messages=user_prompt(QUESTION),
+                    choices=make_choices(options),
                     answer="ABCDEF"[options.index(label)],
                     reasoning=(f"The tile shows the pattern of {label}.", "No other pattern fits."),
                     label=label,

@@ -17,7 +17,7 @@ from eosin.core.errors import EosinError
 from eosin.core.store import artifacts as store
 from eosin.report import compare
 from eosin.report.pages.compare import as_markdown, mean_line
-from eosin.report.records.compare import Spread, compare_runs
+from eosin.report.records.compare import SeedStats, compare_runs
 from eosin.report.records.load import load
 
 SHARES = ({"base": 0.0, "sft": 0.70, "rl": 0.80}, {"base": 0.0, "sft": 0.74, "rl": 0.90})
@@ -43,11 +43,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_spread_by_hand() -> None:
-    three = Spread((0.6, 0.7, 0.8))
+    three = SeedStats((0.6, 0.7, 0.8))
     assert three.mean == pytest.approx(0.7) and three.sd == pytest.approx(0.1)
     half = 4.303 * 0.1 / np.sqrt(3)  # t with two degrees of freedom
     assert three.t95 == pytest.approx((0.7 - half, 0.7 + half))
-    assert Spread((0.6,)).sd is None and Spread((0.6,)).t95 is None
+    assert SeedStats((0.6,)).sd is None and SeedStats((0.6,)).t95 is None
+
+
+def balanced_of(runs: list[Path]) -> list[dict[str, float]]:
+    return [{e.stage: e.summary["balanced_accuracy"] for e in load(r).of_exam("heldout")} for r in runs]
 
 
 def test_rows_by_hand(runs: list[Path]) -> None:
@@ -68,7 +72,8 @@ def test_rows_by_hand(runs: list[Path]) -> None:
     assert table[1].prompts is not None and table[1].prompts.values == (400 * 32.0,) * 2
     assert rl.seconds is not None and rl.seconds.mean == pytest.approx(90 * 0.4 - 0.02 * 90)  # without asking
     both = found.differences["heldout"]
-    assert both["rl", "sft"].difference == pytest.approx(-both["sft", "rl"].difference)
+    assert both["rl", "sft"].mean == pytest.approx(-both["sft", "rl"].mean)
+    assert both["rl", "sft"].mean == pytest.approx(np.mean([e["rl"] - e["sft"] for e in balanced_of(runs)]))
     assert ("base", "sft") not in both
 
 
@@ -93,7 +98,8 @@ def test_page_markdown_and_json_agree(runs: list[Path], tmp_path: Path) -> None:
     assert page.wrong == [] and page.open == []
     charts = [a["aria-label"] or "" for a in page.all("svg")]
     for start in (
-        "Accuracy in the exam heldout over runs", "Accuracy in the exam heldout against prompts seen",
+        "Balanced accuracy in the exam heldout over runs", "Change of balanced accuracy in the exam heldout",
+        "Accuracy in the exam heldout against prompts seen",
         "Accuracy in the exam heldout against seconds", "Held-out accuracy over prompts seen",
         "Held-out accuracy over seconds", "Held-out accuracy over optimiser step",
     ):  # fmt: skip
@@ -101,8 +107,9 @@ def test_page_markdown_and_json_agree(runs: list[Path], tmp_path: Path) -> None:
     assert "PHANTOM" in page.text and "not for diagnosis" in page.text and "not for diagnosis" in markdown
     ids = [a["id"] for _, a in page.elements if a.get("id")]
     assert len(ids) == len(set(ids))
-    lines = [x for x in markdown.splitlines() if x.startswith("|")]
-    assert len(lines) == 5 and len({x.count("|") for x in lines}) == 1
+    for table in markdown.split("Exam ")[1:]:
+        lines = [x for x in table.splitlines() if x.startswith("|")]
+        assert len(lines) >= 5 and len({x.count("|") for x in lines}) == 1
     assert page_path.stat().st_size < 400_000
     assert "/" not in "".join(r["folder"] for r in data["runs"])  # no path of this machine
 
@@ -114,7 +121,7 @@ def test_sampled_replies_are_a_column_where_there_are_any(runs: list[Path], tmp_
     store.write_json(path, {**store.read_json(path), "sampled": {"k": 2, "accuracy": 0.625}})
     markdown = plain(as_markdown(compare_runs([root])))
     assert "sampled replies" in markdown and markdown.count("62.5 %") == 1
-    lines = [x for x in markdown.splitlines() if x.startswith("|")]
+    lines = [x for x in markdown.split("Exam ")[-1].splitlines() if x.startswith("|")]
     assert len({x.count("|") for x in lines}) == 1
 
 
@@ -171,7 +178,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     markdown = as_markdown(compare_runs([root]))
     page = read(compare([root], tmp_path / "out"))
     assert not page.all("script") and "<script>alert(1)</script>" in page.text
-    assert markdown.count("\n| sft ") == 1
+    assert markdown.split("Exam ")[1].count("\n| sft ") == 1
 
 
 def call(*args: object) -> Any:

@@ -13,7 +13,16 @@ from eosin.core.errors import EosinError
 from eosin.core.images import encode_png
 from eosin.core.nouns.outcome import Scored
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import ImageBytes, ImageFile, ImageRef, Origin, Sample, SlideRegion, ask, lettered
+from eosin.core.nouns.sample import (
+    ImageBytes,
+    ImageFile,
+    ImageRef,
+    Origin,
+    Sample,
+    SlideRegion,
+    make_choices,
+    user_prompt,
+)
 from eosin.core.nouns.units import BoxLevel0
 from eosin.core.settings.stages import RlStage
 from eosin.scoring import ScoreItem, load_rewards
@@ -29,8 +38,8 @@ WRONG = "<think>Pools of mucin.</think>\n<answer>C. stroma</answer>"
 
 def sample(id: str, source: str, images: tuple[ImageRef, ...] = (), **more: Any) -> Sample:
     return Sample(
-        id=id, images=images, messages=ask("What is this?", len(images)), answer="B",
-        choices=lettered(("necrosis", "mucin", "stroma")), origin=Origin(source=source, stain="H&E"), **more,
+        id=id, images=images, messages=user_prompt("What is this?", len(images)), answer="B",
+        choices=make_choices(("necrosis", "mucin", "stroma")), origin=Origin(source=source, stain="H&E"), **more,
     )  # fmt: skip
 
 

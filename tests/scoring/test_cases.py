@@ -17,7 +17,7 @@ from eosin.scoring import ScoreItem, load_rewards, parse_answer, parse_answer_se
 from eosin.scoring.reading.quantities import parse_quantity, parse_yes_no, same_quantity
 from eosin.scoring.reading.text import foreign_share
 from eosin.scoring.sets.compose import RewardSet, Weighted
-from eosin.scoring.terms.base import Term, View
+from eosin.scoring.terms.base import ScoreContext, Term
 from eosin.scoring.terms.entities import dice_hard, dice_hardened, dice_published
 from eosin.scoring.terms.process import checklist_score
 from eosin.scoring.terms.semantic import token_f1
@@ -156,7 +156,7 @@ def test_token_f1(case: Any) -> None:
 class Fixed(Term):
     value: float | None
 
-    def score(self, view: View) -> Scored | Unscored:
+    def score(self, context: ScoreContext) -> Scored | Unscored:
         return Unscored("not there") if self.value is None else Scored(self.value)
 
 

@@ -9,7 +9,7 @@ import pytest
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Scored, Unscored
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import Origin, Sample, make_choices, user_prompt
 from eosin.scoring import ScoreItem, item_from_row, item_from_sample, load_rewards
 from eosin.scoring.adapters.trl import TrlReward, completion_text
 from eosin.scoring.adapters.verl import compute_score
@@ -150,8 +150,8 @@ def test_nearest_name_is_suggested() -> None:
 
 def sample(id: str = "s1") -> Sample:
     return Sample(
-        id=id, messages=ask("What is this?", 0), choices=lettered(("necrosis", "mucin", "stroma")), answer="B",
-        origin=Origin(source="test"),
+        id=id, messages=user_prompt("What is this?", 0), choices=make_choices(("necrosis", "mucin", "stroma")),
+        answer="B", origin=Origin(source="test"),
     )  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def test_a_million_characters(name: str, shape: str) -> None:
 @pytest.mark.parametrize("name", ["no x,", "no no no", "lexicon names", "commas"])
 def test_linking_a_million_characters(name: str) -> None:
     """Scoring does not look for names in so long a block; the linker itself copes all the same."""
-    mentions = EVERY_TERM.tools.links.link(LONG[name])
+    mentions = EVERY_TERM.resources.links.link(LONG[name])
     assert all(a.end <= b.start for a, b in itertools.pairwise(mentions))
     assert len(mentions) == LONG[name].count("necrosis") + LONG[name].count("squamous cell")
 

@@ -15,7 +15,7 @@ from tests.support.judge_stub import JudgeStub, payload_of, running_stub
 
 from eosin.core.errors import EosinError
 from eosin.core.images import decode
-from eosin.core.nouns.sample import ImageBytes, Origin, Sample, SlideRegion, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, Origin, Sample, SlideRegion, make_choices, user_prompt
 from eosin.core.nouns.units import BoxLevel0
 from eosin.scoring import ScoreItem, item_from_sample, load_rewards
 from eosin.scoring.judge.checklist import GRADE_SYSTEM, GradeVerdict, is_quoted, payload_text, without_orders
@@ -185,8 +185,8 @@ def test_the_judge_sees_the_image(stub: JudgeStub) -> None:
 def test_the_judge_sees_a_region_of_a_slide(stub: JudgeStub) -> None:
     region = SlideRegion(path="a.svs", box=BoxLevel0(x0=0, y0=0, x1=16, y1=16))
     sample = Sample(
-        id="1", images=(region,), messages=ask("What is it?"), choices=lettered(tuple(CHOICES.values())), answer="A",
-        origin=Origin(source="slides"),
+        id="1", images=(region,), messages=user_prompt("What is it?"),
+        choices=make_choices(tuple(CHOICES.values())), answer="A", origin=Origin(source="slides"),
     )  # fmt: skip
     rewards = load_rewards("checklist", judge=judge_of(stub))
     shown = item_from_sample(sample, REPLY, open_ref=lambda ref: Image.new("RGB", (16, 16), (200, 100, 150)))

@@ -12,7 +12,7 @@ import pytest
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Scored, Unscored
-from eosin.scoring import ScoreItem, Term, View, load_rewards, term_names
+from eosin.scoring import ScoreContext, ScoreItem, Term, load_rewards, term_names
 from eosin.scoring.terms import base as term
 
 ITEM = ScoreItem(id="1", reply="<think>short words</think><answer>B</answer>", answer="B", choices={"A": "x", "B": "y"})
@@ -24,8 +24,8 @@ class Brief(Term):
     name = "brief"
     max_words: int = 5
 
-    def score(self, view: View) -> Scored | Unscored:
-        return Scored(float(len(view.block("think").split()) <= self.max_words))
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        return Scored(float(len(context.block("think").split()) <= self.max_words))
 
 
 def test_a_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Entity, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import Entity, Origin, Sample, make_choices, user_prompt
 from eosin.scoring import ScoreItem, load_rewards, set_names
 from eosin.scoring.proof.prove import Cheat, Proof, prove, read_cheats, render_cheat
 
@@ -19,8 +19,8 @@ GRAMMARS = ("think/answer", "observe/think/answer")
 def sample(id: str, question: str, options: list[str], answer: str, *entities: str) -> Sample:
     return Sample(
         id=id,
-        messages=ask(question, 0),
-        choices=lettered(options),
+        messages=user_prompt(question, 0),
+        choices=make_choices(options),
         answer=answer,
         entities=tuple(
             Entity(name=e.removeprefix("no "), polarity="absent" if e.startswith("no ") else "present")
@@ -88,7 +88,8 @@ def colorectal(folder: Path, num: int) -> list[Sample]:
         name = row["class_text"]
         made.append(
             Sample(
-                id=row["file"], messages=ask("Which tissue class does this tile show?", 0), choices=lettered(options),
+                id=row["file"], messages=user_prompt("Which tissue class does this tile show?", 0),
+                choices=make_choices(options),
                 answer=chr(65 + options.index(name)), label=name, entities=(Entity(name=name, kind="class"),),
                 reasoning=(f"The tile shows {name}.",), origin=Origin(source="colorectal", slide=row["slide"]),
             )

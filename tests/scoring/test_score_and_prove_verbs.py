@@ -17,7 +17,7 @@ from eosin.cli.exams.score import score
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.formats import write_samples
-from eosin.core.nouns.sample import Entity, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import Entity, Origin, Sample, make_choices, user_prompt
 
 APP = typer.Typer()
 APP.command("score")(score)
@@ -123,7 +123,8 @@ def test_score_without_a_file(tmp_path: Path) -> None:
 def some_samples() -> list[Sample]:
     return [
         Sample(
-            id=str(i), messages=ask("Which diagnosis fits?", 0), choices=lettered(("lipoma", "lymphoma", "thymoma")),
+            id=str(i), messages=user_prompt("Which diagnosis fits?", 0),
+            choices=make_choices(("lipoma", "lymphoma", "thymoma")),
             answer="ABC"[i % 3], entities=(Entity(name=("lipoma", "lymphoma", "thymoma")[i % 3], kind="class"),),
             origin=Origin(source="test"),
         )

@@ -29,13 +29,13 @@ from eosin.core.settings.scoring import JudgeServer, Price, ScoringSettings
 from eosin.scoring import ScoreItem, load_rewards
 from eosin.scoring.adapters.ahead import Ahead
 from eosin.scoring.judge.model import GIVEN_UP, Breaker
+from eosin.scoring.resources.build import judge_settings, tools_of
+from eosin.scoring.resources.clip import ClipCosine
+from eosin.scoring.resources.encoder import SentenceEncoder
+from eosin.scoring.resources.preflight import try_tools
 from eosin.scoring.sets.by_source import departures, load_source_rewards
 from eosin.scoring.sets.compose import Outcome
 from eosin.scoring.sets.rates import judge_and_rules
-from eosin.scoring.tools.build import judge_settings, tools_of
-from eosin.scoring.tools.clip import ClipCosine
-from eosin.scoring.tools.encoder import SentenceEncoder
-from eosin.scoring.tools.preflight import try_tools
 
 WORDS = ["[PAD]", "[UNK]", "gland", "necrosis", "of", "the", "colon", "mucosa", "<s>", "</s>"]
 
@@ -130,13 +130,13 @@ def test_the_encoder_of_a_recipe_gives_the_semantic_term(encoder_folder: Path) -
 
 def test_clip_gives_a_cosine_a_sentence(clip_folder: Path) -> None:
     settings = ScoringSettings(clip=str(clip_folder))
-    tools = tools_of(settings)
+    resources = tools_of(settings)
     image = Image.new("RGB", (40, 60), (200, 30, 90))
-    assert tools.clip is not None
-    cosines = list(tools.clip(image, ["gland", "necrosis of the colon"]))
+    assert resources.clip is not None
+    cosines = list(resources.clip(image, ["gland", "necrosis of the colon"]))
     assert len(cosines) == 2 and all(-1 <= c <= 1 for c in cosines) and cosines[0] != cosines[1]
-    assert list(tools.clip(image, ["gland"])) == pytest.approx(cosines[:1], abs=1e-5)
-    rewards = load_rewards("clip", **tools.as_injected())
+    assert list(resources.clip(image, ["gland"])) == pytest.approx(cosines[:1], abs=1e-5)
+    rewards = load_rewards("clip", **resources.as_injected())
     assert try_tools(rewards, settings, "stages.rl") == ["CLIP tiny-clip: loaded"]
 
 
@@ -180,8 +180,8 @@ def test_replies_begun_early_score_as_all_at_once(stub: JudgeStub) -> None:
     server = JudgeServer(url=stub.url, model="stub", backoff_s=0.01, max_in_flight=4)
 
     def rewards() -> Any:
-        tools = tools_of(ScoringSettings(judge=server)).as_injected()
-        return load_source_rewards({"a": "pathvlm-r1", "b": [{"name": "format"}]}, "think/answer", **tools)
+        resources = tools_of(ScoringSettings(judge=server)).as_injected()
+        return load_source_rewards({"a": "pathvlm-r1", "b": [{"name": "format"}]}, "think/answer", **resources)
 
     texts = [f"<think>I see {i % 4} glands here.</think><answer>A. necrosis</answer>" for i in range(10)]
     items = [

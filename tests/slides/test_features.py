@@ -25,7 +25,7 @@ from eosin.slides.encoders.load import load_encoder
 from eosin.slides.encoders.records import EncoderRecord, record_of
 from eosin.slides.features import run as features
 from eosin.slides.features.files import read_features
-from eosin.slides.features.pipeline import Batch, Begin, End, Feeder, Job, Limits, batched, encode_batch
+from eosin.slides.features.pipeline import Batch, Job, Limits, SlideEnd, SlideStart, TileLoader, batched, encode_batch
 from eosin.slides.features.run import FeatureSettings, Summary
 from eosin.slides.open.slide import open_slide
 from eosin.slides.tiles.reading import Failed
@@ -91,7 +91,7 @@ def test_features_are_those_of_the_tiles_pixels_where_the_file_says(slides: Path
                 x, y = bag.coords[i].tolist()
                 box = features_box(x, y, 128)
                 assert same_numbers(bag.features[i], MeanColour().encode(slide.read(box)[None])[0])
-        assert bag.place.side_level0 == 128 and bag.place.mpp == bag.place.level0_mpp == 0.5
+        assert bag.geometry.side_level0 == 128 and bag.geometry.mpp == bag.geometry.level0_mpp == 0.5
         assert bag.attributes["source"] == one.path.name and bag.attributes["level0_width"] == 768
 
 
@@ -105,7 +105,7 @@ def test_tiles_are_read_at_the_scale_that_is_asked_for(slides: Path, tmp_path: P
     done = run(slides / "s0.tiff", tmp_path, mpp=1.0)
     assert done.folder.name == "10x_128px_0px_overlap"
     bag = read_features(done.done[0].file)
-    assert bag.place.side_level0 == 256 and bag.place.mpp == 1.0
+    assert bag.geometry.side_level0 == 256 and bag.geometry.mpp == 1.0
     with open_slide(slides / "s0.tiff") as slide:
         x, y = bag.coords[3].tolist()  # type: ignore[index]
         pixels = slide.read(features_box(x, y, 256), 1.0)
@@ -294,9 +294,9 @@ def test_batches_keep_order_and_name_what_failed() -> None:
 # ---- the reading side ----------------------------------------------------------------------------------------------
 
 
-def reading(job: Job, settings: Any) -> Iterator[Begin | Batch]:
+def reading(job: Job, settings: Any) -> Iterator[SlideStart | Batch]:
     """Stands for a reader in a child process: the job's name says what happens to it."""
-    yield Begin(2, {"pid": os.getpid()})
+    yield SlideStart(2, {"pid": os.getpid()})
     if job.name == "hangs":
         time.sleep(600)
     if job.name == "crashes":
@@ -315,16 +315,16 @@ def test_a_reader_that_hangs_or_crashes_takes_one_slide_with_it() -> None:
     ends: dict[str, Any] = {}
     seen: dict[str, list[Batch]] = {n: [] for n in names}
     pids = set()
-    with Feeder(jobs, reading, None, Limits(readers=2, prefetch=1, timeout_s=60, stall_s=2.0)) as feeder:
+    with TileLoader(jobs, reading, None, Limits(readers=2, prefetch=1, timeout_s=60, stall_s=2.0)) as feeder:
         for job, event in feeder:
             if isinstance(event, Batch):
                 seen[job.name].append(event)
-            elif isinstance(event, Begin):
+            elif isinstance(event, SlideStart):
                 pids.add(event.facts["pid"])
             else:
                 assert job.name not in ends
                 ends[job.name] = event
-    assert {n for n, e in ends.items() if isinstance(e, End)} == {"one", "three", "five"}
+    assert {n for n, e in ends.items() if isinstance(e, SlideEnd)} == {"one", "three", "five"}
     dropped = {n: (e.reason, e.detail) for n, e in ends.items() if isinstance(e, Dropped)}
     assert dropped["hangs"] == ("timed out", "no tile in 2 s")
     assert dropped["crashes"] == ("reader crashed", "signal SIGABRT")
@@ -338,16 +338,16 @@ def test_a_reader_that_hangs_or_crashes_takes_one_slide_with_it() -> None:
 
 def test_time_spent_waiting_for_the_encoder_does_not_count() -> None:
     limits = Limits(readers=1, prefetch=1, timeout_s=1.5, stall_s=1.5)
-    with Feeder([Job("slow", Path())], slow_to_take, None, limits) as feeder:
+    with TileLoader([Job("slow", Path())], slow_to_take, None, limits) as feeder:
         kinds = []
         for _, event in feeder:
             kinds.append(type(event).__name__)
             time.sleep(0.4)  # an encoder that is slower than the limit in all
-    assert kinds == ["Begin", *["Batch"] * 6, "End"]
+    assert kinds == ["SlideStart", *["Batch"] * 6, "SlideEnd"]
 
 
-def slow_to_take(job: Job, settings: Any) -> Iterator[Begin | Batch]:
-    yield Begin(6, {})
+def slow_to_take(job: Job, settings: Any) -> Iterator[SlideStart | Batch]:
+    yield SlideStart(6, {})
     for i in range(6):
         yield Batch(np.array([i]), np.zeros((1, 400, 400, 3), np.uint8))
 

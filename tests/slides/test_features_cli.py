@@ -73,7 +73,7 @@ def test_a_csv_of_features_becomes_an_h5(tmp_path: Path) -> None:
                  "--mpp", 0.25)  # fmt: skip
     assert done.exit_code == 0 and "2 files = 1 converted + 1 set aside" in done.output
     bag = read_features(tmp_path / "o" / "20x_512px_0px_overlap" / "features_conch_v1" / "s.h5")
-    assert bag.place.side_level0 == 1024 and bag.encoder == "conch" and bag.centres_um is not None
+    assert bag.geometry.side_level0 == 1024 and bag.encoder == "conch" and bag.centres_um is not None
     assert bag.centres_um.tolist() == [[128, 128], [384, 128]]
 
 

@@ -14,7 +14,7 @@ import pytest
 from eosin.core.errors import EosinError
 from eosin.slides.annotations.geojson import Shape, collection, write_geojson
 from eosin.slides.annotations.geojson_read import check_geojson, measurements_of, read_geojson
-from eosin.slides.tissue.segmentation import outlines, signed_area
+from eosin.slides.tissue.segmentation import contours, signed_area
 
 SQUARE = np.array([[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]], dtype=float)
 HOLE = np.array([[20, 20], [40, 20], [40, 40], [20, 40], [20, 20]], dtype=float)
@@ -321,10 +321,10 @@ def test_outlines_of_a_mask() -> None:
     mask[5:25, 10:40] = True
     mask[10:15, 20:30] = False
     mask[30:35, 50:56] = True
-    large, small = outlines(mask, (10.0, 10.0), (600, 400))
+    large, small = contours(mask, (10.0, 10.0), (600, 400))
     assert len(large) == 2 and len(small) == 1
     assert abs(signed_area(large[0])) == pytest.approx(60_000, rel=0.01)
     assert abs(signed_area(large[1])) == pytest.approx(5_000, rel=0.02)
     assert large[0].min(0).tolist() == [100, 50] and large[0].max(0).tolist() == [400, 250]
-    whole = outlines(np.ones((4, 6), bool), (100.0, 100.0), (600, 400))
+    whole = contours(np.ones((4, 6), bool), (100.0, 100.0), (600, 400))
     assert len(whole) == 1 and abs(signed_area(whole[0][0])) == pytest.approx(240_000, rel=0.03)

@@ -15,7 +15,7 @@ from eosin.core.errors import EosinError
 from eosin.slides.encoders.records import record_of
 from eosin.slides.features import h5
 from eosin.slides.features.files import convert, read_features, read_zarr
-from eosin.slides.features.h5 import FeatureBag, Place, magnification, write_bag, write_patches
+from eosin.slides.features.h5 import FeatureBag, TileGeometry, magnification, write_bag, write_patches
 from eosin.slides.features.h5_read import read_h5
 
 h5py = pytest.importorskip("h5py", reason="feature files need eosin[slides]")
@@ -23,11 +23,11 @@ h5py = pytest.importorskip("h5py", reason="feature files need eosin[slides]")
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(5, 8)).astype(np.float32)
 COORDS = np.array([[0, 0], [256, 0], [512, 0], [0, 256], [7000, 123456]], np.int64)
-PLACE = Place(tile_px=256, side_level0=512, mpp=0.5, level0_mpp=0.25)
+PLACE = TileGeometry(tile_px=256, side_level0=512, mpp=0.5, level0_mpp=0.25)
 
 
 def bag(**changes: Any) -> FeatureBag:
-    return FeatureBag(**{"name": "a.b", "features": FEATURES, "coords": COORDS, "place": PLACE, **changes})
+    return FeatureBag(**{"name": "a.b", "features": FEATURES, "coords": COORDS, "geometry": PLACE, **changes})
 
 
 def csv_rows(extra: str = "") -> str:
@@ -71,7 +71,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     write_bag(tmp_path / "features_x" / "s.h5", bag(failed=failed, extra=extra))
     back = read_h5(tmp_path / "features_x" / "s.h5")
     assert np.array_equal(back.features, FEATURES) and back.coords is not None and np.array_equal(back.coords, COORDS)
-    assert back.place == PLACE and back.failed == failed and back.layout == "trident" and back.encoder == "x"
+    assert back.geometry == PLACE and back.failed == failed and back.layout == "trident" and back.encoder == "x"
     assert np.array_equal(back.extra["flags"], extra["flags"])
     centres = back.centres_um
     assert centres is not None and centres[1].tolist() == [(256 + 256) * 0.25, 64.0]
@@ -94,7 +94,7 @@ def test_a_file_of_tridents_own_making_is_read(tmp_path: Path) -> None:
                                      "target_magnification": 20, "overlap": 16, "name": "s"})  # fmt: skip
     back = read_h5(file)
     assert back.features.shape == (5, 8) and back.encoder == "conch_v15" and back.layout == "trident"
-    assert back.place == Place(256, 512.0, None, None, 16)
+    assert back.geometry == TileGeometry(256, 512.0, None, None, 16)
     assert back.centres_um is None  # no microns are made up
 
 
@@ -118,7 +118,7 @@ def test_clams_features_find_the_size_of_their_tiles_in_its_patches_file(tmp_pat
     with h5py.File(file, "w") as held:
         held["features"], held["coords"] = FEATURES, COORDS.astype(np.int32)
     back = read_h5(file)
-    assert back.layout == "clam" and back.place.side_level0 == 1024 and back.place.tile_px == 256
+    assert back.layout == "clam" and back.geometry.side_level0 == 1024 and back.geometry.tile_px == 256
     assert back.coords is not None and back.coords.dtype == np.int64
 
 
@@ -167,10 +167,12 @@ def test_features_of_another_encoder_scale_or_normalisation_are_refused(tmp_path
     for name, change, message in (
         ("right", {}, None),
         ("other", {"encoder": "virchow2"}, "another encoder"),
-        ("scale", {"place": Place(256, 1024, 1.0, 0.25)}, "not trained for this scale"),
+        ("scale", {"geometry": TileGeometry(256, 1024, 1.0, 0.25)}, "not trained for this scale"),
     ):
         file = tmp_path / name / f"{name}.h5"
-        write_bag(file, bag(encoder="uni", **{"place": PLACE, **change}) if "encoder" not in change else bag(**change))
+        write_bag(
+            file, bag(encoder="uni", **{"geometry": PLACE, **change}) if "encoder" not in change else bag(**change)
+        )
         if message is None:
             assert len(read_features(file, encoder=uni).features) == 5
         else:
@@ -274,7 +276,7 @@ def test_a_spatialdata_store_as_wsidata_writes_it(tmp_path: Path) -> None:
     held = spatialdata.SpatialData(shapes={"tiles": ShapesModel.parse(frame)}, tables={"uni_tiles": table}, attrs=attrs)
     held.write(tmp_path / "s.zarr")
     back = read_zarr(tmp_path / "s.zarr")
-    assert back.encoder == "uni" and back.place == Place(256, 512.0, 0.5, 0.25, 0)
+    assert back.encoder == "uni" and back.geometry == TileGeometry(256, 512.0, 0.5, 0.25, 0)
     assert np.array_equal(back.features, FEATURES[order])
     assert back.coords is not None and np.array_equal(back.coords, COORDS[order])
 
@@ -295,5 +297,5 @@ def test_converting_keeps_numbers_and_sets_bad_files_aside(tmp_path: Path) -> No
         "bare.csv": "TRIDENT's layout needs coordinates, and these features have none.",
     }
     back = read_features(made[0], encoder=record)
-    assert np.array_equal(back.features, FEATURES) and back.place == PLACE and back.encoder == "plip"
+    assert np.array_equal(back.features, FEATURES) and back.geometry == PLACE and back.encoder == "plip"
     assert h5.patches_file(made[0].parents[1], "good").is_file()

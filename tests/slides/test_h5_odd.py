@@ -18,8 +18,8 @@ from eosin.core.errors import EosinError
 from eosin.slides.encoders.records import record_of
 from eosin.slides.features import h5
 from eosin.slides.features.files import convert, read_features
-from eosin.slides.features.h5 import FeatureBag, Place, write_bag
-from eosin.slides.features.h5_read import outline, read_h5
+from eosin.slides.features.h5 import FeatureBag, TileGeometry, write_bag
+from eosin.slides.features.h5_read import read_h5, read_header
 from eosin.slides.features.h5_texts import check_attribute_texts
 
 h5py = pytest.importorskip("h5py", reason="feature files need eosin[slides]")
@@ -27,7 +27,7 @@ h5py = pytest.importorskip("h5py", reason="feature files need eosin[slides]")
 FEATURES = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
 RANDOM = np.random.default_rng(1).normal(size=(2**18, 4)).astype(np.float32)
 COORDS = np.array([[0, 0], [256, 0], [512, 0], [0, 256], [7000, 123456]], np.int64)
-PLACE = Place(tile_px=256, side_level0=512, mpp=0.5, level0_mpp=0.25)
+PLACE = TileGeometry(tile_px=256, side_level0=512, mpp=0.5, level0_mpp=0.25)
 TRIDENT = {"patch_size": 256, "patch_size_level0": 512, "level0_magnification": 40, "target_magnification": 20,
            "overlap": 0, "name": "s", "savetodir": "20x"}  # fmt: skip
 
@@ -47,12 +47,12 @@ def make(path: Path, attributes: dict[str, Any] | None = None, **data: Any) -> P
 # ---- what TRIDENT, CLAM and others write ----------------------------------------------------------------------------
 
 
-def places(path: Path, **attributes: Any) -> Place:
-    return read_h5(make(path / "s.h5", {**TRIDENT, **attributes})).place
+def places(path: Path, **attributes: Any) -> TileGeometry:
+    return read_h5(make(path / "s.h5", {**TRIDENT, **attributes})).geometry
 
 
 def test_attributes_in_every_form_have_their_right_value(tmp_path: Path) -> None:
-    whole = Place(256, 512.0, None, None, 0)
+    whole = TileGeometry(256, 512.0, None, None, 0)
     assert places(tmp_path) == whole
     assert (
         places(tmp_path, patch_size=np.array([256]), patch_size_level0=np.array([[512]]), overlap=np.array([0]))
@@ -61,13 +61,17 @@ def test_attributes_in_every_form_have_their_right_value(tmp_path: Path) -> None
     assert (
         places(tmp_path, overlap="None") == places(tmp_path, overlap=b"none") == places(tmp_path, overlap="") == whole
     )
-    assert places(tmp_path, patch_size="256", overlap=b"16") == Place(256, 512.0, None, None, 16)
-    assert places(tmp_path, patch_size_level0="None") == Place(256, 512.0, None, None, 0)  # from the magnifications
-    assert places(tmp_path, mpp=np.float32(0.5), level0_mpp=np.array(["0.25"], "S4")) == Place(256, 512.0, 0.5, 0.25, 0)
+    assert places(tmp_path, patch_size="256", overlap=b"16") == TileGeometry(256, 512.0, None, None, 16)
+    assert places(tmp_path, patch_size_level0="None") == TileGeometry(
+        256, 512.0, None, None, 0
+    )  # from the magnifications
+    assert places(tmp_path, mpp=np.float32(0.5), level0_mpp=np.array(["0.25"], "S4")) == TileGeometry(
+        256, 512.0, 0.5, 0.25, 0
+    )
     assert (
         places(tmp_path, odd=h5py.Empty("f4"), odder=np.zeros(3, "c8"), oddest=np.array([(1, 2.0)], "i4,f4")) == whole
     )
-    assert read_h5(make(tmp_path / "s.h5", {})).place == Place()
+    assert read_h5(make(tmp_path / "s.h5", {})).geometry == TileGeometry()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_an_attribute_that_is_no_number_is_refused_by_name(attributes: dict[str,
 )  # fmt: skip
 def test_clams_levels_give_the_side_of_a_tile(clam: dict[str, Any], side: float | None, tmp_path: Path) -> None:
     found = read_h5(make(tmp_path / "s.h5", clam))
-    assert found.layout == "clam" and found.place.side_level0 == side and found.place.tile_px == 256
+    assert found.layout == "clam" and found.geometry.side_level0 == side and found.geometry.tile_px == 256
 
 
 @pytest.mark.parametrize("kind", ["f2", "f4", "f8", ">f4", "i4", "u1", ">i2"])
@@ -196,7 +200,7 @@ def test_a_wrong_structure_is_one_error_that_names_the_file(
         read_h5(tmp_path / "s.h5")
     assert found in str(caught.value) and "s.h5" in str(caught.value)
     try:
-        outline(tmp_path / "s.h5")
+        read_header(tmp_path / "s.h5")
     except EosinError as exc:
         assert "s.h5" in str(exc)
 
@@ -215,7 +219,7 @@ def test_empty_cut_and_foreign_files_are_refused(tmp_path: Path) -> None:
     data = (tmp_path / "whole.h5").read_bytes()
     for number, content in enumerate((b"", b"not h5", data[:40], data[: len(data) // 2], data[:-2000], data[8:])):
         (tmp_path / f"{number}.h5").write_bytes(content)
-        for reader in (read_h5, outline):
+        for reader in (read_h5, read_header):
             with pytest.raises(EosinError, match="cannot be read") as caught:
                 reader(tmp_path / f"{number}.h5")
             assert f"{number}.h5" in str(caught.value)
@@ -258,7 +262,7 @@ def test_a_size_that_the_file_does_not_hold_is_refused_before_anything_is_read(
     file = declare(tmp_path / "s.h5", shape, **options)
     assert file.stat().st_size < 20_000
     begun = time.perf_counter()
-    for reader in (read_h5, outline):
+    for reader in (read_h5, read_header):
         with pytest.raises(EosinError, match="cannot be read") as caught:
             reader(file)
         assert "declares" in str(caught.value) or "never written" in str(caught.value)
@@ -424,7 +428,7 @@ def test_converted_features_are_named_after_the_file_never_after_what_stands_in_
     ]  # fmt: skip
     for file in made:
         assert b"Miller" not in file.read_bytes() and b"outside" not in file.read_bytes()
-        assert np.array_equal(read_h5(file).features, FEATURES) and read_h5(file).place == PLACE
+        assert np.array_equal(read_h5(file).features, FEATURES) and read_h5(file).geometry == PLACE
 
 
 def test_no_bad_file_stops_the_conversion(tmp_path: Path) -> None:
@@ -478,15 +482,15 @@ from pathlib import Path
 from eosin.core.errors import EosinError
 from eosin.slides.encoders.records import record_of
 from eosin.slides.features import extract, h5
-from eosin.slides.features.pipeline import Begin, Batch, End, Job
+from eosin.slides.features.pipeline import SlideStart, Batch, SlideEnd, Job
 from eosin.slides.features.plan import FeatureSettings, Plan
 
 class Feed:
     def __init__(self, jobs, *rest):
         facts = {"coords": np.zeros((300, 2), int), "tissue_fraction": np.ones(300), "flags": np.zeros(300, "u1"),
-                 "place": h5.Place(256, 512, 0.5, 0.25), "size_px": (9, 9)}
+                 "geometry": h5.TileGeometry(256, 512, 0.5, 0.25), "size_px": (9, 9)}
         batch = Batch(np.arange(300), np.zeros((300, 256, 256, 3), np.uint8))
-        self.events = [(j, e) for e in (Begin(300, facts), batch, End(1.0)) for j in jobs]
+        self.events = [(j, e) for e in (SlideStart(300, facts), batch, SlideEnd(1.0)) for j in jobs]
     def __enter__(self):
         return iter(self.events)
     def __exit__(self, *rest):
@@ -496,7 +500,7 @@ class Ones:
     def encode(self, tiles):
         return np.ones((len(tiles), 112), np.float32)
 
-extract.Feeder = Feed
+extract.TileLoader = Feed
 plan = Plan(FeatureSettings(), record_of("colour-texture"), 0.5, Path(sys.argv[1]))
 jobs = [Job(f"s{i}", Path(f"s{i}.svs")) for i in range(3)]
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000,) * 2)

@@ -18,7 +18,7 @@ from eosin.core.errors import ImageError
 from eosin.core.images import load_image
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Origin, Sample, SlideRegion, ask, lettered
+from eosin.core.nouns.sample import Origin, Sample, SlideRegion, make_choices, user_prompt
 from eosin.core.nouns.units import BoxLevel0, BoxMicrons
 from eosin.slides.features.regions import MIB, SlideRegions
 from eosin.slides.open.slide import open_slide
@@ -176,8 +176,8 @@ def sample_of(slide: Path, number: int) -> Sample:
     return Sample(
         id=f"s{number}",
         images=(SlideRegion(path=str(slide), box=box, mpp=1.0),),
-        messages=ask("What does this region show?"),
-        choices=lettered(("normal mucosa", "adenocarcinoma")),
+        messages=user_prompt("What does this region show?"),
+        choices=make_choices(("normal mucosa", "adenocarcinoma")),
         answer="AB"[number % 2],
         reasoning=("Glands are seen.",),
         origin=Origin(source="phantom", slide=f"case{number}"),
@@ -206,7 +206,7 @@ def test_sft_and_rl_rows_and_exam_items_show_the_same_pixels(phantom_slide: Path
     from eosin.core.settings.exam import ExamSettings
     from eosin.evaluate.exam.exam import run_exam
     from eosin.scoring.reading.item import item_from_sample
-    from eosin.train.data.rows import PictureStore, rl_row, rows_dataset, sft_row
+    from eosin.train.data.rows import ImageCache, rl_row, rows_dataset, sft_row
 
     grammar, prompt = Grammar.of("think/answer"), PromptSettings()
     samples = [sample_of(phantom_slide, n) for n in range(4)]
@@ -215,7 +215,7 @@ def test_sft_and_rl_rows_and_exam_items_show_the_same_pixels(phantom_slide: Path
         expected = [slide.read(s.images[0].box, 1.0) for s in samples]  # type: ignore[union-attr]
     assert all(e.shape == (112, 112, 3) and e.std() > 8 for e in expected)
 
-    pictures = PictureStore(None, 0.0, read)
+    pictures = ImageCache(None, 0.0, read)
     for make in (sft_row(grammar, prompt), rl_row(grammar, prompt)):
         rows = rows_dataset(samples, make, pictures)
         for i, pixels in enumerate(expected):

@@ -12,7 +12,7 @@ from eosin.core.errors import ImageError
 from eosin.core.images import load_image, load_picture
 from eosin.core.nouns.sample import SlideBag
 from eosin.slides.features.bags import BagCache, read_bag
-from eosin.slides.features.h5 import FeatureBag, Place, write_bag
+from eosin.slides.features.h5 import FeatureBag, TileGeometry, write_bag
 from eosin.slides.features.regions import SlideRegions
 
 
@@ -21,7 +21,7 @@ def _file(path: Path, num: int = 6, **changes: object) -> SlideBag:
     coords = np.stack([np.arange(num) * 256, np.arange(num) % 2 * 256], 1).astype(np.int64)
     bag = FeatureBag(
         "s1", rng.standard_normal((num, 4)).astype(np.float32), coords,
-        Place(tile_px=128, side_level0=256, mpp=1.0, level0_mpp=0.5),
+        TileGeometry(tile_px=128, side_level0=256, mpp=1.0, level0_mpp=0.5),
     )  # fmt: skip
     write_bag(path, replace(bag, **changes), encoder_name="toy")  # type: ignore[arg-type]
     return SlideBag(path=str(path), encoder="toy")
@@ -48,7 +48,7 @@ def test_patches_of_hidden_clusters_are_not_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"coords": None}, "without coordinates"), ({"place": Place()}, "scale")],
+    [({"coords": None}, "without coordinates"), ({"geometry": TileGeometry()}, "scale")],
 )
 def test_what_a_file_lacks_is_named(tmp_path: Path, changes: dict[str, object], reason: str) -> None:
     from eosin.slides.features.bags import patch_bag

@@ -16,7 +16,7 @@ from eosin.slides.tiles.grid import TileGrid, tile_grid
 from eosin.slides.tiles.quality import blur_flags, sharpness
 from eosin.slides.tiles.reading import read_tiles
 from eosin.slides.tissue.ink import black_border
-from eosin.slides.tissue.morphology import close, mean_colour, opened, quantiles, without_small
+from eosin.slides.tissue.morphology import closing, mean_colour, opening, quantiles, remove_small_objects
 from eosin.slides.tissue.segmentation import Tissue, TissueSettings, glass_colour, otsu, tissue_mask
 
 pytest.importorskip("openslide", reason="slides need eosin[slides]")
@@ -254,12 +254,12 @@ def test_close_open_and_parts_against_scipy() -> None:
         square = np.ones((size, size))
         padded = np.pad(mask, size)
         right = ndimage.binary_closing(padded, square)[size:-size, size:-size]
-        assert np.array_equal(close(mask, size), right)
+        assert np.array_equal(closing(mask, size), right)
         inner = np.s_[size:-size, size:-size]
-        assert np.array_equal(opened(mask, size)[inner], ndimage.binary_opening(mask, square)[inner])
+        assert np.array_equal(opening(mask, size)[inner], ndimage.binary_opening(mask, square)[inner])
     labels, count = ndimage.label(mask)
     sizes = ndimage.sum(mask, labels, range(count + 1))
-    assert np.array_equal(without_small(mask, 40), (sizes >= 40)[labels] & mask)
+    assert np.array_equal(remove_small_objects(mask, 40), (sizes >= 40)[labels] & mask)
 
 
 def test_blurred_tiles_of_a_real_slide_are_flagged(shared_data: Path) -> None:

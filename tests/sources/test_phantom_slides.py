@@ -16,7 +16,7 @@ from eosin.core.settings.recipe import Recipe
 from eosin.curate import clean
 from eosin.slides.encoders.records import EncoderRecord
 from eosin.slides.features.bags import read_bag
-from eosin.slides.features.h5_read import outline
+from eosin.slides.features.h5_read import read_header
 from eosin.sources.card import Collection
 from eosin.sources.phantom_slides import read_phantom_slides, tile_encoder
 
@@ -57,7 +57,7 @@ def test_every_slide_becomes_a_bag(collection: Collection, folder: Path) -> None
 
 def test_the_feature_file_says_what_its_tiles_were(collection: Collection) -> None:
     ref = shown(collection.kept[0])
-    record = EncoderRecord.model_validate_json(outline(Path(ref.path)).attributes["encoder_record"])
+    record = EncoderRecord.model_validate_json(read_header(Path(ref.path)).attributes["encoder_record"])
     assert record.tile_px == 64 and record == tile_encoder(SETTINGS)[0]
 
 

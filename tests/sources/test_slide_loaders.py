@@ -22,7 +22,7 @@ from eosin.sources.card import Collection
 from eosin.sources.slide_bags import slide_name, units_of
 from eosin.sources.slide_folder import read_slides
 
-PLACE = h5.Place(tile_px=256, side_level0=512.0, mpp=0.5, level0_mpp=0.25)
+PLACE = h5.TileGeometry(tile_px=256, side_level0=512.0, mpp=0.5, level0_mpp=0.25)
 
 
 def trident(root: Path, name: str, seed: int = 0, encoder: str | None = "uni") -> Path:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from eosin.core.nouns.bags import PatchBag
-from eosin.core.nouns.sample import Entity, Origin, Sample, SlideBag, ask, lettered
+from eosin.core.nouns.sample import Entity, Origin, Sample, SlideBag, make_choices, user_prompt
 from eosin.engines.base import MockEngine, Request
-from eosin.slides.features.h5 import FeatureBag, Place, write_bag
+from eosin.slides.features.h5 import FeatureBag, TileGeometry, write_bag
 
 DIMENSION = 12
 KINDS = np.repeat([0, 0, 1, 2], 6)
@@ -32,7 +32,7 @@ def slide_sample(folder: Path, number: int, split: str = "train", truth: bool = 
     coords = np.stack([np.arange(24) % 6, np.arange(24) // 6], 1).astype(np.int64) * 224
     name = f"slide{number}"
     path = folder / f"{name}.h5"
-    place = Place(tile_px=224, side_level0=224, mpp=0.5, level0_mpp=0.5)
+    place = TileGeometry(tile_px=224, side_level0=224, mpp=0.5, level0_mpp=0.5)
     write_bag(path, FeatureBag(name, features, coords, place), encoder_name="toy-encoder")
     extra: dict[str, object] = {"entities_complete": True}
     if truth:
@@ -42,8 +42,8 @@ def slide_sample(folder: Path, number: int, split: str = "train", truth: bool = 
     return Sample(
         id=f"{split}-{number}",
         images=(SlideBag(path=str(path), encoder="toy-encoder"),),
-        messages=ask("What is the diagnosis?"),
-        choices=lettered(list(CHOICES)),
+        messages=user_prompt("What is the diagnosis?"),
+        choices=make_choices(list(CHOICES)),
         answer="A",
         findings=FINDINGS,
         reasoning=STEPS,

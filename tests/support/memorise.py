@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from eosin.evaluate.evidence.scores import ModelEvidence
-from eosin.evaluate.evidence.tests import Asked
+from eosin.evaluate.evidence.tests import AttributionTarget
 
 
-def memorise(made: Any, asked: list[Asked]) -> None:
+def memorise(made: Any, asked: list[AttributionTarget]) -> None:
     """Teach a model one reply to one question, with its end."""
     attributor, model = ModelEvidence(made), made.model.train()
     encoded = attributor._encode(asked)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from eosin.core.images import encode_png
-from eosin.core.nouns.sample import Entity, ImageBytes, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import Entity, ImageBytes, Origin, Sample, make_choices, user_prompt
 
 NAMES = ("red tissue", "green tissue", "blue tissue")
 
@@ -32,8 +32,8 @@ def toy_samples(num: int, split: str | None, seed: int = 0, per_case: int = 3) -
             Sample(
                 id=f"{split}-{i}",
                 images=(ImageBytes(data=encode_png(toy_image(label, rng))),),
-                messages=ask("Which colour is this field?"),
-                choices=lettered([NAMES[k] for k in order]),
+                messages=user_prompt("Which colour is this field?"),
+                choices=make_choices([NAMES[k] for k in order]),
                 answer="ABC"[order.index(label)],
                 reasoning=(f"The field is {NAMES[label].split()[0]}.", f"This is {NAMES[label]}."),
                 caption=f"A field of {NAMES[label]}.",

@@ -19,7 +19,15 @@ from eosin.core.settings.stages import RewardSpec, RlStage
 from eosin.core.store import artifacts as store
 from eosin.train.data.rows import rl_row, rows_dataset
 from eosin.train.monitor import StepClock, plain_names
-from eosin.train.rl.collapse import LAST_GOOD, NOTE, CollapseCallback, Watch, last_good_of, refuse_collapsed, signs_in
+from eosin.train.rl.collapse import (
+    LAST_GOOD,
+    NOTE,
+    CollapseCallback,
+    CollapseDetector,
+    last_good_of,
+    refuse_collapsed,
+    signs_in,
+)
 from eosin.train.stages import rl
 from eosin.train.stages.base import StageContext, callbacks, run_trainer, trainer_arguments
 from eosin.train.stages.saves import StageState, last_whole_save
@@ -42,16 +50,16 @@ def test_signs_by_hand() -> None:
 
 
 def test_window_by_hand() -> None:
-    watch = Watch(STOP)
+    watch = CollapseDetector(STOP)
     flat = {**GOOD, "group_std": 0.0}
     assert [bool(watch.add(i, r)) for i, r in enumerate((flat, flat, GOOD, flat, flat, flat), 1)] == [
         False, False, False, False, False, True,
     ]  # fmt: skip
     assert watch.since == {"reward_std": 4}
-    mixed = Watch(STOP)  # two signs in turn are no window of either
+    mixed = CollapseDetector(STOP)  # two signs in turn are no window of either
     sharp = {**GOOD, "entropy": 0.0}
     assert not any(mixed.add(i, r) for i, r in enumerate((flat, sharp, flat, sharp), 1))
-    sparse = Watch(STOP)  # a row logged every second step counts as two
+    sparse = CollapseDetector(STOP)  # a row logged every second step counts as two
     assert [bool(sparse.add(s, flat)) for s in (2, 4)] == [False, True]
 
 

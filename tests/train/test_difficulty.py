@@ -14,7 +14,7 @@ from tests.support.toys import toy_samples
 from eosin.chain.rl_data import RateSettings, measure
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_dropped
-from eosin.core.nouns.outcome import Sieve
+from eosin.core.nouns.outcome import Filtered
 from eosin.core.nouns.prompt import gold_reply
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageFile, Sample
@@ -273,5 +273,5 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_nothing_measured_gives_no_numbers() -> None:
-    summary = summarise_rates(Sieve((), ()), NUM)
+    summary = summarise_rates(Filtered((), ()), NUM)
     assert summary["mean_pass_rate"] is None and summary["unparsed_rate"] is None and summary["n"] == 0

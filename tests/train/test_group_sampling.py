@@ -20,7 +20,7 @@ from tests.train.test_shared_prefix import dataset_of, rows_of, trainer_of
 from eosin.core.settings.rl import Algorithm
 from eosin.core.settings.stages import RewardSpec, RlStage
 from eosin.core.store import artifacts as store
-from eosin.train.rl.groups import PromptStream, RolloutCounts, split_by_group, spread, totals
+from eosin.train.rl.groups import PromptStream, RolloutCounts, reward_std, split_by_group, totals
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 from eosin.train.stages import rl
 from eosin.train.stages.base import StageContext
@@ -31,9 +31,9 @@ NUM = 4
 
 def test_spread_ignores_unscored_and_needs_two() -> None:
     nan = torch.nan
-    assert spread(torch.tensor([0.0, 1.0, nan])) == pytest.approx(0.7071, abs=1e-4)
-    assert spread(torch.tensor([1.0, nan, nan])) == 0
-    assert spread(torch.tensor([nan, nan])) == 0
+    assert reward_std(torch.tensor([0.0, 1.0, nan])) == pytest.approx(0.7071, abs=1e-4)
+    assert reward_std(torch.tensor([1.0, nan, nan])) == 0
+    assert reward_std(torch.tensor([nan, nan])) == 0
     weighed = totals(torch.tensor([[1.0, 2.0], [nan, 2.0], [nan, nan]]), torch.tensor([0.5, 2.0]))
     assert weighed[:2].tolist() == [4.5, 4.0] and weighed[2].isnan()
 
@@ -113,8 +113,9 @@ def test_at_the_limit_the_batch_is_used_as_it_is_with_a_warning(tmp_path: Path) 
 
 
 def test_without_dynamic_sampling_nothing_is_replaced(tmp_path: Path) -> None:
-    trainer, rows, _ = dynamic(GroupTrainer, tmp_path, lambda n, i: 0.0, dynamic_sampling=False)
+    trainer, rows, told = dynamic(GroupTrainer, tmp_path, lambda n, i: 0.0, dynamic_sampling=False)
     trainer._generate_and_score_completions(rows)
+    assert "nothing can be learned" in told[0]  # said before the first step
     numbers = {k: v[-1] for k, v in trainer._metrics["train"].items()}
     assert numbers["groups_kept"] == numbers["groups_dropped"] == 0 and numbers["generation_batches"] == 1
 

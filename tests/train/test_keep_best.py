@@ -70,9 +70,11 @@ def test_what_is_said() -> None:
         return Look(step, found.value("accuracy"), tuple(found.each("accuracy")), found.recalls)
 
     start, worse, better, same = (look(i, s) for i, s in enumerate(["1110" * 8, "0110" * 8, "1111" * 8, "1110" * 8]))
-    assert "did harm" in verdict(start, worse, start) and "goes on from its start" in verdict(start, worse, start)
-    assert "helped" in verdict(start, better, better)
-    assert "changed nothing" in verdict(start, same, same)
+    assert "worse than its start" in verdict(start, worse, start) and "goes on from its start" in verdict(
+        start, worse, start
+    )
+    assert "better than its start" in verdict(start, better, better)
+    assert "no more than noise" in verdict(start, same, same)
     assert verdict(start, look(4, "1010" * 8), start).startswith("Training lost b")
 
 

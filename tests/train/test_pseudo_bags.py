@@ -16,7 +16,7 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.prompt import PromptSettings, gold_reply
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Entity, Sample, ask, lettered
+from eosin.core.nouns.sample import Entity, Sample, make_choices, user_prompt
 from eosin.core.settings.masking import PseudoBags, Trajectory
 from eosin.core.settings.stages import SftStage
 from eosin.core.store import artifacts as store
@@ -221,8 +221,8 @@ def test_a_diagnosis_without_evidence_is_kept_or_becomes_an_option_that_all_rows
 
 
 def test_a_question_about_a_lost_finding_is_set_aside_or_answered_so(samples: list[Sample]) -> None:
-    question = ask("Does this slide show necrosis?")
-    asked = samples[0].model_copy(update={"messages": question, "choices": lettered(["no", "yes"]), "answer": "B"})
+    question = user_prompt("Does this slide show necrosis?")
+    asked = samples[0].model_copy(update={"messages": question, "choices": make_choices(["no", "yes"]), "answer": "B"})
     lost = Lost(frozenset({str(Linker.builtin().concept_of("necrosis"))}))
     aside = rewrite(asked, lost, GRAMMAR, "keep")
     assert isinstance(aside, Dropped) and aside.reason == "what is asked about was taken out"
@@ -237,7 +237,7 @@ def test_a_question_about_a_lost_finding_is_set_aside_or_answered_so(samples: li
 
 def test_an_open_list_of_findings_is_rewritten_as_the_findings_are(samples: list[Sample]) -> None:
     listing = samples[0].model_copy(update={
-        "messages": ask("Which findings are there?"), "choices": (), "answer": "Crowded glands and necrosis.",
+        "messages": user_prompt("Which findings are there?"), "choices": (), "answer": "Crowded glands and necrosis.",
         "reasoning": ("Crowded glands and necrosis are seen.", "Necrosis speaks for adenocarcinoma.")})  # fmt: skip
     names = ("crowded glands", "mitoses", "necrosis")
     gone = Lost(frozenset(str(Linker.builtin().concept_of(n)) for n in names), diagnosis=True)
@@ -290,7 +290,7 @@ def test_a_stage_measures_with_its_starting_model_and_trains_on_copies_and_varia
 
 
 def test_samples_without_one_bag_and_bags_that_cannot_be_read(samples: list[Sample], tmp_path: Path) -> None:
-    bare = [s.model_copy(update={"images": (), "messages": ask("What is it?", 0)}) for s in samples]
+    bare = [s.model_copy(update={"images": (), "messages": user_prompt("What is it?", 0)}) for s in samples]
     with pytest.raises(EosinError, match="need slides shown as bags"):
         with_pseudo_bags(bare, THREE, stage(tmp_path / "s", bare), engine=CountingEngine())
     Path(samples[0].images[0].path).write_bytes(b"no h5")  # type: ignore[union-attr]
@@ -305,10 +305,10 @@ def test_samples_without_one_bag_and_bags_that_cannot_be_read(samples: list[Samp
 
 def test_a_slide_of_one_kind_keeps_its_bag(samples: list[Sample], tmp_path: Path) -> None:
     """One patch: no cluster may go, and no copy is made."""
-    from eosin.slides.features.h5 import FeatureBag, Place, write_bag
+    from eosin.slides.features.h5 import FeatureBag, TileGeometry, write_bag
 
     path = tmp_path / "one.h5"
-    place = Place(tile_px=224, side_level0=224, mpp=0.5, level0_mpp=0.5)
+    place = TileGeometry(tile_px=224, side_level0=224, mpp=0.5, level0_mpp=0.5)
     write_bag(path, FeatureBag("one", np.ones((1, 12), np.float32), np.zeros((1, 2), np.int64), place),
               encoder_name="toy-encoder")  # fmt: skip
     bag = samples[0].images[0].model_copy(update={"path": str(path)})

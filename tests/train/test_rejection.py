@@ -60,7 +60,7 @@ def stage() -> RejectionStage:
 def test_a_model_learns_from_its_own_best_replies(context: Make) -> None:
     start = context("sft")
     sft.run(SftStage(steps=60, batch_size=16, learning_rate=1e-2, log_every=60), start)
-    ctx = context("rejection", load(start.folder / "checkpoint"))
+    ctx = context("rejection", load(start.folder / "checkpoint"), num_valid=3)
     result = rejection.run(stage(), ctx)
     facts = result.extra["drawn"]
     assert facts["num_questions"] == len(ctx.train)

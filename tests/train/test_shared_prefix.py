@@ -20,7 +20,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from eosin.core.settings.rl import Algorithm
 from eosin.core.settings.stages import Lora
-from eosin.engines.group_decode import Sampling, encode_prompt, sample_groups
+from eosin.engines.group_decode import SamplingParams, encode_prompt, sample_groups
 from eosin.models import shared_prefix
 from eosin.models.load import Loaded
 from eosin.train.monitor import StepClock
@@ -223,10 +223,10 @@ def encoded(loaded: Loaded, rows: list[dict[str, Any]]) -> list[Any]:
     return found
 
 
-def sampling_of(loaded: Loaded, **changes: Any) -> Sampling:
+def sampling_of(loaded: Loaded, **changes: Any) -> SamplingParams:
     end = int(loaded.processor.tokenizer.eos_token_id)
     values = {"num": 3, "max_new_tokens": 12, "temperature": 0.8, "end_ids": (end,), "pad_id": 0}
-    return Sampling(**{**values, **changes})
+    return SamplingParams(**{**values, **changes})
 
 
 def test_drawn_log_probabilities_are_those_of_a_plain_forward_pass() -> None:

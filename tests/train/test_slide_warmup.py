@@ -13,7 +13,7 @@ from tests.train.conftest import GRAMMAR, PROMPT, new_model
 from eosin.core.errors import EosinError
 from eosin.core.images import RegionReader
 from eosin.core.nouns.bags import PatchBag
-from eosin.core.nouns.sample import Origin, Sample, SlideBag, ask
+from eosin.core.nouns.sample import Origin, Sample, SlideBag, user_prompt
 from eosin.core.settings.stages import WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.models.load import Loaded, load
@@ -53,7 +53,7 @@ def _samples(num: int, split: str, reader: Bags) -> list[Sample]:
         for question in ("What is it?", "Which class is it?"):
             made.append(
                 Sample(
-                    id=f"{name}-{question[:4]}", images=(SlideBag(path=name),), messages=ask(question),
+                    id=f"{name}-{question[:4]}", images=(SlideBag(path=name),), messages=user_prompt(question),
                     label="abc"[i % 3], origin=Origin(source="toy", case=name), split=split,  # type: ignore[arg-type]
                 )
             )  # fmt: skip

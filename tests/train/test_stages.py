@@ -19,7 +19,7 @@ from eosin.core.nouns.prompt import gold_reply
 from eosin.core.settings.stages import Algorithm, Lora, PretrainStage, RewardSpec, RlStage, SftStage
 from eosin.core.store import artifacts as store
 from eosin.models.load import load
-from eosin.train.data.rows import Augmentation, PictureStore, rl_row, rows_dataset, sft_row
+from eosin.train.data.rows import Augmentation, ImageCache, rl_row, rows_dataset, sft_row
 from eosin.train.rl.rollouts import with_advantage
 from eosin.train.stages import pretrain, rl, sft
 from eosin.train.stages.base import StageContext, warmup_steps
@@ -173,7 +173,7 @@ def test_augmentation_gives_other_pictures_each_time_and_the_same_for_a_seed() -
     def first_two(seed: int | None) -> list[bytes]:
         """The first picture in the first two epochs."""
         augment = None if seed is None else Augmentation(seed)
-        rows = rows_dataset(samples, rl_row(GRAMMAR, PROMPT), PictureStore(None, 1.0), augment=augment)
+        rows = rows_dataset(samples, rl_row(GRAMMAR, PROMPT), ImageCache(None, 1.0), augment=augment)
         shown = []
         for epoch in range(2):
             if augment is not None:
@@ -190,7 +190,7 @@ def test_augmentation_gives_other_pictures_each_time_and_the_same_for_a_seed() -
 def test_picture_store_is_bounded() -> None:
     samples = toy_samples(6, "train")
     one = 56 * 56 * 3
-    pictures = PictureStore(None, 2.5 * one / 2**30)
+    pictures = ImageCache(None, 2.5 * one / 2**30)
     for sample in samples:
         pictures.get(sample)
     assert pictures._bytes <= 2.5 * one

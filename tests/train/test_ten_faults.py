@@ -41,7 +41,7 @@ from eosin.scoring.reading.item import item_from_sample
 from eosin.scoring.sets.by_source import stage_rewards
 from eosin.slides.features.regions import SlideRegions
 from eosin.train.data.collate import NOT_IN_LOSS, MaskedCollator
-from eosin.train.data.lengths import judge, of_rows
+from eosin.train.data.lengths import check_lengths, of_rows
 from eosin.train.data.rows import rl_row, rows_dataset, sft_row
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 from eosin.train.stages import rl, sft
@@ -294,7 +294,7 @@ def test_6_a_cap_that_cuts_the_targets_is_refused_before_the_first_step(slides: 
     rows = rows_dataset(slides, sft_row(GRAMMAR, PROMPT), ctx.pictures(0.1))
     fits, cuts = (of_rows(rows, ctx.loaded, cap, 0) for cap in (longest, longest - 1))
     assert fits.cut_share == 0 and fits.longest == longest and cuts.cut_share > 0
-    warned = judge(cuts, SftStage(max_tokens=longest - 1, over_cap="warn"), "stages.sft")
+    warned = check_lengths(cuts, SftStage(max_tokens=longest - 1, over_cap="warn"), "stages.sft")
     assert warned["cut_share"] == cuts.cut_share
 
 

@@ -44,9 +44,9 @@ def chain(steps: tuple[str, ...], findings: str = "Glands are crowded.") -> Samp
 
 
 def collated(loaded: Loaded, samples: list[Sample], grammar: Grammar, cuts: list[int], cap: int | None = None):  # type: ignore[no-untyped-def]
-    from eosin.train.data.rows import PictureStore
+    from eosin.train.data.rows import ImageCache
 
-    rows = rows_dataset(samples, sft_row(grammar, TEXT), PictureStore(None, 0.1), cuts=cuts)
+    rows = rows_dataset(samples, sft_row(grammar, TEXT), ImageCache(None, 0.1), cuts=cuts)
     return MaskedCollator(loaded.processor, cap)([rows[i] for i in range(len(samples))])
 
 

@@ -17,7 +17,7 @@ from eosin.core.store import artifacts as store
 from eosin.models.load import load, vision_tower
 from eosin.train.stages.base import StageContext
 from eosin.train.warmup import stage as warmup
-from eosin.train.warmup.eyes import Patcher
+from eosin.train.warmup.encoders import Patchify
 from eosin.train.warmup.stage import balanced_order, one_cycle, targets_of, vocabulary
 
 Make = Callable[..., StageContext]
@@ -25,7 +25,7 @@ Make = Callable[..., StageContext]
 
 def test_patches_are_those_of_the_processor() -> None:
     loaded = new_model()
-    patcher = Patcher.of(vision_tower(loaded.model), loaded.processor)
+    patcher = Patchify.of(vision_tower(loaded.model), loaded.processor)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, patcher.side_px, patcher.side_px, 3), dtype=np.uint8)
     ours, grid = patcher(torch.from_numpy(images))

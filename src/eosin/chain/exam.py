@@ -10,7 +10,7 @@ from rich.console import Console
 
 from eosin.chain.recipe.pictures import ordinary_or
 from eosin.core.errors import EosinError
-from eosin.core.nouns.outcome import Sieve
+from eosin.core.nouns.outcome import Filtered
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
@@ -43,19 +43,19 @@ def evidence_of(loaded: Loaded, settings: ExamSettings) -> Attributor | None:
     return ModelEvidence(loaded, batch_size=settings.evidence.batch_size)
 
 
-def _that_fit(read: Sieve[Sample], processor: Any) -> Sieve[Sample]:
+def _that_fit(read: Filtered[Sample], processor: Any) -> Filtered[Sample]:
     """Without the samples whose pictures the model's own processor refuses."""
     from eosin.curate.validate import without_refused
     from eosin.models.pictures import refusals_of
 
     fit = without_refused(read.kept, ordinary_or(refusals_of(getattr(processor, "image_processor", None))))
-    return Sieve(fit.kept, (*read.dropped, *fit.dropped))
+    return Filtered(fit.kept, (*read.dropped, *fit.dropped))
 
 
 def _tried_rewards(settings: ExamSettings, grammar: Grammar, out: Path, samples: Sequence[Sample]) -> RewardSet | None:
     """What the replies are also scored by, its judge asked once before the model is loaded."""
     from eosin.chain.recipe.tools import exam_rewards, first_image
-    from eosin.scoring.tools.preflight import try_tools
+    from eosin.scoring.resources.preflight import try_tools
 
     rewards = exam_rewards(settings, grammar, out / "verdicts")
     if rewards is not None and not store.exists(out / "exam"):
@@ -67,7 +67,7 @@ def examine(
     checkpoint: str, samples_path: Path, settings: ExamSettings, out: Path, grammar_name: str | None
 ) -> dict[str, Any]:
     """Examine a checkpoint on samples from disk. What could not be read is counted and kept beside the exam."""
-    from eosin.chain.recipe.data import tell
+    from eosin.chain.recipe.data import print_warnings
     from eosin.core.formats import read_samples
     from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
@@ -85,7 +85,7 @@ def examine(
     parents = (store.open_artifact(Path(checkpoint)),) if store.exists(Path(checkpoint)) else ()
     loaded = load(checkpoint)
     read = _that_fit(read, loaded.processor)
-    tell(option_notes(read.kept))
+    print_warnings(option_notes(read.kept))
     result = evaluate_samples(
         TransformersEngine(loaded),
         read.kept,
@@ -97,8 +97,8 @@ def examine(
         instruction=instruction,
         read_region=SlideRegions(),
         evidence=evidence_of(loaded, settings),
-        rewards=rewards,
         tell=console.print,
+        rewards=rewards,
     )
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eosin.chain.exam import grammar_of
-from eosin.chain.recipe.data import tell
+from eosin.chain.recipe.data import print_warnings
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.formats import read_samples
 from eosin.core.formats.options import option_notes
-from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.outcome import Dropped, Filtered
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.store import artifacts as store
@@ -90,7 +90,7 @@ def measure(
     read = read_samples(samples_path)
     if not read.kept:
         raise EosinError("No sample could be read.", found=str(read.reasons()), where=samples_path)
-    tell(option_notes(read.kept))
+    print_warnings(option_notes(read.kept))
     samples = subset(pick_split(read.kept, settings.split), settings.max_samples, settings.seed)
     record = {
         "model": _model_digest(model), "samples": str(samples_path),
@@ -157,7 +157,7 @@ def _key(samples: Sequence[Sample], record: dict[str, Any]) -> str:
 
 def _write(
     out: Path,
-    measured: Sieve[dict[str, Any]],
+    measured: Filtered[dict[str, Any]],
     unread: Sequence[Dropped],
     samples: Sequence[Sample],
     num: int,
@@ -168,7 +168,7 @@ def _write(
     from eosin.curate import write_dropped
     from eosin.train.rl.difficulty import KIND, summarise_rates, write_rates
 
-    whole = Sieve(measured.kept, (*unread, *measured.dropped))
+    whole = Filtered(measured.kept, (*unread, *measured.dropped))
     summary = summarise_rates(whole, num) | {"mean_pass_rate_ci95": _interval(measured, samples)}
     with store.writing(out, KIND, parents=parents, record=record) as writer:
         write_rates(measured.kept, writer.dir)
@@ -179,7 +179,7 @@ def _write(
     return summary
 
 
-def _interval(measured: Sieve[dict[str, Any]], samples: Sequence[Sample]) -> list[float] | None:
+def _interval(measured: Filtered[dict[str, Any]], samples: Sequence[Sample]) -> list[float] | None:
     """95 % interval of the share of right replies, by bootstrap over patients (or what is known instead)."""
     from eosin.evaluate.exam.items import group_of
     from eosin.evaluate.statistics.intervals import cluster_interval

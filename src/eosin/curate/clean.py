@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eosin.core.images import RegionReader
-from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.outcome import Dropped, Filtered
 from eosin.core.nouns.sample import Sample
 from eosin.curate.decontaminate import decontaminate
 from eosin.curate.dedupe import NearPair, dedupe
@@ -46,7 +46,7 @@ def clean(
     dropped: list[Dropped] = []
     steps: list[StepCount] = []
 
-    def account(step: str, before: Sequence[Sample], result: Sieve[Sample]) -> tuple[Sample, ...]:
+    def account(step: str, before: Sequence[Sample], result: Filtered[Sample]) -> tuple[Sample, ...]:
         steps.append(count_step(step, len(before), result))
         dropped.extend(result.dropped)
         return result.kept

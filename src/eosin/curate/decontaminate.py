@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from eosin.core.errors import ImageError
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 from eosin.core.nouns.sample import Sample
 from eosin.curate.hashes import HashOf, content_of, first_image_hash, near_pairs
 
@@ -20,7 +20,7 @@ def decontaminate(
     max_distance: int = 2,
     perceptual: bool = True,
     hash_of: HashOf = first_image_hash,
-) -> Sieve[Sample]:
+) -> Filtered[Sample]:
     """Drop training samples that show an image of an exam. Samples of valid and test are never touched.
 
     Exact means: one of the encoded images is the same, byte for byte. Near means: the 64-bit difference
@@ -43,7 +43,7 @@ def decontaminate(
         rest = [i for i in range(len(training)) if i not in verdicts]
         verdicts |= _near(training, rest, protected, max_distance, hash_of)
     by_identity = {id(training[i]): verdict for i, verdict in verdicts.items()}
-    return sieve(by_identity.get(id(s), Kept(s)) if s.split not in ("valid", "test") else Kept(s) for s in samples)
+    return filtered(by_identity.get(id(s), Kept(s)) if s.split not in ("valid", "test") else Kept(s) for s in samples)
 
 
 def _split(sample: Sample) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eosin.core.formats.rows import Outcome
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 from eosin.core.nouns.sample import Sample
 from eosin.curate.hashes import HashOf, first_image_hash, image_digest, near_pairs
 
@@ -30,7 +30,7 @@ class NearPair:
 class Deduped:
     """What is left, and near pairs across groups: a slide scanned twice, or a wrong group."""
 
-    samples: Sieve[Sample]
+    samples: Filtered[Sample]
     near: tuple[NearPair, ...]
 
 
@@ -52,11 +52,11 @@ def dedupe(
         perceptual: whether to compute perceptual hashes at all.
         hash_of: perceptual hash of a sample; pass a remembering one to share work between steps.
     """
-    by_id = sieve(_unique_ids(samples))
+    by_id = filtered(_unique_ids(samples))
     digests = [image_digest(s) for s in by_id.kept]
     contradicting = _contradicting(by_id.kept, digests)
-    kept = sieve(_unique_images(by_id.kept, digests, contradicting))
-    result = Sieve(kept.kept, (*by_id.dropped, *kept.dropped))
+    kept = filtered(_unique_images(by_id.kept, digests, contradicting))
+    result = Filtered(kept.kept, (*by_id.dropped, *kept.dropped))
     return Deduped(result, near_across_groups(result.kept, max_distance, hash_of) if perceptual else ())
 
 

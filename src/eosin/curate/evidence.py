@@ -1,4 +1,4 @@
-"""What findings say of diagnoses, as paths of the knowledge graph: the ground that reasoning stands on."""
+"""What findings say of diagnoses, as paths of the knowledge graph: the evidence that reasoning stands on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eosin.knowledge.reasoning.paths import Path, paths
 
 
 @dataclass(frozen=True)
-class Ground:
+class FindingEvidence:
     """What one finding, as it was seen, says of one diagnosis.
 
     Attributes:
@@ -44,8 +44,8 @@ class Ground:
         }  # fmt: skip
 
 
-class Evidence:
-    """Grounds, found once and remembered.
+class GraphEvidence:
+    """Evidence of findings, found once and remembered.
 
     Args:
         graph: by default Eosin's own tables. linker: names of that graph.
@@ -57,9 +57,9 @@ class Evidence:
         self.linker = linker or (Linker.of(graph) if graph is not None else Linker.builtin())
         self._facts = Facts(self.graph, max_hops=1)
         self._max_hops = max_hops
-        self._known: dict[tuple[str, str, str], Ground] = {}
+        self._known: dict[tuple[str, str, str], FindingEvidence] = {}
 
-    def of(self, finding: Entity, diagnosis: str) -> Ground:
+    def of(self, finding: Entity, diagnosis: str) -> FindingEvidence:
         """What a finding with its polarity says of a diagnosis."""
         key = (finding.concept or finding.name, finding.polarity, diagnosis)
         if key not in self._known:
@@ -75,17 +75,17 @@ class Evidence:
         scored = [(d, self.score(findings, d)) for d in diagnoses]
         return sorted(scored, key=lambda pair: -pair[1])
 
-    def _find(self, finding: Entity, diagnosis: str) -> Ground:
+    def _find(self, finding: Entity, diagnosis: str) -> FindingEvidence:
         concept = finding.concept
         if concept is None or concept not in self.graph or diagnosis not in self.graph:
-            return Ground(finding, diagnosis)
-        told = self._facts.judge(self._mention(concept, finding.polarity), self._mention(diagnosis, "present"))
+            return FindingEvidence(finding, diagnosis)
+        told = self._facts.assess(self._mention(concept, finding.polarity), self._mention(diagnosis, "present"))
         path = self._path(concept, diagnosis) if finding.polarity == "present" else None
         if path is not None and (not told.sign or path.sign == told.sign):
             sources = tuple(s.relation.evidence or s.relation.source for s in path.steps)
             strength = told.strength or round(0.7 ** (len(path.steps) - 1) * 0.5, 4)
-            return Ground(finding, diagnosis, path.sign, strength, (path.sentence(self.graph),), sources)
-        return Ground(finding, diagnosis, told.sign, told.strength, told.evidence, told.sources)
+            return FindingEvidence(finding, diagnosis, path.sign, strength, (path.sentence(self.graph),), sources)
+        return FindingEvidence(finding, diagnosis, told.sign, told.strength, told.evidence, told.sources)
 
     def _path(self, concept: str, diagnosis: str) -> Path | None:
         """The cheapest path with exactly one step of evidence, the others of the hierarchy."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.formats.artifact import dropped_line, read_dropped
-from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.outcome import Dropped, Filtered
 from eosin.core.nouns.sample import Sample
 from eosin.core.store.artifacts import write_text_atomic
 
@@ -30,7 +30,7 @@ class StepCount:
         return asdict(self)
 
 
-def count_step(step: str, num_in: int, result: Sieve[Sample]) -> StepCount:
+def count_step(step: str, num_in: int, result: Filtered[Sample]) -> StepCount:
     """Counts of a step. Raises EosinError where samples got lost or appeared."""
     if result.num_in != num_in:
         raise EosinError(

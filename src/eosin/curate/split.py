@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eosin.core.errors import EosinError
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 from eosin.core.nouns.sample import Sample
 from eosin.core.nouns.splits import Split
 from eosin.curate.hashes import image_digest
@@ -31,7 +31,7 @@ class SplitResult:
         warnings: classes missing from a split, groups that nearly make up a class, samples without a group.
     """
 
-    samples: Sieve[Sample]
+    samples: Filtered[Sample]
     counts: dict[str, int]
     warnings: tuple[str, ...]
 
@@ -68,13 +68,13 @@ def split(
     if on_conflict == "error":
         refuse_shared_groups(samples, "mend the splits, or use on_conflict: drop")
     resolved = _drop_shared(samples)
-    grouped = sieve(_with_key(s) for s in resolved.kept)
+    grouped = filtered(_with_key(s) for s in resolved.kept)
     done = _assign(grouped.kept, valid_fraction, test_fraction, seed)
     warnings = list(split_warnings(done))
     num_without = sum(s.origin.group is None for s in done)
     if num_without:
         warnings.append(f"{num_without} samples know no patient, case, slide or article; grouped by image.")
-    result = Sieve(tuple(done), (*resolved.dropped, *grouped.dropped))
+    result = Filtered(tuple(done), (*resolved.dropped, *grouped.dropped))
     return SplitResult(result, dict(Counter(s.split or "none" for s in done)), tuple(warnings))
 
 
@@ -88,7 +88,7 @@ def _with_key(sample: Sample) -> Kept[tuple[Sample, str]] | Dropped:
     return Kept((sample, f"image:{digest}"))
 
 
-def _drop_shared(samples: Sequence[Sample]) -> Sieve[Sample]:
+def _drop_shared(samples: Sequence[Sample]) -> Filtered[Sample]:
     """Keep a shared group in its most protected split: test before valid before train."""
     shared = groups_in_two_splits(samples)
     keep = {g: next(s for s in ("test", "valid", "train") if s in c) for g, c in shared.items()}
@@ -100,7 +100,7 @@ def _drop_shared(samples: Sequence[Sample]) -> Sieve[Sample]:
         detail = f"{sample.origin.group} is also in {kept_split}"
         return Dropped(sample.id, "group in two splits", detail, STEP)
 
-    return sieve(judge(s) for s in samples)
+    return filtered(judge(s) for s in samples)
 
 
 def _assign(

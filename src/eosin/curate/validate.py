@@ -14,7 +14,7 @@ from PIL import Image
 from eosin.core.errors import ImageError
 from eosin.core.formats.options import is_lone_letter
 from eosin.core.images import RegionReader, decode, load_image, read_bytes, size_of
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 from eosin.core.nouns.sample import ImageFile, ImageRef, Sample, SlideBag, SlideRegion
 
 STEP = "validate"
@@ -33,7 +33,7 @@ def validate(
     need_answer: bool = True,
     need_image: bool = False,
     refuses: Refuses | None = None,
-) -> Sieve[Sample]:
+) -> Filtered[Sample]:
     """Set aside every sample that cannot be trained on or examined. Order is kept.
 
     Args:
@@ -52,7 +52,7 @@ def validate(
             return Dropped(sample.id, problem[0], problem[1], STEP)
         return _check_images(sample, read_region, refuses)
 
-    return sieve(_in_order(check, samples, workers))
+    return filtered(_in_order(check, samples, workers))
 
 
 def _in_order(
@@ -80,7 +80,7 @@ def _check_images(sample: Sample, read_region: RegionReader | None, refuses: Ref
     return Kept(sample)
 
 
-def without_refused(samples: Iterable[Sample], refuses: Refuses) -> Sieve[Sample]:
+def without_refused(samples: Iterable[Sample], refuses: Refuses) -> Filtered[Sample]:
     """Set aside samples with a picture that the model's processor refuses, by the pictures' headers alone."""
 
     def check(sample: Sample) -> Kept[Sample] | Dropped:
@@ -96,7 +96,7 @@ def without_refused(samples: Iterable[Sample], refuses: Refuses) -> Sieve[Sample
                 return Dropped(sample.id, REFUSED, f"image {i}; {width} x {height} px: {words}", STEP)
         return Kept(sample)
 
-    return sieve(check(s) for s in samples)
+    return filtered(check(s) for s in samples)
 
 
 def _check_shape(picture: Image.Image, refuses: Refuses | None) -> None:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from transformers.integrations.sdpa_attention import repeat_kv
 
-from eosin.models.shared_prefix import Pattern, causal
+from eosin.models.shared_prefix import AttentionPattern, causal
 
 MAX_CELLS = 16_000_000  # numbers of attention that exist at a time
 
 
 @dataclass
-class Recorder(Pattern):
+class AttentionRecorder(AttentionPattern):
     """Causal attention over one sequence without padding, whose queries and keys are kept.
 
     Attributes:
@@ -33,7 +33,7 @@ class Recorder(Pattern):
         return causal(query, key, value, scale)
 
 
-def roll_back(recorder: Recorder, start: Tensor) -> Tensor:
+def attention_rollout(recorder: AttentionRecorder, start: Tensor) -> Tensor:
     """The flow from some positions down to the inputs of the first layer.
 
     Args:

@@ -118,7 +118,7 @@ def for_model(positions: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How completions are drawn. `banned` tokens are never drawn: a written image token would ask for an image."""
 
     num: int
@@ -130,7 +130,7 @@ class Sampling:
 
 
 @dataclass
-class Drawn:
+class Completions:
     """Completions of n prompts, n x G rows: token ids up to and with the end token, and each token's log-probability
     under the model at the sampling temperature."""
 
@@ -144,8 +144,8 @@ Ended = Callable[[list[tuple[int, list[int]]]], None]
 
 @torch.no_grad()
 def sample_groups(
-    model: Any, prompts: Sequence[EncodedPrompt], sampling: Sampling, ended: Ended | None = None
-) -> Drawn:
+    model: Any, prompts: Sequence[EncodedPrompt], sampling: SamplingParams, ended: Ended | None = None
+) -> Completions:
     """Draw `sampling.num` completions for every prompt. The model must be enabled (`models.shared_prefix.enable`).
 
     Temperature 0 takes the likeliest token. Random numbers come from torch's global generator.
@@ -168,7 +168,7 @@ class _Loop:
     """The decoding loop of `sample_groups`. Finished groups leave the batch."""
 
     def __init__(
-        self, model: Any, batch: PromptBatch, state: Decode, sampling: Sampling, tell: Ended | None = None
+        self, model: Any, batch: PromptBatch, state: Decode, sampling: SamplingParams, tell: Ended | None = None
     ) -> None:
         self.model, self.state, self.sampling, self.tell = model, state, sampling, tell
         n, where = len(batch.last_ids), batch.ids.device
@@ -182,14 +182,14 @@ class _Loop:
         self.ends = torch.tensor(sampling.end_ids, device=where)
         self.banned = torch.tensor(sampling.banned, dtype=torch.long, device=where)
 
-    def run(self) -> Drawn:
+    def run(self) -> Completions:
         for step in range(self.sampling.max_new_tokens):
             self._step(step)
             if bool(self.is_done.all()):
                 break
             self._drop_finished_groups()
         ids, logprobs, lengths = self.ids.tolist(), self.logprobs.tolist(), self.lengths.tolist()
-        return Drawn(
+        return Completions(
             [row[:size] for row, size in zip(ids, lengths, strict=True)],
             [row[:size] for row, size in zip(logprobs, lengths, strict=True)],
         )

@@ -10,11 +10,11 @@ import torch
 
 from eosin.core.errors import EosinError
 from eosin.engines.base import Decoding, Engine, Generation, Request
-from eosin.engines.group_decode import EncodedPrompt, Sampling, encode_prompt, sample_groups
+from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups
 from eosin.engines.transformers_engine import TransformersEngine
 from eosin.models import shared_prefix
 from eosin.models.load import Loaded, end_tokens, placeholder_tokens
-from eosin.models.pictures import fit, max_pixels_of
+from eosin.models.pictures import max_pixels_of, shrink
 from eosin.models.template import to_chat
 
 
@@ -87,7 +87,7 @@ class GroupSampler:
 
     def _batch(self, batch: Sequence[Request], num: int, decoding: Decoding) -> list[list[Generation]]:
         tokenizer = self._processor.tokenizer
-        sampling = Sampling(
+        sampling = SamplingParams(
             num, decoding.max_new_tokens, decoding.temperature, tuple(sorted(self._ends)), tokenizer.pad_token_id,
             self._banned,
         )  # fmt: skip
@@ -97,7 +97,7 @@ class GroupSampler:
         ]
 
     def _encode(self, request: Request) -> EncodedPrompt:
-        chat = to_chat(request.messages, [fit(i, self._max_pixels) for i in request.images])
+        chat = to_chat(request.messages, [shrink(i, self._max_pixels) for i in request.images])
         inputs = self._processor.apply_chat_template(
             [chat], tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
         )

@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from eosin.engines.base import Decoding, Generation, Request
 from eosin.models.load import Loaded, end_tokens
-from eosin.models.pictures import fit, max_pixels_of
+from eosin.models.pictures import max_pixels_of, shrink
 from eosin.models.template import to_chat
 
 
@@ -47,7 +47,7 @@ class TransformersEngine:
         return [self._read(request, ids) for request, ids in zip(batch, new, strict=True)]
 
     def _encode(self, batch: Sequence[Request]) -> Any:
-        chats = [to_chat(r.messages, [fit(i, self._max_pixels) for i in r.images]) for r in batch]
+        chats = [to_chat(r.messages, [shrink(i, self._max_pixels) for i in r.images]) for r in batch]
         inputs = self._processor.apply_chat_template(
             chats,
             tokenize=True,

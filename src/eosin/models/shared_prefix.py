@@ -2,7 +2,7 @@
 
 transformers lets a model take its attention from a registry, and its text models pass a mapping of masks through
 unchanged. `enable` registers one attention function that is plain SDPA for every ordinary mask, and that hands over
-to a `Pattern` where one stands in the mask's place. Three patterns do all the work:
+to an `AttentionPattern` where one stands in the mask's place. Three patterns do all the work:
 
 - `Prefill`: the prompts of n groups; keys and values of every layer are kept.
 - `Decode`: one new token for each of n x G completions, against one copy of the prompt and each one's own past.
@@ -31,7 +31,7 @@ NAME = "eosin_shared_prefix"
 Backend = Literal["split", "flex"]
 
 
-class Pattern(ABC):
+class AttentionPattern(ABC):
     """Stands where a mask stands and does the attention itself."""
 
     @abstractmethod
@@ -42,7 +42,7 @@ class Pattern(ABC):
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    if not isinstance(attention_mask, Pattern):
+    if not isinstance(attention_mask, AttentionPattern):
         out: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return out
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
@@ -106,7 +106,7 @@ def is_enabled(model: PreTrainedModel) -> bool:
 
 
 @dataclass
-class Prefill(Pattern):
+class Prefill(AttentionPattern):
     """Prompts, padded on the right: causal attention; keys and values are kept by layer, (n, K, P, D)."""
 
     keys: dict[int, Tensor] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Prefill(Pattern):
 
 
 @dataclass
-class Decode(Pattern):
+class Decode(AttentionPattern):
     """One new token for each of n x G completions.
 
     Attributes:
@@ -196,7 +196,7 @@ class Decode(Pattern):
 
 
 @dataclass(frozen=True)
-class Packed(Pattern):
+class Packed(AttentionPattern):
     """Rows of [prompt padded on the right to P | G completions of C tokens].
 
     A prompt token sees the prompt up to itself; a token of a completion sees the whole prompt and its own

@@ -32,7 +32,7 @@ log = logging.getLogger("eosin.models")
 FAMILIES = ("qwen2_5_vl", "qwen2_vl", "eosin_slide_reader")
 
 
-class FeatureFile:
+class FeatureCache:
     """Tensors by key in one memory-mapped file; when it is full the oldest give way.
 
     `index.jsonl` beside it names every entry with its checksum; what a crash left half-written is not found.
@@ -141,10 +141,10 @@ def weights_digest(tower: nn.Module) -> str:
     return digest.hexdigest()
 
 
-class KeptTower:
+class CachedTower:
     """Takes the place of a tower's forward: images that were seen before come from the file."""
 
-    def __init__(self, tower: Any, kept: FeatureFile) -> None:
+    def __init__(self, tower: Any, kept: FeatureCache) -> None:
         self._tower = tower
         self._kept = kept
         self._forward = tower.forward
@@ -188,9 +188,9 @@ class KeptTower:
 
 
 @contextmanager
-def keep_vision(
+def cache_vision(
     model: PreTrainedModel, folder: Path, limit_gib: float, *, trains: bool = True
-) -> Iterator[KeptTower | None]:
+) -> Iterator[CachedTower | None]:
     """While entered, a frozen tower's output is kept under `folder`, in one file a process. Yields None where it
     cannot be (see `unsupported`) or `limit_gib` is 0."""
     if limit_gib <= 0 or unsupported(model, trains) is not None:
@@ -198,7 +198,7 @@ def keep_vision(
         return
     tower: Any = vision_tower(model)
     own = folder / f"vision-{os.environ.get('RANK', '0')}-{limit_gib:g}"
-    kept = KeptTower(tower, FeatureFile(own, int(limit_gib * 2**30)))
+    kept = CachedTower(tower, FeatureCache(own, int(limit_gib * 2**30)))
     tower.forward = kept
     try:
         yield kept
@@ -207,13 +207,13 @@ def keep_vision(
 
 
 @contextmanager
-def share_kept(kept: KeptTower | None, model: PreTrainedModel | None) -> Iterator[None]:
+def share_cache(kept: CachedTower | None, model: PreTrainedModel | None) -> Iterator[None]:
     """Let a second model with the same frozen tower (the reference policy) use the same entries."""
     tower: Any = vision_tower(model) if model is not None and kept is not None else None
     if kept is None or tower is None or weights_digest(tower) != kept._weights:
         yield
         return
-    second = KeptTower(tower, kept._kept)
+    second = CachedTower(tower, kept._kept)
     tower.forward = second
     try:
         yield

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.outcome import Dropped, Filtered
 from eosin.core.nouns.sample import Sample
 from eosin.core.nouns.units import Mpp
 
@@ -66,7 +66,7 @@ class Collection(BaseModel):
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     card: Card
-    samples: Sieve[Sample]
+    samples: Filtered[Sample]
     warnings: tuple[str, ...] = ()
 
     @property

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 from eosin.core.nouns.sample import ImageFile, Sample, SlideBag, SlideRegion
 from eosin.core.store.names import inside_any
 
@@ -53,7 +53,7 @@ def _belongs(root: Path, folder: Path, told: str, folders: Sequence[str]) -> boo
     return not (folder / Path(told).name).is_symlink() or inside_any(root, told, folders) is not None
 
 
-def keep_inside(samples: Sieve[Sample], base: Path, folders: Sequence[str]) -> Sieve[Sample]:
+def keep_inside(samples: Filtered[Sample], base: Path, folders: Sequence[str]) -> Filtered[Sample]:
     """Set aside samples whose pictures or slides lie outside of the data's folder and of the allowed ones."""
 
     def check(sample: Sample) -> Kept[Sample] | Dropped:
@@ -62,8 +62,8 @@ def keep_inside(samples: Sieve[Sample], base: Path, folders: Sequence[str]) -> S
                 return Dropped(sample.id, OUTSIDE, outside_detail(path), "source")
         return Kept(sample)
 
-    checked = sieve(check(s) for s in samples.kept)
-    return Sieve(checked.kept, (*samples.dropped, *checked.dropped))
+    checked = filtered(check(s) for s in samples.kept)
+    return Filtered(checked.kept, (*samples.dropped, *checked.dropped))
 
 
 def _paths(sample: Sample) -> Iterator[str]:

@@ -15,8 +15,8 @@ from typing import Any
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.formats.rows import make_sample, unique
 from eosin.core.images import digest_of, read_bytes
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.nouns.sample import Entity, ImageBytes, ImageFile, ImageRef, Sample, ask, lettered
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
+from eosin.core.nouns.sample import Entity, ImageBytes, ImageFile, ImageRef, Sample, make_choices, user_prompt
 from eosin.core.nouns.splits import Split, read_split
 from eosin.core.settings.data import LabelledData
 from eosin.sources.card import Card, Collection
@@ -77,10 +77,12 @@ def collect(images: Sequence[LabelledImage], dropped: Sequence[Dropped], setting
     classes = sorted({_text(i.label, settings) for i in images})
     splits, more_dropped = _splits(images, settings)
     outcomes = unique(_sample(image, classes, splits[image.name], settings) for image in images if image.name in splits)
-    made = sieve(outcomes)
+    made = filtered(outcomes)
     refuse_shared_groups(made.kept, "hold out by the group itself, or mend the split column")
     capped = _cap(made.kept, settings)
-    samples: Sieve[Sample] = Sieve(capped.kept, (*dropped, *unlabelled, *more_dropped, *made.dropped, *capped.dropped))
+    samples: Filtered[Sample] = Filtered(
+        capped.kept, (*dropped, *unlabelled, *more_dropped, *made.dropped, *capped.dropped)
+    )
     if not samples.kept:
         raise EosinError(
             "No image of this source could be used.", where=settings.root,
@@ -250,8 +252,8 @@ def _sample(
     fields = {
         "id": sample_id,
         "images": (ref,),
-        "messages": ask(rng.choice(settings.questions or QUESTIONS)),
-        "choices": lettered(options),
+        "messages": user_prompt(rng.choice(settings.questions or QUESTIONS)),
+        "choices": make_choices(options),
         "answer": "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[options.index(name)],
         "label": name,
         "entities": (Entity(name=name, kind="class"),),
@@ -279,10 +281,10 @@ def _words(label: str, name: str, settings: LabelledData, rng: random.Random) ->
     return {"findings": wording, "reasoning": (*steps, closing), "caption": f"{wording} {closing}"}
 
 
-def _cap(samples: Sequence[Sample], settings: LabelledData) -> Sieve[Sample]:
+def _cap(samples: Sequence[Sample], settings: LabelledData) -> Filtered[Sample]:
     limit = settings.max_train_per_class
     if limit is None:
-        return Sieve(tuple(samples), ())
+        return Filtered(tuple(samples), ())
     by_class: dict[str, list[str]] = defaultdict(list)
     for sample in samples:
         if sample.split in (None, "train"):
@@ -291,7 +293,7 @@ def _cap(samples: Sequence[Sample], settings: LabelledData) -> Sieve[Sample]:
     for label, ids in sorted(by_class.items()):
         random.Random(f"cap:{settings.seed}:{label}").shuffle(ids)
         chosen.update(ids[:limit])
-    return sieve(
+    return filtered(
         Kept(s)
         if s.split not in (None, "train") or s.id in chosen
         else Dropped(s.id, "more than max_train_per_class", s.label or "", STEP)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eosin.core.images import digest_of
-from eosin.core.nouns.outcome import Sieve
-from eosin.core.nouns.sample import Entity, ImageBytes, Origin, Sample, ask, lettered
+from eosin.core.nouns.outcome import Filtered
+from eosin.core.nouns.sample import Entity, ImageBytes, Origin, Sample, make_choices, user_prompt
 from eosin.core.nouns.units import BoxPixels
 from eosin.core.settings.data import PhantomData
 from eosin.phantom.tiles.language import caption, question, steps
@@ -46,7 +46,9 @@ def read_phantom(settings: PhantomData, seed: int, *, workers: int | None = None
             splits += [split] * settings.tiles_per_case
     tiles = render_many(specs, size_px=settings.tile_px, mpp=settings.mpp, workers=workers)
     samples = tuple(to_sample(tile, split) for tile, split in zip(tiles, splits, strict=True))
-    return Collection(card=CARD.model_copy(update={"mpp": settings.mpp}).counted(samples), samples=Sieve(samples, ()))
+    return Collection(
+        card=CARD.model_copy(update={"mpp": settings.mpp}).counted(samples), samples=Filtered(samples, ())
+    )
 
 
 def to_sample(tile: PhantomTile, split: str | None = None) -> Sample:
@@ -57,8 +59,8 @@ def to_sample(tile: PhantomTile, split: str | None = None) -> Sample:
         {
             "id": tile.id,
             "images": (ImageBytes(data=tile.jpeg),),
-            "messages": ask(question(rng)),
-            "choices": lettered(order),
+            "messages": user_prompt(question(rng)),
+            "choices": make_choices(order),
             "answer": chr(ord("A") + order.index(tile.case.diagnosis)),
             "reasoning": steps(tile, rng),
             "findings": None,

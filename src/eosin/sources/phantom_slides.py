@@ -1,7 +1,7 @@
 """Phantom slides as samples: real TIFFs through the real slides pipeline, each shown as the bag of its patches.
 
 The truth of a slide stands beside it (GeoJSON). Findings, diagnosis and place of the lesions come from there; the
-reasoning is written by `eosin.curate.grounded` from what the knowledge graph says of them.
+reasoning is written by `eosin.curate.grounding` from what the knowledge graph says of them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 from rich.console import Console
 
 from eosin.core.errors import EosinError
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
-from eosin.core.nouns.sample import Entity, Origin, Sample, SlideBag, ask, lettered
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
+from eosin.core.nouns.sample import Entity, Origin, Sample, SlideBag, make_choices, user_prompt
 from eosin.core.settings.data import PhantomSlidesData, QuestionKind
 from eosin.core.store.artifacts import read_json, write_json
 from eosin.phantom.slides.plan import ARTEFACTS
@@ -79,8 +79,8 @@ def read_phantom_slides(
             made += _samples(case, split, jobs[case], features[name], settings)
         elif name not in {d.id for d in dropped}:
             made.append(Dropped(name, "no features", str(jobs[case].out), STEP))
-    found = sieve(made)
-    samples = Sieve(found.kept, (*dropped, *found.dropped))
+    found = filtered(made)
+    samples = Filtered(found.kept, (*dropped, *found.dropped))
     return Collection(card=CARD.model_copy(update={"mpp": settings.mpp}).counted(samples.kept), samples=samples)
 
 
@@ -217,7 +217,7 @@ class _Slide:
             **values.pop("extra", {}),
         }  # fmt: skip
         name = f"{self.case.id}-{kind}" + (f"-{number}" if number != "" else "")
-        fields = {"id": name, "messages": ask(text), "extra": extra, **values, **self.common}
+        fields = {"id": name, "messages": user_prompt(text), "extra": extra, **values, **self.common}
         return Sample.model_validate(fields)
 
 
@@ -235,7 +235,7 @@ def _ask_diagnosis(slide: _Slide) -> Iterator[Sample]:
     rng = slide.rng("diagnosis")
     order = [DIAGNOSES[i] for i in rng.permutation(len(DIAGNOSES))]
     answer = chr(ord("A") + order.index(slide.case.diagnosis))
-    yield slide.sample("diagnosis", "", str(rng.choice(_DIAGNOSIS)), choices=lettered(order), answer=answer)
+    yield slide.sample("diagnosis", "", str(rng.choice(_DIAGNOSIS)), choices=make_choices(order), answer=answer)
 
 
 def _ask_finding(slide: _Slide) -> Iterator[Sample]:
@@ -246,7 +246,7 @@ def _ask_finding(slide: _Slide) -> Iterator[Sample]:
         if names:
             name = str(rng.choice(names))
             text = str(rng.choice(_FINDING)).format(name=name)
-            choices = lettered(["yes", "no"] if rng.random() < 0.5 else ["no", "yes"])
+            choices = make_choices(["yes", "no"] if rng.random() < 0.5 else ["no", "yes"])
             letter = next(c.letter for c in choices if c.text == answer)
             yield slide.sample("finding", name.replace(" ", "_"), text, choices=choices, answer=letter,
                                extra={"asked": name})  # fmt: skip
@@ -270,7 +270,7 @@ def _ask_place(slide: _Slide) -> Iterator[Sample]:
     order = [PLACES[i] for i in rng.permutation(len(PLACES))]
     place = f"{'upper' if y < 0 else 'lower'} {'left' if x < 0 else 'right'}"
     answer = chr(ord("A") + order.index(place))
-    yield slide.sample("place", "", _PLACE[0], choices=lettered(order), answer=answer, extra={"place": place})
+    yield slide.sample("place", "", _PLACE[0], choices=make_choices(order), answer=answer, extra={"place": place})
 
 
 _QUESTIONS: Mapping[QuestionKind, Callable[[_Slide], Iterator[Sample]]] = {

@@ -20,9 +20,9 @@ from typing import Any
 from eosin.core.errors import EosinError
 from eosin.core.formats.options import cut_options, letter_of
 from eosin.core.formats.rows import BadRowError, Outcome, make_sample, read_row, unique
-from eosin.core.nouns.outcome import Sieve, sieve
+from eosin.core.nouns.outcome import Filtered, filtered
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Choice, ImageFile, Sample, ask, lettered
+from eosin.core.nouns.sample import Choice, ImageFile, Sample, make_choices, user_prompt
 from eosin.core.settings.data import QuestionsData
 from eosin.sources.card import Card, Collection
 from eosin.sources.files import is_missing, keep_inside
@@ -47,7 +47,7 @@ def read_questions_file(settings: QuestionsData) -> Collection:
         read_row(partial(_sample, row, names, number, images, settings), row, f"{path.name}:{number}", STEP)
         for number, (names, row) in enumerate(placed, 1)
     )
-    samples = keep_inside(sieve(unique(outcomes)), images, settings.image_folders)
+    samples = keep_inside(filtered(unique(outcomes)), images, settings.image_folders)
     if not samples.kept:
         raise EosinError(
             "No question of this file could be used.", where=path,
@@ -127,7 +127,7 @@ def _sample(row: Any, names: tuple[str, ...], number: int, images: Path, setting
         {
             "id": "/".join((settings.name, *names, own)),
             "images": (ImageFile(path=str(images / picture)),) if picture else (),
-            "messages": ask(question.strip(), 1 if picture else 0),
+            "messages": user_prompt(question.strip(), 1 if picture else 0),
             "choices": choices,
             "answer": letter,
             "reasoning": _SENTENCES.split_steps(told.strip()) if isinstance(told, str) else (),
@@ -160,7 +160,7 @@ def options_of(value: Any) -> tuple[Choice, ...]:
             raise BadRowError("choices not lettered A, B, C", ", ".join(letters))
     if len(texts) < 2:
         raise BadRowError("no options", str(value)[:120])
-    return lettered(texts)
+    return make_choices(texts)
 
 
 def _origin(row: Mapping[str, Any], names: tuple[str, ...], picture: str | None, settings: QuestionsData) -> Any:
@@ -174,6 +174,6 @@ def _origin(row: Mapping[str, Any], names: tuple[str, ...], picture: str | None,
     return {"source": settings.name, "licence": settings.licence, "modality": "histology", **unit}
 
 
-def _notes(samples: Sieve[Sample]) -> tuple[str, ...]:
+def _notes(samples: Filtered[Sample]) -> tuple[str, ...]:
     bare = sum(not s.reasoning for s in samples.kept)
     return (f"{bare} questions have no explanation; their think block is empty in SFT.",) if bare else ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from eosin.core.errors import EosinError
 from eosin.core.formats.options import option_notes
-from eosin.core.nouns.outcome import Dropped, Sieve
+from eosin.core.nouns.outcome import Dropped, Filtered
 from eosin.core.nouns.sample import ImageFile, Sample
 from eosin.core.settings.data import SlidesData
 from eosin.sources.card import Collection
@@ -57,7 +57,7 @@ def _manifest(settings: SlidesData, root: Path) -> Path:
     )  # fmt: skip
 
 
-def _told(samples: Sieve[Sample], settings: SlidesData, manifest: Path) -> Collection:
+def _told(samples: Filtered[Sample], settings: SlidesData, manifest: Path) -> Collection:
     """A collection of samples that were read from conversations or questions."""
     for key in ("hold_out", "hold_out_valid", "max_train_per_class", "report_column"):
         if getattr(settings, key):
@@ -89,13 +89,13 @@ def _labelled(
         made = _row(header, cells, f"{manifest.name}:{number}", bags, settings, found)
         (dropped if isinstance(made, Dropped) else images).append(made)  # type: ignore[arg-type]
     if not images:
-        reasons = Sieve((), tuple(dropped)).reasons()
+        reasons = Filtered((), tuple(dropped)).reasons()
         raise EosinError("No row of this table could be used.", where=manifest,
                          found=", ".join(f"{n} x {r}" for r, n in reasons.items()) or "no rows")  # fmt: skip
     asked = settings if settings.questions else settings.model_copy(update={"questions": list(_QUESTIONS)})
     made_of = collect(images, dropped, asked)
     kept = tuple(_with_bag(s, found) for s in made_of.kept)
-    return made_of.model_copy(update={"samples": Sieve(kept, made_of.dropped)})
+    return made_of.model_copy(update={"samples": Filtered(kept, made_of.dropped)})
 
 
 def _check_columns(header: Sequence[str], wanted: dict[str, str], path: Path) -> None:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from eosin.core.errors import EosinError
 from eosin.core.formats.options import OPTIONS_KEY, letter_of, with_options
 from eosin.core.formats.rows import Outcome, make_sample, read_row, unique
-from eosin.core.nouns.outcome import Dropped, Sieve, Unparsed, sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Unparsed, filtered
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Message, Sample, TextPart, ask, lettered
+from eosin.core.nouns.sample import Message, Sample, TextPart, make_choices, user_prompt
 from eosin.sources.table import row_of
 
 if TYPE_CHECKING:
@@ -37,18 +37,18 @@ _NAMES_OF_SLIDE = ("image", "images", "slide", "slide_id", "wsi", "wsi_id", "id"
 _KNOWN = ("conversations", "messages", "image", "images", "id", "split", "patient", "case", "slide")
 
 
-def read_conversations(path: Path, bags: Bags, name: str) -> Sieve[Sample]:
+def read_conversations(path: Path, bags: Bags, name: str) -> Filtered[Sample]:
     """Samples of a JSON or JSON lines file. What cannot be used is Dropped with its reason."""
     places = ((f"{path.name}:{i}", row) for i, row in enumerate(_rows(path), 1))
-    return sieve(unique(read_row(partial(_conversation, row, at, bags, name), row, at, STEP) for at, row in places))
+    return filtered(unique(read_row(partial(_conversation, row, at, bags, name), row, at, STEP) for at, row in places))
 
 
 def read_questions(
     header: Sequence[str], rows: Sequence[tuple[int, list[str]]], path: Path, bags: Bags, name: str
-) -> Sieve[Sample]:
+) -> Filtered[Sample]:
     """Samples of a table with Slide, Question, A to Z and Answer, as SlideBench has it."""
     columns = [h.strip() for h in header]
-    return sieve(unique(_question_row(columns, cells, f"{path.name}:{n}", bags, name) for n, cells in rows))
+    return filtered(unique(_question_row(columns, cells, f"{path.name}:{n}", bags, name) for n, cells in rows))
 
 
 # ---- JSON ----------------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def _dialogue(turns: Sequence[tuple[str, str]]) -> dict[str, Any]:
         plain = text.replace(PLACE, "").strip()
         first = role == "user" and not shown
         shown = shown or first
-        parts = ask(plain)[0].parts if first else (TextPart(text=plain),)
+        parts = user_prompt(plain)[0].parts if first else (TextPart(text=plain),)
         messages.append(Message.model_validate({"role": role, "parts": parts}))
     return {"messages": tuple(messages)}
 
@@ -189,14 +189,14 @@ def _question_row(columns: Sequence[str], cells: Sequence[str], place: str, bags
     if not lower["question"] or not lower["answer"]:
         return Dropped(own, "no question" if not lower["question"] else "no answer", place, STEP)
     options = [row[c] for c in columns if re.fullmatch(r"[A-Z]", c) and row[c]]
-    fields: dict[str, Any] = {"messages": ask(lower["question"]), "answer": lower["answer"]}
+    fields: dict[str, Any] = {"messages": user_prompt(lower["question"]), "answer": lower["answer"]}
     if not options:
         fields = _with_options(fields)
     else:
         letter = letter_of(lower["answer"], options)
         if letter is None:
             return Dropped(own, "answer is none of the options", lower["answer"][:80], STEP)
-        fields |= {"choices": lettered(options), "answer": letter}
+        fields |= {"choices": make_choices(options), "answer": letter}
     extra = {k: v for k, v in row.items() if not re.fullmatch(r"[A-Z]", k) and k.lower() not in ("question", "answer")}
     return make_sample(_about(own, found, {"split": lower.get("split"), **extra}, name, fields), place)
 

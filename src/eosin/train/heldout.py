@@ -22,7 +22,7 @@ from eosin.engines.transformers_engine import TransformersEngine
 from eosin.models.load import Loaded
 from eosin.scoring import load_rewards
 from eosin.scoring.reading.item import item_from_sample
-from eosin.train.data.rows import PictureStore
+from eosin.train.data.rows import ImageCache
 from eosin.train.monitor import MetricsCallback, StepClock
 from eosin.train.stages.base import StageContext
 
@@ -100,7 +100,7 @@ class HeldOut:
 
     samples: Sequence[Sample]
     ctx: StageContext
-    pictures: PictureStore
+    pictures: ImageCache
     decoding: Decoding
 
     def ask(self, model: Any) -> Answers | None:
@@ -191,7 +191,7 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def held_out(
-    ctx: StageContext, size: int, max_new_tokens: int, pictures: PictureStore, batch_size: int = 32
+    ctx: StageContext, size: int, max_new_tokens: int, pictures: ImageCache, batch_size: int = 32
 ) -> HeldOut | None:
     """A seeded subset of the valid split as a small exam; None where no valid sample has an answer."""
     samples = subset([s for s in ctx.valid if s.answer is not None], size, ctx.seed)

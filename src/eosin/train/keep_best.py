@@ -115,15 +115,16 @@ def difference(a: Look, b: Look) -> tuple[float, float]:
 def verdict(start: Look, end: Look, best: Look) -> str:
     """One sentence: whether training helped on the valid split, and which checkpoint goes on."""
     gain, error = difference(start, end)
-    goes_on = "the run goes on from its start" if best.step == 0 else f"the run goes on from step {best.step}"
+    place = "its start" if best.step == 0 else f"step {best.step} ({best.value:.3f})"
+    goes_on = f"the run goes on from {place}"
     shown = f"{start.value:.3f} at the start, {end.value:.3f} at the end on {len(start.each)} valid questions"
     if lost := end.lost_since(start):
         return f"Training lost {', '.join(lost)}: {shown}; {goes_on}."
     if gain < -2 * error:
-        return f"Training did harm, beyond noise: {shown}; {goes_on}."
+        return f"The end of training is worse than its start, beyond noise: {shown}; {goes_on}."
     if gain > 2 * error:
-        return f"Training helped, beyond noise: {shown}; {goes_on}."
-    return f"Training changed nothing that {len(start.each)} valid questions could show: {shown}; {goes_on}."
+        return f"The end of training is better than its start, beyond noise: {shown}; {goes_on}."
+    return f"Start and end of training differ by no more than noise: {shown}; {goes_on}."
 
 
 def looks_every(settings: WatchedStage, num_steps: int) -> int | None:

@@ -13,15 +13,15 @@ from sample_strategies import png
 from eosin.core.errors import EosinError
 from eosin.core.formats import from_trl, iter_parquet, read_dropped, read_samples, write_artifact, write_samples
 from eosin.core.nouns.outcome import Dropped, Kept
-from eosin.core.nouns.sample import ImageBytes, ImageFile, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, ImageFile, Origin, Sample, make_choices, user_prompt
 
 
 def _sample(name: str = "good", **changes: Any) -> Sample:
     fields: dict[str, Any] = {
         "id": name,
         "images": (ImageBytes(data=png()),),
-        "messages": ask("What is it?"),
-        "choices": lettered(["tumour", "fat"]),
+        "messages": user_prompt("What is it?"),
+        "choices": make_choices(["tumour", "fat"]),
         "answer": "A",
         "origin": Origin(source="test", case="7"),
     }
@@ -298,11 +298,11 @@ def test_bad_trl_rows(row: dict[str, Any], reason: str) -> None:
 @pytest.mark.parametrize("name", ["s.parquet", "s.jsonl", "s.json", "folder"])
 def test_a_fault_on_the_way_leaves_what_stood_there(tmp_path: Path, name: str) -> None:
     def samples() -> Iterator[Sample]:
-        yield _sample("new", images=(), messages=ask("?", 0))
+        yield _sample("new", images=(), messages=user_prompt("?", 0))
         raise ZeroDivisionError
 
     if name != "folder":
-        write_samples([_sample("old", images=(), messages=ask("?", 0))], tmp_path / name)
+        write_samples([_sample("old", images=(), messages=user_prompt("?", 0))], tmp_path / name)
     with pytest.raises(ZeroDivisionError):
         write_samples(samples(), tmp_path / name)
     if name == "folder":

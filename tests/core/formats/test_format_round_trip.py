@@ -16,7 +16,17 @@ from eosin.core.formats import from_trl, kind_of, read_samples, to_trl, write_sa
 from eosin.core.formats.trl import decoded
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import ImageBytes, ImageFile, ImagePart, Message, Origin, Sample, TextPart, ask, lettered
+from eosin.core.nouns.sample import (
+    ImageBytes,
+    ImageFile,
+    ImagePart,
+    Message,
+    Origin,
+    Sample,
+    TextPart,
+    make_choices,
+    user_prompt,
+)
 
 FILES = {"parquet": "s.parquet", "jsonl": "s.jsonl", "sharegpt": "s.json", "trl": "t.parquet", "artifact": "folder"}
 needs_datasets = pytest.mark.skipif(
@@ -100,8 +110,8 @@ def _closed(name: str, *images: ImageBytes | ImageFile) -> Sample:
     return Sample(
         id=name,
         images=images,
-        messages=ask("What is it?", len(images)),
-        choices=lettered(["tumour", "fat"]),
+        messages=user_prompt("What is it?", len(images)),
+        choices=make_choices(["tumour", "fat"]),
         answer="B",
         reasoning=("Large empty cells.",),
         origin=Origin(source="test"),

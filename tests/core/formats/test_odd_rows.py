@@ -15,9 +15,9 @@ from sample_strategies import png
 from eosin.core.errors import EosinError
 from eosin.core.formats import from_trl, read_samples, write_samples
 from eosin.core.formats.options import cut_options, letter_of, option_notes
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import ImageBytes, ImageFile, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageBytes, ImageFile, Sample, make_choices, user_prompt
 from eosin.curate import validate
 
 ASKED = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "a cyst"}]
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(folder: Path, *rows: Any, name: str = "s.json") -> Sieve[Sample]:
+def read(folder: Path, *rows: Any, name: str = "s.json") -> Filtered[Sample]:
     text = "\n".join(map(json.dumps, rows)) if name.endswith("l") else json.dumps(list(rows))
     (folder / name).write_text(text, "utf-8")
     return read_samples(folder / name)
@@ -197,8 +197,8 @@ def test_bytes_of_our_rows_come_from_the_files_own_folder_only(tmp_path: Path) -
 
 
 def _own(**changes: Any) -> Sample:
-    fields = {"id": "own", "images": (ImageBytes(data=png()),), "messages": ask("What?"), "answer": "A",
-              "choices": lettered(["fat", "bone"]), "origin": {"source": "t", "case": "1"}}  # fmt: skip
+    fields = {"id": "own", "images": (ImageBytes(data=png()),), "messages": user_prompt("What?"), "answer": "A",
+              "choices": make_choices(["fat", "bone"]), "origin": {"source": "t", "case": "1"}}  # fmt: skip
     return Sample.model_validate(fields | changes)
 
 

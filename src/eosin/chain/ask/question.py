@@ -13,7 +13,7 @@ from eosin.core.images import Picture
 from eosin.core.nouns.outcome import Parsed, Unparsed
 from eosin.core.nouns.prompt import prompt_messages
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import ImageRef, Origin, Sample, ask, lettered
+from eosin.core.nouns.sample import ImageRef, Origin, Sample, make_choices, user_prompt
 from eosin.engines.base import Request
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Question:
     def sample(self, ref: ImageRef) -> Sample:
         """The question about one picture."""
         return Sample(
-            id="ask", images=(ref,), messages=ask(self.text), choices=lettered(list(self.options)),
+            id="ask", images=(ref,), messages=user_prompt(self.text), choices=make_choices(list(self.options)),
             origin=Origin(source="ask"),
         )  # fmt: skip
 

@@ -111,12 +111,12 @@ class TowerEncoder:
         """Mean of the merged tokens (N, dim) float32; tiles are shrunk as in training and exams."""
         import torch
 
-        from eosin.models.pictures import fit
+        from eosin.models.pictures import shrink
 
         check_tiles(self.record, tiles)
         if not len(tiles):
             return np.empty((0, self.record.dim), np.float32)
-        pictures = [fit(Image.fromarray(t), self._max_pixels) for t in tiles]
+        pictures = [shrink(Image.fromarray(t), self._max_pixels) for t in tiles]
         batch = self._images(images=pictures, return_tensors="pt")
         with torch.inference_mode():
             pixels = batch["pixel_values"].to(self._tower.device, self._tower.dtype)

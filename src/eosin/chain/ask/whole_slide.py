@@ -20,7 +20,7 @@ from eosin.core.nouns.units import BoxMicrons
 from eosin.core.store import artifacts as store
 from eosin.evaluate.evidence import maps as maps
 from eosin.evaluate.evidence.run import answer_span
-from eosin.evaluate.evidence.tests import Asked, Attribution
+from eosin.evaluate.evidence.tests import Attribution, AttributionTarget
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -188,15 +188,15 @@ def features_of(path: Path, plan: EncoderPlan, cache: Path, options: SlideOption
 # ---- evidence ------------------------------------------------------------------------------------------------------
 
 
-def _asked(request: Any, reply: str, grammar: Any, of: str) -> Asked | None:
+def _asked(request: Any, reply: str, grammar: Any, of: str) -> AttributionTarget | None:
     """The part of the reply whose evidence is sought; of a reply that breaks its form, the whole of it."""
     span = answer_span(reply, grammar) if of == "answer" else None
     if span is None and reply:
         span = 0, len(reply)
-    return None if span is None else Asked(request, reply, span)
+    return None if span is None else AttributionTarget(request, reply, span)
 
 
-def _attribute(loaded: Loaded, asked: Asked, options: SlideOptions) -> Attribution:
+def _attribute(loaded: Loaded, asked: AttributionTarget, options: SlideOptions) -> Attribution:
     from eosin.evaluate.evidence.scores import ModelEvidence
 
     attributor = ModelEvidence(loaded)
@@ -204,7 +204,7 @@ def _attribute(loaded: Loaded, asked: Asked, options: SlideOptions) -> Attributi
     return found if found.scores else attributor.scores(asked, ["sensitivity"])
 
 
-def _evidence(asked: Asked, attribution: Attribution) -> dict[str, Any]:
+def _evidence(asked: AttributionTarget, attribution: Attribution) -> dict[str, Any]:
     method = next(iter(attribution.scores))
     text = asked.reply[slice(*asked.span)]
     return {
@@ -229,7 +229,7 @@ def _about(loaded: Loaded, bag: PatchBag, path: Path) -> dict[str, Any]:
 
 def _write(
     result: dict[str, Any],
-    asked: Asked | None,
+    asked: AttributionTarget | None,
     attribution: Attribution | None,
     ref: SlideBag,
     checkpoint: str,

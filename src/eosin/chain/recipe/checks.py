@@ -10,11 +10,11 @@ from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.rl import code_in, plain_rewards, without_code
 from eosin.core.settings.scoring import ScoringSettings
 from eosin.core.settings.stages import RejectionStage, RlStage
+from eosin.scoring.resources.build import tools_of
 from eosin.scoring.sets.by_source import Rewards, departures, length_twice, stage_rewards
 from eosin.scoring.sets.compose import RewardSet
 from eosin.scoring.sets.named import load_rewards
-from eosin.scoring.terms.base import Tools
-from eosin.scoring.tools.build import tools_of
+from eosin.scoring.terms.base import Resources
 
 
 def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list[str]:
@@ -65,7 +65,7 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
     return notes
 
 
-def _tools(settings: ScoringSettings, field: str, problems: list[str]) -> Tools:
+def _tools(settings: ScoringSettings, field: str, problems: list[str]) -> Resources:
     """The tools of a stage or an exam, nothing asked or loaded; what cannot be had is a problem."""
     try:
         return tools_of(settings)
@@ -73,7 +73,7 @@ def _tools(settings: ScoringSettings, field: str, problems: list[str]) -> Tools:
         line = _line(field, exc)
         if not any(line.partition(": ")[2] == known.partition(": ")[2] for known in problems):  # the run's, said once
             problems.append(line)
-        return Tools()
+        return Resources()
 
 
 def _exam_rewards(recipe: Recipe, problems: list[str], load_code: bool) -> dict[str, RewardSet]:

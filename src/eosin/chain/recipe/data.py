@@ -17,7 +17,7 @@ from eosin.core.formats import read_samples, write_parquet
 from eosin.core.formats.options import option_notes
 from eosin.core.formats.rows import unique
 from eosin.core.images import RegionReader
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 from eosin.core.nouns.sample import Sample
 from eosin.core.nouns.splits import SPLITS
 from eosin.core.settings.data import (
@@ -82,7 +82,7 @@ def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
     )
     dropped = (*collection.dropped, *cleaned.dropped)
     warnings = tuple(dict.fromkeys((*collection.warnings, *cleaned.warnings)))
-    tell(warnings)
+    print_warnings(warnings)
     with store.writing(at.samples, "samples", record={"recipe": recipe.name, "seed": recipe.seed}) as writer:
         for split in SPLITS:
             part = [s for s in cleaned.samples if (s.split or "train") == split]
@@ -128,7 +128,7 @@ def _samples_of(settings: SamplesData) -> Collection:
         read = read_samples(path, image_folders=settings.image_folders)
         part = keep_inside(read, path if path.is_dir() else path.parent, settings.image_folders)
         outcomes += [*(Kept(s) for s in part.kept), *part.dropped]
-    found = sieve(unique(outcomes))
+    found = filtered(unique(outcomes))
     if not found.kept:
         first = f"; the first: {found.dropped[0].detail}" if found.dropped else ""
         where = ", ".join((settings.path, *settings.also))
@@ -139,7 +139,7 @@ def _samples_of(settings: SamplesData) -> Collection:
     return Collection(card=card, samples=found, warnings=option_notes(found.kept))
 
 
-def tell(warnings: Sequence[str]) -> None:
+def print_warnings(warnings: Sequence[str]) -> None:
     """Print what the user should know about the data."""
     for warning in warnings:
         console.print("[yellow]note:[/yellow]", Text(warning))
@@ -163,15 +163,15 @@ def grounded(collection: Collection, settings: DataSettings, seed: int) -> tuple
         aliases = CONCEPT_NAMES
     elif not (isinstance(settings, SlidesData) and settings.reasoning == "grounded"):
         return collection, ()
-    from eosin.curate.grounded import GroundSettings, ground
+    from eosin.curate.grounding import GroundingSettings, ground_reasoning
 
-    made = ground(collection.kept, GroundSettings(seed=seed, aliases=aliases))
+    made = ground_reasoning(collection.kept, GroundingSettings(seed=seed, aliases=aliases))
     if collection.kept and not made.samples.kept:
         raise EosinError(
             "No sample could be grounded in the knowledge graph.", found=str(made.samples.reasons()), where="data",
             next_step="set data.reasoning to none, or look at docs/knowledge.md",
         )  # fmt: skip
-    samples = Sieve(made.samples.kept, (*collection.dropped, *made.samples.dropped))
+    samples = Filtered(made.samples.kept, (*collection.dropped, *made.samples.dropped))
     card = collection.card.counted(samples.kept)
     return collection.model_copy(update={"samples": samples, "card": card}), made.steps
 

@@ -208,12 +208,12 @@ class Run(RunState):
         from eosin.chain.exam import evidence_of
         from eosin.engines.transformers_engine import TransformersEngine
         from eosin.evaluate.exam.exam import run_exam
-        from eosin.models.vision_cache import keep_vision
+        from eosin.models.vision_cache import cache_vision
 
         loaded = self.load(stage)
         engine = TransformersEngine(loaded)
         limit = max((getattr(s, "vision_cache_gib", 0.0) for s in self.recipe.stages.values()), default=0.0)
-        with keep_vision(loaded.model, self.at.cache, limit, trains=False):
+        with cache_vision(loaded.model, self.at.cache, limit, trains=False):
             for exam, settings in todo.items():
                 result = run_exam(
                     engine,
@@ -226,8 +226,8 @@ class Run(RunState):
                     instruction=self.recipe.prompt.instruction,
                     read_region=self.read_region,
                     evidence=evidence_of(loaded, settings),
-                    rewards=exam_rewards(settings, self.recipe.reply_grammar, self.at.verdicts),
                     baselines=self.baselines_of(exam),
+                    rewards=exam_rewards(settings, self.recipe.reply_grammar, self.at.verdicts),
                 )
                 console.print(f"{stage}: {in_words(result)}")
 

@@ -15,7 +15,7 @@ from eosin.core.nouns.sample import Sample
 from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.stages import PretrainStage, RejectionStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
-from eosin.scoring.terms.base import Tools
+from eosin.scoring.terms.base import Resources
 from eosin.train.stages.base import PeakMemory, StageContext, StageResult
 from eosin.train.stages.saves import seed_everything
 
@@ -81,7 +81,7 @@ def context_of(run: RunState, name: str) -> StageContext:
         parents=run.parents(start),
         cache_folder=run.at.cache,
         read_region=run.read_region,
-        tools=tools_of_stage(settings, run.at) if isinstance(settings, RlStage | RejectionStage) else Tools(),
+        tools=tools_of_stage(settings, run.at) if isinstance(settings, RlStage | RejectionStage) else Resources(),
         picture_cache=run.picture_cache,
     )
 

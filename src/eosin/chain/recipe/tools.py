@@ -20,12 +20,12 @@ from eosin.core.settings.rl import plain_rewards
 from eosin.core.settings.scoring import JudgeServer, ScoringSettings
 from eosin.core.settings.stages import RejectionStage, RlStage
 from eosin.core.store import artifacts as store
+from eosin.scoring.resources.build import tools_of
+from eosin.scoring.resources.preflight import try_tools
 from eosin.scoring.sets.by_source import Rewards, stage_rewards
 from eosin.scoring.sets.compose import RewardSet
 from eosin.scoring.sets.named import load_rewards
-from eosin.scoring.terms.base import Tools
-from eosin.scoring.tools.build import tools_of
-from eosin.scoring.tools.preflight import try_tools
+from eosin.scoring.terms.base import Resources
 
 if TYPE_CHECKING:
     from eosin.chain.recipe.state import RunState
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
-def tools_of_stage(settings: RlStage | RejectionStage, at: Layout) -> Tools:
+def tools_of_stage(settings: RlStage | RejectionStage, at: Layout) -> Resources:
     """What the rewards of a stage are given; each process of several has its share of the judge's limits."""
     return tools_of(settings.scoring, verdicts=at.verdicts, shares=num_ranks())
 
@@ -117,7 +117,7 @@ def try_all(run: RunState) -> None:
             _try(run, rewards_of_exam, exam.scoring, f"exams.{name}", run.splits[exam.split], tried)
 
 
-def try_stage(run: RunState, name: str, tools: Tools) -> None:
+def try_stage(run: RunState, name: str, tools: Resources) -> None:
     """Try the tools of a stage that is about to begin: what answered when the run began may be gone by now."""
     settings = run.recipe.stages[name]
     if not isinstance(settings, RlStage | RejectionStage):

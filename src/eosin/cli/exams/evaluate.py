@@ -66,12 +66,12 @@ def evaluate(
             "split": split, "max_samples": max_samples, "max_new_tokens": max_new_tokens, "batch_size": batch_size,
             "num_sampled": num_sampled, "probes": [p for p in probes.split(",") if p], "seed": seed,
             "evidence": {"num_samples": evidence} if evidence else None,
+            "baselines": baselines if baselines in ("auto", "none") else [b for b in baselines.split(",") if b],
             "terms": [entry_of(t) for t in term] if term else None,
             "scoring": scoring_settings(
                 judge=judge, judge_model=judge_model, judge_cache=judge_cache, judge_max_calls=judge_max_calls,
                 judge_max_cost=judge_max_cost, judge_prices=judge_prices, knowledge=knowledge,
             ),
-            "baselines": baselines if baselines in ("auto", "none") else [b for b in baselines.split(",") if b],
         },
         "eosin evaluate",
     )  # fmt: skip
@@ -94,11 +94,11 @@ def _tell(result: dict[str, Any]) -> None:
     for name, baseline in (result["baselines"] or {}).items():
         if baseline["n"]:
             console.print(f"baseline {name:<16} accuracy {baseline['accuracy']:.3f}  n {baseline['n']}")
+    if verdict := baseline_verdict(exam):
+        console.print(verdict, highlight=False, markup=False, soft_wrap=True)
     for name, figure in (exam.get("scored") or {}).get("terms", {}).items():
         mean = "no score" if figure["mean"] is None else f"{figure['mean']:.3f}"
         console.print(f"term {name:<19} mean {mean}  n {figure['n']}  unscored {figure['unscored']}")
-    if verdict := baseline_verdict(exam):
-        console.print(verdict, highlight=False, markup=False, soft_wrap=True)
     for line in evidence_lines(exam["evidence"] or {}):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"written to {result['path']}", soft_wrap=True)

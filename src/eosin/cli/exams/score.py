@@ -102,7 +102,7 @@ def rewards_of(
 ) -> RewardSet:
     """The reward that the options of `score` and `prove` describe."""
     from eosin.scoring import load_rewards
-    from eosin.scoring.tools.build import tools_of
+    from eosin.scoring.resources.build import tools_of
 
     settings = scoring_settings(
         judge=judge, judge_model=judge_model, judge_cache=judge_cache, judge_max_calls=judge_max_calls,
@@ -257,7 +257,7 @@ def _tell(rewards: RewardSet, summary: dict[str, Any], out: Path | None) -> None
         console.print(f"base rate {name}: {rate['rate']:.3f}", markup=False)
     if summary["near_constant"]:
         console.print(f"nearly constant, so of no use to training: {', '.join(summary['near_constant'])}", markup=False)
-    judge = rewards.tools.judge
+    judge = rewards.resources.judge
     if judge is not None:
         console.print("judge: " + ", ".join(f"{k} {v}" for k, v in judge.described().items()), markup=False)
     if out is not None:

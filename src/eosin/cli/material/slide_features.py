@@ -129,11 +129,11 @@ def convert(
     """
     from eosin.slides.encoders.encoder import check_mpp, record_of
     from eosin.slides.features.files import convert as convert_files
-    from eosin.slides.features.h5 import Place
+    from eosin.slides.features.h5 import TileGeometry
 
     record = record_of(encoder)
     scale, side = check_mpp(record, tile_mpp), tile_px or record.tile_px
-    place = Place(side, side * scale / mpp if mpp else None, scale, mpp)
+    place = TileGeometry(side, side * scale / mpp if mpp else None, scale, mpp)
     made, dropped = convert_files(files, out, record, place)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     _show_dropped(console, tuple(dropped))

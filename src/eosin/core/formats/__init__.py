@@ -26,7 +26,7 @@ from eosin.core.formats.trl import (
     write_dataset,
     write_trl,
 )
-from eosin.core.nouns.outcome import Sieve, sieve
+from eosin.core.nouns.outcome import Filtered, filtered
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.store.artifacts import exists
@@ -101,7 +101,7 @@ def read_samples(
     *,
     source: str | None = None,
     image_folders: Sequence[str | os.PathLike[str]] = (),
-) -> Sieve[Sample]:
+) -> Filtered[Sample]:
     """All samples of a file or folder, and what was dropped. Of several rows with one id the first is kept.
 
     Args:
@@ -111,7 +111,7 @@ def read_samples(
         EosinError: the file as a whole cannot be read.
     """
     with _no_collection():
-        return sieve(unique(iter_samples(path, source=source, image_folders=image_folders)))
+        return filtered(unique(iter_samples(path, source=source, image_folders=image_folders)))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from eosin.core.nouns.sample import Message, Sample, TextPart, lettered
+from eosin.core.nouns.sample import Message, Sample, TextPart, make_choices
 
 OPTIONS_KEY = "options_from"
 """Key of `Sample.extra`: "text" where the options were read from the question, "unclear" where they could not be."""
@@ -137,12 +137,12 @@ def with_options(messages: Sequence[Message], answer: str | None) -> dict[str, A
         kept = TextPart(text=question or ("Which option is right?" if alone else ""))
         parts = (*last.parts[:i], *([kept] if kept.text else []), *last.parts[i + 1 :])
         message = last.model_copy(update={"parts": parts})
-        return {"messages": (*earlier, message), "choices": lettered(options), "answer": letter, "how": "text"}
+        return {"messages": (*earlier, message), "choices": make_choices(options), "answer": letter, "how": "text"}
     found = _YES_NO.search(last.text)
     if found and answer is not None:
         options = [o for o in found.groups() if o]
         if _folded(answer) in [_folded(o) for o in options]:
-            return {**as_it_was, "choices": lettered(options), "answer": letter_of(answer, options), "how": "text"}
+            return {**as_it_was, "choices": make_choices(options), "answer": letter_of(answer, options), "how": "text"}
     if answer is not None and _LONE_NUMBER.fullmatch(answer.strip()) and _NUMBERED.search(last.text):
         return {**as_it_was, "how": "unclear"}  # numbered options are not guessed: lists of findings look the same
     return as_it_was

@@ -72,7 +72,7 @@ class Unscored:
 
 
 @dataclass(frozen=True)
-class Sieve(Generic[T]):
+class Filtered(Generic[T]):
     """What a step kept and what it set aside. `num_in` is the sum of both."""
 
     kept: tuple[T, ...]
@@ -87,7 +87,7 @@ class Sieve(Generic[T]):
         return dict(Counter(d.reason for d in self.dropped).most_common())
 
 
-def sieve(outcomes: Iterable[Kept[T] | Dropped]) -> Sieve[T]:
+def filtered(outcomes: Iterable[Kept[T] | Dropped]) -> Filtered[T]:
     """Divide a stream of outcomes into what was kept and what was dropped."""
     kept: list[T] = []
     dropped: list[Dropped] = []
@@ -96,4 +96,4 @@ def sieve(outcomes: Iterable[Kept[T] | Dropped]) -> Sieve[T]:
             dropped.append(outcome)
         else:
             kept.append(outcome.value)
-    return Sieve(tuple(kept), tuple(dropped))
+    return Filtered(tuple(kept), tuple(dropped))

@@ -263,13 +263,13 @@ def _check_text(text: str, where: str) -> None:
         raise ValueError(f"{where} holds a text that is no Unicode, which is not a JSON value") from None
 
 
-def ask(text: str, num_images: int = 1) -> tuple[Message, ...]:
+def user_prompt(text: str, num_images: int = 1) -> tuple[Message, ...]:
     """A one-turn prompt: the images, then the text."""
     parts: list[Part] = [ImagePart(index=i) for i in range(num_images)]
     parts.append(TextPart(text=text))
     return (Message(role="user", parts=tuple(parts)),)
 
 
-def lettered(texts: list[str] | tuple[str, ...]) -> tuple[Choice, ...]:
+def make_choices(texts: list[str] | tuple[str, ...]) -> tuple[Choice, ...]:
     """Option texts as choices A, B, C, ... in the given order."""
     return tuple(Choice(letter=chr(ord("A") + i), text=t) for i, t in enumerate(texts))

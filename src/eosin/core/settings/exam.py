@@ -79,13 +79,13 @@ class ExamSettings(BaseModel):
         bootstrap: resamples of the cluster bootstrap.
         seed: of subsets, swaps, sampled replies, random removals and the bootstrap.
         evidence: deletion and pointing tests on items that show a slide; None measures none.
+        baselines: what is asked the same items without the model (docs/baselines.md): auto (all that fit the items),
+            none, or names.
+        baseline_train: training samples that baselines are fitted on, a seeded random subset; None: every one.
         terms: reward terms, or a set, that the greedy replies are also scored by, such as a judge's checklist.
         scoring: judge, sentence encoder, CLIP and knowledge graph of these terms; what is left out is the run's.
         same_judge: allow the judge that also gives the rewards of a stage. It then grades what it has taught.
         max_unscored: share of the replies without a score of some term above which the exam stops.
-        baselines: what is asked the same items without the model (docs/baselines.md): auto (all that fit the items),
-            none, or names.
-        baseline_train: training samples that baselines are fitted on, a seeded random subset; None: every one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,6 +102,16 @@ class ExamSettings(BaseModel):
     bootstrap: int = Field(default=2000, ge=100)
     seed: int = Field(default=0, ge=0)
     evidence: EvidenceSettings | None = None
+    baselines: Literal["auto", "none"] | Annotated[list[BaselineName], Field(min_length=1)] = "auto"
+    baseline_train: int | None = Field(default=4000, ge=10)
+
+    @field_validator("baselines")
+    @classmethod
+    def _named_once(cls, baselines: str | list[BaselineName]) -> str | list[BaselineName]:
+        if isinstance(baselines, list) and len(set(baselines)) != len(baselines):
+            raise ValueError("a baseline is named twice")
+        return baselines
+
     terms: RewardTerms | None = None
     scoring: ScoringSettings = ScoringSettings()
     same_judge: bool = False
@@ -113,16 +123,6 @@ class ExamSettings(BaseModel):
         if value is not None and (not isinstance(value, str | list | tuple) or not value):
             raise ValueError("terms are the name of a set or a list, such as [{name: checklist}]")
         return value
-
-    baselines: Literal["auto", "none"] | Annotated[list[BaselineName], Field(min_length=1)] = "auto"
-    baseline_train: int | None = Field(default=4000, ge=10)
-
-    @field_validator("baselines")
-    @classmethod
-    def _named_once(cls, baselines: str | list[BaselineName]) -> str | list[BaselineName]:
-        if isinstance(baselines, list) and len(set(baselines)) != len(baselines):
-            raise ValueError("a baseline is named twice")
-        return baselines
 
     @field_validator("probes")
     @classmethod

@@ -57,7 +57,7 @@ def mpp_of_level0(ref: SlideBag) -> float | None:
     from eosin.slides.open.slide import open_slide
 
     try:
-        told = read_features(Path(ref.path)).place.level0_mpp
+        told = read_features(Path(ref.path)).geometry.level0_mpp
         if told is not None:
             return told
         if ref.slide is not None:

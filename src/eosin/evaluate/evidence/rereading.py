@@ -16,7 +16,7 @@ from eosin.core.nouns.outcome import Parsed
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.engines.base import Decoding, Engine
-from eosin.evaluate.evidence.tests import RANDOM, Asked, num_removed, ranked
+from eosin.evaluate.evidence.tests import RANDOM, AttributionTarget, num_removed, ranked
 from eosin.evaluate.exam.grading import read_answer
 from eosin.evaluate.statistics.mean_intervals import mean_interval
 
@@ -24,7 +24,7 @@ BEST = "best"
 
 
 def reread(
-    asked: Asked,
+    asked: AttributionTarget,
     scores: np.ndarray,
     sample: Sample,
     grammar: Grammar,

@@ -25,15 +25,15 @@ from eosin.evaluate.evidence import maps as maps
 from eosin.evaluate.evidence.rereading import reread, rereading_summary
 from eosin.evaluate.evidence.tests import (
     RANDOM,
-    Asked,
     Attribution,
+    AttributionTarget,
     Attributor,
     deletion,
     deletion_summary,
-    pointing,
+    pointing_game,
     pointing_summary,
 )
-from eosin.evaluate.exam.asking import Asker
+from eosin.evaluate.exam.evaluator import Evaluator
 from eosin.evaluate.exam.items import choose_balanced, group_of
 from eosin.evaluate.exam.work import EVIDENCE
 
@@ -71,7 +71,7 @@ def slide_of(sample: Sample) -> SlideBag | None:
 
 
 def measure(
-    asker: Asker,
+    evaluator: Evaluator,
     attributor: Attributor,
     samples: Sequence[Sample],
     normal: Mapping[str, Mapping[str, Any]],
@@ -88,15 +88,15 @@ def measure(
     """
     assert settings.evidence is not None
     shown = [s for s in samples if slide_of(s) is not None]
-    chosen = choose_balanced(shown, asker.classes.gold, settings.evidence.num_samples, settings.seed)
-    rows = {r["id"]: r for r in asker.work.load(EVIDENCE)}
-    one = _One(asker, attributor, settings.evidence, settings.seed, asker.work.dir / EVIDENCE)
+    chosen = choose_balanced(shown, evaluator.classes.gold, settings.evidence.num_samples, settings.seed)
+    rows = {r["id"]: r for r in evaluator.work.load(EVIDENCE)}
+    one = _One(evaluator, attributor, settings.evidence, settings.seed, evaluator.work.dir / EVIDENCE)
     for place, sample in enumerate(chosen):
         if sample.id not in rows:
             rows[sample.id] = one.row(sample, normal[sample.id], draw=place < settings.evidence.num_maps)
-            asker.work.append(EVIDENCE, [rows[sample.id]])
-        if asker.progress is not None:
-            asker.progress(EVIDENCE, place + 1, len(chosen))
+            evaluator.work.append(EVIDENCE, [rows[sample.id]])
+        if evaluator.progress is not None:
+            evaluator.progress(EVIDENCE, place + 1, len(chosen))
     found = [rows[s.id] for s in chosen]
     return _summary(found, len(samples) - len(shown), settings), found
 
@@ -105,7 +105,7 @@ def measure(
 class _One:
     """What every item has in common."""
 
-    asker: Asker
+    evaluator: Evaluator
     attributor: Attributor
     settings: EvidenceSettings
     seed: int
@@ -114,7 +114,7 @@ class _One:
     def row(self, sample: Sample, graded: Mapping[str, Any], *, draw: bool) -> Row:
         """One row of evidence.jsonl; {"skipped": reason} where nothing can be measured."""
         told: Row = {"id": sample.id, "group": group_of(sample), "label": graded.get("label")}
-        span = answer_span(str(graded["reply"]), self.asker.grammar)
+        span = answer_span(str(graded["reply"]), self.evaluator.grammar)
         if span is None:
             return {**told, "skipped": "the reply states no answer"}
         reply = str(graded["reply"])
@@ -134,31 +134,31 @@ class _One:
         except EosinError as exc:
             return {**told, "skipped": exc.message, "detail": exc.found or exc.where or ""}
 
-    def _reread(self, sample: Sample, asked: Asked, attribution: Attribution) -> Row:
+    def _reread(self, sample: Sample, asked: AttributionTarget, attribution: Attribution) -> Row:
         """The answers without the patches that the first method points to."""
         if not self.settings.reread or self.settings.answer != "own":
             return {}
         scores = next(iter(attribution.scores.values()))
         found = reread(
-            asked, scores, sample, self.asker.grammar, self.asker.engine, self.asker.decoding, self.settings.fractions,
-            self.seed,
+            asked, scores, sample, self.evaluator.grammar, self.evaluator.engine, self.evaluator.decoding,
+            self.settings.fractions, self.seed,
         )  # fmt: skip
         return {"reread": found}
 
-    def _asked(self, sample: Sample, reply: str, span: tuple[int, int]) -> Asked:
-        messages = prompt_messages(sample, self.asker.grammar, instruction=self.asker.instruction)
-        pictures = tuple(load_picture(ref, self.asker.read_region) for ref in sample.images)
+    def _asked(self, sample: Sample, reply: str, span: tuple[int, int]) -> AttributionTarget:
+        messages = prompt_messages(sample, self.evaluator.grammar, instruction=self.evaluator.instruction)
+        pictures = tuple(load_picture(ref, self.evaluator.read_region) for ref in sample.images)
         if not any(isinstance(p, PatchBag) for p in pictures):
             raise ImageError("no slide among the pictures")
-        return Asked(Request(sample.id, messages, pictures), reply, span)
+        return AttributionTarget(Request(sample.id, messages, pictures), reply, span)
 
-    def _figures(self, sample: Sample, asked: Asked, attribution: Attribution, drawn_as: str | None) -> Row:
+    def _figures(self, sample: Sample, asked: AttributionTarget, attribution: Attribution, drawn_as: str | None) -> Row:
         bag, ref = asked.bag, slide_of(sample)
         seed = int(np.random.default_rng([self.seed, *sample.id.encode()]).integers(2**31))
         polygons, reason = self._lesions(sample, ref)
         scores = {**attribution.scores, RANDOM: np.random.default_rng(seed).random(len(bag))}
         if reason is None:
-            pointed = pointing(scores, maps.lesion_mask(bag, polygons), seed)
+            pointed = pointing_game(scores, maps.lesion_mask(bag, polygons), seed)
         else:
             pointed = {"reason": reason}
         row: Row = {
@@ -189,7 +189,7 @@ class _One:
             return [], "truth not readable"
 
     def _draw(
-        self, sample: Sample, asked: Asked, attribution: Attribution, ref: SlideBag | None, answer: str
+        self, sample: Sample, asked: AttributionTarget, attribution: Attribution, ref: SlideBag | None, answer: str
     ) -> dict[str, str]:
         truth = sample.extra.get("truth")
         outlined = Path(truth) if isinstance(truth, str) and self._lesions(sample, ref)[1] is None else None

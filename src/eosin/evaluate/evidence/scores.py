@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from eosin.core.errors import EosinError
 from eosin.core.nouns.bags import F64
 from eosin.core.settings.exam import EvidenceMethod
-from eosin.evaluate.evidence.tests import Asked, Attribution
+from eosin.evaluate.evidence.tests import Attribution, AttributionTarget
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +93,7 @@ class ModelEvidence:
         self._max_pixels = max_pixels_of(loaded.processor)
         self._batch_size = batch_size
 
-    def logprobs(self, asked: Sequence[Asked]) -> list[float]:
+    def logprobs(self, asked: Sequence[AttributionTarget]) -> list[float]:
         """log p of each answer; see `evidence_tests.Attributor`."""
         import torch
 
@@ -104,7 +104,7 @@ class ModelEvidence:
                 found += [float(v) for v in self._answer_logprobs(encoded)]
         return found
 
-    def scores(self, asked: Asked, methods: Sequence[str]) -> Attribution:
+    def scores(self, asked: AttributionTarget, methods: Sequence[str]) -> Attribution:
         """Scores of every patch for the answer.
 
         Raises:
@@ -139,14 +139,14 @@ class ModelEvidence:
 
     # ---- prompts and replies as tokens -----------------------------------------------------------------------------
 
-    def _encode(self, asked: Sequence[Asked]) -> _Encoded:
+    def _encode(self, asked: Sequence[AttributionTarget]) -> _Encoded:
         """Prompts as the engine puts them, with the replies behind them."""
         import torch
 
-        from eosin.models.pictures import fit
+        from eosin.models.pictures import shrink
         from eosin.models.template import to_chat
 
-        chats = [to_chat(a.request.messages, [fit(p, self._max_pixels) for p in a.request.images]) for a in asked]
+        chats = [to_chat(a.request.messages, [shrink(p, self._max_pixels) for p in a.request.images]) for a in asked]
         fields = self._processor.apply_chat_template(
             chats, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt",
             processor_kwargs={"padding": True, "padding_side": "left"},
@@ -173,7 +173,7 @@ class ModelEvidence:
         inputs = {k: v.to(where) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
         return _Encoded(inputs, inputs["input_ids"], answers)
 
-    def _reply_tokens(self, asked: Asked) -> tuple[Tensor, list[int]]:
+    def _reply_tokens(self, asked: AttributionTarget) -> tuple[Tensor, list[int]]:
         """The reply as tokens, and which of them hold a character of the answer."""
         import torch
 
@@ -204,7 +204,9 @@ class ModelEvidence:
 
     # ---- attribution -----------------------------------------------------------------------------------------------
 
-    def _gradients(self, encoded: _Encoded, asked: Asked, places: list[int], *, with_features: bool) -> _Slopes:
+    def _gradients(
+        self, encoded: _Encoded, asked: AttributionTarget, places: list[int], *, with_features: bool
+    ) -> _Slopes:
         """log p and its slopes in the slide tokens and, through the tower, in the patch features."""
         import torch
 
@@ -240,10 +242,10 @@ class ModelEvidence:
         """Share of the flow of attention from the answer that reaches each position (T,); it sums to 1."""
         import torch
 
-        from eosin.engines.attention_flow import Recorder, roll_back
+        from eosin.engines.attention_flow import AttentionRecorder, attention_rollout
         from eosin.models import shared_prefix
 
-        recorder = Recorder()
+        recorder = AttentionRecorder()
 
         def swap(values: dict[str, Any]) -> None:
             values["attention_mask"] = {"full_attention": recorder}
@@ -256,14 +258,14 @@ class ModelEvidence:
                 self._model(**encoded.inputs, use_cache=False, logits_to_keep=1)
                 start = torch.zeros(encoded.ids.shape[1], device=encoded.ids.device)
                 start[[p - 1 for p in encoded.answers[0]]] = 1 / len(encoded.answers[0])
-                return roll_back(recorder, start)
+                return attention_rollout(recorder, start)
         finally:
             if not was_enabled:
                 shared_prefix.text_model(self._model).config._attn_implementation = before
 
     # ---- from tokens to patches ------------------------------------------------------------------------------------
 
-    def _slide_tokens(self, encoded: _Encoded, asked: Asked) -> list[int]:
+    def _slide_tokens(self, encoded: _Encoded, asked: AttributionTarget) -> list[int]:
         """Places of the slide's tokens in the sequence: each image is one run of placeholders."""
         places = (encoded.ids[0] == int(self._model.config.image_token_id)).nonzero()[:, 0].tolist()
         runs: list[list[int]] = []
@@ -279,12 +281,12 @@ class ModelEvidence:
             )  # fmt: skip
         return runs[asked.place]
 
-    def _rows(self, asked: Asked) -> NDArray[np.int64]:
+    def _rows(self, asked: AttributionTarget) -> NDArray[np.int64]:
         """The row of `pixel_values` (counted within the slide) that each patch of the bag is in: (N,)."""
         shown = getattr(self._processor, "shown", None)
         return np.arange(len(asked.bag)) if shown is None else np.asarray(shown(asked.bag).row_of)
 
-    def _rows_of(self, asked: Asked, num_tokens: int, told: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    def _rows_of(self, asked: AttributionTarget, num_tokens: int, told: NDArray[np.int64] | None) -> NDArray[np.int64]:
         """The row that each slide token stands for, (T,), -1 for none; without a tower the tokens are the patches in
         order, behind at most one other token."""
         num = int(self._rows(asked).max()) + 1
@@ -296,7 +298,7 @@ class ModelEvidence:
             )  # fmt: skip
         return rows_T
 
-    def _spread(self, asked: Asked, values: F64, rows_T: NDArray[np.int64]) -> F64:
+    def _spread(self, asked: AttributionTarget, values: F64, rows_T: NDArray[np.int64]) -> F64:
         """Scores of tokens (T,) as scores of patches (N,): patches that became one token share its score evenly, those
         in no token have 0."""
         row_of_patch = self._rows(asked)

@@ -28,7 +28,7 @@ LESION = "lesion"  # as many patches as lie in the lesion
 
 
 @dataclass(frozen=True)
-class Asked:
+class AttributionTarget:
     """A question, a reply to it, and which characters of the reply the evidence is sought for.
 
     Attributes:
@@ -53,7 +53,7 @@ class Asked:
         assert isinstance(bag, PatchBag)
         return bag
 
-    def with_bag(self, bag: PatchBag) -> Asked:
+    def with_bag(self, bag: PatchBag) -> AttributionTarget:
         """The same question and reply about another bag in the slide's place."""
         images = tuple(bag if i == self.place else p for i, p in enumerate(self.request.images))
         return replace(self, request=replace(self.request, images=images))
@@ -80,11 +80,11 @@ class Attribution:
 class Attributor(Protocol):
     """What can say where a model looked. `evidence.ModelEvidence` is one; tests write their own."""
 
-    def scores(self, asked: Asked, methods: Sequence[str]) -> Attribution:
+    def scores(self, asked: AttributionTarget, methods: Sequence[str]) -> Attribution:
         """Scores of every patch for the answer."""
         ...
 
-    def logprobs(self, asked: Sequence[Asked]) -> list[float]:
+    def logprobs(self, asked: Sequence[AttributionTarget]) -> list[float]:
         """log p of each span: the sum over its tokens, given the prompt and what stands before it in the reply."""
         ...
 
@@ -111,7 +111,7 @@ def num_removed(fraction: float, num: int) -> int:
 
 
 def deletion(
-    asked: Asked, attribution: Attribution, attributor: Attributor, settings: EvidenceSettings, seed: int
+    asked: AttributionTarget, attribution: Attribution, attributor: Attributor, settings: EvidenceSettings, seed: int
 ) -> dict[str, Any]:
     """log p of the answer after each removal.
 
@@ -183,7 +183,7 @@ def inside(points: F64, rings: Sequence[F64]) -> NDArray[np.bool_]:
     return odd
 
 
-def pointing(scores: Mapping[str, F64], in_lesion: NDArray[np.bool_], seed: int) -> dict[str, Any]:
+def pointing_game(scores: Mapping[str, F64], in_lesion: NDArray[np.bool_], seed: int) -> dict[str, Any]:
     """Share of the best-scored patches in a lesion.
 
     Returns:

@@ -16,7 +16,7 @@ from eosin.core.store.lock import lock_beside, locked
 from eosin.engines.base import Engine
 from eosin.evaluate.baselines.baselines import BaselineRunner, Results, Tell
 from eosin.evaluate.evidence.tests import Attributor
-from eosin.evaluate.exam.asking import Progress
+from eosin.evaluate.exam.evaluator import Progress
 from eosin.evaluate.exam.exam import run_exam
 from eosin.scoring.sets.compose import RewardSet
 
@@ -45,8 +45,8 @@ def evaluate_samples(
     instruction: bool = True,
     read_region: RegionReader | None = None,
     evidence: Attributor | None = None,
-    rewards: RewardSet | None = None,
     tell: Tell | None = None,
+    rewards: RewardSet | None = None,
 ) -> dict[str, Any]:
     """Examine a model on the split that the settings name, and fit baselines if there are train samples.
 

@@ -23,7 +23,7 @@ from eosin.engines.base import Decoding, Engine
 from eosin.evaluate.baselines.baselines import Results
 from eosin.evaluate.baselines.verdict import against_baselines
 from eosin.evaluate.evidence.tests import Attributor
-from eosin.evaluate.exam.asking import Asker, Progress, Task
+from eosin.evaluate.exam.evaluator import Evaluator, Instance, Progress
 from eosin.evaluate.exam.items import check_samples
 from eosin.evaluate.exam.scores import chance, class_figures, matching, sampled_figures, score_rows
 from eosin.evaluate.exam.terms import score_terms
@@ -48,8 +48,8 @@ def run_exam(
     instruction: bool = True,
     read_region: RegionReader | None = None,
     evidence: Attributor | None = None,
-    rewards: RewardSet | None = None,
     baselines: Results | None = None,
+    rewards: RewardSet | None = None,
 ) -> dict[str, Any]:
     """Examine a model and write the artifact `out` (kind "eval"); return its summary.json.
 
@@ -59,16 +59,16 @@ def run_exam(
 
     Args:
         record: fields for the artifact's record (recipe, stage, ...).
-        progress: called with phase, tasks done, tasks in all.
+        progress: called with phase, instances done, instances in all.
         parents: the checkpoint (and samples) examined. Without the checkpoint here, rows of another
             checkpoint under the same engine name would be taken for finished ones.
         instruction: whether the prompt states the reply's form, as in training.
         read_region: reads slide regions and bags.
         evidence: says where the model looked (`evidence.ModelEvidence`), for `settings.evidence`. Without it the
             summary says that no evidence was measured.
-        rewards: what the greedy replies are also scored by, for `settings.terms` (`exam.terms`).
         baselines: what the baselines of this exam came to (`BaselineRunner.of`); the summary then says whether the
             model beats the best of them.
+        rewards: what the greedy replies are also scored by, for `settings.terms` (`exam.terms`).
 
     Raises:
         EosinError: no samples, an id twice, samples without an answer, no usable image at all, another
@@ -84,11 +84,11 @@ def run_exam(
             return finished
         work = Work(out, key)
         decoding = Decoding(settings.max_new_tokens, batch_size=settings.batch_size, seed=settings.seed)
-        asker = Asker(engine, grammar, Classes.of(asked), decoding, work, instruction, read_region, progress)
-        summary, files = _examine(asker, asked, settings, evidence, rewards)
+        evaluator = Evaluator(engine, grammar, Classes.of(asked), decoding, work, instruction, read_region, progress)
+        summary, files = _examine(evaluator, asked, settings, evidence, rewards)
         if baselines is not None:
             rows = files["predictions.jsonl"]
-            summary["against_baselines"] = against_baselines(rows, baselines, asker.classes, settings)
+            summary["against_baselines"] = against_baselines(rows, baselines, evaluator.classes, settings)
         _write(out, work, summary, files, key, parents, {"seed": settings.seed, **(record or {})})
         remove_work(out)
     return summary
@@ -129,9 +129,10 @@ def _terms(
 
 
 def _new_at_default(settings: ExamSettings) -> set[str]:
+    """Settings on which this exam does not depend."""
     new = ("evidence", "baselines", "baseline_train", "terms", "scoring", "same_judge", "max_unscored")
     found = {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default}
-    return found if settings.terms is not None else found | {"scoring", "same_judge", "max_unscored"}  # of terms alone
+    return found if settings.terms is not None else found | {"terms", "scoring", "same_judge", "max_unscored"}
 
 
 def _finished(out: Path, key: str) -> dict[str, Any] | None:
@@ -162,11 +163,11 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
 
 
 def _examine(
-    asker: Asker, asked: Sequence[Sample], settings: ExamSettings, attributor: Attributor | None,
+    evaluator: Evaluator, asked: Sequence[Sample], settings: ExamSettings, attributor: Attributor | None,
     rewards: RewardSet | None,
 ) -> tuple[dict[str, Any], dict[str, Rows]]:  # fmt: skip
     """All phases of an exam: its summary and the rows of each file."""
-    everything = asker.ask("predictions", [Task.plain(s) for s in asked])
+    everything = evaluator.run("predictions", [Instance.plain(s) for s in asked])
     rows = [r for r in everything if "set_aside" not in r]
     aside = [r for r in everything if "set_aside" in r]
     if not rows:
@@ -178,9 +179,9 @@ def _examine(
         )
     normal = {r["id"]: r for r in rows}
     usable = [s for s in asked if s.id in normal]
-    draws = _sampled(asker, usable, settings)
-    probes, probe_rows, skipped = run_probes(asker, usable, normal, settings)
-    summary = _summary(asker, rows, aside, usable, settings)
+    draws = _sampled(evaluator, usable, settings)
+    probes, probe_rows, skipped = run_probes(evaluator, usable, normal, settings)
+    summary = _summary(evaluator, rows, aside, usable, settings)
     summary["probes"] = probes
     summary["probes_skipped"] = skipped
     summary["looks_at_image"], summary["looks_at_image_reason"] = looks_at_image(probes)
@@ -189,8 +190,8 @@ def _examine(
     if aside:
         files["set_aside.jsonl"] = aside
     if rewards is not None:
-        summary["scored"], files["terms.jsonl"] = score_terms(rewards, usable, normal, settings, asker.read_region)
-    summary["evidence"], measured = _evidence(asker, attributor, usable, normal, settings)
+        summary["scored"], files["terms.jsonl"] = score_terms(rewards, usable, normal, settings, evaluator.read_region)
+    summary["evidence"], measured = _evidence(evaluator, attributor, usable, normal, settings)
     if measured:
         files["evidence.jsonl"] = measured
     if draws:
@@ -199,7 +200,7 @@ def _examine(
 
 
 def _evidence(
-    asker: Asker,
+    evaluator: Evaluator,
     attributor: Attributor | None,
     usable: Sequence[Sample],
     normal: Mapping[str, Mapping[str, Any]],
@@ -212,32 +213,34 @@ def _evidence(
         return {"n": 0, "reason": "the weights of this engine's model are not at hand"}, []
     from eosin.evaluate.evidence.run import measure  # maps are drawn with the packages that read slides
 
-    return measure(asker, attributor, usable, normal, settings)
+    return measure(evaluator, attributor, usable, normal, settings)
 
 
-def _sampled(asker: Asker, usable: Sequence[Sample], settings: ExamSettings) -> list[Rows]:
-    tasks = [Task.plain(s) for s in usable]
+def _sampled(evaluator: Evaluator, usable: Sequence[Sample], settings: ExamSettings) -> list[Rows]:
+    instances = [Instance.plain(s) for s in usable]
     decoding = Decoding(
         settings.max_new_tokens, settings.temperature, settings.top_p, settings.batch_size, settings.seed
     )
-    draws = [asker.ask(f"sampled-{k}", tasks, decoding) for k in range(settings.num_sampled)]
+    draws = [evaluator.run(f"sampled-{k}", instances, decoding) for k in range(settings.num_sampled)]
     return [[r for r in rows if "set_aside" not in r] for rows in draws]
 
 
-def _summary(asker: Asker, rows: Rows, aside: Rows, usable: Sequence[Sample], settings: ExamSettings) -> dict[str, Any]:
+def _summary(
+    evaluator: Evaluator, rows: Rows, aside: Rows, usable: Sequence[Sample], settings: ExamSettings
+) -> dict[str, Any]:
     return {
-        **score_rows(rows, asker.classes, settings),
-        **class_figures(rows, asker.classes),
+        **score_rows(rows, evaluator.classes, settings),
+        **class_figures(rows, evaluator.classes),
         "entities": entity_figures(rows, settings),
         "num_set_aside": len(aside),
         "set_aside_reasons": dict(Counter(r["set_aside"] for r in aside).most_common()),
         "chance": chance(usable),
         "match": matching(usable),
         "mean_num_tokens": sum(r["num_tokens"] for r in rows) / len(rows),
-        "grammar": asker.grammar.name,
-        "instruction": asker.instruction,
-        "engine": asker.engine.name,
-        "decoding": asdict(asker.decoding),
+        "grammar": evaluator.grammar.name,
+        "instruction": evaluator.instruction,
+        "engine": evaluator.engine.name,
+        "decoding": asdict(evaluator.decoding),
         "bootstrap": settings.bootstrap,
         "seed": settings.seed,
         "note": "Research use only, not for diagnosis.",

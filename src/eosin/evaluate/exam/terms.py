@@ -79,13 +79,13 @@ def _figure(values: Sequence[float | None], groups: Sequence[str], settings: Exa
 
 
 def _judge(rewards: RewardSet) -> dict[str, Any] | None:
-    judge = rewards.tools.judge
+    judge = rewards.resources.judge
     return judge.described() if rewards.uses_server and judge is not None else None
 
 
 def _stop_in_an_outage(outcomes: Sequence[Outcome], settings: ExamSettings, rewards: RewardSet) -> None:
     """Refuse figures of the few replies that a judge answered on in an outage."""
-    asked = [p.name for p in rewards.all_parts if p.term.uses_server(rewards.tools)]
+    asked = [p.name for p in rewards.all_parts if p.term.uses_server(rewards.resources)]
     for name in asked:
         lost = [o.unscored[name] for o in outcomes if o.unscored.get(name, "").startswith("judge:")]
         if len(lost) > settings.max_unscored * len(outcomes):

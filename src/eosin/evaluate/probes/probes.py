@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eosin.core.nouns.classes import Classes, normalised
-from eosin.core.nouns.sample import Sample, lettered
+from eosin.core.nouns.sample import Sample, make_choices
 from eosin.core.settings.exam import ExamSettings
-from eosin.evaluate.exam.asking import Asker, Task
+from eosin.evaluate.exam.evaluator import Evaluator, Instance
 from eosin.evaluate.exam.items import choose_balanced, group_of
 from eosin.evaluate.exam.scores import score_rows
 from eosin.evaluate.statistics.intervals import Metric, paired_difference
@@ -32,7 +32,7 @@ LOOKING_PROBES = ("blank", "swapped")
 def shift_options(sample: Sample) -> Sample:
     """The sample with every option one place on, the last one first. The answer keeps its text."""
     texts = [c.text for c in sample.choices]
-    choices = lettered([texts[-1], *texts[:-1]])
+    choices = make_choices([texts[-1], *texts[:-1]])
     answer = next(c.letter for c in choices if c.text == sample.answer_text)
     return sample.model_copy(update={"choices": choices, "answer": answer})
 
@@ -72,22 +72,22 @@ def swap_donors(samples: Sequence[Sample], classes: Classes, seed: int) -> list[
     return chosen
 
 
-def probe_tasks(name: str, samples: Sequence[Sample], classes: Classes, seed: int) -> list[Task]:
-    """The tasks of a probe over the samples that it can be made for; none is a reason to skip the probe."""
+def probe_instances(name: str, samples: Sequence[Sample], classes: Classes, seed: int) -> list[Instance]:
+    """The instances of a probe over the samples that it can be made for; none is a reason to skip the probe."""
     if name == "options_shuffled":
-        return [Task.plain(shift_options(s)) for s in samples if len(s.choices) > 1]
+        return [Instance.plain(shift_options(s)) for s in samples if len(s.choices) > 1]
     pictured = [s for s in samples if s.images]
     if name == "blank":
-        return [Task(s, s.images, "blank") for s in pictured]
+        return [Instance(s, s.images, "blank") for s in pictured]
     if name == "question_only":
-        return [Task(s, (), "nothing") for s in pictured]
-    tasks = []
+        return [Instance(s, (), "nothing") for s in pictured]
+    instances = []
     for sample, donor in zip(pictured, swap_donors(pictured, classes, seed), strict=True):
         if donor is not None:
             shown = pictured[donor]
             facts = {"image_of": shown.id, "image_label": classes.gold(shown)}
-            tasks.append(Task(sample, shown.images, "image", facts))
-    return tasks
+            instances.append(Instance(sample, shown.images, "image", facts))
+    return instances
 
 
 _WHY_SKIPPED = {
@@ -97,7 +97,7 @@ _WHY_SKIPPED = {
 
 
 def run_probes(
-    asker: Asker, samples: Sequence[Sample], normal: Mapping[str, Mapping[str, Any]], settings: ExamSettings
+    evaluator: Evaluator, samples: Sequence[Sample], normal: Mapping[str, Mapping[str, Any]], settings: ExamSettings
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]], dict[str, str]]:
     """Run the probes that the settings name.
 
@@ -108,18 +108,18 @@ def run_probes(
     Returns:
         Summary of each probe, its rows, and the reason of each probe that could not be run.
     """
-    chosen = choose_balanced(samples, asker.classes.gold, settings.probe_samples, settings.seed)
+    chosen = choose_balanced(samples, evaluator.classes.gold, settings.probe_samples, settings.seed)
     summaries: dict[str, dict[str, Any]] = {}
     rows_of: dict[str, list[dict[str, Any]]] = {}
     skipped: dict[str, str] = {}
     for name in settings.probes:
-        tasks = probe_tasks(name, chosen, asker.classes, settings.seed)
-        rows = [r for r in asker.ask(f"probe-{name}", tasks) if "set_aside" not in r]
+        instances = probe_instances(name, chosen, evaluator.classes, settings.seed)
+        rows = [r for r in evaluator.run(f"probe-{name}", instances) if "set_aside" not in r]
         if not rows:
             skipped[name] = _WHY_SKIPPED.get(name, "no item has an image")
             continue
         rows_of[name] = rows
-        summaries[name] = _summary(name, rows, normal, asker.classes, settings)
+        summaries[name] = _summary(name, rows, normal, evaluator.classes, settings)
     return summaries, rows_of, skipped
 
 

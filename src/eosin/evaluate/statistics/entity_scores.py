@@ -18,26 +18,26 @@ from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
 from eosin.evaluate.statistics.mean_intervals import mean_interval
 from eosin.scoring.reading.item import item_from_sample
-from eosin.scoring.terms.base import Tools, View
+from eosin.scoring.terms.base import Resources, ScoreContext
 from eosin.scoring.terms.entities import EntitiesTerm
 
 _TERM = EntitiesTerm(gold="entities", both_empty="unscored", beta=0.0)
 Row = Mapping[str, Any]
 
 
-def entity_row(reply: str, sample: Sample, grammar: Grammar, tools: Tools | None = None) -> dict[str, Any]:
+def entity_row(reply: str, sample: Sample, grammar: Grammar, resources: Resources | None = None) -> dict[str, Any]:
     """Columns of a graded row: entity_matched, entity_predicted, entity_gold (counts) and entity_f1.
 
     Nothing where the sample has no gold finding that a slide can show. entity_gold is None where the reply is not read.
     """
     if not sample.entities:
         return {}
-    view = View(item_from_sample(sample, reply), grammar, tools or Tools())
-    scored = _TERM.score(view)
+    context = ScoreContext(item_from_sample(sample, reply), grammar, resources or Resources())
+    scored = _TERM.score(context)
     if not isinstance(scored, Scored):
         return {}
     events = scored.events
-    if isinstance(view.parsed, Unparsed) or "num_gold" not in events:  # or too long to be a reading
+    if isinstance(context.parsed, Unparsed) or "num_gold" not in events:  # or too long to be a reading
         return {"entity_f1": 0.0, "entity_matched": 0, "entity_predicted": 0, "entity_gold": None}
     matched, missed = events["matched"], events["missed"]
     assert isinstance(matched, list) and isinstance(missed, list)

@@ -16,13 +16,13 @@ from eosin.knowledge.graph.concepts import SCOPES, Refusal
 from eosin.knowledge.graph.refusals import Refusals
 from eosin.knowledge.graph.vocabulary import Predicate, Vocabulary, unknown_predicate
 from eosin.knowledge.sources.base import (
-    Bulk,
     ConceptRow,
     Header,
     LabelRelationRow,
     MappingRow,
     OwnPredicate,
     Refused,
+    RelationColumns,
     RelationRow,
     Row,
     shorten,
@@ -82,7 +82,7 @@ class Drafts:
         self._whole = set()
         handlers: dict[type, Callable[[Any], None]] = {
             ConceptRow: self._concept, RelationRow: self._relation, LabelRelationRow: self._label_relation,
-            MappingRow: self._mapping, Refused: self._refused, Bulk: self._bulk, Header: self._header,
+            MappingRow: self._mapping, Refused: self._refused, RelationColumns: self._bulk, Header: self._header,
         }  # fmt: skip
         for row in rows:
             handlers[type(row)](row)
@@ -213,7 +213,7 @@ class Drafts:
                 return known, swapped
         return unknown_predicate(name, own.words if own else None), False
 
-    def _bulk(self, row: Bulk) -> None:
+    def _bulk(self, row: RelationColumns) -> None:
         ordinals = np.fromiter((self.ordinal(i) for i in row.ids), dtype=np.int32, count=len(row.ids))
         subject, object_ = ordinals[row.subject], ordinals[row.object]
         resolved = [self.predicate(p) for p in row.predicates]

@@ -4,7 +4,7 @@ What is said to be not assessable has the scope "unassessed": it is neither pres
 
 The idea is that of NegEx (Chapman et al., J Biomed Inform 2001) and ConText (Harkema et al., J Biomed Inform 2009):
 cue words speak of what stands before or after them, up to the end of a clause. The cues are rows of context.tsv
-(cues.py), how far they reach is in reach.py, signs and check boxes are in marks.py.
+(cues.py), how far they reach is in cue_scope.py, signs and check boxes are in marks.py.
 The only rule set of its kind in Eosin: scoring and linking read it.
 """
 
@@ -15,9 +15,9 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
+from eosin.knowledge.linking.cue_scope import MAX_REACH, NEAR, PLACES, CueScope
 from eosin.knowledge.linking.cues import PLAIN, Cue, Rules, Scope, Span, Status, rules
 from eosin.knowledge.linking.marks import boxed_items, doubt_marks, has_boxes, with_signs
-from eosin.knowledge.linking.reach import MAX_REACH, NEAR, PLACES, Reach
 from eosin.knowledge.linking.words import Words, words_of
 
 _NOT = frozenset({"not", "cannot"})
@@ -81,7 +81,7 @@ def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
     if not starts and not marked and not boxed:
         return []
     inside = {k: n for n, s in enumerate(spans) for k in range(s.first, s.last + 1)}
-    reach = Reach(words, spans, inside, table)
+    reach = CueScope(words, spans, inside, table)
     found: list[Cue] = []
     free = 0
     items = boxed_items(words, reach) if boxed else []

@@ -167,7 +167,7 @@ class Linker:
             found = self._short[text] = self._link(text)
         return found
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Forget the remembered texts, so that a measurement begins anew."""
         self._short.clear()
 

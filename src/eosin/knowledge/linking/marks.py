@@ -8,8 +8,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eosin.knowledge.linking.cue_scope import MAX_REACH, NEAR, CueScope
 from eosin.knowledge.linking.cues import Cue, Span, Status
-from eosin.knowledge.linking.reach import MAX_REACH, NEAR, Reach
 from eosin.knowledge.linking.words import Words
 
 _MINUS = "-\u2212\u2013"
@@ -66,7 +66,7 @@ def signed(words: Words, span: Span, status: Status) -> Status:
     return status
 
 
-def doubt_marks(words: Words, reach: Reach) -> list[Cue]:
+def doubt_marks(words: Words, reach: CueScope) -> list[Cue]:
     """Doubts that are written as a sign: "?carcinoma", "inflammation +/- fibrosis", "is this lymphoma?"."""
     found = []
     for match in _DOUBT.finditer(words.text):
@@ -136,7 +136,7 @@ class Boxed:
 _FIELDS = re.compile(r"(?<=[\n;])|(?<=\.)(?=\s)")
 
 
-def boxed_items(words: Words, reach: Reach) -> list[Boxed]:
+def boxed_items(words: Words, reach: CueScope) -> list[Boxed]:
     """The choices of all check boxes, in order. In a field that ends with a box they stand behind their choices."""
     found: list[Boxed] = []
     at = 0

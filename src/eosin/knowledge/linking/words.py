@@ -162,7 +162,7 @@ def read_words(text: str) -> Words:
     return _remembered(text) if len(text) < 20_000 else _read(text)
 
 
-def forget() -> None:
+def clear_cache() -> None:
     """Forget all texts, so that a measurement begins anew."""
     _remembered_name.cache_clear()
     _remembered.cache_clear()

@@ -169,7 +169,7 @@ def check(
     facts = Facts(graph, max_hops=max_hops)
     checked = []
     for number, (text, mentions) in enumerate(zip(steps, linked, strict=True), 1):
-        statements = tuple(facts.judge(f, d) for f, d in _pairs(mentions, final))
+        statements = tuple(facts.assess(f, d) for f, d in _pairs(mentions, final))
         hidden = tuple(unseen(text, image, context=context, mentions=mentions))
         checked.append(CheckedStep(number, text, mentions, statements, hidden))
     return Report(tuple(checked), final, tuple(_flags(checked, final)))
@@ -220,7 +220,7 @@ class Facts:
         one = self._direct(finding, polarity, diagnosis)
         return one.sign if one else 0
 
-    def judge(self, finding: Mention, diagnosis: Mention) -> Statement:
+    def assess(self, finding: Mention, diagnosis: Mention) -> Statement:
         """The verdict on a finding and a diagnosis as the trace states them."""
         found = self._says(finding, diagnosis.concept)
         wanted = 1 if diagnosis.present else -1

@@ -100,7 +100,7 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Bulk:
+class RelationColumns:
     """Relations by the columns: positions in `ids`. For sources too large for single rows.
 
     Attributes:
@@ -135,7 +135,7 @@ class Header:
     predicates: Sequence[OwnPredicate] = field(default_factory=tuple)
 
 
-Row = ConceptRow | RelationRow | LabelRelationRow | MappingRow | Refused | Bulk | Header
+Row = ConceptRow | RelationRow | LabelRelationRow | MappingRow | Refused | RelationColumns | Header
 Reader = Callable[[Path], Iterator[Row]]
 
 

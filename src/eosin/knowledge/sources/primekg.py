@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from eosin.knowledge.graph.refusals import MAX_FAULTS
 from eosin.knowledge.sources.base import (
-    Bulk,
     ConceptRow,
     Header,
     Refused,
+    RelationColumns,
     Row,
     lines_of,
     open_bytes,
@@ -253,7 +253,7 @@ def _add_node(nodes: _Nodes, index: int, key: int, cells: dict[str, bytes], line
     return None
 
 
-def _bulk(nodes: _Nodes, edges: _Edges) -> Bulk:
+def _bulk(nodes: _Nodes, edges: _Edges) -> RelationColumns:
     """All edges, each once, in the direction that the name of its relation gives."""
     subject, object_ = np.concatenate(edges.subject), np.concatenate(edges.object)
     relation, line = np.concatenate(edges.relation), np.concatenate(edges.line)
@@ -268,7 +268,7 @@ def _bulk(nodes: _Nodes, edges: _Edges) -> Bulk:
     key = (low.astype(np.int64) * len(nodes.ids) + high) * len(names) + relation
     _, first = np.unique(key, return_index=True)
     first.sort()
-    return Bulk(
+    return RelationColumns(
         nodes.ids, low[first], high[first], [f"primekg:{n}" for n in names], relation[first], line[first],
         mirrored=len(subject) - len(first),
     )  # fmt: skip

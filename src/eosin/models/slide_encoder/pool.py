@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 
 from eosin.core.nouns.bags import I64, PatchBag
-from eosin.models.slide_encoder.rows import Places, SlideSpec, canonical_order
+from eosin.models.slide_encoder.rows import PatchPositions, SlideSpec, canonical_order
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def pool(bag: PatchBag, spec: SlideSpec) -> Pooled:
 def _cluster(bag: PatchBag, num: int, seed: int) -> Pooled:
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
-    places = Places(bag.centres_um, bag.tile_um, bag.mpp)
+    places = PatchPositions(bag.centres_um, bag.tile_um, bag.mpp)
     order = canonical_order(places, bag.features.astype(np.float64).sum(1))
     points = bag.features[order].astype(np.float64)
     kind = KMeans if len(bag) * num <= 2_000_000 else MiniBatchKMeans

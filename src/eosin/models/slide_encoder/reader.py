@@ -26,7 +26,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 )
 
 from eosin.core.errors import EosinError
-from eosin.models.slide_encoder.rows import Places, SlideSpec, decoder_positions, places_of
+from eosin.models.slide_encoder.rows import PatchPositions, SlideSpec, decoder_positions, positions_of
 from eosin.models.slide_encoder.tower import SlideTokens, SlideTower
 
 MODEL_TYPE = "eosin_slide_reader"
@@ -86,9 +86,9 @@ class SlideReaderModel(Qwen2_5_VLModel):  # type: ignore[misc]
         found = tuple(next(slides).tokens if flag else next(images) for flag in flags)
         return BaseModelOutputWithPooling(pooler_output=found)
 
-    def bag_of(self, rows: Tensor) -> tuple[Tensor, Places]:
+    def bag_of(self, rows: Tensor) -> tuple[Tensor, PatchPositions]:
         """Features (N, dimension), with gradient where `rows` (N, width) has it, and places of one slide."""
-        places = places_of(rows.detach()[:, -16:].double().cpu().numpy())
+        places = positions_of(rows.detach()[:, -16:].double().cpu().numpy())
         return rows[:, : self.slide_tower.spec.dimension], places
 
     def _images(self, rows: list[Tensor], grid: Tensor) -> tuple[Tensor, ...]:
@@ -148,7 +148,7 @@ class SlideReaderModel(Qwen2_5_VLModel):  # type: ignore[misc]
                 if pixel_values is None:
                     raise EosinError("The places of a slide's patches stand in pixel_values, which were not given.")
                 rows = pixel_values[start : start + num, -16:]
-                places = places_of(rows.detach().double().cpu().numpy())
+                places = positions_of(rows.detach().double().cpu().numpy())
                 found.append(torch.from_numpy(decoder_positions(places, spec)))
             start += num * height * width
         return found

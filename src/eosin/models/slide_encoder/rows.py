@@ -118,7 +118,7 @@ class SlideSpec:
 
 
 @dataclass(frozen=True)
-class Places:
+class PatchPositions:
     """Where the patches of one slide lie: centres_um (N, 2) x and y in µm, tile side in µm, µm a pixel."""
 
     centres_um: F64
@@ -189,13 +189,13 @@ def rows_of(bag: PatchBag, spec: SlideSpec) -> F32:
     return rows
 
 
-def places_of(rows: NDArray[Any]) -> Places:
+def positions_of(rows: NDArray[Any]) -> PatchPositions:
     """The places that stand in the last columns of rows (N, width) of one slide; any float type."""
     digits = np.asarray(rows[:, -PLACE_COLUMNS:], np.float64).reshape(len(rows), 4, DIGITS)
     values = digits @ (float(BASE) ** np.arange(DIGITS))
     tile_um, mpp = values[0, 2:] / STEPS_PER_UNIT
     # Rows of zeros (a probe that blanks everything) have no scale; one tile is then one µm.
-    return Places(values[:, :2] / STEPS_PER_UM, float(tile_um) or 1.0, float(mpp) or 1.0)
+    return PatchPositions(values[:, :2] / STEPS_PER_UM, float(tile_um) or 1.0, float(mpp) or 1.0)
 
 
 def _digits(numbers: NDArray[Any]) -> NDArray[Any]:
@@ -209,7 +209,7 @@ def _digits(numbers: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
-def canonical_order(places: Places, ties: NDArray[Any] | None = None) -> I64:
+def canonical_order(places: PatchPositions, ties: NDArray[Any] | None = None) -> I64:
     """Rows in the order of a Hilbert curve through the grid of tiles: neighbours on the curve are neighbours.
 
     Args:
@@ -238,7 +238,7 @@ def hilbert(grid: I64) -> I64:
     return found
 
 
-def decoder_positions(places: Places, spec: SlideSpec) -> I64:
+def decoder_positions(places: PatchPositions, spec: SlideSpec) -> I64:
     """M-RoPE positions (3, tokens) of a slide's tokens, from 0: time stays, height and width follow the places.
 
     Pooled tokens without a place count upwards. The magnification token stands before all of them.

@@ -13,7 +13,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from eosin.models.slide_encoder.longnet import dilated_attention
-from eosin.models.slide_encoder.rows import Places, SlideSpec, canonical_order
+from eosin.models.slide_encoder.rows import PatchPositions, SlideSpec, canonical_order
 
 
 @dataclass
@@ -153,7 +153,7 @@ class SlideTower(nn.Module):
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std.clamp(min=1e-6))
 
-    def encode(self, features: Tensor, places: Places) -> tuple[Tensor, Tensor]:
+    def encode(self, features: Tensor, places: PatchPositions) -> tuple[Tensor, Tensor]:
         """Patches after the blocks, before pooling and projector.
 
         Args:
@@ -175,14 +175,14 @@ class SlideTower(nn.Module):
             states = block(states)
         return states, where
 
-    def order_of(self, features: Tensor, places: Places) -> Tensor:
+    def order_of(self, features: Tensor, places: PatchPositions) -> Tensor:
         """(N,) rows in the order in which the tower reads them, on the CPU."""
         if self.spec.order == "as given":
             return torch.arange(len(features))
         ties = features.detach().double().sum(-1).cpu().numpy()
         return torch.from_numpy(canonical_order(places, ties))
 
-    def read(self, features: Tensor, places: Places) -> SlideTokens:
+    def read(self, features: Tensor, places: PatchPositions) -> SlideTokens:
         """The tokens of one slide: features (N, dimension)."""
         states, order = self.encode(features, places)
         gate = weight = None
@@ -208,7 +208,7 @@ class SlideTower(nn.Module):
         by_row = torch.empty_like(gate).index_copy(0, order, gate)
         return states[which], order[which], by_row, gate[which]
 
-    def forward(self, bags: Sequence[tuple[Tensor, Places]]) -> list[SlideTokens]:
+    def forward(self, bags: Sequence[tuple[Tensor, PatchPositions]]) -> list[SlideTokens]:
         """The tokens of several slides: (features, places) of each."""
         found = [self.read(features, places) for features, places in bags]
         for kept in self._kept:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eosin.core.errors import EosinError
-from eosin.phantom.tiles.noise import F32, F64, Waves
+from eosin.phantom.tiles.noise import F32, F64, RandomField
 from eosin.phantom.tiles.scenes import NORMAL, OPTIONAL
 from eosin.phantom.tiles.tile import PhantomCase, case_rng
 
@@ -58,7 +58,7 @@ class SlidePlan:
     border_um: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     own_scenes: bool = False
     without: frozenset[str] = frozenset()
-    _waves: dict[str, Waves] = field(default_factory=dict, compare=False, repr=False)
+    _waves: dict[str, RandomField] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -94,7 +94,7 @@ class SlidePlan:
         key = f"{salt} {shortest} {longest}"
         if key not in self._waves:
             seed = self.case.seed * salt + self.case.number
-            self._waves[key] = Waves(seed, shortest * self.side_um, longest * self.side_um)
+            self._waves[key] = RandomField(seed, shortest * self.side_um, longest * self.side_um)
         return self._waves[key].grid(xs, ys)
 
     def outline(self, xs: F64, ys: F64) -> F32:

@@ -41,10 +41,10 @@ from eosin.phantom.tiles.scenes import (
 )
 
 Rng = np.random.Generator
-LIFTED = 0.65
+LIFTED = 0.9
 _UM2_PER_NEUTROPHIL = 26.0
 _TRIES = 12
-_APART_UM, _INSIDE_UM = 42.0, 13.0
+_APART_UM, _INSIDE_UM = 46.0, 14.0
 _CLUMP_AREA = 4.6
 """Area of a clump by the square of its size: pi x 0.97^2 x 1.55 (`tissues.clump`)."""
 
@@ -64,15 +64,15 @@ def _mucosa(scene: Scene, rng: Rng, lifted: float, has_pus_inside: bool) -> Draw
     """Glands with the inventory of all three diagnoses of mucosa; findings that they share."""
     planes = scene.planes
     style = GlandStyle(
-        half_um=(26, 34), stretch=(1.0, rng.uniform(1.1, 1.7)), wall_um=(18, 22), wobble=rng.uniform(0.03, 0.12),
+        half_um=(33, 42), stretch=(1.0, rng.uniform(1.1, 1.5)), wall_um=(22, 26), wobble=rng.uniform(0.03, 0.12),
         nucleus=str(rng.choice(["basal", "pencil"])), spacing_um=rng.uniform(5.2, 8.0), rows=1,
         goblets=rng.uniform(0.0, 0.7), cytoplasm=rng.uniform(0.4, 0.52), basophilia=rng.uniform(0.06, 0.18),
-        strength=rng.uniform(0.75, 1.0), lifted=lifted, lumen="pus", lumen_share=0.75 if has_pus_inside else 0.0,
+        strength=rng.uniform(0.75, 1.0), lifted=lifted, lumen="pus", lumen_share=0.85 if has_pus_inside else 0.0,
     )  # fmt: skip
-    step = rng.uniform(72, 104)
+    step = rng.uniform(90, 122)
     drawn = lay_glands(scene, rng, style, (step, step * 0.92), 0.3)
     if not has_pus_inside:
-        for _ in range(int(rng.integers(3, 6))):
+        for _ in range(int(rng.integers(3, 5))):
             _neutrophils(planes, rng)
     tissues.stroma(planes, rng, desmoplastic=False, cells_um=rng.uniform(14, 26), level=rng.uniform(0.3, 0.7))
     tissues.free_cells(planes, rng, "plasma", rng.uniform(10, 26))
@@ -89,7 +89,7 @@ def _neutrophils(planes: Planes, rng: Rng) -> None:
     for _ in range(_TRIES):  # the roomiest of some places: stroma is narrow
         x = window.x0_um + rng.uniform(0.03, 0.97) * window.width_px * window.mpp
         y = window.y0_um + rng.uniform(0.03, 0.97) * window.height_px * window.mpp
-        area = blob(window, x, y, rng.uniform(9, 12), fresh_seed(rng), ragged=0.3)
+        area = blob(window, x, y, rng.uniform(11, 15), fresh_seed(rng), ragged=0.3)
         area[planes.no_cells] = -50
         free = int(np.count_nonzero(area > 0))
         best = max(best, (free, area), key=lambda found: found[0])
@@ -128,7 +128,7 @@ def _cancer(scene: Scene, rng: Rng, floats: bool) -> list[Box]:
     planes = scene.planes
     wave = slow(planes.window, fresh_seed(rng), 90, 190)
     # Clumps cover what they lie in: pools are larger by their area where they float, smaller where they do not.
-    num, size = int(rng.integers(5, 9)), rng.uniform(13, 21)
+    num, size = int(rng.integers(5, 9)), rng.uniform(15, 22)
     covered = num * _CLUMP_AREA * size**2 / (planes.taken.size * planes.window.mpp**2)
     level = float(np.quantile(wave, np.clip(rng.uniform(0.45, 0.6) + covered * (-0.5 if floats else 0.5), 0.2, 0.8)))
     pools = (26 * (wave - np.float32(level))).astype(np.float32)

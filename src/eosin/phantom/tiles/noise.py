@@ -92,7 +92,7 @@ def _turned(angle: F64) -> F32:
     return np.asarray(angle - 2 * np.pi * np.rint(angle * (0.5 / np.pi)), dtype=np.float32)
 
 
-class Waves:
+class RandomField:
     """A smooth random field: a sum of plane waves with seeded directions, lengths and phases.
 
     Unit variance. On a grid it costs one small matrix product, because

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eosin.phantom.tiles.noise import DIRECTIONS, F32, F64, STEPS, Waves, Window, fibre_bank, sample_bank, white
+from eosin.phantom.tiles.noise import DIRECTIONS, F32, F64, STEPS, RandomField, Window, fibre_bank, sample_bank, white
 from eosin.phantom.tiles.sprites import Canvas, Cells, by_kind, cells
 
 Mask = np.ndarray
@@ -112,7 +112,7 @@ def streaks(window: Window, angle: F32 | float, along_um: float, across_um: floa
 
 def slow(window: Window, seed: int, shortest_um: float, longest_um: float) -> F32:
     """A smooth random field of unit variance."""
-    return Waves(seed, shortest_um, longest_um).grid(window.xs(), window.ys())
+    return RandomField(seed, shortest_um, longest_um).grid(window.xs(), window.ys())
 
 
 def blob(window: Window, x_um: float, y_um: float, radius_um: float, seed: int, ragged: float = 0.25) -> F32:

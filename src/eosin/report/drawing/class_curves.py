@@ -60,7 +60,7 @@ def _panels(rows: Sequence[Row], names: Sequence[str]) -> Iterator[tuple[Panel, 
         {n: _pooled(rows, lambda r, n=n: _answered(r, n)) for n in names},  # type: ignore[misc]
     )
     yield (
-        Panel("What pushes an answer", "sum of advantages, a reply", ()),
+        Panel("What pushes an answer", "advantages, a reply", ()),
         {n: _pooled(rows, lambda r, n=n: _pushed(r, n)) for n in names},  # type: ignore[misc]
     )
     yield (

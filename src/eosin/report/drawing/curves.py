@@ -14,6 +14,7 @@ from eosin.report.drawing.numbers import figure, num
 
 MAX_POINTS = 300
 _SMOOTH_FROM = 40
+_SHORT_LABEL = 12  # characters of a label of which three fit beside each other
 _NOT_CURVES = {"stage", "step", "seconds", "time", "epoch", "valid_seconds", "valid_n", "train_seconds"}
 
 
@@ -223,7 +224,11 @@ def _panels(series: Mapping[str, Any], kind: str, terms: Sequence[str]) -> list[
 
 def _label(panel: Panel, key: str) -> str:
     known = dict(panel.labels).get(key)
-    return known or short(key.removeprefix("reward/").removeprefix("reward_of/").replace("_", " "), 22)
+    return (
+        short(known, 24)
+        if known
+        else short(key.removeprefix("reward/").removeprefix("reward_of/").replace("_", " "), 24)
+    )
 
 
 def _chart(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], stage: str, name: str) -> Chart:
@@ -231,7 +236,8 @@ def _chart(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], sta
         f"{_label(panel, k)} from {figure(float(v[0]))} to {figure(float(v[-1]))}" for k, (_, v) in lines.items()
     )
     alt = f"{panel.title} of stage {stage} over {AXES[panel.over]}: {told}."
-    chart = Chart(name, alt, (3.0, 1.7) if panel.is_small else (3.7, 2.4))
+    rows = -(-len(lines) // _columns(panel, lines))
+    chart = Chart(name, alt, (3.0, 1.7) if panel.is_small else (3.7, 2.4 + 0.17 * max(0, rows - 2)))
     chart.axes.set_title(panel.title)
     chart.axes.set_xlabel(AXES[panel.over])
     chart.axes.set_ylabel(panel.unit)
@@ -249,8 +255,14 @@ def draw_panel(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
     if panel.is_share:
         _as_share(chart, from_zero="accuracy" not in panel.title.casefold())
     if len(lines) > 1:
-        chart.figure.legend(loc="outside lower center", ncols=3 if len(lines) > 2 else 2)
+        chart.figure.legend(loc="outside lower center", ncols=_columns(panel, lines))
     return chart.svg()
+
+
+def _columns(panel: Panel, lines: Mapping[str, Any]) -> int:
+    """Columns of the legend: as many as fit beside each other."""
+    is_short = max(len(_label(panel, k)) for k in lines) <= _SHORT_LABEL
+    return 3 if len(lines) > 2 and is_short else 2
 
 
 @in_style

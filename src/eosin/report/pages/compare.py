@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from eosin.core.errors import disk_errors
 from eosin.core.store.artifacts import write_json, write_text_atomic
+from eosin.evaluate.statistics.seeds import SeedChange
 from eosin.report.drawing.curves import AXES
-from eosin.report.drawing.figures import DASHES, SERIES, Chart, in_style, short
+from eosin.report.drawing.figures import DASHES, MUTED, SERIES, Chart, in_style, short
 from eosin.report.drawing.numbers import (
     count,
     duration,
@@ -22,10 +23,17 @@ from eosin.report.drawing.numbers import (
     points,
     points_with_interval,
 )
-from eosin.report.pages.run import clean, templates
-from eosin.report.records.compare import Comparison, Row, Spread, as_json, compare_runs
+from eosin.report.pages.frame import clean, stylesheet, templates
+from eosin.report.records.compare import Comparison, Row, SeedStats, as_json, compare_runs
+from eosin.report.records.over_seeds import SeedFigure
+from eosin.report.sections.changed import NAMES
 
 NOTE = "Research use only, not for diagnosis."
+OVER_SEEDS = (
+    "stage", "what", "from", "runs", "after, mean over seeds", "change, points", "by bootstrap", "worst seed",
+    "classes lost", "read as",
+)  # fmt: skip
+OTHERS = ("stage", "figure", "after, mean over seeds", "change, points", "by bootstrap", "worst seed", "read as")
 HEADER = (
     "stage", "what", "from", "runs", "accuracy before", "accuracy after", "over cases", "change, points",
     "sampled replies", "steps", "prompts", "time in training",
@@ -51,7 +59,7 @@ def compare(run_dirs: Sequence[Path], out: Path) -> Path:
     return page
 
 
-def with_spread(value: Spread | None) -> str:
+def with_spread(value: SeedStats | None) -> str:
     """Shares over seeds: "87.5 % ± 1.2" with the standard deviation in points, or the share alone for one run."""
     if value is None:
         return ""
@@ -72,6 +80,46 @@ def row_cells(row: Row) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def seed_cells(found: SeedFigure) -> tuple[str, str, str, str]:
+    """Level over seeds, change with the interval to read, the hierarchical bootstrap's interval, worst seed."""
+    level = percent_with_interval(found.level.mean, _within(found.level.interval))
+    if found.change is None or found.worst is None:
+        return level, "", "", ""
+    bootstrap = found.change.bootstrap
+    return (
+        level,
+        points_with_interval(found.change.mean, found.change.interval),
+        "" if bootstrap is None else f"[{points(bootstrap[0])},\u00a0{points(bootstrap[1])}]",
+        f"{points(found.worst[1])} ({found.worst[0]})",
+    )
+
+
+def _within(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    """An interval of a share, which lies in 0..1 whatever Student's t says."""
+    return None if ends is None else (max(0.0, ends[0]), min(1.0, ends[1]))
+
+
+def over_seeds_cells(row: Row) -> tuple[str, ...] | None:
+    """The cells of a row under OVER_SEEDS; None where no predictions are on disk."""
+    if row.headline is None:
+        return None
+    lost = "; ".join(f"{label} ({', '.join(runs)})" for label, runs in row.lost.items())
+    lost = lost or ("none" if row.headline.change is not None and row.headline.name == "balanced_accuracy" else "")
+    runs = count(len(row.headline.level.by_seed))
+    return (row.key, row.title, row.start, runs, *seed_cells(row.headline), lost, row.headline.read_as)
+
+
+def other_cells(row: Row) -> list[tuple[str, ...]]:
+    """The rows of a stage under OTHERS: every figure but the headline."""
+    found = [f for f in row.figures.values() if f is not row.headline]
+    return [(row.key, NAMES[f.name], *seed_cells(f), f.read_as) for f in found]
+
+
+def headline_of(rows: Sequence[Row]) -> str:
+    """What the first table is of."""
+    return next((NAMES[r.headline.name] for r in rows if r.headline is not None), NAMES["accuracy"])
+
+
 def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Header and cells of a table, without the columns that no row fills."""
     cells = [row_cells(r) for r in rows]
@@ -79,7 +127,7 @@ def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return [HEADER[i] for i in used], [[c[i] for i in used] for c in cells]
 
 
-def _count(value: Spread | None) -> str:
+def _count(value: SeedStats | None) -> str:
     if value is None:
         return ""
     return count(value.mean) + ("" if not value.sd else f" \u00b1\u00a0{count(value.sd)}")
@@ -89,17 +137,28 @@ def as_markdown(found: Comparison) -> str:
     """Tables for a document; every figure is said once, with what its spread is."""
     lines = []
     for exam, rows in found.tables.items():
-        header, cells = table_cells(rows)
-        lines += [f"Exam \u201c{exam}\u201d", "", _line(header), _line(["---"] * len(header))]
-        lines += [_line(c) for c in cells]
-        lines.append("")
+        heading = f"Exam \u201c{exam}\u201d"
+        over = [c for c in map(over_seeds_cells, rows) if c is not None]
+        lines += _table(f"{heading}: {headline_of(rows)} over seeds", OVER_SEEDS, over)
+        lines += _table(f"{heading}: other figures over seeds", OTHERS, [c for r in rows for c in other_cells(r)])
+        lines += _table(f"{heading}: accuracy, and what it took", *table_cells(rows))
     lines.append(
+        "Over seeds: mean over runs with its 95 % interval over seeds and cases, from components of variance "
+        "(Student's t). By bootstrap: the hierarchical bootstrap's, which is too narrow where seeds differ much, and "
+        "too wide where single replies do. Change: from the checkpoint in the column \u201cfrom\u201d, paired. Fewer "
+        "than five seeds show no gain. "
         "Accuracy: mean over runs \u00b1 standard deviation over runs, in points. Over cases: 95 % interval of that "
         "mean by a bootstrap over cases, the runs as they are. Change: from the checkpoint in the column "
         f"\u201cfrom\u201d, on the same questions, with such an interval. {NOTE}"
     )
     lines += ["", *(f"- {n}" for n in found.notes)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(heading: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    if not cells:
+        return []
+    return [heading, "", _line(header), _line(["---"] * len(header)), *map(_line, cells), ""]
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -109,13 +168,12 @@ def _line(cells: Sequence[str]) -> str:
 
 def render(found: Comparison) -> str:
     """The page as HTML."""
-    css = (Path(__file__).parents[1] / "templates" / "page.css").read_text("utf-8")
     names = list(dict.fromkeys(r.name for r in found.runs))
     return (
         templates()
         .get_template("compare.html.j2")
         .render(
-            css=Markup(css),
+            css=stylesheet(),
             title=" and ".join(names),
             runs=_run_rows(found),
             is_phantom=any(r.is_phantom for r in found.runs),
@@ -145,20 +203,27 @@ def _run_rows(found: Comparison) -> list[dict[str, str]]:
 def _exam(found: Comparison, exam: str, place: int) -> dict[str, Any]:
     rows = found.tables[exam]
     header, cells = table_cells(rows)
+    over = [c for c in map(over_seeds_cells, rows) if c is not None]
     order = {r.key: i for i, r in enumerate(r for r in rows if r.start)}
     costs = [c for c in ("prompts", "seconds") if any(getattr(r, c) is not None for r in rows)]
     return {
         "name": exam,
+        "headline": headline_of(rows),
+        "over_header": OVER_SEEDS,
+        "over": over,
+        "others_header": OTHERS,
+        "others": [c for r in rows for c in other_cells(r)],
+        "changes": Markup(_change_chart(rows, f"change{place}", exam)),
         "header": header,
         "rows": cells,
         "each": [e for r in rows for e in _each(found, r)],
-        "chart": Markup(_accuracy_chart(rows, f"accuracy{place}", exam)),
+        "chart": Markup(_level_chart(rows, f"accuracy{place}", exam)),
         "costs": [Markup(_cost_chart(rows, order, c, f"cost{place}-{c}", exam)) for c in costs],
         "keys": [r.key for r in rows if any(r.key == a for a, _ in found.differences[exam])],
         "differences": {
             f"{a}\n{b}": {
-                "text": points_with_interval(c.difference, (c.lo, c.hi)),
-                "is_clear": c.is_better or c.is_worse,
+                "text": points_with_interval(c.mean, c.interval),
+                "is_clear": c.is_clear,
             }
             for (a, b), c in found.differences[exam].items()
         },
@@ -183,29 +248,50 @@ def _with_interval(summary: Mapping[str, Any]) -> str:
 
 
 @in_style
-def _accuracy_chart(rows: Sequence[Row], name: str, exam: str) -> str:
-    """A row a stage: every run a dot, their mean a bar with the interval over cases."""
+def _level_chart(rows: Sequence[Row], name: str, exam: str) -> str:
+    """A row a stage, of the headline's figure: every run a dot, their mean a stroke with its interval."""
+    shown = [(r.key, r.headline.level) for r in rows if r.headline is not None]
+    title = headline_of(rows).capitalize()
+    told = "; ".join(f"{key} {percent_with_interval(found.mean, _within(found.interval))}" for key, found in shown)
+    chart = Chart(name, f"{title} in the exam {exam} over runs: {told}.", (7.2, 0.9 + 0.4 * len(shown)))
+    _dots(chart, shown, lambda found: percent_with_interval(found.mean, None))
+    chart.axes.set_xlim(0, 1)
+    chart.axes.set_xlabel(f"{headline_of(rows)} on held-out questions")
+    return chart.svg()
+
+
+@in_style
+def _change_chart(rows: Sequence[Row], name: str, exam: str) -> str:
+    """The same of the change from the start; "" where no stage has any."""
+    shown = [(r.key, c) for r in rows if r.headline is not None and (c := r.headline.change) is not None]
+    if not shown:
+        return ""
+    title = headline_of(rows)
+    told = "; ".join(f"{key} {points_with_interval(found.mean, found.interval)} points" for key, found in shown)
+    chart = Chart(name, f"Change of {title} in the exam {exam} over runs: {told}.", (7.2, 0.9 + 0.4 * len(shown)))
+    _dots(chart, shown, lambda found: points(found.mean))
+    chart.axes.axvline(0, color=MUTED, linewidth=1)
+    chart.axes.margins(x=0.08)
+    chart.axes.set_xlabel(f"change of {title} from the stage's start")
+    return chart.svg()
+
+
+def _dots(chart: Chart, shown: Sequence[tuple[str, SeedChange]], tell: Callable[[SeedChange], str]) -> None:
     from matplotlib.ticker import PercentFormatter
 
-    told = "; ".join(f"{r.key} {with_spread(r.accuracy)}" for r in rows)
-    chart = Chart(name, f"Accuracy in the exam {exam} over runs: {told}.", (7.2, 0.9 + 0.4 * len(rows)))
     axes = chart.axes
-    for i, row in enumerate(rows):
-        if row.pooled is not None:
-            axes.plot([row.pooled.lo, row.pooled.hi], [i, i], color=SERIES[0], linewidth=4, alpha=0.35)
-        values = row.accuracy.values
-        axes.plot(values, [i] * len(values), "o", color=SERIES[1], markersize=5, alpha=0.75, clip_on=False)
-        axes.plot([row.accuracy.mean], [i], "|", color=SERIES[0], markersize=17, markeredgewidth=2.6, clip_on=False)
-        axes.annotate(
-            with_spread(row.accuracy), (1.02, i), xycoords=("axes fraction", "data"), va="center", annotation_clip=False
+    for i, (_, found) in enumerate(shown):
+        if found.interval is not None:
+            axes.plot(found.interval, [i, i], color=SERIES[0], linewidth=4, alpha=0.35)
+        axes.plot(
+            found.by_seed, [i] * len(found.by_seed), "o", color=SERIES[1], markersize=5, alpha=0.75, clip_on=False
         )
-    axes.set_yticks(range(len(rows)), [short(r.key) for r in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(0, 1)
+        axes.plot([found.mean], [i], "|", color=SERIES[0], markersize=17, markeredgewidth=2.6, clip_on=False)
+        axes.annotate(tell(found), (1.02, i), xycoords=("axes fraction", "data"), va="center", annotation_clip=False)
+    axes.set_yticks(range(len(shown)), [short(key) for key, _ in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("accuracy on held-out questions")
-    return chart.svg()
 
 
 _COSTS = {"prompts": "prompts seen in the stage", "seconds": "seconds of training in the stage"}

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from PIL import Image
 
 from eosin.core.images import decode, read_regular_file
 from eosin.core.store.artifacts import write_text_atomic
 from eosin.report.drawing.numbers import count, figure, percent
 from eosin.report.drawing.pictures import data_uri
-from eosin.report.pages.run import clean, templates
+from eosin.report.pages.frame import clean, stylesheet, templates
 
 MAP_PX = 1400
 PATCH_PX = 176
@@ -33,13 +32,12 @@ def write_evidence_page(
         picture: the map, or None. patches: pixels of told["evidence"]["top"], None where they are not at hand.
         has_geojson: whether evidence.geojson stands beside the page.
     """
-    css = (Path(__file__).parents[1] / "templates" / "page.css").read_text("utf-8")
     evidence = told["evidence"]
     page = (
         templates()
         .get_template("evidence.html.j2")
         .render(
-            css=Markup(css),
+            css=stylesheet(),
             told=told,
             evidence=evidence,
             blocks=list(told["blocks"].items()),

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from eosin.core.errors import disk_errors
 from eosin.core.store.artifacts import write_text_atomic
 from eosin.report import words
 from eosin.report.drawing.pictures import Picture, load_pictures, load_thumbnails
+from eosin.report.pages.changed import changed_ids, write_changed
+from eosin.report.pages.frame import clean, stylesheet, tag_classes, tags_of, templates
 from eosin.report.records.load import Run, load
 from eosin.report.sections import overview as sections
 from eosin.report.sections import stage_table
+from eosin.report.sections.changed import change_warnings
 from eosin.report.sections.evidence import evidence_sections
 from eosin.report.sections.exam_terms import term_sections
 from eosin.report.sections.masking import mask_sections
-from eosin.report.sections.replies import KNOWN_TAGS, Group, gallery_rows, groups_a_stage, rollout_groups
+from eosin.report.sections.replies import Group, gallery_rows, groups_a_stage, rollout_groups
 from eosin.report.sections.rl import rl_sections
 
 DEFAULT_GALLERY = 24
@@ -30,7 +28,7 @@ MAX_GALLERY = 96
 
 
 def build(run_dir: Path, out: Path | None = None, *, summary: Mapping[str, Any] | None = None) -> Path:
-    """Write the report of a run, whole or not at all.
+    """Write the report of a run, whole or not at all, and beside it a page a stage of what it changed.
 
     Args:
         run_dir: folder of a run, complete or not.
@@ -50,14 +48,15 @@ def build(run_dir: Path, out: Path | None = None, *, summary: Mapping[str, Any] 
         target = target / "index.html"
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(target, clean(render(run, target.parent)))
+    pages = write_changed(run, target)
+    write_text_atomic(target, clean(render(run, target.parent, pages)))
     return target
 
 
 def shown_samples(run_dir: Path) -> list[str]:
-    """Ids of the samples whose pictures the page of a run shows, for whoever writes previews of them."""
+    """Ids of the samples whose pictures the pages of a run show, for whoever writes previews of them."""
     run = load(Path(run_dir))
-    return [*(str(r.get("id")) for r in _gallery(run)), *(g.sample_id for g in _groups(run))]
+    return [*(str(r.get("id")) for r in _gallery(run)), *(g.sample_id for g in _groups(run)), *changed_ids(run)]
 
 
 def _gallery(run: Run) -> list[dict[str, Any]]:
@@ -69,31 +68,32 @@ def _groups(run: Run) -> list[Group]:
     return [g for s in run.stages for g in rollout_groups(s, limit)]
 
 
-def render(run: Run, page_dir: Path) -> str:
+def render(run: Run, page_dir: Path, changed: Mapping[str, str] | None = None) -> str:
     """The page as HTML.
 
     Args:
         page_dir: folder in which the page will stand; links to checkpoints are relative to it.
+        changed: the page of what a stage changed, by stage; a file beside this page.
     """
     last = run.last_exam
-    tags = _tags(run.recipe)
+    tags = tags_of(run.recipe)
     shown, groups = _gallery(run), _groups(run)
     thumbnails = [load_thumbnails(run.root / "stages" / g.stage, g.images) for g in groups]
     without = [g.sample_id for g, own in zip(groups, thumbnails, strict=True) if not own]
     pictures = load_pictures(run.root, [*(str(r.get("id")) for r in shown), *without], run.notes)
     shown_with = [own or [pictures[g.sample_id]] for g, own in zip(groups, thumbnails, strict=True)]
     root = Path(os.path.relpath(run.root.resolve(), page_dir.resolve()))
-    css = (Path(__file__).parents[1] / "templates" / "page.css").read_text("utf-8")
     return (
         templates()
         .get_template("page.html.j2")
         .render(
             run=run,
-            css=Markup(css),
+            css=stylesheet(),
             date=str(run.record.get("created") or "date not recorded")[:10],
             description=str(run.recipe.get("description") or ""),
             result=words.result(run),
-            warnings=words.warnings(run),
+            warnings=[*change_warnings(run), *words.warnings(run)],
+            changed={stage: sections.relative(Path(name)) for stage, name in (changed or {}).items()},
             headline=sections.headline(run),
             stages=stage_table.stage_rows(run),
             link=lambda path: sections.relative(root / path),
@@ -110,24 +110,10 @@ def render(run: Run, page_dir: Path) -> str:
             rollouts=_rollouts(groups, shown_with, tags),
             card=sections.data_card(run),
             record=sections.record_rows(run.record),
-            tag_class={t: f"b{i % 3}" if t != "answer" else "banswer" for i, t in enumerate(tags)},
+            tag_class=tag_classes(tags),
             provenance=sections.provenance_rows(run),
         )
     )
-
-
-@functools.cache
-def templates() -> Environment:
-    """Every value is escaped unless it is Markup; a name that the page does not know raises."""
-    environment = Environment(
-        loader=PackageLoader("eosin.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda v: f"{100 * v:.0f}\u00a0%"
-    return environment
 
 
 def _rollouts(groups: list[Group], pictures: list[list[Picture]], tags: tuple[str, ...]) -> dict[str, list[Any]]:
@@ -138,22 +124,7 @@ def _rollouts(groups: list[Group], pictures: list[list[Picture]], tags: tuple[st
     return by_stage
 
 
-def _tags(recipe: Mapping[str, Any]) -> tuple[str, ...]:
-    grammar = recipe.get("grammar")
-    if isinstance(grammar, str) and re.fullmatch(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)*", grammar):
-        return tuple(grammar.split("/"))
-    return KNOWN_TAGS
-
-
 def _gallery_size(recipe: Mapping[str, Any]) -> int:
     settings = recipe.get("report")
     size = settings.get("gallery") if isinstance(settings, Mapping) else None
     return min(size, MAX_GALLERY) if isinstance(size, int) and size >= 0 else DEFAULT_GALLERY
-
-
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-
-
-def clean(html: str) -> str:
-    """Replace characters that no HTML file may hold (control characters, half surrogates)."""
-    return _CONTROL.sub("\ufffd", html)

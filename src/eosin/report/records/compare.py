@@ -12,10 +12,20 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import EosinError
+from eosin.evaluate.statistics.seeds import ENOUGH_SEEDS, SeedChange
 from eosin.report import words
 from eosin.report.drawing.curves import with_train_seconds
 from eosin.report.drawing.numbers import num, pair
 from eosin.report.records.load import BASE, ExamRun, Run, StageRun, load
+from eosin.report.records.over_seeds import (
+    Exams,
+    SeedFigure,
+    difference,
+    figure_json,
+    figures_over_seeds,
+    lost_over_seeds,
+    seed_json,
+)
 from eosin.report.records.stats import Change, paired_change
 from eosin.report.sections.rl import prompts_seen, train_seconds
 
@@ -25,7 +35,7 @@ MAX_DIFFERENCES = 10  # stages beyond which the table of differences is left out
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedStats:
     """A figure over seeds.
 
     Attributes:
@@ -74,6 +84,9 @@ class Row:
         start: the nearest examined checkpoint that it was trained from.
         pooled: accuracy over all questions of all runs, with an interval by a bootstrap over cases.
         change: paired change from `start`, over all runs, with such an interval.
+        figures: balanced accuracy, accuracy, findings, unparsed: level and change over seeds and cases.
+        lost: labels of the runs that lost a class, by class.
+        exams: what `figures` is made from.
     """
 
     key: str
@@ -82,47 +95,55 @@ class Row:
     entries: list[Entry]
     pooled: Change | None
     change: Change | None
+    figures: dict[str, SeedFigure] = field(default_factory=dict)
+    lost: dict[str, list[str]] = field(default_factory=dict)
+    exams: list[Exams] = field(default_factory=list)
 
     @property
-    def accuracy(self) -> Spread:
+    def headline(self) -> SeedFigure | None:
+        """Balanced accuracy where the answers form classes, else accuracy; None where no predictions are on disk."""
+        return self.figures.get("balanced_accuracy") or self.figures.get("accuracy")
+
+    @property
+    def accuracy(self) -> SeedStats:
         return _spread(e.exam.summary.get("accuracy") for e in self.entries)
 
     @property
-    def balanced(self) -> Spread | None:
+    def balanced(self) -> SeedStats | None:
         return _some(e.exam.summary.get("balanced_accuracy") for e in self.entries)
 
     @property
-    def sampled(self) -> Spread | None:
+    def sampled(self) -> SeedStats | None:
         """Accuracy of sampled replies, where the exam drew any: what reinforcement learning raises by its objective."""
         found = (e.exam.summary.get("sampled") for e in self.entries)
         return _some(s.get("accuracy") for s in found if isinstance(s, Mapping))
 
     @property
-    def before(self) -> Spread | None:
+    def before(self) -> SeedStats | None:
         return _some(e.before.summary.get("accuracy") for e in self.entries if e.before is not None)
 
     @property
-    def changes(self) -> Spread | None:
+    def changes(self) -> SeedStats | None:
         return _some(e.change.difference for e in self.entries if e.change is not None)
 
     @property
-    def unparsed(self) -> Spread | None:
+    def unparsed(self) -> SeedStats | None:
         return _some(e.exam.summary.get("unparsed_rate") for e in self.entries)
 
-    def of_stage(self, what: Any) -> Spread | None:
+    def of_stage(self, what: Any) -> SeedStats | None:
         """A figure of the training stage over seeds; None where no run has it."""
         return _some(what(e.info) for e in self.entries if e.info is not None)
 
     @property
-    def steps(self) -> Spread | None:
+    def steps(self) -> SeedStats | None:
         return self.of_stage(lambda s: s.info.get("num_steps"))
 
     @property
-    def prompts(self) -> Spread | None:
+    def prompts(self) -> SeedStats | None:
         return self.of_stage(prompts_seen)
 
     @property
-    def seconds(self) -> Spread | None:
+    def seconds(self) -> SeedStats | None:
         return self.of_stage(lambda s: train_seconds(s) if s.metrics else s.info.get("seconds"))
 
 
@@ -132,24 +153,24 @@ class Comparison:
 
     Attributes:
         tables: rows by exam.
-        differences: by exam, (row key, other key) -> paired change of the first against the second.
+        differences: by exam, (row key, other key) -> the first minus the second, over seeds and cases.
         curves: by stage key, one list of points a run: step, prompts_seen, train_seconds, valid_accuracy.
         notes: what a reader must know before comparing.
     """
 
     runs: list[Run]
     tables: dict[str, list[Row]]
-    differences: dict[str, dict[tuple[str, str], Change]]
+    differences: dict[str, dict[tuple[str, str], SeedChange]]
     curves: dict[str, list[list[dict[str, float]]]]
     titles: dict[str, str]
     notes: list[str] = field(default_factory=list)
 
 
-def _spread(values: Any) -> Spread:
-    return Spread(tuple(v for v in map(num, values) if v is not None))
+def _spread(values: Any) -> SeedStats:
+    return SeedStats(tuple(v for v in map(num, values) if v is not None))
 
 
-def _some(values: Any) -> Spread | None:
+def _some(values: Any) -> SeedStats | None:
     found = _spread(values)
     return found if found.values else None
 
@@ -204,12 +225,19 @@ def _rows(runs: list[Run], exam: str) -> list[Row]:
             entry = Entry(i, one.stage, one, run.exam_before(one), words.change_of(run, one), info)
             if num(one.summary.get("accuracy")) is not None:
                 found.setdefault(_key(runs, run, one.stage), []).append(entry)
-    return [_row(key, entries) for key, entries in found.items()]
+    return [_row(key, entries, labels_of(runs)) for key, entries in found.items()]
 
 
-def _row(key: str, entries: list[Entry]) -> Row:
+def labels_of(runs: Sequence[Run]) -> list[str]:
+    """A short name of each run: its seed, with its folder where two runs share a seed."""
+    seeds = [str(r.recipe.get("seed", "not recorded")) for r in runs]
+    return [f"seed {s}" + (f" ({r.root.name})" if seeds.count(s) > 1 else "") for s, r in zip(seeds, runs, strict=True)]
+
+
+def _row(key: str, entries: list[Entry], labels: Sequence[str]) -> Row:
     stage = entries[0].info
     befores = [e for e in entries if e.before is not None]
+    exams = [Exams(labels[e.run], e.before, e.exam) for e in entries]
     return Row(
         key=key,
         title="before training" if stage is None else _title(stage),
@@ -217,6 +245,9 @@ def _row(key: str, entries: list[Entry]) -> Row:
         entries=entries,
         pooled=paired_change(_marked(entries, wrong=True), _marked(entries)),
         change=paired_change(_marked_before(befores), _marked(befores)),
+        figures=figures_over_seeds(exams),
+        lost=lost_over_seeds(exams),
+        exams=exams,
     )
 
 
@@ -239,15 +270,18 @@ def _under(run: int, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": f"{run}/{row['id']}", "group": group, "correct": row.get("correct")}
 
 
-def _differences(rows: list[Row]) -> dict[tuple[str, str], Change]:
-    """Paired difference of every two trained stages on the same questions of the same runs."""
+def _differences(rows: list[Row]) -> dict[tuple[str, str], SeedChange]:
+    """Paired difference of every two trained stages on the same questions of the same runs, in the headline's figure,
+    over seeds and cases."""
     trained = [r for r in rows if r.entries[0].stage != BASE]
     if not 2 <= len(trained) <= MAX_DIFFERENCES:
         return {}
     found = {}
     for one in trained:
         for other in trained:
-            change = None if one is other else paired_change(_marked(other.entries), _marked(one.entries))
+            if one is other or one.headline is None or other.headline is None:
+                continue
+            change = difference(one.exams, other.exams, one.headline.name)
             if change is not None:
                 found[one.key, other.key] = change
     return found
@@ -284,9 +318,12 @@ def _notes(runs: list[Run], tables: Mapping[str, list[Row]]) -> list[str]:
         if any(a != b for a, b in pairwise(asked)):
             notes.append(f"The exam \u201c{exam}\u201d does not ask the same questions in all runs.")
         fewest = min((len(r.entries) for r in rows), default=0)
-        if fewest < 3:
+        if 0 < fewest < ENOUGH_SEEDS:
             seeds = "one run" if fewest == 1 else f"{fewest} runs"
-            notes.append(f"Some stages of the exam \u201c{exam}\u201d have {seeds} only: no spread to speak of.")
+            notes.append(
+                f"Some stages of the exam \u201c{exam}\u201d have {seeds} only. A gain is a mean over at least "
+                f"{ENOUGH_SEEDS} seeds, beside a control of as much plain training."
+            )
     return list(dict.fromkeys(notes))
 
 
@@ -324,14 +361,14 @@ def _label(run: Run) -> str:
 def as_json(found: Comparison) -> dict[str, Any]:
     """The comparison as plain data, for a table of one's own."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "runs": [
             {"folder": r.root.name, "recipe": r.name, "seed": r.recipe.get("seed"), "state": r.state}
             for r in found.runs
         ],
         "exams": {exam: [_row_json(found, row) for row in rows] for exam, rows in found.tables.items()},
         "differences": {
-            exam: [{"stage": a, "against": b, **_change_json(c)} for (a, b), c in table.items()]
+            exam: [{"stage": a, "against": b, **seed_json(c)} for (a, b), c in table.items()]
             for exam, table in found.differences.items()
         },
         "curves": found.curves,
@@ -357,6 +394,9 @@ def _row_json(found: Comparison, row: Row) -> dict[str, Any]:
             }
             for e in row.entries
         ],
+        "headline": None if row.headline is None else row.headline.name,
+        "figures": {name: figure_json(f) for name, f in row.figures.items()},
+        "classes_lost": row.lost,
         "accuracy": _spread_json(row.accuracy),
         "balanced_accuracy": _spread_json(row.balanced),
         "accuracy_ci95_over_cases": None if row.pooled is None else [row.pooled.lo, row.pooled.hi],
@@ -371,7 +411,7 @@ def _row_json(found: Comparison, row: Row) -> dict[str, Any]:
     }
 
 
-def _spread_json(value: Spread | None) -> dict[str, Any] | None:
+def _spread_json(value: SeedStats | None) -> dict[str, Any] | None:
     if value is None:
         return None
     return {"mean": value.mean, "sd": value.sd, "t95": value.t95, "values": list(value.values)}

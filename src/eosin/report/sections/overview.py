@@ -96,7 +96,7 @@ def _exam_section(run: Run, name: str, place: int) -> dict[str, Any]:
         "probes": _probe_rows(run, runs),
         "probe_sentence": words.probe_sentence(run, runs[-1]) if runs else "",
         "skipped": _skipped(runs[-1]) if runs else [],
-        "confusion": _confusion(runs[-1]) if runs else None,
+        "confusion": confusion_of(runs[-1]) if runs else None,
         "reasons": _reasons(runs[-1]) if runs else [],
         "sampled": _sampled(runs[-1]) if runs else "",
     }
@@ -202,7 +202,7 @@ def _sampled(exam: ExamRun) -> str:
     return f"Sampled decoding, {as_text(found.get('k'))} replies a question: accuracy {percent(found['accuracy'])}."
 
 
-def _confusion(exam: ExamRun) -> dict[str, Any] | None:
+def confusion_of(exam: ExamRun) -> dict[str, Any] | None:
     labels, matrix = exam.summary.get("labels"), exam.summary.get("confusion")
     if not isinstance(labels, list) or not isinstance(matrix, list) or len(matrix) != len(labels) or not labels:
         return None

@@ -102,6 +102,9 @@ def _facts(stage: StageRun) -> Iterator[tuple[str, str]]:
     speed = _mean(stage, "tokens_per_second")
     if speed is not None:
         yield "tokens generated a second", figure(round(speed, 1))
+    kept = stage.info.get("keep")
+    if isinstance(kept, Mapping) and kept.get("verdict"):
+        yield "what was kept", str(kept["verdict"])
     told = noise_sentence(stage)
     if told:
         yield "noise of the gradient", told

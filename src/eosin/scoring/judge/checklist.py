@@ -15,7 +15,7 @@ from eosin.core.nouns.sample import ImageBytes, ImageFile
 from eosin.scoring.judge.model import Judge, JudgeRequest
 from eosin.scoring.reading.events import Checklist, Event
 from eosin.scoring.reading.text import plain, without_hidden
-from eosin.scoring.terms.base import View
+from eosin.scoring.terms.base import ScoreContext
 
 CHECKLIST_VERSION = "checklist-1"
 GRADE_VERSION = "grade-1"
@@ -109,18 +109,18 @@ def is_quoted(evidence: str, text: str) -> bool:
     return len(wanted) >= MIN_EVIDENCE_CHARS and wanted in plain(text).casefold()
 
 
-async def ask(view: View, judge: Judge, *, sees_gold: bool) -> Parsed[Checklist] | Unparsed:
+async def ask(context: ScoreContext, judge: Judge, *, sees_gold: bool) -> Parsed[Checklist] | Unparsed:
     """The checklist of one reply by a judge. Every event that happened needs evidence that stands in the reply."""
-    image = _image(view)
+    image = _image(context)
     if isinstance(image, Unparsed):
         return image
-    payload: dict[str, Any] = {"question": view.item.question, "options": dict(view.item.choices)}
+    payload: dict[str, Any] = {"question": context.item.question, "options": dict(context.item.choices)}
     if sees_gold:
-        payload["standard_answer"] = view.item.reference.answer or view.item.answer_text
-    answer = await judge.ask(checklist_request(payload, view.item.reply, image.value))
+        payload["standard_answer"] = context.item.reference.answer or context.item.answer_text
+    answer = await judge.ask(checklist_request(payload, context.item.reply, image.value))
     if isinstance(answer, Unparsed):
         return answer
-    closed = len(view.item.choices) > 1
+    closed = len(context.item.choices) > 1
     return Parsed(
         Checklist(**{n: Event(e.happened, e.evidence, closed or n != "elimination") for n, e in answer.value})
     )
@@ -170,14 +170,14 @@ def grade_request(question: str, reference: str, answer: str) -> JudgeRequest:
     return JudgeRequest(GRADE_SYSTEM, payload, GradeVerdict, GRADE_VERSION, None, fault)
 
 
-def _image(view: View) -> Parsed[bytes | None] | Unparsed:
+def _image(context: ScoreContext) -> Parsed[bytes | None] | Unparsed:
     """The first image as encoded bytes: the file's own, or a PNG of a slide region."""
-    ref = view.item.image
+    ref = context.item.image
     if ref is None:
         return Parsed(None)
     try:
         if isinstance(ref, ImageBytes | ImageFile):
             return Parsed(read_bytes(ref))
-        return Parsed(encode_png(view.item.open_image()))
+        return Parsed(encode_png(context.item.open_image()))
     except ImageError as exc:
         return Unparsed(exc.message)

@@ -136,7 +136,7 @@ def prove(
     shape = grammar or rewards.grammar
     known = read_cheats() if cheats is None else list(cheats)
     rows = {name: Row(name) for name in ("gold", "empty", "honest wrong", *(c.name for c in known))}
-    dump = lexicon_text(rewards.tools.links)
+    dump = lexicon_text(rewards.resources.links)
     num = 0
     for sample in samples:
         if sample.answer is None:
@@ -159,7 +159,7 @@ def _prove_one(
     golds = _gold_replies(sample, item, grammar, rewards)
     fill = _fillings(item, grammar, rewards, dump)
     cheating = [render_cheat(c, grammar, fill) for c in cheats]
-    replies = [*golds, "", honest_wrong_reply(item, grammar, rewards.tools), *cheating]
+    replies = [*golds, "", honest_wrong_reply(item, grammar, rewards.resources), *cheating]
     outcomes = rewards.score_batch([_with_reply(item, r, rewards) for r in replies], grammar)
     gold = max(outcomes[: len(golds)], key=lambda o: float("-inf") if o.total is None else o.total)
     _judge(rows["gold"], gold, item.id, at_least=rewards.maximum)
@@ -183,19 +183,19 @@ def _judge(row: Row, outcome: Outcome, id: str, *, at_least: float | None = None
 
 def _gold_replies(sample: Sample, item: ScoreItem, grammar: Grammar, rewards: RewardSet) -> list[str]:
     """The data's own gold reply, one that only names the gold entities, and one that is worked out in full."""
-    return [gold_reply(sample, grammar), terse_reply(item, grammar), worked_reply(item, grammar, rewards.tools)]
+    return [gold_reply(sample, grammar), terse_reply(item, grammar), worked_reply(item, grammar, rewards.resources)]
 
 
 def _with_reply(item: ScoreItem, reply: str, rewards: RewardSet) -> ScoreItem:
     """The item with a reply, whose tokens are counted as words and signs, as no tokenizer is at hand."""
-    limit = rewards.tools.max_tokens or DEFAULT_MAX_TOKENS
+    limit = rewards.resources.max_tokens or DEFAULT_MAX_TOKENS
     num_tokens = len(_TOKEN.findall(reply))
     return item.with_reply(reply, num_tokens=num_tokens, truncated=num_tokens > limit)
 
 
 def _fillings(item: ScoreItem, grammar: Grammar, rewards: RewardSet, dump: str) -> dict[str, str]:
     gold = f"{item.answer}. {item.answer_text}" if item.answer in item.choices else item.answer or ""
-    wrong = wrong_answer(item, rewards.tools)
+    wrong = wrong_answer(item, rewards.resources)
     letters = list(item.choices) or ["A", "B", "C", "D"]
     options = [f"{k}. {v}" for k, v in item.choices.items()] or [f"{gold}.", f"{wrong}."]
     texts = list(item.choices.values()) or [gold, wrong]

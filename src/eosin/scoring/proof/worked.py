@@ -10,7 +10,7 @@ from eosin.knowledge.linking.linker import Linker
 from eosin.scoring.reading import quantities
 from eosin.scoring.reading.events import SEEN_KINDS
 from eosin.scoring.reading.item import ScoreItem
-from eosin.scoring.terms.base import Tools, View
+from eosin.scoring.terms.base import Resources, ScoreContext
 from eosin.scoring.terms.entities import NOT_FINDINGS, gold_concept
 
 _SPARE_FEATURES = ("nuclear atypia", "lymphocyte", "fibroblast", "desmoplasia", "oedema", "congestion", "calcification")
@@ -30,7 +30,7 @@ def lexicon_text(linker: Linker, limit: int = 2000) -> str:
     return ", ".join(linker.labels()[:limit])
 
 
-def wrong_answer(item: ScoreItem, tools: Tools) -> str:
+def wrong_answer(item: ScoreItem, resources: Resources) -> str:
     """A definite answer that is not the gold one: the next option, the other truth value, another number."""
     if item.choices:
         letters = list(item.choices)
@@ -46,7 +46,7 @@ def wrong_answer(item: ScoreItem, tools: Tools) -> str:
     number = re.match(r"[+-]?\d+", gold.strip())
     if number:
         return str(int(number.group()) + 1) + gold.strip()[number.end() :]
-    named = {m.concept for m in tools.links.link(gold)}
+    named = {m.concept for m in resources.links.link(gold)}
     return next(a for a in _SPARE_ANSWERS if a not in named and a not in gold.casefold())
 
 
@@ -58,14 +58,14 @@ def terse_reply(item: ScoreItem, grammar: Grammar) -> str:
     return _render(grammar, named, grammar.join_steps([named]), _gold_answer(item))
 
 
-def worked_reply(item: ScoreItem, grammar: Grammar, tools: Tools) -> str:
+def worked_reply(item: ScoreItem, grammar: Grammar, resources: Resources) -> str:
     """A full reading that ends on the gold answer."""
-    return _worked(item, grammar, tools, _gold_answer(item))
+    return _worked(item, grammar, resources, _gold_answer(item))
 
 
-def honest_wrong_reply(item: ScoreItem, grammar: Grammar, tools: Tools) -> str:
+def honest_wrong_reply(item: ScoreItem, grammar: Grammar, resources: Resources) -> str:
     """The same full reading, ending on a wrong answer."""
-    return _worked(item, grammar, tools, wrong_answer(item, tools))
+    return _worked(item, grammar, resources, wrong_answer(item, resources))
 
 
 def _gold_answer(item: ScoreItem) -> str:
@@ -73,12 +73,12 @@ def _gold_answer(item: ScoreItem) -> str:
     return f"{answer}. {item.choices[answer]}" if answer in item.choices else answer
 
 
-def _worked(item: ScoreItem, grammar: Grammar, tools: Tools, answer: str) -> str:
-    view = View(item, grammar, tools)
-    findings = [_entity_sentence(e) for e in usable_findings(view)]
-    feature = _feature(view, _words(answer))
+def _worked(item: ScoreItem, grammar: Grammar, resources: Resources, answer: str) -> str:
+    context = ScoreContext(item, grammar, resources)
+    findings = [_entity_sentence(e) for e in usable_findings(context)]
+    feature = _feature(context, _words(answer))
     if not findings:
-        findings = [f"There is {name}." for name in _told(view) or [feature]]
+        findings = [f"There is {name}." for name in _told(context) or [feature]]
     steps = list(findings)
     if answer:
         steps.append(f"The {feature} is typical of {_words(answer)}.")
@@ -97,50 +97,50 @@ def _words(answer: str) -> str:
     return re.sub(r"^[A-Z]\. ", "", answer)
 
 
-def usable_findings(view: View) -> list[Entity]:
+def usable_findings(context: ScoreContext) -> list[Entity]:
     """Gold entities that are findings: visible, and named neither by the question, its options nor the answer."""
     found = []
-    for entity in view.item.entities or ():
-        concept = gold_concept(entity, view.tools.links)
-        hidden = entity.kind in NOT_FINDINGS or view.kind_of(concept) in NOT_FINDINGS
-        if not hidden and concept not in view.asked_or_gold:
+    for entity in context.item.entities or ():
+        concept = gold_concept(entity, context.resources.links)
+        hidden = entity.kind in NOT_FINDINGS or context.kind_of(concept) in NOT_FINDINGS
+        if not hidden and concept not in context.asked_or_gold:
             found.append(entity)
     return found
 
 
-def _told(view: View) -> list[str]:
+def _told(context: ScoreContext) -> list[str]:
     """Labels of what the data's own reasoning sees, each concept once: the gold findings where there are no others."""
     found: dict[str, str] = {}
-    for text in filter(None, (view.item.reference.findings, view.item.reference.think)):
-        for m in view.mentions(text):
-            if m.present and m.concept not in view.asked_or_gold and view.kind_of(m.concept) in SEEN_KINDS:
+    for text in filter(None, (context.item.reference.findings, context.item.reference.think)):
+        for m in context.mentions(text):
+            if m.present and m.concept not in context.asked_or_gold and context.kind_of(m.concept) in SEEN_KINDS:
                 found.setdefault(m.concept, m.label)
     return list(found.values())
 
 
-def _feature(view: View, answer: str) -> str:
+def _feature(context: ScoreContext, answer: str) -> str:
     """Something seen that can serve as a reason: a present gold finding, else one that the data speaks of, else any.
     Unless it is gold it must not speak against the answer."""
-    for entity in usable_findings(view):
-        concept = gold_concept(entity, view.tools.links)
-        if entity.polarity == "present" and view.kind_of(concept) in SEEN_KINDS:
+    for entity in usable_findings(context):
+        concept = gold_concept(entity, context.resources.links)
+        if entity.polarity == "present" and context.kind_of(concept) in SEEN_KINDS:
             return entity.name
-    for text in filter(None, (view.item.reference.findings, view.item.reference.think)):
-        for m in view.mentions(text):
-            free = m.present and m.concept not in view.asked_or_gold and view.kind_of(m.concept) in SEEN_KINDS
-            if free and not _speaks_against(view, m.concept, answer):
+    for text in filter(None, (context.item.reference.findings, context.item.reference.think)):
+        for m in context.mentions(text):
+            free = m.present and m.concept not in context.asked_or_gold and context.kind_of(m.concept) in SEEN_KINDS
+            if free and not _speaks_against(context, m.concept, answer):
                 return text[m.start : m.end]
-    links = view.tools.links
-    taken = view.asked_or_gold | {gold_concept(e, links) for e in view.item.entities or ()}
+    links = context.resources.links
+    taken = context.asked_or_gold | {gold_concept(e, links) for e in context.item.entities or ()}
     spare = {f: links.concept_of(f) or f for f in _SPARE_FEATURES}
     free_ones = [f for f, c in spare.items() if c not in taken]
-    return next((f for f in free_ones if not _speaks_against(view, spare[f], answer)), free_ones[0])
+    return next((f for f in free_ones if not _speaks_against(context, spare[f], answer)), free_ones[0])
 
 
-def _speaks_against(view: View, concept: str, answer: str) -> bool:
+def _speaks_against(context: ScoreContext, concept: str, answer: str) -> bool:
     """Whether the tables or the graph say that a finding speaks against a diagnosis that the answer names."""
-    named = {m.concept for m in view.mentions(answer) if m.present}
-    return any(view.tools.known.sign_of(concept, "present", c) < 0 for c in named)
+    named = {m.concept for m in context.mentions(answer) if m.present}
+    return any(context.resources.known.sign_of(concept, "present", c) < 0 for c in named)
 
 
 def _entity_sentence(entity: Entity) -> str:

@@ -12,7 +12,7 @@ from eosin.knowledge.linking.linker import Linker, Mention, Signed
 from eosin.knowledge.linking.words import words_of
 from eosin.scoring.reading.linking import named
 from eosin.scoring.reading.text import MAX_BLOCK_CHARS
-from eosin.scoring.terms.base import View, once
+from eosin.scoring.terms.base import ScoreContext, once
 from eosin.scoring.terms.entities import dice_hardened, gold_concepts, trigram_similarity
 from eosin.scoring.terms.shape import repeated_share
 
@@ -79,40 +79,40 @@ def option_linker(choices: tuple[tuple[str, str], ...]) -> Linker:
 
 
 @once
-def option_mentions(view: View) -> tuple[Mention, ...]:
+def option_mentions(context: ScoreContext) -> tuple[Mention, ...]:
     """Options named in the think block, with polarity."""
-    if not view.item.choices:
+    if not context.item.choices:
         return ()
-    return option_linker(tuple(view.item.choices.items())).link(view.block("think"))
+    return option_linker(tuple(context.item.choices.items())).link(context.block("think"))
 
 
 @once
-def answered(view: View) -> str | None:
+def answered(context: ScoreContext) -> str | None:
     """The letter that the reply itself gives."""
-    if "answer" not in view.blocks:
+    if "answer" not in context.blocks:
         return None
-    answer = view.reading(view.block("answer"))
+    answer = context.reading(context.block("answer"))
     return answer.value.letter if isinstance(answer, Parsed) else None
 
 
 @once
-def rule_checklist(view: View) -> Checklist:
+def rule_checklist(context: ScoreContext) -> Checklist:
     """The six events by rules. `definition_error` is seen only where the data has gold findings."""
     return Checklist(
-        image_features=_features(view),
-        elimination=_elimination(view),
-        knowledge=_knowledge(view),
-        definition_error=_against_findings(view),
-        contradiction=_contradiction(view),
-        outdated=_outdated(view),
+        image_features=_features(context),
+        elimination=_elimination(context),
+        knowledge=_knowledge(context),
+        definition_error=_against_findings(context),
+        contradiction=_contradiction(context),
+        outdated=_outdated(context),
     )
 
 
 @once
-def copied_share(view: View) -> float:
+def copied_share(context: ScoreContext) -> float:
     """Share of the think block's 5-word runs that stand in the question or its options."""
-    words = words_of(view.block("think"))
-    asked = words_of("\n".join([view.item.question, *view.item.choices.values()]))
+    words = words_of(context.block("think"))
+    asked = words_of("\n".join([context.item.question, *context.item.choices.values()]))
     runs = list(zip(*(words[i:] for i in range(5)), strict=False))
     known = set(zip(*(asked[i:] for i in range(5)), strict=False))
     if not runs:
@@ -121,34 +121,34 @@ def copied_share(view: View) -> float:
 
 
 @once
-def no_reasoning(view: View) -> str | None:
+def no_reasoning(context: ScoreContext) -> str | None:
     """Why the reply cannot count as a reading: it does not parse, or think is empty, copied, or a list of names."""
-    if reason := view.unreadable("think"):
+    if reason := context.unreadable("think"):
         return reason
-    think = view.block("think")
+    think = context.block("think")
     if not any(c.isalnum() for c in think):
         return "empty think"
-    if max(len(think), len(view.findings)) > MAX_BLOCK_CHARS:
+    if max(len(think), len(context.findings)) > MAX_BLOCK_CHARS:
         return "too long to be a reading"
-    if copied_share(view) > COPY_SHARE:
+    if copied_share(context) > COPY_SHARE:
         return "think copies the question"
     if repeated_share(think) > COPY_SHARE:
         return "think repeats itself"
-    if any(len({m.concept for m in view.mentions(t)}) > MAX_CONCEPTS for t in (think, view.findings)):
+    if any(len({m.concept for m in context.mentions(t)}) > MAX_CONCEPTS for t in (think, context.findings)):
         return "a list of names"
     return None
 
 
 @once
-def eliminated(view: View) -> dict[str, str]:
+def eliminated(context: ScoreContext) -> dict[str, str]:
     """Options other than the answered one that the think block rules out, each with the sentence that says why.
 
     A bare "not A" is no reason: the sentence must name something that is no option.
     """
-    think, own = view.block("think"), answered(view)
+    think, own = context.block("think"), answered(context)
     found: dict[str, str] = {}
-    reasons = _reason_places(view)
-    for mention in option_mentions(view):
+    reasons = _reason_places(context)
+    for mention in option_mentions(context):
         if mention.present or mention.concept == own or mention.concept in found:
             continue
         start, end = _sentence_bounds(think, mention.start)
@@ -158,29 +158,29 @@ def eliminated(view: View) -> dict[str, str]:
 
 
 @once
-def gold_findings(view: View) -> frozenset[Signed]:
+def gold_findings(context: ScoreContext) -> frozenset[Signed]:
     """Gold entities that are findings: no diagnosis, no class, nothing that question, options or answer name."""
-    gold = [e for e in view.item.entities or () if e.kind != "diagnosis"]
-    named = gold_concepts(gold, view.tools.links, visible_only=True)
+    gold = [e for e in context.item.entities or () if e.kind != "diagnosis"]
+    named = gold_concepts(gold, context.resources.links, visible_only=True)
     return frozenset(
-        s for s in named if s[0] not in view.asked_or_gold and view.kind_of(s[0]) not in ("diagnosis", "class")
+        s for s in named if s[0] not in context.asked_or_gold and context.kind_of(s[0]) not in ("diagnosis", "class")
     )
 
 
-def grounding(view: View) -> float | None:
+def grounding(context: ScoreContext) -> float | None:
     """Hardened Dice of the findings block (the think block where the grammar has none) with the gold findings.
 
     Entities of kind diagnosis are no findings. None where there is nothing to compare with.
     """
-    linker = view.tools.links
-    wanted = gold_findings(view)
+    linker = context.resources.links
+    wanted = gold_findings(context)
     if not wanted:
         return None
     known = {c for c, _ in wanted}
     claims = {
         m.signed
-        for m in view.mentions(view.findings or view.block("think"))
-        if m.concept not in view.asked_or_gold and (m.concept in known or view.kind_of(m.concept) in SEEN_KINDS)
+        for m in context.mentions(context.findings or context.block("think"))
+        if m.concept not in context.asked_or_gold and (m.concept in known or context.kind_of(m.concept) in SEEN_KINDS)
     }
 
     def similar(a: str, b: str) -> float:
@@ -190,22 +190,22 @@ def grounding(view: View) -> float | None:
 
 
 @once
-def found_against(view: View) -> list[str]:
+def found_against(context: ScoreContext) -> list[str]:
     """Findings that the reply states for certain and that speak against its own diagnosis by the tables or the graph.
     Gold findings are left out: where the data itself holds them true, they can be no fault of the reply."""
-    answer = view.item.choices.get(answered(view) or "", view.block("answer"))
-    diagnoses = {m.concept for m in view.mentions(answer) if m.present and view.kind_of(m.concept) == "diagnosis"}
+    answer = context.item.choices.get(answered(context) or "", context.block("answer"))
+    diagnoses = {m.concept for m in context.mentions(answer) if m.present and context.kind_of(m.concept) == "diagnosis"}
     if len(diagnoses) != 1:
         return []
     diagnosis = diagnoses.pop()
-    gold = {c for c, _ in gold_concepts(view.item.entities or (), view.tools.links, visible_only=False)}
-    facts = view.tools.known
+    gold = {c for c, _ in gold_concepts(context.item.entities or (), context.resources.links, visible_only=False)}
+    facts = context.resources.known
     found = []
-    for text in (view.findings, view.block("think")):
-        for m in view.mentions(text):
+    for text in (context.findings, context.block("think")):
+        for m in context.mentions(text):
             if m.scope != "patient" or m.possible or m.type not in SEEN_KINDS:
                 continue
-            free = m.concept not in gold and m.concept not in view.asked_or_answered
+            free = m.concept not in gold and m.concept not in context.asked_or_answered
             if free and facts.sign_of(m.concept, m.polarity, diagnosis) < 0:
                 found.append(m.label if m.present else f"no {m.label}")
     return list(dict.fromkeys(found))[:10]
@@ -230,38 +230,38 @@ def _sentence_at(text: str, position: int) -> str:
     return text[start:end].strip()
 
 
-def _reason_places(view: View) -> list[int]:
+def _reason_places(context: ScoreContext) -> list[int]:
     """Where the think block names something that is no option, in order."""
-    taken = sorted((o.start, o.end) for o in option_mentions(view))
+    taken = sorted((o.start, o.end) for o in option_mentions(context))
     starts = [s for s, _ in taken]
     places = []
-    for m in view.mentions(view.block("think")):
+    for m in context.mentions(context.block("think")):
         before = bisect_left(starts, m.end) - 1
         if before < 0 or taken[before][1] <= m.start:
             places.append(m.start)
     return places
 
 
-def _features(view: View) -> Event:
+def _features(context: ScoreContext) -> Event:
     """A sentence that names something seen which neither the question nor an option names."""
-    for text in (view.findings, view.block("think")):
-        for m in view.mentions(text):
-            if m.concept not in view.asked_or_answered and view.kind_of(m.concept) in SEEN_KINDS:
+    for text in (context.findings, context.block("think")):
+        for m in context.mentions(text):
+            if m.concept not in context.asked_or_answered and context.kind_of(m.concept) in SEEN_KINDS:
                 return Event(True, _sentence_at(text, m.start))
     return Event(False)
 
 
-def _elimination(view: View) -> Event:
-    if len(view.item.choices) < 2:
+def _elimination(context: ScoreContext) -> Event:
+    if len(context.item.choices) < 2:
         return Event(False, applies=False)
-    for sentence in eliminated(view).values():
+    for sentence in eliminated(context).values():
         return Event(True, sentence)
     return Event(False)
 
 
-def _knowledge(view: View) -> Event:
-    think = view.block("think")
-    starts = [m.start for m in view.mentions(think)]
+def _knowledge(context: ScoreContext) -> Event:
+    think = context.block("think")
+    starts = [m.start for m in context.mentions(think)]
     for match in _KNOWLEDGE.finditer(think):
         start, end = _sentence_bounds(think, match.start())
         if bisect_left(starts, start) < bisect_left(starts, end):
@@ -269,21 +269,21 @@ def _knowledge(view: View) -> Event:
     return Event(False)
 
 
-def _against_findings(view: View) -> Event:
+def _against_findings(context: ScoreContext) -> Event:
     """A finding stated with the opposite polarity of the gold finding. The diagnosis itself is no finding, or the
     checklist would know the answer."""
-    gold = dict(gold_findings(view))
-    for text in (view.findings, view.block("think")):
-        for m in view.mentions(text):
+    gold = dict(gold_findings(context))
+    for text in (context.findings, context.block("think")):
+        for m in context.mentions(text):
             if not m.possible and m.concept in gold and gold[m.concept] != m.signed[1]:
                 return Event(True, _sentence_at(text, m.start))
     return Event(False)
 
 
-def _contradiction(view: View) -> Event:
+def _contradiction(context: ScoreContext) -> Event:
     """The think block rules out the option it answers, ends on another one, or denies what the findings state."""
-    own, think = answered(view), view.block("think")
-    named = [m for m in option_mentions(view) if not m.possible]
+    own, think = answered(context), context.block("think")
+    named = [m for m in option_mentions(context) if not m.possible]
     if own is not None:
         last_own = next((m for m in reversed(named) if m.concept == own), None)
         if last_own is not None and not last_own.present:
@@ -292,8 +292,8 @@ def _contradiction(view: View) -> Event:
         final = next((m for m in reversed(stated) if _CONCLUDES.search(_sentence_at(think, m.start))), None)
         if final is not None and final.concept != own:
             return Event(True, _sentence_at(think, final.start))
-    stated_findings = {m.concept: m.present for m in view.mentions(view.findings) if not m.possible}
-    for m in view.mentions(think):
+    stated_findings = {m.concept: m.present for m in context.mentions(context.findings) if not m.possible}
+    for m in context.mentions(think):
         if not m.possible and stated_findings.get(m.concept, m.present) != m.present:
             return Event(True, _sentence_at(think, m.start))
     return Event(False)
@@ -306,9 +306,9 @@ _CONCLUDES = re.compile(
 )
 
 
-def _outdated(view: View) -> Event:
-    think = view.block("think")
-    for m in view.mentions(think):
-        if view.kind_of(m.concept) == "outdated" and m.concept not in view.asked:
+def _outdated(context: ScoreContext) -> Event:
+    think = context.block("think")
+    for m in context.mentions(think):
+        if context.kind_of(m.concept) == "outdated" and m.concept not in context.asked:
             return Event(True, _sentence_at(think, m.start))
     return Event(False)

@@ -118,7 +118,7 @@ def load_source_rewards(spec: Spec | Mapping[str, Spec], grammar: Grammar | str,
 
     Args:
         spec: as in `load_rewards`; or a mapping without the key "name" from sources to such specs.
-        injected: fields of Tools, for every set.
+        injected: fields of Resources, for every set.
     """
     if isinstance(spec, Mapping) and "name" not in spec:
         return SourceRewards({str(source): load_rewards(one, grammar, **injected) for source, one in spec.items()})

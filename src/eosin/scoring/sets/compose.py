@@ -12,7 +12,7 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Scored, Unscored
 from eosin.core.nouns.reply import Grammar
 from eosin.scoring.reading.item import ScoreItem
-from eosin.scoring.terms.base import BlocksRead, NoGold, Term, Tools, View, too_long
+from eosin.scoring.terms.base import BlocksRead, NoGold, Resources, ScoreContext, Term, too_long
 
 R = TypeVar("R")
 Gate = Literal["none", "both", "both_or_minus_one"]
@@ -59,21 +59,21 @@ class RewardSet:
         label: name that tells the truth: "patho-r1-grpo", or "patho-r1-grpo+{gate=both}" when changed.
         parts: terms and weights.
         grammar: the reply grammar, unless a call gives another.
-        tools: what was injected.
+        resources: what was injected.
         gate: "both": the sum counts only where all of `gate_terms` reach 1, else 0;
             "both_or_minus_one": else -1.
         gate_terms: names of the gating terms. They are never dropped.
         missing_gold: what happens where the data (not the reply) has no gold for a term. "unscored" masks the
             item; "drop" leaves the term out for every reply to that item and rescales the other weights.
         penalties: terms that the training algorithm adds after the gate and after `missing_gold` (`with_overlong`).
-        read: which blocks of a reply with broken form the terms are shown (`View`).
+        read: which blocks of a reply with broken form the terms are shown (`ScoreContext`).
         known_faults: cheats that pay in the reward as published, and why; `prove` shows them apart.
     """
 
     label: str
     parts: tuple[Weighted, ...]
     grammar: Grammar
-    tools: Tools = field(default_factory=Tools)
+    resources: Resources = field(default_factory=Resources)
     gate: Gate = "none"
     gate_terms: tuple[str, ...] = ("format", "accuracy")
     missing_gold: MissingGold = "unscored"
@@ -99,11 +99,11 @@ class RewardSet:
             **({} if self.gate == "none" else {"gate_terms": list(self.gate_terms)}),
             **({} if self.read == "readable" else {"read": self.read}),
             "missing_gold": self.missing_gold,
-            "terms": [{"name": p.name, "weight": p.weight, **p.term.described(self.tools)} for p in self.parts],
+            "terms": [{"name": p.name, "weight": p.weight, **p.term.described(self.resources)} for p in self.parts],
         } | ({"penalties": self._penalties()} if self.penalties else {})
 
     def _penalties(self) -> list[dict[str, Any]]:
-        return [{"name": p.name, "weight": p.weight, **p.term.described(self.tools)} for p in self.penalties]
+        return [{"name": p.name, "weight": p.weight, **p.term.described(self.resources)} for p in self.penalties]
 
     @property
     def maximum(self) -> float:
@@ -120,7 +120,7 @@ class RewardSet:
     @property
     def uses_server(self) -> bool:
         """Whether a term asks a judge, so that replies are scored side by side."""
-        return any(p.term.uses_server(self.tools) for p in self.all_parts)
+        return any(p.term.uses_server(self.resources) for p in self.all_parts)
 
     def score(self, item: ScoreItem, grammar: Grammar | None = None) -> Outcome:
         """Score one reply. Terms that ask a judge are waited for."""
@@ -129,33 +129,33 @@ class RewardSet:
     def score_batch(self, items: Sequence[ScoreItem], grammar: Grammar | None = None) -> list[Outcome]:
         """Score replies in order; judge calls run side by side. Safe inside a running event loop."""
         if not self.uses_server:
-            return [self._combine(view, self._rules(view)) for view in self._views(items, grammar)]
+            return [self._combine(context, self._rules(context)) for context in self._contexts(items, grammar)]
         return run_async(self.ascore_batch(items, grammar))
 
     async def ascore_batch(self, items: Sequence[ScoreItem], grammar: Grammar | None = None) -> list[Outcome]:
         """The same for callers that have an event loop."""
-        return list(await asyncio.gather(*(self._ascore(view) for view in self._views(items, grammar))))
+        return list(await asyncio.gather(*(self._ascore(context) for context in self._contexts(items, grammar))))
 
-    def _views(self, items: Sequence[ScoreItem], grammar: Grammar | None) -> list[View]:
-        return [View(item, grammar or self.grammar, self.tools, self.read) for item in items]
+    def _contexts(self, items: Sequence[ScoreItem], grammar: Grammar | None) -> list[ScoreContext]:
+        return [ScoreContext(item, grammar or self.grammar, self.resources, self.read) for item in items]
 
-    def _rules(self, view: View) -> dict[str, Scored | Unscored]:
+    def _rules(self, context: ScoreContext) -> dict[str, Scored | Unscored]:
         results: dict[str, Scored | Unscored] = {}
         for part in self.all_parts:
-            if too_long(view.item):
+            if too_long(context.item):
                 results[part.name] = Unscored("reply too long to be a completion")
-            elif not part.term.uses_server(self.tools):
-                results[part.name] = _guarded(part.term, view)
+            elif not part.term.uses_server(self.resources):
+                results[part.name] = _guarded(part.term, context)
         return results
 
-    async def _ascore(self, view: View) -> Outcome:
-        results = self._rules(view)
+    async def _ascore(self, context: ScoreContext) -> Outcome:
+        results = self._rules(context)
         waiting = [p for p in self.all_parts if p.name not in results]
-        values = await asyncio.gather(*(p.term.ascore(view) for p in waiting))
+        values = await asyncio.gather(*(p.term.ascore(context) for p in waiting))
         results.update({p.name: v for p, v in zip(waiting, values, strict=True)})
-        return self._combine(view, results)
+        return self._combine(context, results)
 
-    def _combine(self, view: View, results: dict[str, Scored | Unscored]) -> Outcome:
+    def _combine(self, context: ScoreContext, results: dict[str, Scored | Unscored]) -> Outcome:
         terms: dict[str, float | None] = {}
         unscored: dict[str, str] = {}
         events: dict[str, dict[str, object]] = {}
@@ -195,10 +195,10 @@ class RewardSet:
         return total
 
 
-def _guarded(term: Term, view: View) -> Scored | Unscored:
+def _guarded(term: Term, context: ScoreContext) -> Scored | Unscored:
     """A user's reward may fail; then the term is unscored with the fault's name."""
     try:
-        return term.score(view)
+        return term.score(context)
     except EosinError as exc:
         return Unscored(exc.message)
     except Exception as exc:

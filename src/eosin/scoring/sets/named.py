@@ -22,7 +22,7 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
 from eosin.scoring.sets.compose import Gate, MissingGold, RewardSet, Weighted
 from eosin.scoring.terms import semantic
-from eosin.scoring.terms.base import Tools, build_term, term_names
+from eosin.scoring.terms.base import Resources, build_term, term_names
 
 Spec = str | Mapping[str, Any] | Sequence[Mapping[str, Any] | str]
 
@@ -31,7 +31,7 @@ def _part(name: str, weight: float, **options: Any) -> Weighted:
     return Weighted(name, build_term(name, options), weight)
 
 
-def _patho_r1_grpo(tools: Tools, *, gate: Literal["none", "both"] = "none") -> dict[str, Any]:
+def _patho_r1_grpo(resources: Resources, *, gate: Literal["none", "both"] = "none") -> dict[str, Any]:
     """Patho-R1 (arXiv 2505.11404), GRPO: 0.1 format + 0.9 accuracy.
 
     gate: a note of the paper says non-zero only if both hold. "none" is the formula as printed; "both" the note.
@@ -40,7 +40,7 @@ def _patho_r1_grpo(tools: Tools, *, gate: Literal["none", "both"] = "none") -> d
 
 
 def _patho_r1_dapo(
-    tools: Tools,
+    resources: Resources,
     *,
     gate: Literal["both_or_minus_one", "accuracy_and_length", "none"] = "both_or_minus_one",
     cache_tokens: int | None = None,
@@ -61,7 +61,7 @@ def _patho_r1_dapo(
 
 
 def _pathvlm_r1(
-    tools: Tools,
+    resources: Resources,
     *,
     fallback: Literal["unscored", "paper"] = "unscored",
     judge_sees: Literal["gold", "no gold"] = "gold",
@@ -84,12 +84,12 @@ def _pathvlm_r1(
     return {
         "parts": parts,
         "read": "first or whole",
-        "changed": {} if tools.judge is not None else {"process": "rules"},
+        "changed": {} if resources.judge is not None else {"process": "rules"},
     }
 
 
 def _pathreasoner_r1(
-    tools: Tools,
+    resources: Resources,
     *,
     alpha: float = 1.0,
     beta: float = 0.5,
@@ -115,7 +115,7 @@ def _pathreasoner_r1(
     options = {"rule": dice, "beta": beta, "linking": linking, "both_empty": both_empty}
     entity = _part(**{**PUBLISHED_ENTITIES, **options}, weight=alpha)
     meaning = semantic.SemanticTerm(on_error=on_error)
-    changed = {} if tools.judge is not None else {"semantic": meaning.means(tools)}
+    changed = {} if resources.judge is not None else {"semantic": meaning.means(resources)}
     parts = (
         _part("format", 1.0, where=form), Weighted("semantic", meaning, 1.0), Weighted("entity", entity.term, alpha),
     )  # fmt: skip
@@ -141,7 +141,7 @@ _KNOWN_FAULTS = (
 )  # fmt: skip
 
 
-def _eosin(tools: Tools, *, missing_gold: MissingGold = "drop") -> dict[str, Any]:
+def _eosin(resources: Resources, *, missing_gold: MissingGold = "drop") -> dict[str, Any]:
     """Eosin's hardened set (docs/scoring.md): weights add up to 1.
 
     missing_gold: a term for which the data has no gold is left out for every reply to that question, and its
@@ -151,7 +151,7 @@ def _eosin(tools: Tools, *, missing_gold: MissingGold = "drop") -> dict[str, Any
         _part("accuracy", 0.5), _part("process", 0.15), _part("entities", 0.15), _part("format", 0.1),
         _part("repetition", 0.05), _part("language", 0.05),
     ]  # fmt: skip
-    if tools.max_tokens is not None:
+    if resources.max_tokens is not None:
         parts[-2:] = [_part("repetition", 0.03), _part("language", 0.03), _part("length", 0.04)]
     return {"parts": tuple(parts), "missing_gold": missing_gold}
 
@@ -188,48 +188,48 @@ def load_rewards(
         grammar: the reply grammar, or its name.
         gate, gate_terms, missing_gold: see RewardSet; for a list of terms only (a named set has its own options).
         knowledge: a graph folder for names and evidence, as `knowledge` in an entry.
-        injected: fields of Tools: linker, judge, encode, clip, max_tokens, ...
+        injected: fields of Resources: linker, judge, encode, clip, max_tokens, ...
 
     Raises:
         EosinError: unknown names or options, a weight that is no number, a term twice, an empty list.
     """
     shape = Grammar.of(grammar) if isinstance(grammar, str) else grammar
     entries = _entries(spec)
-    tools = _with_knowledge(_tools(injected), entries, knowledge)
+    resources = _with_knowledge(_resources(injected), entries, knowledge)
     if len(entries) == 1 and entries[0].get("name") in _SETS:
-        return _named(entries[0], shape, tools)
+        return _named(entries[0], shape, resources)
     parts = tuple(_weighted(e) for e in entries)
     _check(parts, gate, gate_terms)
     label = "+".join(f"{p.weight:g} {p.name}" for p in parts)
-    label += f"+{{knowledge={tools.knowledge_name}}}" if tools.knowledge_name else ""
-    return RewardSet(label, parts, shape, tools, gate, tuple(gate_terms), missing_gold)
+    label += f"+{{knowledge={resources.knowledge_name}}}" if resources.knowledge_name else ""
+    return RewardSet(label, parts, shape, resources, gate, tuple(gate_terms), missing_gold)
 
 
-def _tools(injected: Mapping[str, Any]) -> Tools:
-    known = list(Tools.__dataclass_fields__)
+def _resources(injected: Mapping[str, Any]) -> Resources:
+    known = list(Resources.__dataclass_fields__)
     for key in injected:
         if key not in known:
             raise EosinError("This cannot be injected into scoring.", expected=", ".join(known), found=key)
-    return Tools(**injected)
+    return Resources(**injected)
 
 
-def _with_knowledge(tools: Tools, entries: list[dict[str, Any]], folder: str | Path | None) -> Tools:
-    """Tools with the graph of `folder`, or that an entry's `knowledge: DIR` names; taken out of the entries."""
+def _with_knowledge(resources: Resources, entries: list[dict[str, Any]], folder: str | Path | None) -> Resources:
+    """Resources with the graph of `folder`, or that an entry's `knowledge: DIR` names; taken out of the entries."""
     folders = {str(e.pop("knowledge")) for e in entries if e.get("knowledge") is not None}
     folders |= {str(folder)} if folder is not None else set()
     if not folders:
-        return tools
-    if len(folders) > 1 or tools.linker is not None:
+        return resources
+    if len(folders) > 1 or resources.linker is not None:
         raise EosinError(
             "A reward takes its names from one place.", expected="one knowledge folder, and no lexicon beside it",
             found=", ".join(sorted(folders))
-            + (f" and {tools.knowledge_name or 'a lexicon'}" if tools.linker is not None else ""),
+            + (f" and {resources.knowledge_name or 'a lexicon'}" if resources.linker is not None else ""),
         )  # fmt: skip
     from eosin.scoring.reading.linking import open_knowledge
 
     place = folders.pop()
     linker, facts = open_knowledge(place)
-    return replace(tools, linker=linker, facts=facts, knowledge_name=Path(place).name)
+    return replace(resources, linker=linker, facts=facts, knowledge_name=Path(place).name)
 
 
 def _entries(spec: Spec) -> list[dict[str, Any]]:
@@ -280,12 +280,12 @@ def _check(parts: tuple[Weighted, ...], gate: Gate, gate_terms: Sequence[str]) -
         )
 
 
-def _named(entry: dict[str, Any], grammar: Grammar, tools: Tools) -> RewardSet:
+def _named(entry: dict[str, Any], grammar: Grammar, resources: Resources) -> RewardSet:
     options = {k: v for k, v in entry.items() if k not in ("name", "weight")}
     if entry.get("weight", 1.0) != 1.0:
         raise EosinError(f"The set {entry['name']!r} takes no weight.", found=repr(entry["weight"]))
     make = _SETS[entry["name"]]
-    known = {n: p for n, p in inspect.signature(make).parameters.items() if n != "tools"}
+    known = {n: p for n, p in inspect.signature(make).parameters.items() if n != "resources"}
     hints = get_type_hints(make)
     for key, value in options.items():
         if key not in known:
@@ -302,9 +302,9 @@ def _named(entry: dict[str, Any], grammar: Grammar, tools: Tools) -> RewardSet:
                 expected=" or ".join(map(str, allowed)),
                 found=repr(value),
             )
-    made = make(tools, **options)
+    made = make(resources, **options)
     changed = {k: v for k, v in options.items() if v != known[k].default} | made.pop("changed", {})
-    if tools.knowledge_name is not None:
-        changed["knowledge"] = tools.knowledge_name
+    if resources.knowledge_name is not None:
+        changed["knowledge"] = resources.knowledge_name
     suffix = "+{" + ", ".join(f"{k}={v}" for k, v in changed.items()) + "}" if changed else ""
-    return RewardSet(entry["name"] + suffix, grammar=grammar, tools=tools, **made)
+    return RewardSet(entry["name"] + suffix, grammar=grammar, resources=resources, **made)

@@ -7,7 +7,7 @@ from typing import Literal
 from eosin.core.nouns.outcome import Parsed, Scored, Unparsed, Unscored
 from eosin.scoring.reading import answers, quantities
 from eosin.scoring.reading.text import has_hidden, norm
-from eosin.scoring.terms.base import NoGold, Term, View, register
+from eosin.scoring.terms.base import NoGold, ScoreContext, Term, register
 
 AnswerBlock = Literal["readable", "one", "strict"]
 Names = Literal["letter or text", "letter", "letter and text"]
@@ -30,19 +30,19 @@ class AccuracyTerm(Term):
     names: Names = "letter or text"
     rel_tol: float = 1e-9
 
-    def score(self, view: View) -> Scored | Unscored:
-        gold = view.item.answer
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        gold = context.item.answer
         if gold is None or not gold.strip():
             return NoGold("no gold answer")
-        text = answer_block(view, self.block)
+        text = answer_block(context, self.block)
         if isinstance(text, Unparsed):
             return Scored(0.0, {"unparsed": text.reason})
-        if view.item.choices:
-            return self._closed(view, gold, text.value)
-        return self._open(view, gold, text.value)
+        if context.item.choices:
+            return self._closed(context, gold, text.value)
+        return self._open(context, gold, text.value)
 
-    def _closed(self, view: View, gold: str, text: str) -> Scored | Unscored:
-        choices = view.item.choices
+    def _closed(self, context: ScoreContext, gold: str, text: str) -> Scored | Unscored:
+        choices = context.item.choices
         wanted = answers.gold_letters(gold, choices)
         if wanted is None:
             return NoGold("the gold answer is not among the options")
@@ -51,7 +51,7 @@ class AccuracyTerm(Term):
             if isinstance(several, Unparsed):
                 return Scored(0.0, {"unparsed": several.reason})
             return Scored(float(several.value == wanted), {"parsed": ", ".join(sorted(several.value))})
-        reading = view.reading(text)
+        reading = context.reading(text)
         if isinstance(reading, Unparsed):
             return Scored(0.0, {"unparsed": reading.reason})
         said = reading.value
@@ -61,7 +61,7 @@ class AccuracyTerm(Term):
             return Scored(0.0, {"unparsed": f"not named by {self.names}"})
         return Scored(float({said.letter} == wanted), {"parsed": said.letter})
 
-    def _open(self, view: View, gold: str, text: str) -> Scored | Unscored:
+    def _open(self, context: ScoreContext, gold: str, text: str) -> Scored | Unscored:
         if not text:
             return Scored(0.0, {"unparsed": "empty answer"})
         if len(text) > answers.MAX_ANSWER_CHARS:
@@ -81,19 +81,19 @@ class AccuracyTerm(Term):
                 given.value, number.value, rel_tol=self.rel_tol
             )
             return _compare(given, same)
-        return _same_diagnosis(view, gold, text)
+        return _same_diagnosis(context, gold, text)
 
 
-def answer_block(view: View, how: AnswerBlock) -> Parsed[str] | Unparsed:
+def answer_block(context: ScoreContext, how: AnswerBlock) -> Parsed[str] | Unparsed:
     """The content of the answer block. It never falls back to the rest of the reply."""
-    if isinstance(view.parsed, Parsed):
-        return Parsed(view.parsed.value.answer)
+    if isinstance(context.parsed, Parsed):
+        return Parsed(context.parsed.value.answer)
     if how == "strict":
-        return view.parsed
+        return context.parsed
     if how == "readable":
-        text = view.blocks.get("answer")
-        return view.parsed if text is None else Parsed(text)
-    return view.grammar.one_answer(view.item.reply)
+        text = context.blocks.get("answer")
+        return context.parsed if text is None else Parsed(text)
+    return context.grammar.one_answer(context.item.reply)
 
 
 def _compare(said: Parsed[bool] | Parsed[quantities.Quantity] | Unparsed, same: bool) -> Scored:
@@ -102,13 +102,13 @@ def _compare(said: Parsed[bool] | Parsed[quantities.Quantity] | Unparsed, same: 
     return Scored(float(same), {"parsed": str(said.value)})
 
 
-def _same_diagnosis(view: View, gold: str, text: str) -> Scored:
+def _same_diagnosis(context: ScoreContext, gold: str, text: str) -> Scored:
     """Open diagnosis: the answer names the gold's concepts with the same polarity, and no other."""
-    wanted = {m.signed for m in view.mentions(gold)}
-    said = {m.signed for m in view.mentions(text)}
+    wanted = {m.signed for m in context.mentions(gold)}
+    said = {m.signed for m in context.mentions(text)}
     events: dict[str, object] = {"parsed": ", ".join(sorted(c for c, _ in said))}
     if not wanted:
         return Scored(0.0, {"unparsed": "not the gold text, and the gold is not in the lexicon"})
     if not said:
         return Scored(0.0, {"unparsed": "no known diagnosis"})
-    return Scored(float(said == wanted and not any(m.possible for m in view.mentions(text))), events)
+    return Scored(float(said == wanted and not any(m.possible for m in context.mentions(text))), events)

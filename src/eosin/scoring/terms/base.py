@@ -52,7 +52,7 @@ class ImageCosine(Protocol):
 
 
 @dataclass(frozen=True)
-class Tools:
+class Resources:
     """What is injected. Scoring opens nothing by itself.
 
     Attributes:
@@ -96,7 +96,7 @@ class Tools:
         return Facts.builtin()
 
 
-class View:
+class ScoreContext:
     """One item as the terms see it. What several terms need is worked out once.
 
     Args:
@@ -104,11 +104,11 @@ class View:
             first closed block of each tag, "first or whole" the whole reply too where there is none.
     """
 
-    def __init__(self, item: ScoreItem, grammar: Grammar, tools: Tools, read: BlocksRead = "readable") -> None:
+    def __init__(self, item: ScoreItem, grammar: Grammar, resources: Resources, read: BlocksRead = "readable") -> None:
         self.read = read
         self.item = item
         self.grammar = grammar
-        self.tools = tools
+        self.resources = resources
         self.scores: dict[str, float] = {}
         self._mentions: dict[str, tuple[Mention, ...]] = {}
         self._readings: dict[str, Parsed[Reading] | Unparsed] = {}
@@ -154,7 +154,7 @@ class View:
         """Gold entities that the lexicon does not know, so that a reply can name them all the same."""
         from eosin.scoring.reading.linking import linker_of_names
 
-        links = self.tools.links
+        links = self.resources.links
         unknown = tuple(
             (e.concept or e.name.casefold(), e.name, e.kind)
             for e in self.item.entities or ()
@@ -165,7 +165,7 @@ class View:
     def mentions(self, text: str) -> tuple[Mention, ...]:
         """Entities named in a text, with polarity; remembered per text. What is ambiguous counts as not named."""
         if text not in self._mentions:
-            found = tuple(m for m in self.tools.links.link(text) if not m.alternatives)
+            found = tuple(m for m in self.resources.links.link(text) if not m.alternatives)
             if self._gold_names is not None:
                 found = self._with_gold(found, self._gold_names.link(text))
             self._mentions[text] = found
@@ -179,9 +179,9 @@ class View:
 
     def kind_of(self, concept: str) -> str:
         """The kind of a concept, in the lexicon or among the gold entities."""
-        if concept not in self.tools.links and self._gold_names is not None:
+        if concept not in self.resources.links and self._gold_names is not None:
             return self._gold_names.type_of(concept)
-        return self.tools.links.type_of(concept)
+        return self.resources.links.type_of(concept)
 
     def _concepts(self, *texts: str) -> frozenset[str]:
         return frozenset(m.concept for text in texts for m in self.mentions(text[:MAX_BLOCK_CHARS]))
@@ -202,14 +202,14 @@ class View:
         return self.asked | self._concepts(self.block("answer"))
 
 
-def once(function: Callable[[View], R]) -> Callable[[View], R]:
-    """Make a function of a view remember its result there, as several terms ask for it. The result is not changed."""
+def once(function: Callable[[ScoreContext], R]) -> Callable[[ScoreContext], R]:
+    """A function of a context remembers its result there, as several terms ask for it. The result is not changed."""
 
     @functools.wraps(function)
-    def remembered(view: View) -> R:
-        if function not in view.known:
-            view.known[function] = function(view)
-        found: R = view.known[function]
+    def remembered(context: ScoreContext) -> R:
+        if function not in context.known:
+            context.known[function] = function(context)
+        found: R = context.known[function]
         return found
 
     return remembered
@@ -228,18 +228,18 @@ class Term(BaseModel):
     high: ClassVar[float] = 1.0
 
     @abstractmethod
-    def score(self, view: View) -> Scored | Unscored:
-        """What the reply of this view is worth."""
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        """What the reply of this context is worth."""
 
-    async def ascore(self, view: View) -> Scored | Unscored:
+    async def ascore(self, context: ScoreContext) -> Scored | Unscored:
         """The same, for terms that wait for a server."""
-        return self.score(view)
+        return self.score(context)
 
-    def uses_server(self, tools: Tools) -> bool:
+    def uses_server(self, resources: Resources) -> bool:
         """Whether this term will ask a judge, so that it is run through `ascore`."""
         return False
 
-    def described(self, tools: Tools) -> dict[str, Any]:
+    def described(self, resources: Resources) -> dict[str, Any]:
         """What the record says of this term: options and means."""
         return self.model_dump(exclude_defaults=True)
 
@@ -252,12 +252,12 @@ class FunctionTerm(Term):
     label: str
     options: dict[str, Any] = {}
 
-    def described(self, tools: Tools) -> dict[str, Any]:
+    def described(self, resources: Resources) -> dict[str, Any]:
         """The name under which the code was asked for, and its options."""
         return {"code": self.label, **({"options": self.options} if self.options else {})}
 
-    def score(self, view: View) -> Scored | Unscored:
-        value = self.function(view.item, view.grammar, **self.options)
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        value = self.function(context.item, context.grammar, **self.options)
         if isinstance(value, Scored | Unscored):
             return value
         if value is None:

@@ -22,7 +22,7 @@ from eosin.core.nouns.outcome import Scored, Unscored
 from eosin.core.nouns.sample import Entity
 from eosin.knowledge.linking.linker import Linker, Signed
 from eosin.scoring.reading.text import MAX_BLOCK_CHARS
-from eosin.scoring.terms.base import NoGold, Term, Tools, View, register
+from eosin.scoring.terms.base import NoGold, Resources, ScoreContext, Term, register
 
 Similarity = Callable[[str, str], float]
 BothEmpty = Literal["zero", "one", "unscored"]
@@ -158,83 +158,85 @@ class EntitiesTerm(Term):
     gold: Literal["entities", "reference", "auto", "any"] = "auto"
     findings_only: bool = True
 
-    def score(self, view: View) -> Scored | Unscored:
-        gold = self._gold(view)
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        gold = self._gold(context)
         if gold is None:
             return NoGold("no gold entities")
-        if reason := view.unreadable(view.grammar.findings_tag, "think"):
+        if reason := context.unreadable(context.grammar.findings_tag, "think"):
             return Scored(0.0, {"unparsed": reason})
-        blocks = [view.findings, view.block("think")]
+        blocks = [context.findings, context.block("think")]
         if max(map(len, blocks)) > MAX_BLOCK_CHARS:
             return Scored(0.0, {"reason": "too long to be a reading"})
-        predicted = frozenset(s for text in blocks for s in self._linked(view, text))
+        predicted = frozenset(s for text in blocks for s in self._linked(context, text))
         if self.findings_only:
-            predicted = frozenset(s for s in predicted if s[0] not in view.asked_or_gold)
-        value = self._value(view, predicted, gold)
+            predicted = frozenset(s for s in predicted if s[0] not in context.asked_or_gold)
+        value = self._value(context, predicted, gold)
         if value is None:
             if self.both_empty == "unscored":
                 return Unscored("no entity in gold or reply")
-            value = 1.0 if self.both_empty == "one" and view.block("think") else 0.0
-        return Scored(value, _events(predicted, gold, view.tools))
+            value = 1.0 if self.both_empty == "one" and context.block("think") else 0.0
+        return Scored(value, _events(predicted, gold, context.resources))
 
-    def _gold(self, view: View) -> frozenset[Signed] | None:
+    def _gold(self, context: ScoreContext) -> frozenset[Signed] | None:
         """Gold as signed concepts; None where the data has none that this term could use."""
-        item = view.item
+        item = context.item
         if self.gold != "reference" and item.entities is not None:
-            found = self._annotated(view, item.entities)
+            found = self._annotated(context, item.entities)
             return None if item.entities and not found else found
         if self.gold == "entities":
             return None
         texts = [t for t in (item.reference.findings, item.reference.think) if t]
         if texts or self.gold == "any":
             texts.append(item.answer_text or "")
-        found = self._linked(view, "\n".join(texts))
+        found = self._linked(context, "\n".join(texts))
         if self.findings_only:
-            found = frozenset(s for s in found if self._is_finding(view, s[0]))
+            found = frozenset(s for s in found if self._is_finding(context, s[0]))
         return found or None
 
-    def _annotated(self, view: View, entities: Sequence[Entity]) -> frozenset[Signed]:
+    def _annotated(self, context: ScoreContext, entities: Sequence[Entity]) -> frozenset[Signed]:
         if self.linking == "substring":
             return frozenset((e.name.casefold(), "present") for e in entities)
-        found = gold_concepts(entities, view.tools.links, visible_only=self.findings_only)
+        found = gold_concepts(entities, context.resources.links, visible_only=self.findings_only)
         if self.findings_only:
-            found = frozenset(s for s in found if self._is_finding(view, s[0]))
+            found = frozenset(s for s in found if self._is_finding(context, s[0]))
         return found
 
     @staticmethod
-    def _is_finding(view: View, concept: str) -> bool:
-        return concept not in view.asked_or_gold and view.kind_of(concept) not in NOT_FINDINGS
+    def _is_finding(context: ScoreContext, concept: str) -> bool:
+        return concept not in context.asked_or_gold and context.kind_of(concept) not in NOT_FINDINGS
 
-    def _linked(self, view: View, text: str) -> frozenset[Signed]:
+    def _linked(self, context: ScoreContext, text: str) -> frozenset[Signed]:
         if self.linking == "substring":
-            names = [e.name for e in view.item.entities or ()]
-            return frozenset((c, "present") for c in substring_names(text, view.tools.links, names))
-        return frozenset(m.signed for m in view.mentions(text) if m.scope == "patient")
+            names = [e.name for e in context.item.entities or ()]
+            return frozenset((c, "present") for c in substring_names(text, context.resources.links, names))
+        return frozenset(m.signed for m in context.mentions(text) if m.scope == "patient")
 
-    def _value(self, view: View, predicted: frozenset[Signed], gold: frozenset[Signed]) -> float | None:
+    def _value(self, context: ScoreContext, predicted: frozenset[Signed], gold: frozenset[Signed]) -> float | None:
         if self.rule == "hardened":
-            similar = self._similarity(view, [c for c, _ in predicted | gold])
+            similar = self._similarity(context, [c for c, _ in predicted | gold])
             return dice_hardened(predicted, gold, similar, beta=self.beta, floor=self.floor)
         p, g = {c for c, _ in predicted}, {c for c, _ in gold}
         if self.rule == "hard":
             return dice_hard(p, g)
-        return dice_published(p, g, self._similarity(view, [*p, *g]), beta=self.beta)
+        return dice_published(p, g, self._similarity(context, [*p, *g]), beta=self.beta)
 
-    def _similarity(self, view: View, concepts: Sequence[str]) -> Similarity:
-        linker, tools = view.tools.links, view.tools
-        if tools.encode is None:
+    def _similarity(self, context: ScoreContext, concepts: Sequence[str]) -> Similarity:
+        linker, resources = context.resources.links, context.resources
+        if resources.encode is None:
             return lambda a, b: trigram_similarity(linker.label_of(a), linker.label_of(b))
         names = {c: linker.label_of(c) for c in concepts}
-        by_name = encoder_similarity(tools.encode, list(names.values()))
+        by_name = encoder_similarity(resources.encode, list(names.values()))
         return lambda a, b: by_name(names[a], names[b])
 
-    def described(self, tools: Tools) -> dict[str, Any]:
-        return super().described(tools) | {"similarity": "trigrams" if tools.encode is None else tools.encode_name}
+    def described(self, resources: Resources) -> dict[str, Any]:
+        return super().described(resources) | {
+            "similarity": "trigrams" if resources.encode is None else resources.encode_name
+        }
 
 
-def _events(predicted: frozenset[Signed], gold: frozenset[Signed], tools: Tools) -> dict[str, object]:
+def _events(predicted: frozenset[Signed], gold: frozenset[Signed], resources: Resources) -> dict[str, object]:
     def names(signed: Collection[Signed]) -> list[str]:
-        return sorted(("" if s == "present" else "no ") + tools.links.label_of(c) for c, s in signed)[:50]
+        return sorted(("" if s == "present" else "no ") + resources.links.label_of(c) for c, s in signed)[:50]
 
     return {
         "matched": names(predicted & gold),
@@ -242,5 +244,5 @@ def _events(predicted: frozenset[Signed], gold: frozenset[Signed], tools: Tools)
         "extra": names(predicted - gold),
         "num_predicted": len(predicted),
         "num_gold": len(gold),
-        "similarity": "trigrams" if tools.encode is None else tools.encode_name,
+        "similarity": "trigrams" if resources.encode is None else resources.encode_name,
     }

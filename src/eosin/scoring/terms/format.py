@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 from eosin.core.nouns.outcome import Scored, Unparsed, Unscored
-from eosin.scoring.terms.base import Term, View, register
+from eosin.scoring.terms.base import ScoreContext, Term, register
 
 _STEP = re.compile(r"(?m)^[ \t]*(\d{1,3})\.[ \t]")
 
@@ -27,23 +27,23 @@ class FormatTerm(Term):
     allow_empty: bool = True
     where: Literal["whole", "anywhere"] = "whole"
 
-    def score(self, view: View) -> Scored | Unscored:
-        reason = self._fault(view)
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        reason = self._fault(context)
         return Scored(0.0, {"reason": reason}) if reason else Scored(1.0)
 
-    def _fault(self, view: View) -> str | None:
+    def _fault(self, context: ScoreContext) -> str | None:
         if self.where == "anywhere":
-            return None if view.grammar.is_somewhere(view.item.reply) else "no such blocks one after the other"
-        if isinstance(view.parsed, Unparsed):
-            return view.parsed.reason
-        reply = view.parsed.value
+            return None if context.grammar.is_somewhere(context.item.reply) else "no such blocks one after the other"
+        if isinstance(context.parsed, Unparsed):
+            return context.parsed.reason
+        reply = context.parsed.value
         if not reply.answer:
             return "empty <answer>"
         if not self.allow_empty:
             for tag, text in reply.blocks.items():
                 if not text:
                     return f"empty <{tag}>"
-        if view.grammar.numbered_steps and "think" in reply.blocks:
+        if context.grammar.numbered_steps and "think" in reply.blocks:
             return _step_fault(reply.think, self.min_steps)
         return None
 

@@ -11,7 +11,7 @@ from eosin.scoring.judge import checklist
 from eosin.scoring.reading import events
 from eosin.scoring.reading.events import found_against
 from eosin.scoring.reading.text import sentences
-from eosin.scoring.terms.base import NoGold, Term, Tools, View, register
+from eosin.scoring.terms.base import NoGold, Resources, ScoreContext, Term, register
 from eosin.scoring.terms.shape import beyond, repeated_share
 
 By = Literal["auto", "rules", "judge"]
@@ -44,28 +44,28 @@ class ChecklistTerm(Term):
     sees_gold: bool = False
     fallback: Literal["unscored", "paper"] = "unscored"
 
-    def uses_server(self, tools: Tools) -> bool:
-        return self.by == "judge" or (self.by == "auto" and tools.judge is not None)
+    def uses_server(self, resources: Resources) -> bool:
+        return self.by == "judge" or (self.by == "auto" and resources.judge is not None)
 
-    def score(self, view: View) -> Scored | Unscored:
-        reason = events.no_reasoning(view)
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        reason = events.no_reasoning(context)
         if reason:
             return Scored(0.0, {"by": "rules", "reason": reason})
-        return self._value(events.rule_checklist(view), "rules")
+        return self._value(events.rule_checklist(context), "rules")
 
-    async def ascore(self, view: View) -> Scored | Unscored:
-        if not self.uses_server(view.tools):
-            return self.score(view)
-        if view.tools.judge is None:
+    async def ascore(self, context: ScoreContext) -> Scored | Unscored:
+        if not self.uses_server(context.resources):
+            return self.score(context)
+        if context.resources.judge is None:
             return Unscored("no judge given")
-        reason = events.no_reasoning(view)
+        reason = events.no_reasoning(context)
         if reason:
             return Scored(0.0, {"by": "rules", "reason": reason})
-        verdict = await checklist.ask(view, view.tools.judge, sees_gold=self.sees_gold)
+        verdict = await checklist.ask(context, context.resources.judge, sees_gold=self.sees_gold)
         if isinstance(verdict, Parsed):
-            return self._value(verdict.value, view.tools.judge.model, beside=events.rule_checklist(view))
+            return self._value(verdict.value, context.resources.judge.model, beside=events.rule_checklist(context))
         if self.fallback == "paper":
-            return self._paper_fallback(view, verdict.reason)
+            return self._paper_fallback(context, verdict.reason)
         return Unscored(f"judge: {verdict.reason}")
 
     def _value(self, found: events.Checklist, by: str, beside: events.Checklist | None = None) -> Scored:
@@ -74,16 +74,16 @@ class ChecklistTerm(Term):
         rules = {} if beside is None else {"rules": {name: event.happened for name, event in vars(beside).items()}}
         return Scored(value, {"by": by, **found.as_events(), **rules})
 
-    def _paper_fallback(self, view: View, reason: str) -> Scored:
+    def _paper_fallback(self, context: ScoreContext, reason: str) -> Scored:
         from eosin.scoring.terms.accuracy import AccuracyTerm
 
-        right = AccuracyTerm(block="one").score(view)
+        right = AccuracyTerm(block="one").score(context)
         value = 0.5 if isinstance(right, Scored) and right.value == 1.0 else 0.0
         return Scored(value, {"by": "paper fallback", "reason": reason})
 
-    def described(self, tools: Tools) -> dict[str, Any]:
-        by = tools.judge.described() if self.uses_server(tools) and tools.judge is not None else "rules"
-        return super().described(tools) | {"by": by}
+    def described(self, resources: Resources) -> dict[str, Any]:
+        by = resources.judge.described() if self.uses_server(resources) and resources.judge is not None else "rules"
+        return super().described(resources) | {"by": by}
 
 
 @register
@@ -100,30 +100,30 @@ class ProcessTerm(Term):
 
     name = "process"
 
-    def score(self, view: View) -> Scored | Unscored:
-        reason = events.no_reasoning(view)
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        reason = events.no_reasoning(context)
         if reason:
             return Scored(0.0, {"reason": reason})
-        found = events.rule_checklist(view)
+        found = events.rule_checklist(context)
         if found.contradiction.happened:
             return Scored(0.0, {"reason": "contradiction", "evidence": found.contradiction.evidence[:200]})
-        parts = self._parts(view, found)
-        repeated = repeated_share(view.block("think"))
+        parts = self._parts(context, found)
+        repeated = repeated_share(context.block("think"))
         value = sum(parts.values()) / len(parts) * (1.0 - beyond(repeated))
         shown: dict[str, object] = {k: round(v, 4) for k, v in parts.items()}
         if "evidence" in parts:
-            shown["against"] = found_against(view)
+            shown["against"] = found_against(context)
         return Scored(value, {**shown, "repeated": round(repeated, 4), "evidence": found.image_features.evidence[:200]})
 
-    def _parts(self, view: View, found: events.Checklist) -> dict[str, float]:
+    def _parts(self, context: ScoreContext, found: events.Checklist) -> dict[str, float]:
         parts = {"image_features": float(found.image_features.happened)}
-        if len(view.item.choices) > 1:
-            others = len(view.item.choices) - 1
-            parts["elimination"] = min(1.0, len(events.eliminated(view)) / others)
-        grounded = events.grounding(view) if view.item.entities else None
+        if len(context.item.choices) > 1:
+            others = len(context.item.choices) - 1
+            parts["elimination"] = min(1.0, len(events.eliminated(context)) / others)
+        grounded = events.grounding(context) if context.item.entities else None
         if grounded is not None:
             parts["grounding"] = grounded
-        if found_against(view):
+        if found_against(context):
             parts["evidence"] = 0.0
         return parts
 
@@ -142,25 +142,25 @@ class ClipTerm(Term):
     ceiling: float = 1.0
     max_sentences: int = 30
 
-    def score(self, view: View) -> Scored | Unscored:
-        if view.tools.clip is None:
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        if context.resources.clip is None:
             return Unscored("no CLIP model given")
-        if view.item.image is None:
+        if context.item.image is None:
             return NoGold("no image")
-        if reason := view.unreadable(view.grammar.findings_tag, "think"):
+        if reason := context.unreadable(context.grammar.findings_tag, "think"):
             return Scored(0.0, {"unparsed": reason})
-        lines = sentences(view.findings or view.block("think"))
+        lines = sentences(context.findings or context.block("think"))
         if not lines:
             return Scored(0.0, {"reason": "no findings"})
         if len(lines) > self.max_sentences:
             return Scored(0.0, {"reason": f"more than {self.max_sentences} sentences"})
         try:
-            image = load_image(view.item.image)
+            image = load_image(context.item.image)
         except ImageError as exc:
             return Unscored(exc.message)
-        cosines = [float(c) for c in view.tools.clip(image, lines)]
+        cosines = [float(c) for c in context.resources.clip(image, lines)]
         if len(cosines) != len(lines) or any(c != c for c in cosines):
             return Unscored("CLIP gave no number for some sentences")
         mean = sum(cosines) / len(cosines)
         value = min(1.0, max(0.0, (mean - self.floor) / (self.ceiling - self.floor)))
-        return Scored(value, {"by": view.tools.clip_name, "cosines": [round(c, 4) for c in cosines]})
+        return Scored(value, {"by": context.resources.clip_name, "cosines": [round(c, 4) for c in cosines]})

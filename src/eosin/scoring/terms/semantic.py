@@ -14,7 +14,7 @@ from eosin.scoring.judge import checklist
 from eosin.scoring.reading.answers import MAX_ANSWER_CHARS
 from eosin.scoring.reading.text import has_hidden
 from eosin.scoring.terms.accuracy import AnswerBlock, answer_block
-from eosin.scoring.terms.base import NoGold, Term, Tools, View, register
+from eosin.scoring.terms.base import NoGold, Resources, ScoreContext, Term, register
 
 _EMPTY_WORDS = frozenset({"a", "an", "the", "of", "in", "is", "are", "with", "and", "or", "to", "by", "this", "it"})
 
@@ -58,57 +58,57 @@ class SemanticTerm(Term):
     on_error: Literal["unscored", "zero"] = "unscored"
     block: AnswerBlock = "readable"
 
-    def means(self, tools: Tools) -> str:
-        """Which of the three is used with these tools."""
+    def means(self, resources: Resources) -> str:
+        """Which of the three is used with these resources."""
         if self.by != "auto":
             return self.by
-        return "judge" if tools.judge is not None else "encoder" if tools.encode is not None else "token_f1"
+        return "judge" if resources.judge is not None else "encoder" if resources.encode is not None else "token_f1"
 
-    def uses_server(self, tools: Tools) -> bool:
-        return self.means(tools) == "judge"
+    def uses_server(self, resources: Resources) -> bool:
+        return self.means(resources) == "judge"
 
-    def score(self, view: View) -> Scored | Unscored:
-        pair = self._pair(view)
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        pair = self._pair(context)
         if not isinstance(pair, tuple):
             return pair
         answer, reference = pair
-        if _several_answers(view, answer, reference):
+        if _several_answers(context, answer, reference):
             return Scored(0.0, {"by": "rules", "reason": "several answers at once"})
-        means = self.means(view.tools)
+        means = self.means(context.resources)
         if means == "token_f1":
-            value = token_f1(answer, reference, view.tools.links)
-        elif view.tools.encode is None:
+            value = token_f1(answer, reference, context.resources.links)
+        elif context.resources.encode is None:
             return Unscored("no sentence encoder given")
         else:
-            value = _cosine(np.asarray(view.tools.encode([answer, reference]), dtype=np.float64))
-            means = f"encoder {view.tools.encode_name}"
+            value = _cosine(np.asarray(context.resources.encode([answer, reference]), dtype=np.float64))
+            means = f"encoder {context.resources.encode_name}"
             if value != value:
                 return Unscored("the encoder gave no number")
         return Scored(max(0.0, value - self.floor) / (1.0 - self.floor), {"by": means, "similarity": round(value, 4)})
 
-    async def ascore(self, view: View) -> Scored | Unscored:
-        if not self.uses_server(view.tools):
-            return self.score(view)
-        judge = view.tools.judge
+    async def ascore(self, context: ScoreContext) -> Scored | Unscored:
+        if not self.uses_server(context.resources):
+            return self.score(context)
+        judge = context.resources.judge
         if judge is None:
             return Unscored("no judge given")
-        pair = self._pair(view)
+        pair = self._pair(context)
         if not isinstance(pair, tuple):
             return pair
-        verdict = await checklist.grade(view.item.question, pair[1], pair[0], judge)
+        verdict = await checklist.grade(context.item.question, pair[1], pair[0], judge)
         if isinstance(verdict, Parsed):
             return Scored(verdict.value.grade, {"by": judge.model, "evidence": verdict.value.evidence[:200]})
         if self.on_error == "zero":
             return Scored(0.0, {"by": judge.model, "error counted as 0": verdict.reason})
         return Unscored(f"judge: {verdict.reason}")
 
-    def _pair(self, view: View) -> tuple[str, str] | Scored | Unscored:
+    def _pair(self, context: ScoreContext) -> tuple[str, str] | Scored | Unscored:
         """Answer and reference in words, or the outcome where there is nothing to compare."""
-        item = view.item
+        item = context.item
         reference = item.answer_text if item.choices else item.reference.answer or item.answer
         if not reference or not reference.strip():
             return NoGold("no reference answer")
-        block = answer_block(view, self.block)
+        block = answer_block(context, self.block)
         if isinstance(block, Unparsed):
             return Scored(0.0, {"unparsed": block.reason})
         fault = _unreadable(block.value)
@@ -116,17 +116,17 @@ class SemanticTerm(Term):
             return Scored(0.0, {"unparsed": fault})
         if not item.choices:
             return block.value, reference
-        option = view.reading(block.value)
+        option = context.reading(block.value)
         if isinstance(option, Parsed):
             return item.choices[option.value.letter], reference
         if option.reason != "not one of the options":
             return Scored(0.0, {"unparsed": option.reason})
         return block.value, reference
 
-    def described(self, tools: Tools) -> dict[str, Any]:
-        means = self.means(tools)
-        named = {"judge": tools.judge.described() if tools.judge else "none", "encoder": tools.encode_name}
-        return super().described(tools) | {"by": means, "means": named.get(means, means)}
+    def described(self, resources: Resources) -> dict[str, Any]:
+        means = self.means(resources)
+        named = {"judge": resources.judge.described() if resources.judge else "none", "encoder": resources.encode_name}
+        return super().described(resources) | {"by": means, "means": named.get(means, means)}
 
 
 def _unreadable(text: str) -> str | None:
@@ -137,12 +137,12 @@ def _unreadable(text: str) -> str | None:
     return "hidden characters" if has_hidden(text) else None
 
 
-def _several_answers(view: View, answer: str, reference: str) -> bool:
+def _several_answers(context: ScoreContext, answer: str, reference: str) -> bool:
     """Whether the answer also names another concept of the kind that the reference names: "A or B" is no answer."""
-    wanted = {m.concept for m in view.mentions(reference)}
-    kinds = {view.kind_of(c) for c in wanted}
-    said = {m.concept for m in view.mentions(answer) if m.present}
-    return bool(said & wanted) and any(view.kind_of(c) in kinds for c in said - wanted)
+    wanted = {m.concept for m in context.mentions(reference)}
+    kinds = {context.kind_of(c) for c in wanted}
+    said = {m.concept for m in context.mentions(answer) if m.present}
+    return bool(said & wanted) and any(context.kind_of(c) in kinds for c in said - wanted)
 
 
 def _cosine(pair: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from eosin.core.nouns.outcome import Parsed, Scored, Unscored
 from eosin.knowledge.linking.words import words_of
 from eosin.scoring.reading.text import foreign_share
-from eosin.scoring.terms.base import Term, View, register
+from eosin.scoring.terms.base import ScoreContext, Term, register
 
 FREE_SHARE = 0.15
 """Ordinary text repeats this much of itself, such as "is ruled out because of", without blame."""
@@ -69,15 +69,15 @@ class OverlongTerm(Term):
     max_tokens: int | None = None
     cache_tokens: int | None = None
 
-    def score(self, view: View) -> Scored | Unscored:
-        limit = self.max_tokens or view.tools.max_tokens
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        limit = self.max_tokens or context.resources.max_tokens
         if limit is None:
             return Unscored("no token limit given (max_tokens)")
-        if view.item.num_tokens is None:
+        if context.item.num_tokens is None:
             return Unscored("num_tokens not given")
         cache = self.cache_tokens if self.cache_tokens is not None else max(1, limit // 5)
-        punished = -1.0 if view.item.truncated else soft_overlong(view.item.num_tokens, limit, cache)
-        return Scored(punished, {"num_tokens": view.item.num_tokens, "max_tokens": limit})
+        punished = -1.0 if context.item.truncated else soft_overlong(context.item.num_tokens, limit, cache)
+        return Scored(punished, {"num_tokens": context.item.num_tokens, "max_tokens": limit})
 
 
 @register
@@ -88,10 +88,10 @@ class LengthTerm(OverlongTerm):
     low = 0.0
     high = 1.0
 
-    def score(self, view: View) -> Scored | Unscored:
-        if not view.item.reply.strip() and (self.max_tokens or view.tools.max_tokens) is not None:
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        if not context.item.reply.strip() and (self.max_tokens or context.resources.max_tokens) is not None:
             return Scored(0.0, {"reason": "blank reply"})
-        punished = super().score(view)
+        punished = super().score(context)
         return Scored(1.0 + punished.value, punished.events) if isinstance(punished, Scored) else punished
 
 
@@ -110,10 +110,10 @@ class RepetitionTerm(Term):
     n: int = 4
     free: float = FREE_SHARE
 
-    def score(self, view: View) -> Scored | Unscored:
-        if not view.item.reply.strip():
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        if not context.item.reply.strip():
             return Scored(0.0, {"reason": "blank reply"})
-        texts = view.blocks.values() if isinstance(view.parsed, Parsed) else [view.item.reply]
+        texts = context.blocks.values() if isinstance(context.parsed, Parsed) else [context.item.reply]
         share = max(repeated_share(text, self.n) for text in texts)
         return Scored(1.0 - beyond(share, self.free), {"repeated": round(share, 4)})
 
@@ -129,8 +129,8 @@ class LanguageTerm(Term):
     name = "language"
     scripts: tuple[str, ...] = ("LATIN", "GREEK")
 
-    def score(self, view: View) -> Scored | Unscored:
-        if not view.item.reply.strip():
+    def score(self, context: ScoreContext) -> Scored | Unscored:
+        if not context.item.reply.strip():
             return Scored(0.0, {"reason": "blank reply"})
-        share = foreign_share(view.item.reply, self.scripts)
+        share = foreign_share(context.item.reply, self.scripts)
         return Scored(1.0 - share, {"foreign": round(share, 4)})

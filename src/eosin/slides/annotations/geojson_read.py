@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import EosinError
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 from eosin.slides.annotations.geojson import Shape
 from eosin.slides.tissue.segmentation import Ring
 from eosin.slides.untrusted import clean, regular_size, told
@@ -44,7 +44,7 @@ class _Fault(Exception):  # noqa: N818
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
-def read_geojson(path: Path) -> Sieve[Shape]:
+def read_geojson(path: Path) -> Filtered[Shape]:
     """Shapes of a file by QuPath, by Eosin or by another program that obeys the RFC, also packed with gzip.
 
     A FeatureCollection, a list of features, a single feature or a bare geometry. Polygons are read, also those inside
@@ -62,7 +62,7 @@ def read_geojson(path: Path) -> Sieve[Shape]:
         features = _features(value)
     except _Fault as fault:
         raise EosinError("This file is not GeoJSON.", found=str(fault), where=path) from None
-    return sieve(_outcome(feature, number) for number, feature in enumerate(features))
+    return filtered(_outcome(feature, number) for number, feature in enumerate(features))
 
 
 def check_geojson(value: Any) -> str | None:

@@ -42,9 +42,9 @@ def patch_bag(found: FeatureBag, ref: SlideBag) -> PatchBag:
             "these features are of another encoder", expected=ref.encoder, found=found.encoder, where=ref.path,
             next_step=f"eosin slides features SLIDES --encoder {ref.encoder} --out DIR",
         )  # fmt: skip
-    place = found.place
-    mpp = place.mpp or ref.mpp
-    tile_um = place.tile_px * place.mpp if place.tile_px and place.mpp else ref.tile_um
+    geometry = found.geometry
+    mpp = geometry.mpp or ref.mpp
+    tile_um = geometry.tile_px * geometry.mpp if geometry.tile_px and geometry.mpp else ref.tile_um
     centres = found.centres_um
     if mpp is None or tile_um is None:
         raise ImageError(

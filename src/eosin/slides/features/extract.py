@@ -15,14 +15,24 @@ from eosin.core.nouns.outcome import Dropped
 from eosin.slides.batch.progress import Progress
 from eosin.slides.encoders.encoder import MPP_TOLERANCE, Encoder, MakeEncoder, check_mpp
 from eosin.slides.features import h5
-from eosin.slides.features.pipeline import STEP, Batch, Begin, End, Event, Feeder, Job, batched, encode_batch
+from eosin.slides.features.pipeline import (
+    STEP,
+    Batch,
+    Event,
+    Job,
+    SlideEnd,
+    SlideStart,
+    TileLoader,
+    batched,
+    encode_batch,
+)
 from eosin.slides.features.plan import Done, Plan
 from eosin.slides.untrusted import clean
 
 DEAD_ENCODER = 3  # so many slides in a row without one encoded tile: the encoder is at fault, not the slides
 
 
-def read_slide(job: Job, plan: Plan) -> Iterator[Begin | Batch]:
+def read_slide(job: Job, plan: Plan) -> Iterator[SlideStart | Batch]:
     """Open a slide, find its tissue, cut it, and give its tiles in batches.
 
     Raises:
@@ -54,11 +64,11 @@ def read_slide(job: Job, plan: Plan) -> Iterator[Begin | Batch]:
             raise EosinError("no tissue found", found=f"no tile with {chosen.min_tissue:.0%} tissue")
         facts = {
             "coords": tiles.coords_level0, "tissue_fraction": tiles.tissue, "flags": tiles.flags,
-            "place": h5.Place(plan.record.tile_px, tiles.side_level0, tiles.mpp, slide.mpp,
+            "geometry": h5.TileGeometry(plan.record.tile_px, tiles.side_level0, tiles.mpp, slide.mpp,
                               round(plan.record.tile_px * chosen.overlap)),
             "size_px": slide.size_px,
         }  # fmt: skip
-        yield Begin(len(tiles), facts)
+        yield SlideStart(len(tiles), facts)
         yield from batched(read_tiles(slide, tiles, workers=chosen.workers), chosen.batch_size)
 
 
@@ -68,7 +78,7 @@ def read_slide(job: Job, plan: Plan) -> Iterator[Begin | Batch]:
 class _Open:
     """The file of one slide while it is written."""
 
-    def __init__(self, job: Job, begin: Begin, plan: Plan) -> None:
+    def __init__(self, job: Job, begin: SlideStart, plan: Plan) -> None:
         self.job, self.plan, self.begin = job, plan, begin
         self.failed: list[tuple[tuple[int, int], str]] = []
         self.started = time.perf_counter()
@@ -97,10 +107,10 @@ class _Open:
             why = self.failed[0][1] if self.failed else ""
             return Dropped(self.job.name, "no tile could be used", f"{len(self.failed)} failed; first: {why}", STEP)
         plan, facts, name = self.plan, self.begin.facts, self.job.name
-        place: h5.Place = facts["place"]
+        geometry: h5.TileGeometry = facts["geometry"]
         width, height = facts["size_px"]
-        about = h5.trident_attributes(place, name, plan.folder.name) | {
-            "mpp": place.mpp, "level0_mpp": place.level0_mpp, "level0_width": width, "level0_height": height,
+        about = h5.trident_attributes(geometry, name, plan.folder.name) | {
+            "mpp": geometry.mpp, "level0_mpp": geometry.level0_mpp, "level0_width": width, "level0_height": height,
         }  # fmt: skip
         record = plan.record
         own = {
@@ -110,7 +120,7 @@ class _Open:
         }  # fmt: skip
         self._writer.close(about, own, self.failed)
         # The features come last: they are the mark that the slide is done.
-        h5.write_patches(h5.patches_file(plan.folder, name), facts["coords"], place, name)
+        h5.write_patches(h5.patches_file(plan.folder, name), facts["coords"], geometry, name)
         with self._stack:
             pass
         seconds = time.perf_counter() - self.started
@@ -143,9 +153,9 @@ def encode_slides(
     encoder = make_encoder()
     opened: dict[str, _Open] = {}
     dead = 0
-    with Feeder(jobs, read_slide, plan, plan.settings.limits) as feeder:
+    with TileLoader(jobs, read_slide, plan, plan.settings.limits) as loader:
         try:
-            for job, event in feeder:
+            for job, event in loader:
                 outcome = _handle(job, event, plan, encoder, opened, progress)
                 if outcome is None:
                     continue
@@ -165,7 +175,7 @@ def _handle(
     job: Job, event: Event, plan: Plan, encoder: Encoder, opened: dict[str, _Open], progress: Progress | None
 ) -> Done | Dropped | None:
     """Do what an event asks for; returns the outcome that ends a slide."""
-    if isinstance(event, Begin):
+    if isinstance(event, SlideStart):
         opened[job.name] = _Open(job, event, plan)
         if progress is not None:
             progress.begun(job.name, event.num_tiles)
@@ -173,7 +183,7 @@ def _handle(
         opened[job.name].add(event, encoder)
         if progress is not None:
             progress.advanced(job.name, len(event.index) + len(event.failed))
-    elif isinstance(event, End):
+    elif isinstance(event, SlideEnd):
         return opened.pop(job.name).finish()
     else:
         if job.name in opened:

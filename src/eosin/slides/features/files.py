@@ -21,19 +21,21 @@ from eosin.slides.encoders.encoder import all_finite, check_features, check_mpp
 from eosin.slides.encoders.records import EncoderRecord
 from eosin.slides.features import h5
 from eosin.slides.features.foreign import read_csv, read_pt, read_zarr
-from eosin.slides.features.h5 import FeatureBag, Place
+from eosin.slides.features.h5 import FeatureBag, TileGeometry
 from eosin.slides.features.h5_read import read_h5
 from eosin.slides.untrusted import clean
 
 SUFFIXES = (".h5", ".hdf5", ".csv", ".pt", ".pth", ".zarr")
 
 
-def read_features(path: Path, *, encoder: EncoderRecord | None = None, place: Place | None = None) -> FeatureBag:
+def read_features(
+    path: Path, *, encoder: EncoderRecord | None = None, geometry: TileGeometry | None = None
+) -> FeatureBag:
     """The features of one slide.
 
     Args:
         encoder: refuse features that are not of this encoder, as far as the file tells, and that do not fit it.
-        place: size and scale of the tiles, where the file does not state them.
+        geometry: size and scale of the tiles, where the file does not state them.
 
     Raises:
         EosinError: not a feature file, damaged, empty, not finite, or of another encoder. The message names the file.
@@ -44,9 +46,9 @@ def read_features(path: Path, *, encoder: EncoderRecord | None = None, place: Pl
     if reader is None:
         raise EosinError("This is no feature file.", expected=", ".join(SUFFIXES), found=path.name, where=path)
     bag = reader(path)
-    if place is not None:
-        told = {k: v for k, v in vars(bag.place).items() if v not in (None, 0)}
-        bag = replace(bag, place=replace(place, **told))
+    if geometry is not None:
+        told = {k: v for k, v in vars(bag.geometry).items() if v not in (None, 0)}
+        bag = replace(bag, geometry=replace(geometry, **told))
     if not len(bag.features):
         raise EosinError("This file holds no tile.", expected="at least one row of features", where=path)
     if encoder is not None:
@@ -74,8 +76,8 @@ def _check_encoder(bag: FeatureBag, encoder: EncoderRecord, path: Path) -> None:
             raise EosinError(
                 f"These features were made with another {key}.", expected=str(ours), found=str(told[key]), where=path
             )
-    if bag.place.mpp is not None:
-        check_mpp(encoder, bag.place.mpp)
+    if bag.geometry.mpp is not None:
+        check_mpp(encoder, bag.geometry.mpp)
     check_features(encoder, bag.features, path)
 
 
@@ -95,7 +97,7 @@ def _record_told(bag: FeatureBag, path: Path) -> dict[str, Any]:
 
 
 def convert(
-    paths: Sequence[Path], out: Path, encoder: EncoderRecord, place: Place, *, timeout_s: float = 600.0
+    paths: Sequence[Path], out: Path, encoder: EncoderRecord, geometry: TileGeometry, *, timeout_s: float = 600.0
 ) -> tuple[list[Path], list[Dropped]]:
     """Rewrite feature files of any layout in TRIDENT's; a file that cannot be used is set aside with its reason.
 
@@ -104,12 +106,12 @@ def convert(
 
     Args:
         encoder: what the features are of.
-        place: size and scale of the tiles; what a file states itself goes first.
+        geometry: size and scale of the tiles; what a file states itself goes first.
         timeout_s: seconds that a file may take.
     """
     made: list[Path] = []
     dropped: list[Dropped] = []
-    jobs = [Job(clean(str(path)), (str(path), str(out), encoder, place)) for path in paths]
+    jobs = [Job(clean(str(path)), (str(path), str(out), encoder, geometry)) for path in paths]
     for _, outcome in run_guarded(_convert_one, jobs, timeout_s=timeout_s, step="convert"):
         if isinstance(outcome, Kept):
             made.append(Path(outcome.value))
@@ -118,19 +120,19 @@ def convert(
     return made, dropped
 
 
-def _convert_one(source: str, out: str, encoder: EncoderRecord, place: Place) -> str:
+def _convert_one(source: str, out: str, encoder: EncoderRecord, geometry: TileGeometry) -> str:
     """Convert one file; returns where the features stand. The corners come first: a kill between leaves no gap."""
     path = Path(source)
-    bag = read_features(path, encoder=encoder, place=place)
-    if bag.place.mpp is None or bag.place.tile_px is None:
+    bag = read_features(path, encoder=encoder, geometry=geometry)
+    if bag.geometry.mpp is None or bag.geometry.tile_px is None:
         raise EosinError("Size and scale of the tiles are not known.", where=path)
     if bag.coords is None:
         raise EosinError("TRIDENT's layout needs coordinates, and these features have none.", where=path)
     name = file_name(path.stem)
-    folder = h5.coords_folder(Path(out), bag.place.mpp, bag.place.tile_px, bag.place.overlap_px)
+    folder = h5.coords_folder(Path(out), bag.geometry.mpp, bag.geometry.tile_px, bag.geometry.overlap_px)
     target = h5.features_file(folder, encoder.trident_name, name)
     if target.exists():
         raise EosinError("There are features of this name already.", found=str(target))
-    h5.write_patches(h5.patches_file(folder, name), bag.coords, bag.place, name)
+    h5.write_patches(h5.patches_file(folder, name), bag.coords, bag.geometry, name)
     h5.write_bag(target, replace(bag, name=name), encoder_name=encoder.name)
     return str(target)

@@ -22,7 +22,7 @@ import numpy as np
 
 from eosin.core.errors import EosinError
 from eosin.slides.extras import need
-from eosin.slides.features.h5 import FeatureBag, Place
+from eosin.slides.features.h5 import FeatureBag, TileGeometry
 from eosin.slides.features.h5_read import MAX_RATIO, SMALL_BYTES, checked_rows, number
 from eosin.slides.untrusted import clean, regular_size, told
 
@@ -200,9 +200,9 @@ def _bag_of_table(held: Any, name: str, table: Any, path: Path) -> FeatureBag:
     width, stride = (number(spec, key, path, least=1) for key in ("width", "stride_width"))
     tile_px = None if width is None else round(width)
     overlap = 0 if tile_px is None or stride is None else tile_px - round(stride)
-    place = Place(tile_px, side, number(spec, "mpp", path), number({"mpp": level0}, "mpp", path), overlap)
+    geometry = TileGeometry(tile_px, side, number(spec, "mpp", path), number({"mpp": level0}, "mpp", path), overlap)
     encoder = name.removesuffix(f"_{region}")
-    return FeatureBag(path.stem, features, corners, place, "spatialdata", encoder, attributes={"table": name})
+    return FeatureBag(path.stem, features, corners, geometry, "spatialdata", encoder, attributes={"table": name})
 
 
 def _corners(shapes: Any, instances: np.ndarray, path: Path) -> tuple[np.ndarray, float]:

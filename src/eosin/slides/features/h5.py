@@ -33,7 +33,7 @@ ROWS_PER_CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Place:
+class TileGeometry:
     """How the tiles of a file lie on the slide.
 
     Attributes:
@@ -66,7 +66,7 @@ class FeatureBag:
     name: str
     features: np.ndarray
     coords: np.ndarray | None
-    place: Place = field(default_factory=Place)
+    geometry: TileGeometry = field(default_factory=TileGeometry)
     layout: str = "trident"
     encoder: str | None = None
     failed: tuple[tuple[tuple[int, int], str], ...] = ()
@@ -76,10 +76,10 @@ class FeatureBag:
     @property
     def centres_um(self) -> np.ndarray | None:
         """Centres of the tiles (N, 2) in microns; None where corners, side or scale are not known."""
-        place = self.place
-        if self.coords is None or place.side_level0 is None or place.level0_mpp is None:
+        geometry = self.geometry
+        if self.coords is None or geometry.side_level0 is None or geometry.level0_mpp is None:
             return None
-        return np.asarray((self.coords + place.side_level0 / 2) * place.level0_mpp)
+        return np.asarray((self.coords + geometry.side_level0 / 2) * geometry.level0_mpp)
 
 
 def magnification(mpp: float) -> float | int:
@@ -105,16 +105,16 @@ def features_file(folder: Path, encoder: str, name: str) -> Path:
     return folder / f"features_{encoder}" / f"{name}.h5"
 
 
-def trident_attributes(place: Place, name: str, folder: str) -> dict[str, Any]:
+def trident_attributes(geometry: TileGeometry, name: str, folder: str) -> dict[str, Any]:
     """The attributes that TRIDENT writes beside coords, from microns per pixel."""
-    if place.mpp is None or place.level0_mpp is None or place.tile_px is None or place.side_level0 is None:
+    if geometry.mpp is None or geometry.level0_mpp is None or geometry.tile_px is None or geometry.side_level0 is None:
         raise EosinError("Coordinates cannot be written without tile size and scale.", where=name)
     return {
-        "patch_size": place.tile_px,
-        "patch_size_level0": round(place.side_level0),
-        "level0_magnification": magnification(place.level0_mpp),
-        "target_magnification": magnification(place.mpp),
-        "overlap": place.overlap_px,
+        "patch_size": geometry.tile_px,
+        "patch_size_level0": round(geometry.side_level0),
+        "level0_magnification": magnification(geometry.level0_mpp),
+        "target_magnification": magnification(geometry.mpp),
+        "overlap": geometry.overlap_px,
         "name": name,
         "savetodir": folder,
     }
@@ -234,20 +234,20 @@ def write_bag(path: Path, bag: FeatureBag, *, encoder_name: str | None = None) -
     """Write a bag in TRIDENT's layout, whole or not at all."""
     if bag.coords is None:
         raise EosinError("TRIDENT's layout needs coordinates, and these features have none.", where=bag.name)
-    place = {k: v for k, v in vars(bag.place).items() if v is not None and k in ("mpp", "level0_mpp")}
+    scale = {k: v for k, v in vars(bag.geometry).items() if v is not None and k in ("mpp", "level0_mpp")}
     with whole_file(path) as file:
         writer = BagWriter(file, bag.features.shape[1], "float32")
         writer.add(bag.features, bag.coords, **bag.extra)
-        coords_attributes = trident_attributes(bag.place, bag.name, path.parent.parent.name) | place
+        coords_attributes = trident_attributes(bag.geometry, bag.name, path.parent.parent.name) | scale
         told = {"encoder": encoder_name or bag.encoder} if encoder_name or bag.encoder else {}
         writer.close(coords_attributes, {"name": bag.name, "savetodir": path.parent.name, **told}, bag.failed)
 
 
-def write_patches(path: Path, coords: np.ndarray, place: Place, name: str) -> None:
+def write_patches(path: Path, coords: np.ndarray, geometry: TileGeometry, name: str) -> None:
     """Write the corners of a slide's tiles where TRIDENT looks for them. A file that stands there already stays."""
     if path.exists():
         return
     with whole_file(path) as file:
         dataset = file.create_dataset("coords", data=np.asarray(coords, np.int64).reshape(-1, 2))
-        dataset.attrs.update(trident_attributes(place, name, path.parent.parent.name))
-        dataset.attrs.update({"mpp": place.mpp, "level0_mpp": place.level0_mpp})
+        dataset.attrs.update(trident_attributes(geometry, name, path.parent.parent.name))
+        dataset.attrs.update({"mpp": geometry.mpp, "level0_mpp": geometry.level0_mpp})

@@ -20,7 +20,7 @@ import numpy as np
 
 from eosin.core.errors import EosinError
 from eosin.slides.extras import need
-from eosin.slides.features.h5 import FeatureBag, Place
+from eosin.slides.features.h5 import FeatureBag, TileGeometry
 from eosin.slides.features.h5_texts import check_attribute_texts, check_dataset_texts
 from eosin.slides.untrusted import clean, regular_size, told
 
@@ -36,7 +36,7 @@ Failed = tuple[tuple[tuple[int, int], str], ...]
 
 
 @dataclass(frozen=True)
-class Outline:
+class H5Header:
     """What a file says without its features being read."""
 
     num_tiles: int
@@ -45,7 +45,7 @@ class Outline:
     attributes: Mapping[str, Any]
 
 
-def outline(path: Path) -> Outline:
+def read_header(path: Path) -> H5Header:
     """Size and attributes of an h5 file of features.
 
     Raises:
@@ -56,7 +56,7 @@ def outline(path: Path) -> Outline:
         shape = held.shape[-2:]
         if len(shape) < 2:
             raise EosinError("Features must be one row a tile.", expected="(N, D)", found=str(held.shape), where=path)
-        return Outline(shape[0], shape[1], _failed(file, path), _attributes(held, path))
+        return H5Header(shape[0], shape[1], _failed(file, path), _attributes(held, path))
 
 
 def read_h5(path: Path) -> FeatureBag:
@@ -84,7 +84,7 @@ def read_h5(path: Path) -> FeatureBag:
         name=path.stem,
         features=features,
         coords=coords,
-        place=_place(about, path),
+        geometry=_geometry(about, path),
         layout="trident" if trident else "clam",
         encoder=encoder if isinstance(encoder, str) else _encoder_of_folder(path),
         failed=failed,
@@ -295,8 +295,8 @@ def _plain(value: Any) -> Any:
 # ---- places --------------------------------------------------------------------------------------------------------
 
 
-def _place(about: Mapping[str, Any], path: Path) -> Place:
-    """The place from TRIDENT's or CLAM's attributes; microns only where the file states them."""
+def _geometry(about: Mapping[str, Any], path: Path) -> TileGeometry:
+    """The geometry from TRIDENT's or CLAM's attributes; microns only where the file states them."""
     size, side = (number(about, key, path, least=1) for key in ("patch_size", "patch_size_level0"))
     level0, target = (number(about, key, path) for key in ("level0_magnification", "target_magnification"))
     tile_px = None if size is None else round(size)
@@ -306,7 +306,7 @@ def _place(about: Mapping[str, Any], path: Path) -> Place:
     if side is None and tile_px is not None and level is not None:
         side = tile_px * _downsample(about.get("downsample"), round(level), path)
     overlap = number(about, "overlap", path, least=0) or 0
-    return Place(tile_px, side, number(about, "mpp", path), number(about, "level0_mpp", path), round(overlap))
+    return TileGeometry(tile_px, side, number(about, "mpp", path), number(about, "level0_mpp", path), round(overlap))
 
 
 def number(about: Mapping[str, Any], key: str, path: Path, least: float = 1e-9) -> float | None:

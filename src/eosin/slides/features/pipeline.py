@@ -43,7 +43,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Begin:
+class SlideStart:
     """A slide that was opened and cut into tiles. `facts` are plain values for the sink."""
 
     num_tiles: int
@@ -66,14 +66,14 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class End:
+class SlideEnd:
     """A slide that was read to its end. `seconds`: of opening and reading, without waiting for the encoder."""
 
     seconds: float
 
 
-Event = Begin | Batch | End | Dropped
-ReadSlide = Callable[[Job, Any], Iterator[Begin | Batch]]
+Event = SlideStart | Batch | SlideEnd | Dropped
+ReadSlide = Callable[[Job, Any], Iterator[SlideStart | Batch]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Limits:
 # ---- the reading side ----------------------------------------------------------------------------------------------
 
 
-class Feeder:
+class TileLoader:
     """Reads slides in children and hands their events on, tagged with the job. Use it in a `with` block."""
 
     def __init__(self, jobs: Iterable[Job], read: ReadSlide, settings: Any, limits: Limits) -> None:
@@ -107,11 +107,11 @@ class Feeder:
         self._stop = threading.Event()
         work = self._in_child if limits.readers else self._in_thread
         self._threads = [
-            threading.Thread(target=self._guard, args=(work,), name=f"feeder-{i}", daemon=True)
+            threading.Thread(target=self._guard, args=(work,), name=f"loader-{i}", daemon=True)
             for i in range(max(1, limits.readers))
         ]
 
-    def __enter__(self) -> Feeder:
+    def __enter__(self) -> TileLoader:
         for thread in self._threads:
             thread.start()
         return self
@@ -183,7 +183,7 @@ def events(job: Job, read: ReadSlide, settings: Any) -> Iterator[Event]:
     except Exception as exc:  # readers meet damaged files with many kinds of error
         yield Dropped(job.name, "could not be read", f"{type(exc).__name__}: {str(exc)[:200]}", STEP)
     else:
-        yield End(time.perf_counter() - begun)
+        yield SlideEnd(time.perf_counter() - begun)
 
 
 class _Child:
@@ -211,7 +211,7 @@ class _Child:
                     return
                 event = _receive(self._pipe)
                 yield event
-                if isinstance(event, End | Dropped):
+                if isinstance(event, SlideEnd | Dropped):
                     return
         except (EOFError, OSError):
             self._process.join(5)

@@ -29,7 +29,7 @@ from eosin.slides.encoders.encoder import EncoderRecord, MakeEncoder, check_mpp,
 from eosin.slides.encoders.load import load_encoder
 from eosin.slides.features import h5
 from eosin.slides.features.extract import encode_slides, size_of
-from eosin.slides.features.h5_read import outline, read_h5
+from eosin.slides.features.h5_read import read_h5, read_header
 from eosin.slides.features.pipeline import STEP, Job
 from eosin.slides.features.plan import Done, FeatureSettings, Plan, Summary
 from eosin.slides.open.find import Found, find_slides
@@ -149,7 +149,7 @@ def _resume(plan: Plan, jobs: Sequence[Job]) -> tuple[list[Done], list[Job], lis
             todo.append(job)
             continue
         try:
-            held = outline(file)
+            held = read_header(file)
             _mend_patches(plan, job, file)
         except EosinError as exc:
             detail = f"{file}: {exc.found or exc.message}"
@@ -175,7 +175,7 @@ def _mend_patches(plan: Plan, job: Job, file: Path) -> None:
     if bag.coords is None:
         raise EosinError("These features have no coordinates.", where=file)
     corners = np.concatenate([bag.coords, np.array([c for c, _ in bag.failed], np.int64).reshape(-1, 2)])
-    h5.write_patches(patches, corners[np.lexsort(corners.T)], bag.place, job.name)
+    h5.write_patches(patches, corners[np.lexsort(corners.T)], bag.geometry, job.name)
 
 
 def _log(plan: Plan, outcome: Done | Dropped) -> None:

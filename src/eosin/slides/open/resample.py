@@ -193,7 +193,7 @@ def _weighted(pixels: np.ndarray, taps: tuple[tuple[np.ndarray, np.ndarray], ...
 
 def padded_region(backend: Backend, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
     """A box of level pixels that may reach outside the level, where it is white: uint8 (height, width, 3)."""
-    full_width, full_height = backend.facts.level_sizes_px[level]
+    full_width, full_height = backend.metadata.level_sizes_px[level]
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, full_width), min(y + height, full_height)
     if (x0, y0, x1, y1) == (x, y, x + width, y + height):
         return backend.region(level, x, y, width, height)

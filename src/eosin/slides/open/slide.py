@@ -56,7 +56,7 @@ class Slide:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._backend: Backend | None = open_backend(self.path, reader, self._options)
-        facts = self._backend.facts
+        facts = self._backend.metadata
         self.reader, self.vendor = facts.reader, facts.vendor
         self.level_sizes_px = facts.level_sizes_px
         self.level_downsamples = _downsamples(facts.level_sizes_px, self.path)

@@ -9,7 +9,7 @@ import numpy as np
 
 from eosin.slides.tiles.reading import TileOrFailed
 from eosin.slides.tiles.tiles import FLAGS, Tiles
-from eosin.slides.tissue.morphology import smoothed
+from eosin.slides.tissue.morphology import gaussian_blur
 
 # At about 0.5 µm per pixel, healthy tiles of real and phantom slides have 0.012 to 0.16; blurred by a Gaussian of
 # 1.5 µm they have 0.002 to 0.0045.
@@ -26,8 +26,8 @@ def sharpness(tile: np.ndarray) -> float:
         tile: uint8 (height, width, 3).
     """
     grey = tile.astype(np.float32) @ np.array([0.3, 0.59, 0.11], dtype=np.float32)
-    fine = grey - smoothed(grey, 1.0)
-    coarse = grey - smoothed(grey, 8.0)
+    fine = grey - gaussian_blur(grey, 1.0)
+    coarse = grey - gaussian_blur(grey, 8.0)
     noise = _noise(grey)
     energy = float(np.mean(fine**2)) - 0.6 * noise**2
     contrast = float(np.mean(coarse**2)) - noise**2

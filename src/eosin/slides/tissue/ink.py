@@ -6,14 +6,14 @@ import numpy as np
 
 from eosin.slides.tissue.morphology import (
     average,
-    close,
-    filled,
-    grow,
+    box_mean,
+    closing,
+    connected_components,
+    dilate,
+    fill_holes,
     highest,
     lowest,
-    mean_around,
-    opened,
-    parts,
+    opening,
     thickness,
 )
 
@@ -38,13 +38,13 @@ def black_border(pixels: np.ndarray) -> np.ndarray:
     black = highest(pixels) < BLACK_LEVEL
     if not black.any():
         return black
-    labels, table = parts(black)
+    labels, table = connected_components(black)
     along = np.zeros(len(table))
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         along = np.maximum(along, np.bincount(side, minlength=len(table)) / len(side))
     along[0] = 0
     border = (along >= 0.1)[labels]
-    return grow(border, 2) if border.any() else border
+    return dilate(border, 2) if border.any() else border
 
 
 def pen_marks(density: np.ndarray, mpp: float, fit: np.ndarray) -> np.ndarray:
@@ -58,21 +58,21 @@ def pen_marks(density: np.ndarray, mpp: float, fit: np.ndarray) -> np.ndarray:
     if not dense.any():
         return dense
     width = max(3, round(EVEN_UM / mpp) | 1)
-    level = mean_around(mean, width)
-    spread = np.sqrt(np.maximum(mean_around(mean * mean, width) - level * level, 0))
+    level = box_mean(mean, width)
+    spread = np.sqrt(np.maximum(box_mean(mean * mean, width) - level * level, 0))
     even = dense & (spread < EVEN * level)
     solid = max(3, round(EVEN_UM / 2 / mpp) | 1)
-    core = _marks(opened(even, solid), mpp)
+    core = _marks(opening(even, solid), mpp)
     if not core.any():  # colours, which take longer, could only make it smaller
         return core
     core[core] = (_angles(density, fit & ~even, core) > PEN_ANGLE) | (strongest[core] > VERY_DENSE)
-    core = _marks(opened(core, solid), mpp)
-    return grow(core, width // 2 + max(1, round(12 / mpp))) & (strongest > PEN_EDGE) & fit
+    core = _marks(opening(core, solid), mpp)
+    return dilate(core, width // 2 + max(1, round(12 / mpp))) & (strongest > PEN_EDGE) & fit
 
 
 def _marks(core: np.ndarray, mpp: float) -> np.ndarray:
     """The parts of a mask that are as large and as long as what is drawn by hand."""
-    labels, table = parts(core, diagonal=True)
+    labels, table = connected_components(core, diagonal=True)
     long = np.hypot(table[:, 2], table[:, 3]) * mpp >= PEN_LENGTH_UM
     kept = long & (table[:, 4] * mpp**2 >= PEN_AREA_UM2)
     kept[0] = False
@@ -83,8 +83,8 @@ def soft_edges(mask: np.ndarray, dirt: np.ndarray, mpp: float) -> np.ndarray:
     """The slivers of a mask that run along ink or a rim: their soft edges, no tissue. (h, w) bool."""
     if not dirt.any():
         return dirt
-    near = grow(dirt, max(1, round(EDGE_UM / mpp)))
-    return mask & near & ~opened(mask & ~dirt, EDGE_UM / mpp)
+    near = dilate(dirt, max(1, round(EDGE_UM / mpp)))
+    return mask & near & ~opening(mask & ~dirt, EDGE_UM / mpp)
 
 
 def _angles(density: np.ndarray, tissue: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -117,7 +117,7 @@ def bubbles(density: np.ndarray, mpp: float, fit: np.ndarray) -> tuple[np.ndarra
     inside, lines = np.zeros_like(grey), np.zeros_like(grey)
     if not grey.any():
         return inside, lines, lines
-    labels, table = parts(close(grey, 2 * max(1, round(20 / mpp)) + 1), diagonal=True)
+    labels, table = connected_components(closing(grey, 2 * max(1, round(20 / mpp)) + 1), diagonal=True)
     large = np.hypot(table[:, 2], table[:, 3]) * mpp >= 150
     large[0] = False
     for number in np.flatnonzero(large):
@@ -127,8 +127,8 @@ def bubbles(density: np.ndarray, mpp: float, fit: np.ndarray) -> tuple[np.ndarra
         if thickness(part) * mpp > 70:
             continue
         lines[box] |= part
-        whole = filled(part)
+        whole = fill_holes(part)
         if whole.sum() > 3 * part.sum():
             inside[box] |= whole
-    specks = opened(grey & (mean > SPECK_DENSITY) & ~large[labels], max(3, round(SPECK_UM / mpp) | 1))
-    return inside, lines, grow(specks, max(1, round(8 / mpp))) & fit if specks.any() else specks
+    specks = opening(grey & (mean > SPECK_DENSITY) & ~large[labels], max(3, round(SPECK_UM / mpp) | 1))
+    return inside, lines, dilate(specks, max(1, round(8 / mpp))) & fit if specks.any() else specks

@@ -41,12 +41,12 @@ def _square(size: int) -> np.ndarray:
     return np.ones((size, size), dtype=np.uint8)
 
 
-def grow(mask: np.ndarray, radius_px: int) -> np.ndarray:
+def dilate(mask: np.ndarray, radius_px: int) -> np.ndarray:
     """Dilation by a square of 2 r + 1 pixels."""
     return np.asarray(cv2.dilate(mask.astype(np.uint8), _square(2 * radius_px + 1))) > 0
 
 
-def close(mask: np.ndarray, width_px: float) -> np.ndarray:
+def closing(mask: np.ndarray, width_px: float) -> np.ndarray:
     """Closing by a square: gaps up to `width_px` wide are filled; nothing grows at the sides of the picture."""
     size = round(width_px)
     if size < 2:
@@ -56,7 +56,7 @@ def close(mask: np.ndarray, width_px: float) -> np.ndarray:
     return np.asarray(closed[size:-size, size:-size] > 0)
 
 
-def opened(mask: np.ndarray, width_px: float) -> np.ndarray:
+def opening(mask: np.ndarray, width_px: float) -> np.ndarray:
     """Opening by a square: what is narrower than `width_px` goes."""
     size = round(width_px) | 1
     if size < 3:
@@ -64,7 +64,7 @@ def opened(mask: np.ndarray, width_px: float) -> np.ndarray:
     return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _square(size))) > 0
 
 
-def parts(mask: np.ndarray, *, diagonal: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def connected_components(mask: np.ndarray, *, diagonal: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Connected parts: labels int32 (h, w), 0 outside, and a table (n + 1, 5) of left, top, width, height, area.
 
     Args:
@@ -74,13 +74,15 @@ def parts(mask: np.ndarray, *, diagonal: bool = False) -> tuple[np.ndarray, np.n
     return np.asarray(labels), np.asarray(table)
 
 
-def without_small(mask: np.ndarray, min_px: float, *, at_border: bool = False, diagonal: bool = False) -> np.ndarray:
+def remove_small_objects(
+    mask: np.ndarray, min_px: float, *, at_border: bool = False, diagonal: bool = False
+) -> np.ndarray:
     """The parts of at least `min_px` pixels.
 
     Args:
         at_border: parts that touch the border stay, whatever their size. diagonal: corners connect.
     """
-    labels, table = parts(mask, diagonal=diagonal)
+    labels, table = connected_components(mask, diagonal=diagonal)
     keep = table[:, cv2.CC_STAT_AREA] >= max(min_px, 1)
     if at_border:
         for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
@@ -89,17 +91,17 @@ def without_small(mask: np.ndarray, min_px: float, *, at_border: bool = False, d
     return np.asarray(keep[labels])
 
 
-def mean_around(values: np.ndarray, width_px: int) -> np.ndarray:
+def box_mean(values: np.ndarray, width_px: int) -> np.ndarray:
     """Mean over a square of `width_px` (odd) about each pixel, float32."""
     return np.asarray(cv2.blur(values.astype(np.float32), (width_px, width_px), borderType=cv2.BORDER_REFLECT))
 
 
-def lowest_around(values: np.ndarray, width_px: int) -> np.ndarray:
+def box_min(values: np.ndarray, width_px: int) -> np.ndarray:
     """The smallest value in a square of `width_px` (odd) about each pixel."""
     return np.asarray(cv2.erode(values, _square(width_px)))
 
 
-def smoothed(values: np.ndarray, sigma_px: float) -> np.ndarray:
+def gaussian_blur(values: np.ndarray, sigma_px: float) -> np.ndarray:
     """Gaussian blur, float32."""
     if sigma_px <= 0:
         return values
@@ -112,8 +114,8 @@ def thickness(mask: np.ndarray) -> float:
     return 2.0 * float(cv2.distanceTransform(padded, cv2.DIST_L2, 3).max())
 
 
-def filled(mask: np.ndarray) -> np.ndarray:
+def fill_holes(mask: np.ndarray) -> np.ndarray:
     """A mask with all that it encloses."""
     padded = np.pad(~mask, 1, constant_values=True)
-    labels, _ = parts(padded)
+    labels, _ = connected_components(padded)
     return np.asarray((labels != labels[0, 0])[1:-1, 1:-1])

@@ -16,17 +16,17 @@ from eosin.slides.open.backends.base import SlideError
 from eosin.slides.open.slide import Slide
 from eosin.slides.tissue.ink import black_border, bubbles, pen_marks, soft_edges
 from eosin.slides.tissue.morphology import (
-    close,
-    grow,
+    box_mean,
+    box_min,
+    closing,
+    connected_components,
+    dilate,
+    gaussian_blur,
     highest,
-    lowest_around,
-    mean_around,
     mean_colour,
-    opened,
-    parts,
+    opening,
     quantiles,
-    smoothed,
-    without_small,
+    remove_small_objects,
 )
 
 FAT_DENSITY = 0.004  # the faintest wall of a fat cell that is looked for
@@ -111,7 +111,7 @@ class Tissue:
 
     def polygons(self) -> list[list[Ring]]:
         """Outlines in level-0 pixels: a list of parts, each an outer ring and its holes, rings (n, 2), closed."""
-        return outlines(self.mask, self.scale, self.size_px_level0)
+        return contours(self.mask, self.scale, self.size_px_level0)
 
 
 def tissue_mask(slide: Slide, settings: TissueSettings | None = None, model: TissueModel | None = None) -> Tissue:
@@ -138,7 +138,7 @@ def tissue_mask(slide: Slide, settings: TissueSettings | None = None, model: Tis
     threshold = 0.0
     if model is None:
         threshold = density_threshold(density, pen | border, settings.density_range)
-        raw = smoothed(highest(density), settings.smooth_um / 2 / mpp) > threshold
+        raw = gaussian_blur(highest(density), settings.smooth_um / 2 / mpp) > threshold
     else:
         raw = np.asarray(model(pixels, mpp))
         if raw.shape != pixels.shape[:2]:
@@ -173,7 +173,7 @@ def _amid(tissue: np.ndarray, lines: np.ndarray, mpp: float, around_um: float = 
     if not lines.any():
         return lines
     width = max(3, round(around_um / mpp) | 1)
-    return mean_around(tissue, width) > 0.5 * np.maximum(mean_around(~lines, width), 1e-6)
+    return box_mean(tissue, width) > 0.5 * np.maximum(box_mean(~lines, width), 1e-6)
 
 
 def overview(slide: Slide, settings: TissueSettings) -> tuple[np.ndarray, np.ndarray, float]:
@@ -233,23 +233,23 @@ def fat_cells(
     """
     dark = np.minimum(highest(density), settings.density_range[1])
     width = max(3, round(2 * settings.fat_cell_um / mpp) | 1)
-    local = dark - lowest_around(dark, width)
-    empty = local[(mean_around(dark, width) < 0.5 * settings.density_range[0]) & ~unfit]
+    local = dark - box_min(dark, width)
+    empty = local[(box_mean(dark, width) < 0.5 * settings.density_range[0]) & ~unfit]
     usual, high = quantiles(empty, 0.5, 0.95) if empty.size >= 64 else (0.0, FAT_DENSITY)
     cell_px = settings.fat_cell_um / mpp
     thin = (local > max(FAT_DENSITY, usual + 2 * (high - usual))) & ~unfit
-    walls = without_small(thin | tissue, cell_px**2 / 3, diagonal=True)
-    body = opened(close(tissue, settings.close_um / mpp), cell_px / 3)
-    added = opened(close(walls, cell_px) & ~grow(body, 2) & ~unfit, cell_px / 2)
-    labels, table = parts(added)
+    walls = remove_small_objects(thin | tissue, cell_px**2 / 3, diagonal=True)
+    body = opening(closing(tissue, settings.close_um / mpp), cell_px / 3)
+    added = opening(closing(walls, cell_px) & ~dilate(body, 2) & ~unfit, cell_px / 2)
+    labels, table = connected_components(added)
     if len(table) == 1:
         return added
-    deep = ~grow(body | unfit, round(FAT_DEPTH_UM / mpp))  # beside tissue and ink, compression rings like thin walls
+    deep = ~dilate(body | unfit, round(FAT_DEPTH_UM / mpp))  # beside tissue and ink, compression rings like thin walls
     area = np.bincount(labels[deep], minlength=len(table))
     inner = np.bincount(labels[deep & thin], minlength=len(table))
     good = (table[:, -1] >= 2 * cell_px**2) & (area >= cell_px**2 / 2) & (inner >= FAT_WALLS * area)
     good[0] = False
-    return grow(good[labels], 3) & ~unfit
+    return dilate(good[labels], 3) & ~unfit
 
 
 def otsu(values: np.ndarray, bins: int = 256) -> float:
@@ -269,26 +269,26 @@ def tidy(raw: np.ndarray, mpp: float, settings: TissueSettings, pen: np.ndarray,
 
     A part that ink cuts off the tissue is not small, and glass between ink and tissue is no hole.
     """
-    mask = close(raw, settings.close_um / mpp) & ~pen
+    mask = closing(raw, settings.close_um / mpp) & ~pen
     mask &= ~soft_edges(mask, pen | rims, mpp)
-    mask = without_small(mask | pen, settings.min_area_um2 / mpp**2) & ~pen
-    return ~without_small(~mask, settings.max_hole_um2 / mpp**2, at_border=True) & ~pen
+    mask = remove_small_objects(mask | pen, settings.min_area_um2 / mpp**2) & ~pen
+    return ~remove_small_objects(~mask, settings.max_hole_um2 / mpp**2, at_border=True) & ~pen
 
 
-def outlines(mask: np.ndarray, scale: tuple[float, float], size_px: tuple[int, int]) -> list[list[Ring]]:
+def contours(mask: np.ndarray, scale: tuple[float, float], size_px: tuple[int, int]) -> list[list[Ring]]:
     """Rings of a mask in level-0 pixels: for each part the outer ring, then its holes. Deterministic order."""
     from contourpy import FillType, contour_generator
 
     padded = np.pad(mask.astype(np.float32), 1)
     made = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
-    parts: list[list[Ring]] = []
+    found: list[list[Ring]] = []
     for points, offsets in zip(made[0], made[1], strict=True):
         place = np.clip((np.asarray(points) - 0.5) * np.asarray(scale), 0, np.asarray(size_px))
         rings = [place[a:b].round(1) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
         rings = [r for r in rings if len(r) >= 4 and abs(signed_area(r)) > 0]
         if rings:
-            parts.append(rings)
-    return sorted(parts, key=lambda rings: (-abs(signed_area(rings[0])), *rings[0][0].tolist()))
+            found.append(rings)
+    return sorted(found, key=lambda rings: (-abs(signed_area(rings[0])), *rings[0][0].tolist()))
 
 
 def signed_area(ring: Ring) -> float:

@@ -77,7 +77,9 @@ def of_replies(
     return of_tokens([len(ids) + 1 for ids in coded], cap, "reply")
 
 
-def judge(found: Lengths, settings: SftStage | PretrainStage | RejectionStage | RlStage, where: str) -> dict[str, Any]:
+def check_lengths(
+    found: Lengths, settings: SftStage | PretrainStage | RejectionStage | RlStage, where: str
+) -> dict[str, Any]:
     """Say what was found where the cap cuts anything; refuse above the stage's bound. Returns it for stage.json.
 
     Raises:

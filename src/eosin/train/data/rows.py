@@ -17,7 +17,7 @@ from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.prompt import PromptSettings, caption_messages, gold_reply, prompt_messages
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageRef, Message, Sample
-from eosin.models.pictures import fit
+from eosin.models.pictures import shrink
 from eosin.models.template import escape_special, to_chat
 from eosin.train.data.augment import AugmentSettings, augment_array, augment_pil
 from eosin.train.data.bag_augment import BagAugment, augment_bag
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 TEXT_SAFE = AugmentSettings(crop=0.0, rotate=0.0)
 
 
-class PictureStore:
+class ImageCache:
     """Decoded pictures of samples, kept in memory up to a bound, least recently used first out.
 
     Args:
@@ -55,7 +55,7 @@ class PictureStore:
         picture = load_picture(ref, self._read_region)
         if isinstance(picture, PatchBag):
             return picture  # the reader keeps bags itself, once for all samples of a slide
-        picture = fit(picture, self._max_pixels)
+        picture = shrink(picture, self._max_pixels)
         size = picture.width * picture.height * 3
         self._kept[key] = picture
         self._bytes += size
@@ -86,7 +86,7 @@ class Augmentation(TrainerCallback):  # type: ignore[misc]
 def rows_dataset(
     samples: Sequence[Sample],
     make_row: Callable[[Sample, list[Picture]], Row],
-    pictures: PictureStore,
+    pictures: ImageCache,
     *,
     augment: Augmentation | None = None,
     cuts: Sequence[int] | None = None,

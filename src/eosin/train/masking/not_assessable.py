@@ -17,7 +17,7 @@ from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Choice, Entity, Sample
 from eosin.scoring.reading.item import item_from_sample
-from eosin.scoring.terms.base import Tools, View
+from eosin.scoring.terms.base import Resources, ScoreContext
 from eosin.scoring.terms.entities import gold_concept
 
 NOT_ASSESSABLE = "not assessable"
@@ -54,25 +54,25 @@ class Rewriter:
 
     def __init__(self, sample: Sample, lost: Lost, grammar: Grammar, lost_answer: LostAnswer = "keep") -> None:
         self.sample, self.lost = sample, lost
-        self.view = View(item_from_sample(sample, ""), grammar, Tools())
+        self.context = ScoreContext(item_from_sample(sample, ""), grammar, Resources())
         gone = bool(self.about & lost.concepts) if self.about else lost.diagnosis
         self.unfounded = bool(sample.choices) and gone
         self.answer_goes = self.unfounded and lost_answer == NOT_ASSESSABLE
         self.diagnosis_goes = lost.diagnosis and (self.answer_goes or not self.answered)
 
     def concept(self, entity: Entity) -> str:
-        return gold_concept(entity, self.view.tools.links)
+        return gold_concept(entity, self.context.resources.links)
 
     @cached_property
     def about(self) -> frozenset[str]:
         """Findings that the question names: "Does this slide show necrosis?"."""
-        found = self.view.mentions(self.sample.question)
+        found = self.context.mentions(self.sample.question)
         return frozenset(m.concept for m in found if m.type not in NO_FINDING and m.concept not in self.diagnoses)
 
     @cached_property
     def answered(self) -> frozenset[str]:
         """Concepts that the answer names as the diagnosis; none where it lists findings or says yes or no."""
-        found = self.view.mentions(self.sample.answer_text or "")
+        found = self.context.mentions(self.sample.answer_text or "")
         return frozenset(m.concept for m in found if self.sample.choices or m.type == "diagnosis")
 
     @cached_property
@@ -102,7 +102,7 @@ class Rewriter:
         return "".join(out).strip()
 
     def _sentence(self, sentence: str) -> str:
-        found = [m for m in self.view.mentions(sentence) if m.scope == "patient"]
+        found = [m for m in self.context.mentions(sentence) if m.scope == "patient"]
         lost = [m for m in found if m.concept in self.lost.concepts]
         if not lost and not (self.diagnosis_goes and any(m.concept in self.diagnoses for m in found)):
             return sentence
@@ -131,7 +131,7 @@ class Rewriter:
 
     def still_named(self, texts: Iterable[str]) -> list[str]:
         """Lost concepts that some text still claims or denies."""
-        found = [m for t in texts for m in self.view.mentions(t) if m.scope == "patient" and m.concept in self.gone]
+        found = [m for t in texts for m in self.context.mentions(t) if m.scope == "patient" and m.concept in self.gone]
         return sorted({m.text for m in found})
 
 
@@ -151,7 +151,9 @@ def with_entities(sample: Sample) -> Sample:
     if sample.entities or not text:
         return sample
     found = [
-        m for m in Tools().links.link(text) if m.scope == "patient" and not m.alternatives and m.type not in NO_FINDING
+        m
+        for m in Resources().links.link(text)
+        if m.scope == "patient" and not m.alternatives and m.type not in NO_FINDING
     ]
     said: dict[str, set[str]] = {}
     for m in found:
@@ -202,7 +204,7 @@ def with_option(sample: Sample) -> Sample:
 
 def concepts_named(names: Collection[str], sample: Sample) -> frozenset[str]:
     """Concepts of gold entities by the names that the entity term gives them ("no X" for absent ones)."""
-    links = Tools().links
+    links = Resources().links
     wanted = set(names)
     return frozenset(
         c for e in sample.entities

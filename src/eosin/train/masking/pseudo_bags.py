@@ -32,7 +32,7 @@ from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding, Engine
 from eosin.scoring import load_rewards
 from eosin.scoring.reading.item import item_from_sample
-from eosin.scoring.terms.base import Tools
+from eosin.scoring.terms.base import Resources
 from eosin.scoring.terms.entities import gold_concept
 from eosin.train.masking.bag_clusters import I64, clusters_of, digest_of, draw, eligible, probabilities, write_clusters
 from eosin.train.masking.bag_deltas import Delta, Measurement, Question, entity_spec
@@ -248,7 +248,7 @@ def _copies(
         notes[f"evidence_{how}"] += 1
         notes["changed"] += bool(lost)
         notes["diagnosis_lost"] += lost.diagnosis
-        lost_names.update(Tools().links.label_of(c) for c in lost.concepts)
+        lost_names.update(Resources().links.label_of(c) for c in lost.concepts)
     facts = {
         "num_measured": len(measured), "num_chosen": len(chosen), "num_copies": len(copies),
         "num_changed": notes["changed"], "num_diagnosis_lost": notes["diagnosis_lost"],
@@ -307,7 +307,7 @@ def lost_by_truth(sample: Sample, bag: PatchBag, gone_N: I64, truth: dict[str, A
     """
     lesions = [x for x in truth.get("lesions", []) if x["visible"]]
     over = [_over(bag, x) for x in lesions]
-    links = Tools().links
+    links = Resources().links
     lost = set()
     for entity in sample.entities:
         shows = [o for o, x in zip(over, lesions, strict=True) if x["findings"].get(entity.name, {}).get("present")]

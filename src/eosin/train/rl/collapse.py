@@ -68,7 +68,7 @@ def _number(row: Mapping[str, Any], name: str) -> float | None:
 
 
 @dataclass
-class Watch:
+class CollapseDetector:
     """Counts, for each sign, over how many optimiser steps in a row it was seen.
 
     A row logged every n steps is a mean over n steps, and counts as n.
@@ -190,7 +190,7 @@ class CollapseCallback(TrainerCallback):  # type: ignore[misc]
         refuse_collapsed(ctx)
         self._settings = settings
         self._ctx = ctx
-        self._watch = Watch(settings.collapse)
+        self._watch = CollapseDetector(settings.collapse)
         self._stop = settings.collapse
         self._candidate: int | None = None
         self._taken = 0
@@ -198,7 +198,7 @@ class CollapseCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         self._drop_candidate(state)
-        self._watch = Watch(self._stop)
+        self._watch = CollapseDetector(self._stop)
         self._taken = state.global_step
         for row in store.read_jsonl(self._ctx.metrics_file):
             if 0 < row["step"] <= state.global_step and _is_training_row(row):

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.formats.artifact import dropped_line
 from eosin.core.images import RegionReader, load_picture
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, Unparsed, sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, Unparsed, filtered
 from eosin.core.nouns.prompt import prompt_messages
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
@@ -88,7 +88,7 @@ class Measurement:
     def _accuracy(self) -> RewardSet:
         return load_rewards("accuracy", self.grammar)
 
-    def run(self, samples: Sequence[Sample]) -> Sieve[dict[str, Any]]:
+    def run(self, samples: Sequence[Sample]) -> Filtered[dict[str, Any]]:
         """Rows of COLUMNS, and the samples that cannot be measured with the reason."""
         asked = [s for s in samples if s.answer is not None]
         rows = {r["id"]: r for r in store.read_jsonl(self.rows_file)}
@@ -101,7 +101,7 @@ class Measurement:
                 rows.update((r["id"], r) for r in fresh)
             if self.progress is not None:
                 self.progress(min(start + size, len(asked)), len(asked))
-        return sieve(self._outcome(s, rows) for s in samples)
+        return filtered(self._outcome(s, rows) for s in samples)
 
     @staticmethod
     def _outcome(sample: Sample, rows: Mapping[str, dict[str, Any]]) -> Kept[dict[str, Any]] | Dropped:
@@ -181,7 +181,7 @@ def histogram(rows: Iterable[Mapping[str, Any]], num: int) -> list[dict[str, Any
     return [{"low": low, "high": high, "n": places.count(i)} for i, (low, high) in enumerate(bins)]
 
 
-def summarise_rates(measured: Sieve[dict[str, Any]], num: int) -> dict[str, Any]:
+def summarise_rates(measured: Filtered[dict[str, Any]], num: int) -> dict[str, Any]:
     """Figures of a whole table; means over questions. Every one of them is None where nothing was measured."""
     rows = list(measured.kept)
     rates = [r["pass_rate"] for r in rows if r["pass_rate"] is not None]
@@ -267,14 +267,14 @@ def in_band(rate: float, keep: tuple[float, float]) -> bool:
     return keep[0] - 1e-9 <= rate <= keep[1] + 1e-9
 
 
-def keep_band(samples: Sequence[Sample], difficulty: Difficulty) -> Sieve[Sample]:
+def keep_band(samples: Sequence[Sample], difficulty: Difficulty) -> Filtered[Sample]:
     """The samples whose measured pass rate lies in the band; all others with the reason.
 
     Raises:
         EosinError: the table cannot be used, or no sample is left.
     """
     rows = read_rates(difficulty.file)
-    result: Sieve[Sample] = sieve(_banded(s, rows.get(s.id), difficulty.keep) for s in samples)
+    result: Filtered[Sample] = filtered(_banded(s, rows.get(s.id), difficulty.keep) for s in samples)
     if not result.kept:
         raise EosinError(
             "No prompt is left in the band of difficulty.",

@@ -13,7 +13,7 @@ from trl.data_utils import prepare_multimodal_messages
 from eosin.core.settings.rl import Algorithm
 from eosin.engines.group_decode import EncodedPrompt
 from eosin.train.rl.asking import Asking
-from eosin.train.rl.groups import Group, PromptStream, RolloutCounts, spread, totals
+from eosin.train.rl.groups import NOTHING_VARIES, SHORT_BATCH, Group, PromptStream, RolloutCounts, reward_std, totals
 
 
 class DrawsGroups:
@@ -113,7 +113,7 @@ class DrawsGroups:
 
     def spread_of(self, group: Group) -> float:
         """Standard deviation of a group's totals."""
-        return spread(totals(group.rewards, self.reward_weights.to(group.rewards.device)))
+        return reward_std(totals(group.rewards, self.reward_weights.to(group.rewards.device)))
 
     def _most(self, number: int) -> int:
         """The largest of this number over all processes, so that all of them go on or stop together."""
@@ -133,13 +133,12 @@ class DrawsGroups:
     def _tell_short(self, missing: int, rounds: int) -> None:
         if missing > 0:
             self.counts.short_batches += 1
-            self._warn(
-                f"Dynamic sampling reached its limit of {rounds} generation batches with {missing} groups still "
-                "missing; the batch is used as it is. Questions may be too easy or too hard: see `eosin rl-data`."
-            )
+            self._warn(SHORT_BATCH.format(rounds=rounds, missing=missing))
 
     def _count(self, chosen: list[Group], rounds: int) -> None:
         num_varied = min(sum(self._varied), len(chosen))
+        if self.counts.prompts_seen == 0 and self._sum(sum(self._varied)) == 0:
+            self._warn(NOTHING_VARIES)
         total, lost = self._sum(len(self._scored)), self._sum(len(self._scored) - len(chosen))
         self.counts.prompts_seen += int(total)
         self.counts.groups_dropped += int(lost)

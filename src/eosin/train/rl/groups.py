@@ -15,6 +15,16 @@ from torch import Tensor
 from eosin.core.store import artifacts as store
 from eosin.engines.group_decode import EncodedPrompt
 
+NOTHING_VARIES = (
+    "In the first step all replies to a question earn the same, whichever the question: nothing can be learned. "
+    "Look at rollouts.jsonl; other rewards, prompts of middling difficulty (`eosin rl-data`) or a higher temperature "
+    "give a spread."
+)
+SHORT_BATCH = (
+    "Dynamic sampling reached its limit of {rounds} generation batches with {missing} groups still missing; the batch "
+    "is used as it is. Questions may be too easy or too hard: see `eosin rl-data`."
+)
+
 
 @dataclass
 class Group:
@@ -42,7 +52,7 @@ def totals(rewards: Tensor, weights: Tensor) -> Tensor:
     return found.masked_fill(rewards.isnan().all(-1), torch.nan)
 
 
-def spread(values: Tensor) -> float:
+def reward_std(values: Tensor) -> float:
     """Sample standard deviation of the scored totals of one group; 0 where fewer than two were scored."""
     scored = values[~values.isnan()]
     return float(scored.std()) if len(scored) > 1 else 0.0

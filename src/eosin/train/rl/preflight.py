@@ -20,7 +20,7 @@ from trl.data_utils import prepare_multimodal_messages
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.bags import PatchBag
-from eosin.engines.group_decode import EncodedPrompt, Sampling, encode_prompt, sample_groups
+from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups
 from eosin.models import shared_prefix
 from eosin.train.rl.packed_loss import pack, packed_logprobs
 
@@ -126,7 +126,7 @@ class _Probe:
 
     def _sample_shared(self) -> tuple[list[list[int]], list[Tensor]]:
         shared_prefix.enable(self.base)
-        sampling = Sampling(2, self._length(), self.trainer.temperature, self.ends, self.pad, self.trainer.banned)
+        sampling = SamplingParams(2, self._length(), self.trainer.temperature, self.ends, self.pad, self.trainer.banned)
         drawn = sample_groups(self.model, self.prompts, sampling)
         return drawn.ids[::2], [torch.tensor(row) for row in drawn.logprobs[::2]]
 

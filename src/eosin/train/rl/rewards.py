@@ -44,7 +44,7 @@ def keep_counts(state: StageState, reward: TrlReward) -> None:
 def usage_of(rewards: Rewards) -> Usage | None:
     """What the judge of these rewards has been asked so far; None where none is asked."""
     sets = rewards.sets.values() if isinstance(rewards, SourceRewards) else [rewards]
-    judges = (one.tools.judge for one in sets if one.uses_server)
+    judges = (one.resources.judge for one in sets if one.uses_server)
     return next((usage for judge in judges if (usage := getattr(judge, "usage", None)) is not None), None)
 
 

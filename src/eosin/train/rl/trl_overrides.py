@@ -23,7 +23,7 @@ from trl.trainer.utils import (
 )
 
 from eosin.core.settings.rl import Algorithm
-from eosin.engines.group_decode import EncodedPrompt, Sampling, encode_prompt, sample_groups
+from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups
 from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
@@ -292,7 +292,7 @@ class SharedPrefixTrainer(GroupTrainer):
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> Any:
-        sampling = Sampling(
+        sampling = SamplingParams(
             num_generations, self.max_completion_length, self.temperature, tuple(self.eos_token_ids),
             self._tokenizer.pad_token_id, self.banned,
         )  # fmt: skip

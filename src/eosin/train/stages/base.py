@@ -24,9 +24,9 @@ from eosin.core.store.artifacts import Artifact
 from eosin.models import checkpoint
 from eosin.models.load import Loaded
 from eosin.models.pictures import max_pixels_of
-from eosin.models.vision_cache import KeptTower, keep_vision
-from eosin.scoring.terms.base import Tools
-from eosin.train.data.rows import PictureStore
+from eosin.models.vision_cache import CachedTower, cache_vision
+from eosin.scoring.terms.base import Resources
+from eosin.train.data.rows import ImageCache
 from eosin.train.monitor import (
     ClockCallback,
     MetricsCallback,
@@ -65,8 +65,8 @@ class StageContext:
     parents: tuple[Artifact, ...] = ()
     read_region: RegionReader | None = None
     cache_folder: Path | None = None
-    tools: Tools = Tools()
-    picture_cache: dict[int | None, PictureStore] = field(default_factory=dict)
+    tools: Resources = Resources()
+    picture_cache: dict[int | None, ImageCache] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
@@ -76,17 +76,17 @@ class StageContext:
     def metrics_file(self) -> Path:
         return self.folder / "metrics.jsonl"
 
-    def pictures(self, limit_gib: float) -> PictureStore:
+    def pictures(self, limit_gib: float) -> ImageCache:
         """Decoded pictures for this model; stages of one run that see them in one size share them."""
         size = max_pixels_of(self.loaded.processor)
         if size not in self.picture_cache:
-            self.picture_cache[size] = PictureStore(size, limit_gib, self.read_region)
+            self.picture_cache[size] = ImageCache(size, limit_gib, self.read_region)
         self.picture_cache[size].limit_gib = limit_gib
         return self.picture_cache[size]
 
-    def keep_vision(self, limit_gib: float) -> AbstractContextManager[KeptTower | None]:
+    def cache_vision(self, limit_gib: float) -> AbstractContextManager[CachedTower | None]:
         """While entered, a frozen vision tower runs once an image (see `models.vision_cache`)."""
-        return keep_vision(self.loaded.model, self.cache_folder or self.folder / "work", limit_gib)
+        return cache_vision(self.loaded.model, self.cache_folder or self.folder / "work", limit_gib)
 
     def save(self, name: str, model: Any, step: int, *, replace: bool = False) -> Artifact:
         """Write a checkpoint artifact of this stage."""

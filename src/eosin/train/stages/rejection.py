@@ -22,7 +22,7 @@ from eosin.scoring.adapters.trl import ImageOpener
 from eosin.scoring.reading.item import item_from_sample
 from eosin.scoring.sets.by_source import Rewards, SourceRewards, departures, stage_rewards
 from eosin.scoring.sets.compose import Outcome
-from eosin.train.data.lengths import judge, of_replies
+from eosin.train.data.lengths import check_lengths, of_replies
 from eosin.train.data.rows import reply_row
 from eosin.train.rl.difficulty import seed_of
 from eosin.train.rl.rewards import say_rewards, usage_of
@@ -40,7 +40,7 @@ def run(settings: RejectionStage, ctx: StageContext) -> StageResult:
     if not asked:
         raise EosinError("No training sample has an answer.", where=f"stages.{ctx.name}")
     lengths = of_replies(asked, ctx.loaded, ctx.grammar, ctx.prompt, settings.max_new_tokens, ctx.seed)
-    record = judge(lengths, settings, f"stages.{ctx.name}")
+    record = check_lengths(lengths, settings, f"stages.{ctx.name}")
     rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in asked}, **ctx.tools.as_injected())
     say_rewards(rewards)
     rows = Drawing(settings, ctx, rewards).run(asked)
@@ -49,7 +49,8 @@ def run(settings: RejectionStage, ctx: StageContext) -> StageResult:
     dropped = [reply for reply in chosen if isinstance(reply, Dropped)]
     _refuse_nothing(ctx, replies, dropped)
     learned = with_gold([s for s in asked if s.id in replies], asked, settings, ctx.seed)
-    texts = {s.id: replies.get(s.id) or gold_reply(s, ctx.grammar, ctx.prompt.answer) for s in learned}
+    shown = [*learned, *ctx.valid]  # the loss on the valid split is that of its gold replies
+    texts = {s.id: replies.get(s.id) or gold_reply(s, ctx.grammar, ctx.prompt.answer) for s in shown}
     facts = facts_of(rows, replies, dropped, len(learned))
     console.print(f"  {facts['num_learned']} of {facts['num_questions']} questions have a reply that stands out")
     result = train_on_pairs(settings, replace(ctx, train=learned), reply_row(ctx.grammar, ctx.prompt, texts))

@@ -23,10 +23,10 @@ from eosin.core.store import artifacts as store
 from eosin.models import shared_prefix
 from eosin.models.load import end_tokens, freeze, is_adapter, placeholder_tokens
 from eosin.models.shared_prefix import Backend
-from eosin.models.vision_cache import share_kept
+from eosin.models.vision_cache import share_cache
 from eosin.scoring.adapters.trl import TrlReward
 from eosin.scoring.sets.by_source import stage_rewards
-from eosin.train.data.lengths import judge, of_replies
+from eosin.train.data.lengths import check_lengths, of_replies
 from eosin.train.data.rows import rl_row, rows_dataset
 from eosin.train.keep_best import BestKeeper, kept_record, valid_watch
 from eosin.train.monitor import MetricsCallback, StepClock
@@ -50,7 +50,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     """Train the policy that `ctx.loaded` holds, which is the checkpoint of the stage before."""
     train, band = prompts_of(settings, ctx)
     lengths = of_replies(train, ctx.loaded, ctx.grammar, ctx.prompt, settings.max_new_tokens, ctx.seed)
-    lengths_record = judge(lengths, settings, f"stages.{ctx.name}")
+    lengths_record = check_lengths(lengths, settings, f"stages.{ctx.name}")
     freeze(ctx.loaded.model, set(settings.freeze))
     clock, state = StepClock(), StageState()
     rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in train}, **ctx.tools.as_injected())
@@ -78,20 +78,15 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     )
     rows = rows_dataset(train, rl_row(ctx.grammar, ctx.prompt), ctx.pictures(settings.image_cache_gib))
     keep_counts(state, reward)
-    watchers = callbacks(ctx, clock, state)
-    if settings.outage is not None:
-        cycle = settings.updates_per_batch * settings.algorithm.num_iterations
-        watchers.insert(-1, OutageCallback(reward, settings.outage, cycle, ctx.name))
-    if settings.collapse is not None:
-        watchers.insert(-1, CollapseCallback(settings, ctx))  # before the clock: its saves are not data time
+    watchers = _watchers(settings, ctx, clock, state, reward)
     decided = tell(writer, diary, settings)
     trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, decided, diary.seen)
     writer.writes = diary.writes = trainer.is_world_process_zero()
     diary.more = lambda: trainer.parts_to_come > 0
     keeper = _watch_valid(settings, ctx, trainer, clock, num_steps(settings, len(train)))
     with ExitStack() as stack:
-        kept = stack.enter_context(ctx.keep_vision(settings.vision_cache_gib))
-        stack.enter_context(share_kept(kept, trainer.ref_model))
+        kept = stack.enter_context(ctx.cache_vision(settings.vision_cache_gib))
+        stack.enter_context(share_cache(kept, trainer.ref_model))
         result = run_trainer(trainer, ctx, clock, keeper)
     diary.close()
     result.extra |= {
@@ -105,6 +100,19 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
         **kept_record(keeper),
     }
     return result
+
+
+def _watchers(
+    settings: RlStage, ctx: StageContext, clock: StepClock, state: StageState, reward: TrlReward
+) -> list[TrainerCallback]:
+    """Callbacks of the trainer; those that stop it stand before the clock: their saves are not data time."""
+    found = callbacks(ctx, clock, state)
+    if settings.outage is not None:
+        cycle = settings.updates_per_batch * settings.algorithm.num_iterations
+        found.insert(-1, OutageCallback(reward, settings.outage, cycle, ctx.name))
+    if settings.collapse is not None:
+        found.insert(-1, CollapseCallback(settings, ctx))
+    return found
 
 
 def prompts_of(settings: RlStage, ctx: StageContext) -> tuple[list[Sample], dict[str, Any] | None]:

@@ -18,7 +18,7 @@ from eosin.core.ranks import num_ranks
 from eosin.core.settings.stages import PretrainStage, RejectionStage, SftStage
 from eosin.models.load import Loaded, freeze
 from eosin.train.data.collate import MaskedCollator
-from eosin.train.data.lengths import judge, of_rows
+from eosin.train.data.lengths import check_lengths, of_rows
 from eosin.train.data.rows import Augmentation, Row, rows_dataset, sft_row
 from eosin.train.keep_best import BestKeeper, kept_record, valid_watch
 from eosin.train.masking.pseudo_bags import with_pseudo_bags
@@ -101,7 +101,7 @@ def train_on_pairs(
     rows = rows_dataset(shown.samples, make_row, pictures, augment=augment, cuts=shown.cuts)
     if settings.max_tokens is not None:
         lengths = of_rows(rows, ctx.loaded, settings.max_tokens, ctx.seed)
-        shown.facts["lengths"] = judge(lengths, settings, f"stages.{ctx.name}")
+        shown.facts["lengths"] = check_lengths(lengths, settings, f"stages.{ctx.name}")
     trainer = SFTTrainer(
         model=ctx.loaded.model,
         args=SFTConfig(**arguments),
@@ -115,7 +115,7 @@ def train_on_pairs(
     state.add("num_tokens", lambda: trainer._total_train_tokens, lambda n: setattr(trainer, "_total_train_tokens", n))
     keeper = _watch_valid(settings, ctx, trainer, clock)
     # Augmented pictures are new every time: keeping their features would fill the file for nothing.
-    with ctx.keep_vision(0.0 if settings.augment else settings.vision_cache_gib):
+    with ctx.cache_vision(0.0 if settings.augment else settings.vision_cache_gib):
         result = run_trainer(trainer, ctx, clock, keeper)
     result.extra.update(shown.facts | kept_record(keeper))
     return result

@@ -31,7 +31,7 @@ from eosin.core.settings.stages import WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.train.monitor import StageBar, StepClock
 from eosin.train.stages.base import StageContext, StageResult
-from eosin.train.warmup.eyes import Eye, eye_of
+from eosin.train.warmup.encoders import VisionEncoder, encoder_of
 
 
 @dataclass
@@ -115,14 +115,14 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
     train = subset([s for s in ctx.train if s.label and s.images], settings.max_samples, ctx.seed)
     classes, findings = vocabulary(train)
     train, valid = [_one_a_picture(part) for part in (train, [s for s in ctx.valid if s.label in classes and s.images])]
-    eye = eye_of(settings, ctx, train)
+    encoder = encoder_of(settings, ctx, train)
     clock = StepClock()
     pictures = ctx.pictures(settings.image_cache_gib)
     with clock.timing("data"):
-        data = [(eye.load(part, pictures), targets_of(part, classes, findings)) for part in (train, valid)]
+        data = [(encoder.load(part, pictures), targets_of(part, classes, findings)) for part in (train, valid)]
     torch.manual_seed(ctx.seed)  # before the heads are drawn, whatever was drawn before this stage
-    heads = Heads(eye.width, len(classes), len(findings), attends=eye.attends)
-    job = Job(settings, ctx, eye, heads, clock)
+    heads = Heads(encoder.width, len(classes), len(findings), attends=encoder.attends)
+    job = Job(settings, ctx, encoder, heads, clock)
     job.train(*data[0], *data[1])
     artifact = ctx.save("checkpoint", model, job.step, replace=True)
     save_file(job.heads.state_dict(), str(ctx.folder / "warmup_head.safetensors"))
@@ -130,7 +130,7 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
         checkpoint=artifact,
         num_steps=job.step,
         step_time=clock.split(),
-        num_trainable=sum(p.numel() for p in eye.tower.parameters()),
+        num_trainable=sum(p.numel() for p in encoder.tower.parameters()),
         num_parameters=sum(p.numel() for p in model.parameters()),
         extra={"classes": classes, "findings": findings},
     )
@@ -147,8 +147,10 @@ def _one_a_picture(samples: Sequence[Sample]) -> list[Sample]:
 class Job:
     """One warm-up in progress. Everything random is drawn from (seed, epoch), so a resume repeats nothing."""
 
-    def __init__(self, settings: WarmupStage, ctx: StageContext, eye: Eye, heads: Heads, clock: StepClock) -> None:
-        self.settings, self.ctx, self.eye, self.tower, self.clock = settings, ctx, eye, eye.tower, clock
+    def __init__(
+        self, settings: WarmupStage, ctx: StageContext, encoder: VisionEncoder, heads: Heads, clock: StepClock
+    ) -> None:
+        self.settings, self.ctx, self.encoder, self.tower, self.clock = settings, ctx, encoder, encoder.tower, clock
         self.device = ctx.loaded.model.device
         self.heads = heads.to(self.device)
         for name, parameter in heads.named_parameters():
@@ -183,7 +185,7 @@ class Job:
                     break
                 chosen = order[start : start + self.settings.batch_size]
                 with self.clock.timing("data"):
-                    batch = self.eye.changed(self.eye.choose(images, chosen), generator)
+                    batch = self.encoder.augmented(self.encoder.choose(images, chosen), generator)
                 with self.clock.timing("step"):
                     losses.append(self._step(batch, targets, chosen, total))
             self._log(losses, valid_images, valid_targets, total)
@@ -195,7 +197,7 @@ class Job:
         rate = one_cycle(self.step / total, self.settings.warmup_fraction) * self.settings.learning_rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        class_logits, finding_logits = self.heads(*self.eye.tokens(batch))
+        class_logits, finding_logits = self.heads(*self.encoder.tokens(batch))
         loss = F.cross_entropy(
             class_logits, targets.labels[chosen].to(self.device), label_smoothing=self.settings.label_smoothing
         )
@@ -212,8 +214,8 @@ class Job:
     def accuracy(self, images: Any, targets: Targets) -> float:
         """Balanced accuracy of the class head."""
         self.tower.eval()
-        parts = [self.eye.choose(images, p) for p in torch.arange(len(images)).split(128)]
-        said = torch.cat([self.heads(*self.eye.tokens(part))[0].argmax(1).cpu() for part in parts])
+        parts = [self.encoder.choose(images, p) for p in torch.arange(len(images)).split(128)]
+        said = torch.cat([self.heads(*self.encoder.tokens(part))[0].argmax(1).cpu() for part in parts])
         recalls = [float((said[targets.labels == c] == c).float().mean()) for c in targets.labels.unique()]
         return sum(recalls) / len(recalls)
 

@@ -24,7 +24,7 @@ class RegionError(SlideError):
 
 
 @dataclass(frozen=True)
-class Facts:
+class SlideMetadata:
     """What a file says about itself.
 
     Attributes:
@@ -53,7 +53,7 @@ class Facts:
 class Backend(Protocol):
     """An open file. All methods may be called from several threads at once."""
 
-    facts: Facts
+    metadata: SlideMetadata
 
     def region(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """Pixels of a level, uint8 (height, width, 3); the box lies inside the level. Unscanned parts are white.
@@ -94,7 +94,7 @@ def scale_of(x: object, y: object, *, print_limit: bool = False) -> tuple[tuple[
 
 def has_pixels(backend: Backend) -> bool:
     """Whether one of some places of level 0 can be read: DICOM files without pixel data open all the same."""
-    width, height = backend.facts.level_sizes_px[0]
+    width, height = backend.metadata.level_sizes_px[0]
     for share in (0.5, 0.1, 0.9):
         with suppress(RegionError):
             backend.region(0, int(share * (width - 1)), int(share * (height - 1)), 1, 1)

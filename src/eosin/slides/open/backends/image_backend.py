@@ -9,7 +9,7 @@ import numpy as np
 from eosin.core.errors import ImageError
 from eosin.core.images import decode, read_bytes
 from eosin.core.nouns.sample import ImageFile
-from eosin.slides.open.backends.base import Facts, SlideError
+from eosin.slides.open.backends.base import SlideError, SlideMetadata
 
 
 class ImageBackend:
@@ -21,7 +21,7 @@ class ImageBackend:
         except ImageError as exc:
             raise SlideError(exc.message, expected=exc.expected, found=exc.found, where=file) from None
         self._pixels = np.asarray(image)
-        self.facts = Facts(
+        self.metadata = SlideMetadata(
             reader="image",
             vendor=(file.suffix.lstrip(".") or "image").lower(),
             level_sizes_px=((image.width, image.height),),

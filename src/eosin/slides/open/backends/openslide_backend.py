@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eosin.slides.open.backends.base import Facts, RegionError, SlideError, has_pixels, scale_of
+from eosin.slides.open.backends.base import RegionError, SlideError, SlideMetadata, has_pixels, scale_of
 from eosin.slides.open.backends.verified import VerifiedTiles
 from eosin.slides.open.colours import PixelOptions, refuse
 from eosin.slides.open.native import MissingTileError
@@ -73,7 +73,7 @@ class OpenSlideBackend:
         mpp_xy, note = scale_of(
             properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y"), print_limit=vendor == "generic-tiff"
         )
-        self.facts = Facts(
+        self.metadata = SlideMetadata(
             reader="openslide",
             vendor=vendor,
             level_sizes_px=tuple((int(w), int(h)) for w, h in self._handle.level_dimensions),
@@ -85,7 +85,7 @@ class OpenSlideBackend:
             notes=notes,
         )
         if vendor in TIFF_VENDORS:
-            self._tiles = VerifiedTiles(file, self.facts.level_sizes_px)
+            self._tiles = VerifiedTiles(file, self.metadata.level_sizes_px)
 
     def _open(self) -> Any:
         import openslide

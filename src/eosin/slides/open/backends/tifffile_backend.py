@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eosin.slides.open.backends.base import Facts, SlideError, scale_of
+from eosin.slides.open.backends.base import SlideError, SlideMetadata, scale_of
 from eosin.slides.open.colours import PixelOptions, measured_range, stated_range, turn_of, why_not
 from eosin.slides.open.native import NativeLevel, NativePixels, TiffFileHandle, check_whole, open_tiff
 
@@ -39,7 +39,7 @@ class TiffBackend:
             self._tiff.close()
             raise SlideError("slide damaged", found=str(exc)[:200], where=file) from None
         try:
-            self.facts = self._facts(series, pages[0], levels)
+            self.metadata = self._facts(series, pages[0], levels)
         except Exception as exc:
             self.close()
             raise SlideError("slide damaged", found=str(exc)[:200], where=file) from None
@@ -55,10 +55,10 @@ class TiffBackend:
         pieces = [smallest.raw(c, r) for r in range(smallest.rows) for c in range(smallest.columns)]
         return measured_range(np.concatenate([p.reshape(-1) for p in pieces]))
 
-    def _facts(self, series: Any, page: Any, levels: list[NativeLevel]) -> Facts:
+    def _facts(self, series: Any, page: Any, levels: list[NativeLevel]) -> SlideMetadata:
         self._sides = _side_series(self._tiff, series)
         mpp_xy, note = _scale(self._tiff, series)
-        return Facts(
+        return SlideMetadata(
             reader="tifffile",
             vendor="ome-tiff" if self._tiff.is_ome else "tiff",
             level_sizes_px=tuple(level.size_px for level in levels),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import MissingExtraError
-from eosin.slides.open.backends.base import Facts, RegionError, SlideError, has_pixels, scale_of
+from eosin.slides.open.backends.base import RegionError, SlideError, SlideMetadata, has_pixels, scale_of
 
 
 class DicomBackend:
@@ -28,7 +28,7 @@ class DicomBackend:
         names = [n for n, held in (("label", self._wsi.labels), ("macro", self._wsi.overviews)) if held]
         base = levels[0]
         mpp_xy, note = scale_of(base.mpp.width, base.mpp.height)
-        self.facts = Facts(
+        self.metadata = SlideMetadata(
             reader="wsidicom",
             vendor="dicom",
             level_sizes_px=tuple((int(level.size.width), int(level.size.height)) for level in levels),

@@ -1,4 +1,4 @@
-"""The two eyes as the warm-up trains them: images through a vision tower, bags of patches through a slide tower."""
+"""The two encoders as the warm-up trains them: images through a vision tower, bags of patches through a slide tower."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from eosin.core.nouns.sample import Sample, SlideBag
 from eosin.core.settings.recipe import check_settings
 from eosin.core.settings.stages import WarmupStage
 from eosin.models.load import slide_tower, vision_tower
-from eosin.models.slide_encoder.rows import Places
+from eosin.models.slide_encoder.rows import PatchPositions
 from eosin.train.data.augment import AugmentSettings, augment_batch
 from eosin.train.data.bag_augment import BagAugment, augment_bag
-from eosin.train.data.rows import PictureStore
+from eosin.train.data.rows import ImageCache
 from eosin.train.stages.base import StageContext
 
 
-class Eye(Protocol):
-    """What the warm-up asks of a tower. `load` gives whatever `tokens` and `changed` take."""
+class VisionEncoder(Protocol):
+    """What the warm-up asks of a tower. `load` gives whatever `tokens` and `augmented` take."""
 
     tower: nn.Module
     width: int
     attends: bool  # whether tokens are weighed by attention; else their mean is judged
 
-    def load(self, samples: Sequence[Sample], pictures: PictureStore) -> Any:
+    def load(self, samples: Sequence[Sample], pictures: ImageCache) -> Any:
         """The first images of samples, ready for indexing by a tensor of places with `choose`."""
         ...
 
     def choose(self, data: Any, places: Tensor) -> Any: ...
 
-    def changed(self, batch: Any, generator: torch.Generator) -> Any:
+    def augmented(self, batch: Any, generator: torch.Generator) -> Any:
         """A batch with the augmentation of the stage."""
         ...
 
@@ -46,8 +46,8 @@ class Eye(Protocol):
         ...
 
 
-def eye_of(settings: WarmupStage, ctx: StageContext, train: Sequence[Sample]) -> Eye:
-    """The eye that sees the first images of these samples.
+def encoder_of(settings: WarmupStage, ctx: StageContext, train: Sequence[Sample]) -> VisionEncoder:
+    """The encoder that sees the first images of these samples.
 
     Raises:
         EosinError: slides and images mixed, or a model without the tower that is needed.
@@ -57,12 +57,12 @@ def eye_of(settings: WarmupStage, ctx: StageContext, train: Sequence[Sample]) ->
         raise EosinError("A warm-up sees either slides or images.", where=f"stages.{ctx.name}",
                          next_step="make one warm-up stage of each")  # fmt: skip
     if kinds == {True}:
-        return BagEye(settings, ctx)
-    return TileEye(settings, ctx)
+        return SlideEncoder(settings, ctx)
+    return ImageEncoder(settings, ctx)
 
 
 @dataclass(frozen=True)
-class Patcher:
+class Patchify:
     """Pixels to the patches that Qwen2.5-VL's tower takes, as its image processor makes them.
 
     Attributes:
@@ -77,8 +77,8 @@ class Patcher:
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, tower: Any, processor: Any) -> Patcher:
-        """The patcher for a tower and its processor; images are squares of the largest area the processor keeps."""
+    def of(cls, tower: Any, processor: Any) -> Patchify:
+        """What a tower and its processor take; images are squares of the largest area the processor keeps."""
         config, images = tower.config, processor.image_processor
         unit = config.patch_size * config.spatial_merge_size
         side = int(math.isqrt(int(images.size["longest_edge"]))) // unit * unit
@@ -97,7 +97,7 @@ class Patcher:
         return x.reshape(num * grid * grid, 3 * self.temporal * p * p), thw
 
 
-class TileEye:
+class ImageEncoder:
     """Square images through a tower of the Qwen2-VL family."""
 
     attends = False
@@ -111,14 +111,14 @@ class TileEye:
         self.width = int(config.out_hidden_size)
         self._dtype = tower.dtype
         self._device = ctx.loaded.model.device
-        self._patcher = Patcher.of(tower, ctx.loaded.processor)
+        self._patchify = Patchify.of(tower, ctx.loaded.processor)
         self._augment = AugmentSettings.none()
         if settings.augment:
             self._augment = check_settings(AugmentSettings, settings.options, f"stages.{ctx.name}.options")
 
-    def load(self, samples: Sequence[Sample], pictures: PictureStore) -> Tensor:
+    def load(self, samples: Sequence[Sample], pictures: ImageCache) -> Tensor:
         """uint8 (N, side, side, 3)."""
-        side_px = self._patcher.side_px
+        side_px = self._patchify.side_px
         out = np.empty((len(samples), side_px, side_px, 3), dtype=np.uint8)
         for i, sample in enumerate(samples):
             picture: Any = pictures.get(sample)[0]
@@ -128,17 +128,17 @@ class TileEye:
     def choose(self, data: Tensor, places: Tensor) -> Tensor:
         return data[places]
 
-    def changed(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def augmented(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         return augment_batch(batch, self._augment, generator)
 
     def tokens(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        patches, grid = self._patcher(batch.to(self._device))
+        patches, grid = self._patchify(batch.to(self._device))
         merged = torch.as_tensor(self.tower(patches.to(self._dtype), grid_thw=grid).pooler_output)
         tokens = merged.reshape(len(batch), -1, merged.shape[-1]).float()
         return tokens, torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
-class BagEye:
+class SlideEncoder:
     """Bags of patches through the slide tower of a slide reader."""
 
     attends = True
@@ -158,18 +158,21 @@ class BagEye:
         if settings.augment:
             self._augment = check_settings(BagAugment, settings.options, f"stages.{ctx.name}.options")
 
-    def load(self, samples: Sequence[Sample], pictures: PictureStore) -> list[Any]:
+    def load(self, samples: Sequence[Sample], pictures: ImageCache) -> list[Any]:
         return [self._processor.shown(pictures.get(s)[0]).bag for s in samples]
 
     def choose(self, data: list[PatchBag], places: Tensor) -> list[PatchBag]:
         return [data[int(i)] for i in places]
 
-    def changed(self, batch: list[PatchBag], generator: torch.Generator) -> list[PatchBag]:
+    def augmented(self, batch: list[PatchBag], generator: torch.Generator) -> list[PatchBag]:
         rng = np.random.default_rng(int(torch.randint(0, 2**62, (1,), generator=generator)))
         return [augment_bag(bag, self._augment, rng) for bag in batch]
 
     def tokens(self, batch: list[PatchBag]) -> tuple[Tensor, Tensor]:
-        bags = [(torch.from_numpy(b.features).to(self._device), Places(b.centres_um, b.tile_um, b.mpp)) for b in batch]
+        bags = [
+            (torch.from_numpy(b.features).to(self._device), PatchPositions(b.centres_um, b.tile_um, b.mpp))
+            for b in batch
+        ]
         found = [slide.tokens.float() for slide in self.tower(bags)]
         padded = nn.utils.rnn.pad_sequence(found, batch_first=True)
         sizes = torch.tensor([len(t) for t in found], device=padded.device)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import Entity, Origin, Sample, ask, lettered
-from eosin.curate.grounded import Grounded, GroundSettings, ground
+from eosin.core.nouns.sample import Entity, Origin, Sample, make_choices, user_prompt
+from eosin.curate.grounding import GroundingResult, GroundingSettings, ground_reasoning
 from eosin.knowledge.graph.graph import Graph
 from eosin.knowledge.linking.linker import Linker
 from eosin.knowledge.reasoning.check import check
@@ -17,7 +17,7 @@ OPTIONS = (
     "normal mucosa", "tubular adenoma", "adenocarcinoma", "mucinous adenocarcinoma", "active colitis", "leiomyoma",
 )  # fmt: skip
 ALIASES = {"normal mucosa": "normal tissue"}
-SETTINGS = GroundSettings(aliases=ALIASES)
+SETTINGS = GroundingSettings(aliases=ALIASES)
 SEEN = {
     "normal mucosa": (["round glands", "goblet cells", "basal nuclei"], ["crowded glands", "mitoses"]),
     "tubular adenoma": (["crowded glands", "stratified nuclei", "mitoses"], ["desmoplastic stroma"]),
@@ -35,21 +35,21 @@ def entities(there: Sequence[str], missing: Sequence[str] = ()) -> tuple[Entity,
 def case(diagnosis: str, found: tuple[Entity, ...] | None = None, **more: object) -> Sample:
     there, missing = SEEN[diagnosis]
     fields = {
-        "id": f"case-{diagnosis}", "messages": ask("What is the diagnosis?", 0), "choices": lettered(OPTIONS),
-        "answer": "ABCDEF"[OPTIONS.index(diagnosis)], "label": diagnosis,
+        "id": f"case-{diagnosis}", "messages": user_prompt("What is the diagnosis?", 0),
+        "choices": make_choices(OPTIONS), "answer": "ABCDEF"[OPTIONS.index(diagnosis)], "label": diagnosis,
         "entities": entities(there, missing) if found is None else found, "origin": Origin(source="t", case="1"),
         **more,
     }  # fmt: skip
     return Sample.model_validate(fields)
 
 
-def only(result: Grounded) -> Sample:
+def only(result: GroundingResult) -> Sample:
     assert not result.samples.dropped
     [sample] = result.samples.kept
     return sample
 
 
-def reason(result: Grounded) -> str:
+def reason(result: GroundingResult) -> str:
     assert not result.samples.kept
     [dropped] = result.samples.dropped
     return dropped.reason
@@ -57,7 +57,7 @@ def reason(result: Grounded) -> str:
 
 @pytest.mark.parametrize("diagnosis", OPTIONS)
 def test_every_phantom_diagnosis_is_grounded(diagnosis: str) -> None:
-    sample = only(ground([case(diagnosis)], SETTINGS))
+    sample = only(ground_reasoning([case(diagnosis)], SETTINGS))
     assert 3 <= len(sample.reasoning) <= 6
     assert diagnosis in sample.reasoning[-1]
     graph = Graph.builtin()
@@ -68,7 +68,7 @@ def test_every_phantom_diagnosis_is_grounded(diagnosis: str) -> None:
 
 
 def test_what_is_written_is_what_was_seen() -> None:
-    sample = only(ground([case("adenocarcinoma")], SETTINGS))
+    sample = only(ground_reasoning([case("adenocarcinoma")], SETTINGS))
     assert sample.findings == (
         "Irregular glands, pleomorphic nuclei, desmoplastic stroma and necrosis. No mucin pools."
     )
@@ -83,30 +83,33 @@ def test_what_is_written_is_what_was_seen() -> None:
 
 
 def test_steps_survive_the_grammar() -> None:
-    sample = only(ground([case("leiomyoma")], SETTINGS))
+    sample = only(ground_reasoning([case("leiomyoma")], SETTINGS))
     grammar = Grammar.of("info/think/answer", numbered_steps=True)
     assert grammar.split_steps(grammar.join_steps(sample.reasoning)) == sample.reasoning
 
 
 def test_a_finding_against_the_diagnosis_is_not_hidden() -> None:
     found = entities(["interlacing fascicles", "spindle cells", "necrosis"])
-    result = ground([case("leiomyoma", found)], SETTINGS)
+    result = ground_reasoning([case("leiomyoma", found)], SETTINGS)
     assert reason(result) == "a step is contradicted"
     assert "ecrosis" in result.samples.dropped[0].detail
 
 
 def test_without_a_path_nothing_is_written() -> None:
-    assert reason(ground([case("leiomyoma", entities(["haemorrhage"]))], SETTINGS)) == (
+    assert reason(ground_reasoning([case("leiomyoma", entities(["haemorrhage"]))], SETTINGS)) == (
         "no path from a finding to the diagnosis"
     )
-    assert reason(ground([case("leiomyoma", entities(["spots on the glass"]))], SETTINGS)) == "no finding in the graph"
+    assert (
+        reason(ground_reasoning([case("leiomyoma", entities(["spots on the glass"]))], SETTINGS))
+        == "no finding in the graph"
+    )
     unknown = case("leiomyoma", label="an unheard-of tumour", choices=(), answer="an unheard-of tumour")
-    assert reason(ground([unknown], SETTINGS)) == "diagnosis not in the graph"
+    assert reason(ground_reasoning([unknown], SETTINGS)) == "diagnosis not in the graph"
 
 
 def test_reasoning_must_lead_to_the_answer() -> None:
     """Mitoses speak as much for an adenoma as for a carcinoma."""
-    result = ground([case("adenocarcinoma", entities(["mitoses"]))], SETTINGS)
+    result = ground_reasoning([case("adenocarcinoma", entities(["mitoses"]))], SETTINGS)
     assert reason(result) == "the reasoning does not lead to the answer"
     assert result.steps[-1].step == "ground: reasoning sufficiency" and result.steps[-1].num_kept == 0
 
@@ -118,9 +121,9 @@ def test_an_injected_solver_sees_no_conclusion_and_no_answer() -> None:
         shown.append(steps)
         return "leiomyoma"
 
-    sample = only(ground([case("leiomyoma")], SETTINGS, solver=solver))
+    sample = only(ground_reasoning([case("leiomyoma")], SETTINGS, solver=solver))
     assert len(shown[0]) == len(sample.reasoning) - 1 and not any("leiomyoma" in s for s in shown[0])
-    assert reason(ground([case("leiomyoma")], SETTINGS, solver=lambda s, r: "A")) == (
+    assert reason(ground_reasoning([case("leiomyoma")], SETTINGS, solver=lambda s, r: "A")) == (
         "the reasoning does not lead to the answer"
     )
 
@@ -132,10 +135,12 @@ def test_what_the_text_alone_answers_is_dropped() -> None:
         assert sample.answer is None and not sample.entities and not sample.findings and not sample.extra
         return "active colitis"
 
-    result = ground(samples, SETTINGS, text_only=knows_colitis)
+    result = ground_reasoning(samples, SETTINGS, text_only=knows_colitis)
     assert [d.id for d in result.samples.dropped] == ["case-active colitis"]
     assert result.samples.dropped[0].reason == "answered without the slide"
-    always_a = ground([case("normal mucosa")], SETTINGS, text_only=lambda s: "A")  # right once, by place alone
+    always_a = ground_reasoning(
+        [case("normal mucosa")], SETTINGS, text_only=lambda s: "A"
+    )  # right once, by place alone
     assert len(always_a.samples.kept) == 1
 
 
@@ -144,13 +149,13 @@ def test_a_teacher_may_say_it_better_but_not_say_more() -> None:
         return ["Spindle cells run in interlacing fascicles.", "Fascicles of spindle cells fit leiomyoma.",
                 "So this is leiomyoma."]  # fmt: skip
 
-    result = ground([case("leiomyoma")], SETTINGS, teacher=better)
+    result = ground_reasoning([case("leiomyoma")], SETTINGS, teacher=better)
     assert only(result).reasoning[0] == "Spindle cells run in interlacing fascicles."
     assert result.teacher == {"used": 1}
 
     def refused(*steps: str) -> str:
-        made = ground([case("leiomyoma")], SETTINGS, teacher=lambda s, r: list(steps))
-        assert only(made).reasoning == only(ground([case("leiomyoma")], SETTINGS)).reasoning
+        made = ground_reasoning([case("leiomyoma")], SETTINGS, teacher=lambda s, r: list(steps))
+        assert only(made).reasoning == only(ground_reasoning([case("leiomyoma")], SETTINGS)).reasoning
         [why] = made.teacher
         return why
 
@@ -167,13 +172,13 @@ def test_a_teacher_that_fails_leaves_the_template() -> None:
     def broken(sample: Sample, steps: tuple[str, ...]) -> list[str]:
         raise RuntimeError("no connection")
 
-    result = ground([case("leiomyoma")], SETTINGS, teacher=broken)
+    result = ground_reasoning([case("leiomyoma")], SETTINGS, teacher=broken)
     assert result.teacher == {"teacher failed: RuntimeError": 1} and only(result).reasoning
 
 
 def test_findings_are_read_from_a_report() -> None:
     report = "The nuclei are large and pleomorphic. Desmoplastic stroma surrounds irregular glands. There is no mucin."
-    sample = only(ground([case("adenocarcinoma", (), extra={"report": report})], SETTINGS))
+    sample = only(ground_reasoning([case("adenocarcinoma", (), extra={"report": report})], SETTINGS))
     assert {(e.concept, e.polarity) for e in sample.entities} >= {
         ("EOSIN:irregular_glands", "present"), ("EOSIN:nuclear_pleomorphism", "present"), ("EOSIN:mucin", "absent"),
     }  # fmt: skip
@@ -181,32 +186,35 @@ def test_findings_are_read_from_a_report() -> None:
 
 def about(name: str, answer: str, **extra: object) -> Sample:
     return case(
-        "leiomyoma", choices=lettered(["yes", "no"]), answer="A" if answer == "yes" else "B", id=f"{name}-{answer}",
+        "leiomyoma", choices=make_choices(["yes", "no"]), answer="A" if answer == "yes" else "B", id=f"{name}-{answer}",
         extra={"question": "finding", "asked": name, "entities_complete": True, **extra},
     )  # fmt: skip
 
 
 def test_questions_about_one_finding() -> None:
-    there = only(ground([about("spindle cells", "yes")], SETTINGS))
+    there = only(ground_reasoning([about("spindle cells", "yes")], SETTINGS))
     assert there.reasoning[-1] == "So the answer is yes." and len(there.reasoning) == 3
-    assert "No necrosis is seen anywhere." in only(ground([about("necrosis", "no")], SETTINGS)).reasoning
-    assert "No crypt abscess is seen anywhere." in only(ground([about("crypt abscess", "no")], SETTINGS)).reasoning
-    wrong = ground([about("necrosis", "yes")], SETTINGS)
+    assert "No necrosis is seen anywhere." in only(ground_reasoning([about("necrosis", "no")], SETTINGS)).reasoning
+    assert (
+        "No crypt abscess is seen anywhere."
+        in only(ground_reasoning([about("crypt abscess", "no")], SETTINGS)).reasoning
+    )
+    wrong = ground_reasoning([about("necrosis", "yes")], SETTINGS)
     assert reason(wrong) == "the answer does not follow from the findings"
-    open_list = ground([about("crypt abscess", "no", entities_complete=False)], SETTINGS)
+    open_list = ground_reasoning([about("crypt abscess", "no", entities_complete=False)], SETTINGS)
     assert reason(open_list) == "the finding asked for is not known of this slide"
 
 
 def test_free_questions_are_answered_with_the_findings() -> None:
     free = case("leiomyoma", choices=(), answer=None, extra={"question": "findings"})
-    sample = only(ground([free], SETTINGS))
+    sample = only(ground_reasoning([free], SETTINGS))
     assert sample.answer == sample.findings and "nterlacing fascicles and spindle cells" in sample.answer
 
 
 def test_every_sample_is_accounted_for() -> None:
     samples = [case(d) for d in OPTIONS] + [case("leiomyoma", entities(["haemorrhage"]), id="x")]
     samples.append(case("adenocarcinoma", entities(["mitoses"]), id="y"))
-    result = ground(samples, SETTINGS, text_only=lambda s: "tubular adenoma")
+    result = ground_reasoning(samples, SETTINGS, text_only=lambda s: "tubular adenoma")
     assert result.samples.num_in == len(samples)
     num = len(samples)
     for step in result.steps:
@@ -217,6 +225,9 @@ def test_every_sample_is_accounted_for() -> None:
 
 def test_the_same_seed_writes_the_same() -> None:
     samples = [case(d) for d in OPTIONS]
-    assert ground(samples, SETTINGS).samples.kept == ground(list(reversed(samples)), SETTINGS).samples.kept[::-1]
-    other = ground(samples, GroundSettings(aliases=ALIASES, seed=5)).samples.kept
-    assert [s.reasoning for s in other] != [s.reasoning for s in ground(samples, SETTINGS).samples.kept]
+    assert (
+        ground_reasoning(samples, SETTINGS).samples.kept
+        == ground_reasoning(list(reversed(samples)), SETTINGS).samples.kept[::-1]
+    )
+    other = ground_reasoning(samples, GroundingSettings(aliases=ALIASES, seed=5)).samples.kept
+    assert [s.reasoning for s in other] != [s.reasoning for s in ground_reasoning(samples, SETTINGS).samples.kept]

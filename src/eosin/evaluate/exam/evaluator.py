@@ -1,4 +1,4 @@
-"""Puts tasks to an engine in batches and grades the replies, going on where an earlier run stopped."""
+"""Puts instances to an engine in batches and grades the replies, going on where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BLANK_RGB = (128, 128, 128)
 
 
 @dataclass(frozen=True)
-class Task:
+class Instance:
     """One question as it is put.
 
     Attributes:
@@ -42,14 +42,14 @@ class Task:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def plain(cls, sample: Sample) -> Task:
+    def plain(cls, sample: Sample) -> Instance:
         """The sample as it is."""
         return cls(sample, sample.images)
 
 
 @dataclass(frozen=True)
-class Asker:
-    """An exam's constant parts. `ask` runs one phase of it."""
+class Evaluator:
+    """An exam's constant parts. `run` runs one phase of it."""
 
     engine: Engine
     grammar: Grammar
@@ -60,49 +60,49 @@ class Asker:
     read_region: RegionReader | None = None
     progress: Progress | None = None
 
-    def ask(self, phase: str, tasks: Sequence[Task], decoding: Decoding | None = None) -> list[dict[str, Any]]:
-        """Rows of all tasks, in their order. Finished rows are read from the work folder, not asked again.
+    def run(self, phase: str, instances: Sequence[Instance], decoding: Decoding | None = None) -> list[dict[str, Any]]:
+        """Rows of all instances, in their order. Finished rows are read from the work folder, not asked again.
 
-        A task whose image cannot be used gives a row with `set_aside` (the reason) and no score.
+        An instance whose image cannot be used gives a row with `set_aside` (the reason) and no score.
         """
         decoding = decoding or self.decoding
         rows = {r["id"]: r for r in self.work.load(phase)}
         size = decoding.batch_size
-        for start in range(0, len(tasks), size):
-            batch = [t for t in tasks[start : start + size] if t.sample.id not in rows]
+        for start in range(0, len(instances), size):
+            batch = [t for t in instances[start : start + size] if t.sample.id not in rows]
             if batch:
                 fresh = self._batch(batch, _seeded(decoding, phase, start))
                 self.work.append(phase, fresh)
                 rows.update((r["id"], r) for r in fresh)
             if self.progress is not None:
-                self.progress(phase, min(start + size, len(tasks)), len(tasks))
-        return [rows[t.sample.id] for t in tasks]
+                self.progress(phase, min(start + size, len(instances)), len(instances))
+        return [rows[t.sample.id] for t in instances]
 
-    def _batch(self, batch: Sequence[Task], decoding: Decoding) -> list[dict[str, Any]]:
+    def _batch(self, batch: Sequence[Instance], decoding: Decoding) -> list[dict[str, Any]]:
         requests: list[Request] = []
         rows: dict[str, dict[str, Any]] = {}
-        for task in batch:
+        for instance in batch:
             try:
-                requests.append(self._request(task))
+                requests.append(self._request(instance))
             except ImageError as exc:
-                rows[task.sample.id] = {
-                    "id": task.sample.id, "set_aside": exc.message, "detail": exc.found or exc.where or "",
+                rows[instance.sample.id] = {
+                    "id": instance.sample.id, "set_aside": exc.message, "detail": exc.found or exc.where or "",
                 }  # fmt: skip
         generations = _checked(list(self.engine.generate(requests, decoding)), requests) if requests else []
         by_id = {t.sample.id: t for t in batch}
         for generation in generations:
-            task = by_id[generation.id]
-            rows[generation.id] = {**grade(generation, task.sample, self.grammar, self.classes), **task.facts}
+            instance = by_id[generation.id]
+            rows[generation.id] = {**grade(generation, instance.sample, self.grammar, self.classes), **instance.facts}
         return [rows[t.sample.id] for t in batch]
 
-    def _request(self, task: Task) -> Request:
-        messages = prompt_messages(task.sample, self.grammar, instruction=self.instruction)
-        if task.show == "nothing":
-            return Request(task.sample.id, without_images(messages))
-        images = tuple(load_picture(ref, self.read_region) for ref in task.images)
-        if task.show == "blank":
+    def _request(self, instance: Instance) -> Request:
+        messages = prompt_messages(instance.sample, self.grammar, instruction=self.instruction)
+        if instance.show == "nothing":
+            return Request(instance.sample.id, without_images(messages))
+        images = tuple(load_picture(ref, self.read_region) for ref in instance.images)
+        if instance.show == "blank":
             images = tuple(_blank(image) for image in images)
-        return Request(task.sample.id, messages, images)
+        return Request(instance.sample.id, messages, images)
 
 
 def _blank(picture: Picture) -> Picture:

@@ -16,7 +16,7 @@ from eosin.scoring.judge.checklist import checklist_request, grade_request
 from eosin.scoring.judge.model import ANOTHER_MODEL, JudgeRequest, OpenAIJudge
 from eosin.scoring.sets.by_source import Rewards, SourceRewards
 from eosin.scoring.sets.compose import RewardSet
-from eosin.scoring.terms.base import Term, Tools
+from eosin.scoring.terms.base import Resources, Term
 from eosin.scoring.terms.process import ChecklistTerm, ClipTerm
 from eosin.scoring.terms.semantic import SemanticTerm
 
@@ -32,11 +32,11 @@ def sets_of(rewards: Rewards) -> tuple[RewardSet, ...]:
     return tuple(rewards.sets.values()) if isinstance(rewards, SourceRewards) else (rewards,)
 
 
-def terms_of(rewards: Rewards) -> Iterator[tuple[Term, Tools]]:
+def terms_of(rewards: Rewards) -> Iterator[tuple[Term, Resources]]:
     """Every term with the tools that it is given."""
     for one in sets_of(rewards):
         for part in one.all_parts:
-            yield part.term, one.tools
+            yield part.term, one.resources
 
 
 def try_tools(rewards: Rewards, settings: ScoringSettings, where: str, image: bytes | None = None) -> list[str]:
@@ -54,7 +54,7 @@ def try_tools(rewards: Rewards, settings: ScoringSettings, where: str, image: by
     """
     notes: list[str] = []
     terms = list(terms_of(rewards))
-    if settings.judge is not None and any(t.uses_server(tools) for t, tools in terms):
+    if settings.judge is not None and any(t.uses_server(resources) for t, resources in terms):
         notes += _ask_judge(rewards, settings.judge, where, image)
     if settings.encoder is not None and any(isinstance(t, SemanticTerm) and t.means(g) == "encoder" for t, g in terms):
         notes.append(_try_encoder(terms[0][1], where))
@@ -64,10 +64,10 @@ def try_tools(rewards: Rewards, settings: ScoringSettings, where: str, image: by
 
 
 def _ask_judge(rewards: Rewards, server: JudgeServer, where: str, image: bytes | None) -> list[str]:
-    judge = next((one.tools.judge for one in sets_of(rewards) if one.tools.judge is not None), None)
+    judge = next((one.resources.judge for one in sets_of(rewards) if one.resources.judge is not None), None)
     if not isinstance(judge, OpenAIJudge) or not server.ask_first:
         return []
-    asked = [t for t, tools in terms_of(rewards) if t.uses_server(tools)]
+    asked = [t for t, resources in terms_of(rewards) if t.uses_server(resources)]
     grades = any(isinstance(t, SemanticTerm) for t in asked)
     others = any(not isinstance(t, SemanticTerm) for t in asked)
     shown = image if image is not None else encode_png(Image.new("RGB", (64, 64), (230, 190, 210)))
@@ -124,24 +124,26 @@ def _refusal(server: JudgeServer, reason: str, where: str) -> EosinError:
     )
 
 
-def _try_encoder(tools: Tools, where: str) -> str:
-    assert tools.encode is not None
+def _try_encoder(resources: Resources, where: str) -> str:
+    assert resources.encode is not None
     with _named(where, "encoder"):
-        found = np.asarray(tools.encode(["normal mucosa", "necrosis"]), dtype=np.float64)
+        found = np.asarray(resources.encode(["normal mucosa", "necrosis"]), dtype=np.float64)
     if found.ndim != 2 or len(found) != 2 or not np.isfinite(found).all() or not np.abs(found).sum(1).all():
         raise EosinError("The sentence encoder gives no usable numbers.", expected="an array (2, D) of finite numbers",
                          found=str(found.shape), where=f"{where}.scoring.encoder")  # fmt: skip
-    return f"sentence encoder {tools.encode_name}: loaded, {found.shape[1]} numbers a text"
+    return f"sentence encoder {resources.encode_name}: loaded, {found.shape[1]} numbers a text"
 
 
-def _try_clip(tools: Tools, where: str) -> str:
-    assert tools.clip is not None
+def _try_clip(resources: Resources, where: str) -> str:
+    assert resources.clip is not None
     with _named(where, "clip"):
-        found = [float(c) for c in tools.clip(Image.new("RGB", (64, 64), (230, 190, 210)), ["normal mucosa", "glands"])]
+        found = [
+            float(c) for c in resources.clip(Image.new("RGB", (64, 64), (230, 190, 210)), ["normal mucosa", "glands"])
+        ]
     if len(found) != 2 or not np.isfinite(found).all():
         raise EosinError("CLIP gives no usable numbers.", expected="a cosine a sentence", found=str(found),
                          where=f"{where}.scoring.clip")  # fmt: skip
-    return f"CLIP {tools.clip_name}: loaded"
+    return f"CLIP {resources.clip_name}: loaded"
 
 
 class _named:  # noqa: N801  (reads as a statement: `with _named(...)`)

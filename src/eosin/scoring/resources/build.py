@@ -10,14 +10,14 @@ from eosin.core.errors import EosinError
 from eosin.core.settings.scoring import ANY_MODEL, JudgeServer, Price, ScoringSettings
 from eosin.scoring.judge.model import JudgeSettings, OpenAIJudge
 from eosin.scoring.reading.linking import load_lexicon, open_knowledge
-from eosin.scoring.terms.base import Tools
-from eosin.scoring.tools.clip import ClipCosine
-from eosin.scoring.tools.encoder import SentenceEncoder
+from eosin.scoring.resources.clip import ClipCosine
+from eosin.scoring.resources.encoder import SentenceEncoder
+from eosin.scoring.terms.base import Resources
 
 
 def tools_of(
     settings: ScoringSettings, *, verdicts: Path | None = None, shares: int = 1, max_tokens: int | None = None
-) -> Tools:
+) -> Resources:
     """The tools that settings describe. Models are loaded when they are first used, the judge is asked then.
 
     Args:
@@ -44,7 +44,7 @@ def tools_of(
         _see_that_it_stands(settings.knowledge)
         found["linker"], found["facts"] = open_knowledge(settings.knowledge)
         found["knowledge_name"] = Path(settings.knowledge).name
-    return Tools(**found)
+    return Resources(**found)
 
 
 def judge_settings(server: JudgeServer, verdicts: Path | None = None, shares: int = 1) -> JudgeSettings:

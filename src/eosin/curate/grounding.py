@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eosin.core.nouns.outcome import Dropped, Kept, Sieve, sieve
+from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 from eosin.core.nouns.sample import Choice, Entity, Sample
-from eosin.curate import grounded_text as text
-from eosin.curate.evidence import Evidence, Ground, concept_named
+from eosin.curate import grounding_text as text
+from eosin.curate.evidence import FindingEvidence, GraphEvidence, concept_named
 from eosin.curate.keep import StepCount, count_step
 from eosin.curate.link import entities_of
 from eosin.knowledge.reasoning.check import FINDINGS, check
@@ -34,7 +34,7 @@ _WRITE, _LOGIC, _VISUAL, _ENOUGH = (
 
 
 @dataclass(frozen=True)
-class GroundSettings:
+class GroundingSettings:
     """How reasoning is written and sifted.
 
     Attributes:
@@ -56,23 +56,23 @@ class GroundSettings:
 
 
 @dataclass(frozen=True)
-class Grounded:
+class GroundingResult:
     """What was kept and dropped, the counts of each filter, and what became of a teacher's rewritings."""
 
-    samples: Sieve[Sample]
+    samples: Filtered[Sample]
     steps: tuple[StepCount, ...]
     teacher: Mapping[str, int] = field(default_factory=dict)
 
 
-def ground(
+def ground_reasoning(
     samples: Sequence[Sample],
-    settings: GroundSettings = GroundSettings(),  # noqa: B008 - frozen
+    settings: GroundingSettings = GroundingSettings(),  # noqa: B008 - frozen
     *,
-    evidence: Evidence | None = None,
+    evidence: GraphEvidence | None = None,
     teacher: Teacher | None = None,
     text_only: Answerer | None = None,
     solver: Solver | None = None,
-) -> Grounded:
+) -> GroundingResult:
     """Write findings, reasoning and concept ids of samples, and sift them. Kept and dropped sum to the number given.
 
     A sample brings its findings as `entities` (with polarity) or as a text in `findings` or `extra["report"]`, and its
@@ -85,7 +85,7 @@ def ground(
         solver: must reach the answer from the steps without the conclusion; None: the graph's differential, or
             for yes/no questions what the steps say of the finding.
     """
-    writer = _Writer(settings, evidence or Evidence(), teacher)
+    writer = _Writer(settings, evidence or GraphEvidence(), teacher)
     steps: list[StepCount] = []
     dropped: list[Dropped] = []
     left: tuple[Sample, ...] = tuple(samples)
@@ -93,7 +93,7 @@ def ground(
 
     def sifted(step: str, judge: Callable[[Sample], Kept[Sample] | Dropped]) -> None:
         nonlocal left
-        result = sieve(judge(s) for s in left)
+        result = filtered(judge(s) for s in left)
         steps.append(count_step(step, len(left), result))
         dropped.extend(result.dropped)
         left = result.kept
@@ -106,7 +106,7 @@ def ground(
         answer = text_only
         sifted(_VISUAL, lambda s: _needs_slide(s, answer, settings))
     sifted(_ENOUGH, lambda s: writer.sufficient(s, solver))
-    return Grounded(Sieve(left, tuple(dropped)), tuple(steps), rewritten)
+    return GroundingResult(Filtered(left, tuple(dropped)), tuple(steps), rewritten)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class _Matter:
 
 
 class _Writer:
-    def __init__(self, settings: GroundSettings, evidence: Evidence, teacher: Teacher | None) -> None:
+    def __init__(self, settings: GroundingSettings, evidence: GraphEvidence, teacher: Teacher | None) -> None:
         self._settings, self._evidence, self._teacher = settings, evidence, teacher
         self._linker = evidence.linker
 
@@ -180,8 +180,8 @@ class _Writer:
         return entity.model_copy(update={"concept": self._linker.concept_of(entity.name)})
 
     def _of_kind(
-        self, kind: str, sample: Sample, matter: _Matter, telling: Sequence[Ground], rng: random.Random
-    ) -> tuple[tuple[str, ...], list[Ground]] | str:
+        self, kind: str, sample: Sample, matter: _Matter, telling: Sequence[FindingEvidence], rng: random.Random
+    ) -> tuple[tuple[str, ...], list[FindingEvidence]] | str:
         """Steps, and the grounds that they stand on; a text says why there are none."""
         most = self._settings.per_step
         first = [g for g in telling if g.finding.polarity == "present"][:most]
@@ -202,8 +202,8 @@ class _Writer:
         return "no way to ground this question"
 
     def _diagnosis(
-        self, matter: _Matter, telling: Sequence[Ground], rng: random.Random
-    ) -> tuple[tuple[str, ...], list[Ground]]:
+        self, matter: _Matter, telling: Sequence[FindingEvidence], rng: random.Random
+    ) -> tuple[tuple[str, ...], list[FindingEvidence]]:
         most, room = self._settings.per_step, self._settings.max_steps
         chosen = list(telling[: 2 * most - 1])
         cut = max(1, min(most, (len(chosen) + 1) // 2))
@@ -215,10 +215,10 @@ class _Writer:
         steps = [*seen, why, *out[: max(0, room - len(seen) - 2)], text.conclusion(matter.name, rng)]
         return tuple(steps), [*chosen, *used]
 
-    def _ruled_out(self, matter: _Matter, most: int, rng: random.Random) -> tuple[list[str], list[Ground]]:
+    def _ruled_out(self, matter: _Matter, most: int, rng: random.Random) -> tuple[list[str], list[FindingEvidence]]:
         """Steps against the next-best diagnoses on offer, best first, each by findings that speak against it."""
         steps: list[str] = []
-        used: list[Ground] = []
+        used: list[FindingEvidence] = []
         names = dict(matter.others)
         for other, _ in self._evidence.ranked(matter.findings, list(names)):
             if len(steps) == most:
@@ -236,7 +236,7 @@ class _Writer:
                     used += more
         return steps, used
 
-    def _favouring(self, matter: _Matter, other: str) -> list[Ground]:
+    def _favouring(self, matter: _Matter, other: str) -> list[FindingEvidence]:
         """What is there and speaks for the answer more than for another diagnosis, the most telling first."""
         margins = [
             (self._evidence.of(f, other).signed - own.signed, number, own)
@@ -246,8 +246,8 @@ class _Writer:
         return [own for margin, _, own in sorted(margins, key=lambda m: m[:2]) if margin < 0]
 
     def _finding(
-        self, sample: Sample, matter: _Matter, opening: str, first: Sequence[Ground], rng: random.Random
-    ) -> tuple[tuple[str, ...], list[Ground]] | str:
+        self, sample: Sample, matter: _Matter, opening: str, first: Sequence[FindingEvidence], rng: random.Random
+    ) -> tuple[tuple[str, ...], list[FindingEvidence]] | str:
         """Whether one finding is there. Where the slide's list of findings is whole, what is not listed is absent."""
         asked = str(sample.extra.get("asked") or "")
         concept = self._linker.concept_of(asked)
@@ -359,7 +359,7 @@ def _without_answer(sample: Sample) -> tuple[str, ...]:
     return tuple(s.replace(answer, "it") if len(answer) > 3 else s for s in sample.reasoning[:-1])
 
 
-def _needs_slide(sample: Sample, answerer: Answerer, settings: GroundSettings) -> Kept[Sample] | Dropped:
+def _needs_slide(sample: Sample, answerer: Answerer, settings: GroundingSettings) -> Kept[Sample] | Dropped:
     """Visual dependency: dropped where the text alone gives the answer, whatever the order of the options."""
     turns = range(min(settings.tries, len(sample.choices)) if sample.choices else 1)
     asked = [_turned(sample, turn) for turn in turns]

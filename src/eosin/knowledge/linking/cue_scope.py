@@ -26,7 +26,7 @@ _ASIDE = frozenset({"rather", "instead"})
 _LISTED = frozenset({"and", "or", "nor", "also", "both"})
 
 
-class Reach:
+class CueScope:
     """How far each cue of one text reaches."""
 
     def __init__(self, words: Words, spans: Sequence[Span], inside: Mapping[int, int], table: Rules) -> None:

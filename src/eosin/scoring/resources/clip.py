@@ -8,7 +8,7 @@ from typing import Any
 
 from eosin.core.errors import EosinError, MissingExtraError
 from eosin.core.foreign_code import NO_CODE, no_foreign_code
-from eosin.scoring.tools.encoder import found_at, loading, need_torch, short_name
+from eosin.scoring.resources.encoder import found_at, loading, need_torch, short_name
 
 OPEN_CLIP = "open_clip:"
 
