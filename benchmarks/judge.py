@@ -112,21 +112,21 @@ def rewards_of(url: str | None) -> Any:
     class Asked(Term):
         name = "asked"
 
-        def uses_server(self, tools: Resources) -> bool:
-            return tools.judge is not None
+        def uses_server(self, resources: Resources) -> bool:
+            return resources.judge is not None
 
-        def score(self, view: ScoreContext) -> Scored:
-            return Scored(len(view.item.reply) % 7 / 6)
+        def score(self, context: ScoreContext) -> Scored:
+            return Scored(len(context.item.reply) % 7 / 6)
 
-        async def ascore(self, view: ScoreContext) -> Scored | Unscored:
-            assert view.tools.judge is not None
-            payload = {"question": view.item.question, "options": {}}
-            found = await view.tools.judge.ask(checklist_request(payload, view.item.reply, None))
-            return self.score(view) if isinstance(found, Parsed) else Unscored(found.reason)
+        async def ascore(self, context: ScoreContext) -> Scored | Unscored:
+            assert context.resources.judge is not None
+            payload = {"question": context.item.question, "options": {}}
+            found = await context.resources.judge.ask(checklist_request(payload, context.item.reply, None))
+            return self.score(context) if isinstance(found, Parsed) else Unscored(found.reason)
 
     settings = url and JudgeSettings(url, "scripted", concurrency=IN_FLIGHT)
-    tools = Resources(judge=OpenAIJudge(settings)) if settings else Resources()
-    return RewardSet("asked", (Weighted("asked", Asked(), 1.0),), Grammar.of("think/answer"), tools)
+    resources = Resources(judge=OpenAIJudge(settings)) if settings else Resources()
+    return RewardSet("asked", (Weighted("asked", Asked(), 1.0),), Grammar.of("think/answer"), resources)
 
 
 def one(step: Step, url: str | None, ahead: bool, threads: int) -> dict[str, Any]:

@@ -191,6 +191,25 @@ def test_replies_may_be_drawn_in_parts(stub: JudgeStub, policy: Path, tmp_path: 
         assert stage_of(tmp_path, out)["unscored"] == {"num_replies": 8, "reasons": {}}
 
 
+def test_rejection_sampling_asks_the_judge_and_stops_in_an_outage(
+    stub: JudgeStub, policy: Path, tmp_path: Path
+) -> None:
+    recipe = judged_recipe(tmp_path, judge_at(stub.url), policy)
+    recipe["stages"] = {
+        "pick": {"kind": "rejection", "rewards": [BY_JUDGE], "num_generations": 4, "max_new_tokens": 40, "steps": 1,
+                 "batch_size": 4, "temperature": 0.8, "exam": False, "max_samples": 8, "min_share": 0.0}
+    }  # fmt: skip
+    stub.always = fails_between(3, 10_000, names_the_colour())
+    done = run_recipe_file(recipe, tmp_path)
+    assert isinstance(done.exception, EosinError) and "Too many replies have no reward" in str(done.exception)
+    assert not (tmp_path / "run" / "stages" / "pick" / "drawn.jsonl").exists()
+    stub.always = names_the_colour()
+    done = run_recipe_file(recipe, tmp_path)
+    assert done.exit_code == 0, done.exception
+    record = store.read_json(tmp_path / "run" / "stages" / "pick" / "stage.json")
+    assert record["judge"]["calls"] > 0 and record["rewards_changed"] == []
+
+
 def test_without_a_judge_the_difference_is_said_before_the_first_step(policy: Path, tmp_path: Path) -> None:
     done = run_recipe_file(judged_recipe(tmp_path, None, policy, steps=1), tmp_path)
     assert done.exit_code == 0, done.exception

@@ -10,10 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from eosin.scoring.resources.build import judge_settings, tools_of
-from eosin.scoring.resources.clip import ClipCosine
-from eosin.scoring.resources.encoder import SentenceEncoder
-from eosin.scoring.resources.preflight import try_tools
 from PIL import Image
 from tests.support.judge_stub import JudgeStub, running_stub
 from tests.support.judged_runs import names_the_colour
@@ -29,12 +25,18 @@ from transformers import (
 )
 
 from eosin.core.errors import EosinError
+from eosin.core.nouns.outcome import Scored
+from eosin.core.nouns.reply import Grammar
 from eosin.core.settings.scoring import JudgeServer, Price, ScoringSettings
-from eosin.scoring import ScoreItem, load_rewards
+from eosin.scoring import Resources, RewardSet, ScoreContext, ScoreItem, Term, load_rewards
 from eosin.scoring.adapters.ahead import Ahead
 from eosin.scoring.judge.model import GIVEN_UP, Breaker
+from eosin.scoring.resources.build import judge_settings, tools_of
+from eosin.scoring.resources.clip import ClipCosine
+from eosin.scoring.resources.encoder import SentenceEncoder
+from eosin.scoring.resources.preflight import try_tools
 from eosin.scoring.sets.by_source import departures, load_source_rewards
-from eosin.scoring.sets.compose import Outcome
+from eosin.scoring.sets.compose import Outcome, Weighted
 from eosin.scoring.sets.rates import judge_and_rules
 
 WORDS = ["[PAD]", "[UNK]", "gland", "necrosis", "of", "the", "colon", "mucosa", "<s>", "</s>"]
@@ -212,6 +214,24 @@ def test_an_outage_is_not_waited_for_once_a_reply(stub: JudgeStub) -> None:
     stub.always = None
     assert rewards.score(items[0]).total is not None  # one question tries again, and the outage is over
     assert all(o.total is not None for o in rewards.score_batch(items))
+
+
+def test_a_term_that_fails_while_it_waits_is_unscored() -> None:
+    class Broken(Term):
+        name = "broken"
+
+        def uses_server(self, resources: Resources) -> bool:
+            return True
+
+        def score(self, context: ScoreContext) -> Scored:
+            return Scored(1.0)
+
+        async def ascore(self, context: ScoreContext) -> Scored:
+            raise KeyError("no such thing")
+
+    rewards = RewardSet("mine", (Weighted("broken", Broken(), 1.0),), Grammar.of("think/answer"))
+    outcome = rewards.score(ScoreItem("1", "anything"))
+    assert outcome.total is None and outcome.unscored == {"broken": "the reward failed: KeyError: 'no such thing'"}
 
 
 def test_the_breaker_lets_one_question_through() -> None:

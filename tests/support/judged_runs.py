@@ -68,8 +68,7 @@ def judged_recipe(
         outer["model"] = {"kind": "hub", "name": str(policy)}
     stage = {
         "kind": "rl", "steps": 3, "batch_size": 8, "num_generations": 4, "max_new_tokens": 40, "exam": False,
-        "keep": "last",
-        "temperature": 0.4,
+        "temperature": 0.4, "keep": "last",
         "log_every": 1, "save_every": 1, "rewards": "pathvlm-r1", "collapse": None, "learning_rate": 1e-4,
     }  # fmt: skip
     return {

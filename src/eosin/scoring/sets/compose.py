@@ -151,7 +151,7 @@ class RewardSet:
     async def _ascore(self, context: ScoreContext) -> Outcome:
         results = self._rules(context)
         waiting = [p for p in self.all_parts if p.name not in results]
-        values = await asyncio.gather(*(p.term.ascore(context) for p in waiting))
+        values = await asyncio.gather(*(_aguarded(p.term, context) for p in waiting))
         results.update({p.name: v for p, v in zip(waiting, values, strict=True)})
         return self._combine(context, results)
 
@@ -201,6 +201,16 @@ def _guarded(term: Term, context: ScoreContext) -> Scored | Unscored:
         return term.score(context)
     except EosinError as exc:
         return Unscored(exc.message)
+    except Exception as exc:
+        return Unscored(f"the reward failed: {type(exc).__name__}: {str(exc)[:200]}")
+
+
+async def _aguarded(term: Term, context: ScoreContext) -> Scored | Unscored:
+    """The same for a term that waits for a server. A cache that cannot be written, or the like, ends the scoring."""
+    try:
+        return await term.ascore(context)
+    except EosinError:
+        raise
     except Exception as exc:
         return Unscored(f"the reward failed: {type(exc).__name__}: {str(exc)[:200]}")
 
