@@ -28,6 +28,7 @@ from typing import Any
 
 from rl import Case, adapter, dataset, kept_tower, one
 from shapes import TEXT_7B
+from steps import made_in, step_timer
 
 Row = dict[str, Any]
 G = 4
@@ -53,20 +54,24 @@ def clean() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
+def settle() -> None:
+    """Wait for what is under way on the device."""
+    import torch
+
+    if device() == "cuda":
+        torch.cuda.synchronize()
+
+
 def seconds_of(step: Callable[[], None], rounds: int) -> float:
     """Median seconds of a step after one that is not counted."""
     import statistics
 
-    import torch
-
     found = []
     for _ in range(rounds + 1):
-        if device() == "cuda":
-            torch.cuda.synchronize()
+        settle()
         begun = time.perf_counter()
         step()
-        if device() == "cuda":
-            torch.cuda.synchronize()
+        settle()
         found.append(time.perf_counter() - begun)
     return statistics.median(found[1:])
 
@@ -76,7 +81,6 @@ def seconds_of(step: Callable[[], None], rounds: int) -> float:
 
 def parity_model(wide: bool, dtype: Any) -> tuple[Any, Any]:
     """Two layers of the 7B's text model (head size 128, 28 heads on 4), or of a small one, on the device."""
-    import torch
 
     from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
     from eosin.models.tiny import build_config, build_processor, model_of, train_tokenizer
@@ -89,10 +93,8 @@ def parity_model(wide: bool, dtype: Any) -> tuple[Any, Any]:
         vision=TinyVision(depth=2, hidden_size=128, intermediate_size=384),
     )  # fmt: skip
     tokenizer = train_tokenizer(["the tissue shows glands and stroma"] * 4, settings.vocab_size)
-    torch.set_default_dtype(dtype)
-    with torch.device(device()):
+    with made_in(dtype, device()):
         model = model_of(build_config(tokenizer, settings), 0)
-    torch.set_default_dtype(torch.float32)
     processor = build_processor(tokenizer, settings)
     processor.tokenizer.padding_side = "left"
     return model, processor
@@ -264,7 +266,6 @@ def sft_side(case: Case, path: str) -> tuple[float, float]:
 
     import torch
     from rl import model_of, on_gpu
-    from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     from eosin.train.data.collate import MaskedCollator
@@ -282,19 +283,6 @@ def sft_side(case: Case, path: str) -> tuple[float, float]:
     )
     seconds: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        begin = 0.0
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            if on_gpu(case):
-                torch.cuda.synchronize()
-            Clock.begin = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            if on_gpu(case):
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - Clock.begin)
-
     with tempfile.TemporaryDirectory() as folder:
         arguments = SFTConfig(
             output_dir=folder, per_device_train_batch_size=4, max_steps=6, use_cpu=not on_gpu(case), report_to=[],
@@ -304,7 +292,7 @@ def sft_side(case: Case, path: str) -> tuple[float, float]:
         ours = {"data_collator": MaskedCollator(processor)} if path == "shared" else {}
         trainer = SFTTrainer(
             model=model, args=arguments, train_dataset=data, processing_class=processor, peft_config=adapter(),
-            callbacks=[Clock()], **ours,
+            callbacks=[step_timer(seconds, settle)], **ours,
         )  # fmt: skip
         with kept_tower(model, folder, path):
             trainer.train()

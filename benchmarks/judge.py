@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rl import Case, dataset, model_of
+from steps import step_timer
 
 DELAY_S = 2.0
 IN_FLIGHT = 16
@@ -133,7 +134,6 @@ def one(step: Step, url: str | None, ahead: bool, threads: int) -> dict[str, Any
     """Seconds of the second step, and what of it was waited for the judge."""
     import torch
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import GRPOConfig
 
     from eosin.core.nouns.sample import ImageBytes, Origin, Sample, user_prompt
@@ -153,15 +153,6 @@ def one(step: Step, url: str | None, ahead: bool, threads: int) -> dict[str, Any
 
     seconds: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        begin = 0.0
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            Clock.begin = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds.append(time.perf_counter() - Clock.begin)
-
     picture = (ImageBytes(data=b"unread"),)
     samples = {
         str(n): Sample(id=str(n), images=picture, messages=user_prompt("What?"), origin=Origin(source="b"))
@@ -180,7 +171,7 @@ def one(step: Step, url: str | None, ahead: bool, threads: int) -> dict[str, Any
         trainer = SharedPrefixTrainer(
             model=model, reward_funcs=[reward], args=arguments, processing_class=processor,
             train_dataset=Dataset.from_dict({"sample_number": list(range(64))}).with_transform(fetch),
-            callbacks=[Clock(), ClockCallback(clock)], clock=clock,
+            callbacks=[step_timer(seconds), ClockCallback(clock)], clock=clock,
             algorithm=Algorithm.model_validate({"name": "grpo", "beta": 0.0, "mask_truncated": False}),
             asks=reward if url and ahead else None, generation_parts=step.generation_parts if ahead else 1,
         )  # fmt: skip

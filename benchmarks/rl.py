@@ -23,6 +23,7 @@ from typing import Any
 
 from peak import peak_bytes
 from shapes import TEXT_7B
+from steps import made_in, step_timer
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,6 @@ PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 def one(case: Case, path: str, threads: int) -> dict[str, Any]:
     """Run one side of a pair in this process."""
     import torch
-    from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
     from eosin.core.settings.rl import Algorithm
@@ -90,15 +90,6 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     model, processor = model_of(case)
     seconds: list[float] = []
-
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        begin = 0.0
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            Clock.begin = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds.append(time.perf_counter() - Clock.begin)
 
     def reward(completions: list[Any], **_: Any) -> list[float]:
         return [float(i % 3) for i, _ in enumerate(completions)]
@@ -113,7 +104,8 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
         common: dict[str, Any] = {
             "model": model, "reward_funcs": [reward], "args": arguments, "processing_class": processor,
             "peft_config": adapter() if adapts(case) else None,
-            "train_dataset": slides(case) if case.patches else dataset(28 * case.side, case), "callbacks": [Clock()],
+            "train_dataset": slides(case) if case.patches else dataset(28 * case.side, case),
+            "callbacks": [step_timer(seconds)],
         }  # fmt: skip
         if path == "plain":
             trainer = GRPOTrainer(**common)
@@ -246,10 +238,8 @@ def with_large_head(corpus: list[str], case: Case) -> tuple[Any, Any]:
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
     if case.shape == "7b":
         config.vision_config.fullatt_block_indexes = [7, 15, 23, 31]
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda" if on_gpu(case) else "cpu"):
+    with made_in(torch.bfloat16, "cuda" if on_gpu(case) else "cpu"):
         model = model_of(config, 0)
-    torch.set_default_dtype(torch.float32)
     return model, build_processor(tokenizer, settings)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from peak import peak_bytes
 from shapes import TEXT_7B
+from steps import made_in
 
 SIZES, QUICK = (1000, 1600, 3200, 6400, 12_800), (500, 1000, 2000)
 DIMENSION = 512
@@ -57,10 +58,8 @@ def build(shape: str) -> tuple[Any, Any]:
 
     from eosin.train.stages.base import lora_config
 
-    torch.set_default_dtype(torch.bfloat16)  # made where it runs, in half the memory: the host never holds it
-    with torch.device("cuda"):
+    with made_in(torch.bfloat16, "cuda"):
         model, processor = build_slide_reader(corpus, settings, 0)
-    torch.set_default_dtype(torch.float32)
     model = get_peft_model(model.cuda().bfloat16(), lora_config(Lora(r=16), []))
     model.enable_input_require_grads()
     return model, processor
