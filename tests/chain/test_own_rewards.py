@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.toys import toy_table
+from tests.support.toys import toy_recipe, toy_table
 from typer.testing import CliRunner
 
 from eosin.cli.main import app
@@ -76,19 +76,11 @@ def run(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     monkeypatch.syspath_prepend(str(started))
 
     def go(rewards: Any) -> Any:
-        recipe = {
-            "data": {"source": "table", "name": "toy", "root": str(started / "tiles"), "label_column": "label",
-                     "group_column": "slide", "hold_out": {"slide": ["s2"]}, "hold_out_valid": {"slide": ["s4"]}},
-            "prompt": {"instruction": False, "answer": "text"},
-            "model": {"kind": "tiny", "image_px": 56, "vocab_size": 400,
-                      "vision": {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2},
-                      "text": {"hidden_size": 48, "intermediate_size": 96, "num_layers": 1, "num_heads": 2,
-                               "num_kv_heads": 1}},
-            "stages": {"rl": {"steps": 1, "batch_size": 4, "num_generations": 2, "max_new_tokens": 6, "exam": False,
-                              "rewards": with_file(rewards, started / "mine.py")}},
-            "base_exam": False,
-            "exams": {},
+        stage = {
+            "steps": 1, "batch_size": 4, "num_generations": 2, "max_new_tokens": 6, "exam": False,
+            "rewards": with_file(rewards, started / "mine.py"),
         }  # fmt: skip
+        recipe = toy_recipe(started / "tiles", stage, "text")
         path = tmp_path / "own.yaml"
         path.write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
         return CliRunner().invoke(app, ["run", str(path), "--out", str(tmp_path / "run")])

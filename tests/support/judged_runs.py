@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from eosin.cli.main import app
 from tests.support.judge_stub import EVENTS, Handler, payload_of
 from tests.support.misbehaviour import Behaviour, answers, status
-from tests.support.toys import toy_table
+from tests.support.toys import toy_recipe, toy_table
 
 COLOURS = ("red", "green", "blue")
 
@@ -71,20 +71,8 @@ def judged_recipe(
         "temperature": 0.4, "keep": "last",
         "log_every": 1, "save_every": 1, "rewards": "pathvlm-r1", "collapse": None, "learning_rate": 1e-4,
     }  # fmt: skip
-    return {
-        "data": {"source": "table", "name": "toy", "root": str(folder / "tiles"), "label_column": "label",
-                 "group_column": "slide", "hold_out": {"slide": ["s2"]}, "hold_out_valid": {"slide": ["s4"]}},
-        "prompt": {"instruction": False, "answer": "letter_and_text"},
-        "model": {"kind": "tiny", "image_px": 56, "vocab_size": 400,
-                  "vision": {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2},
-                  "text": {"hidden_size": 48, "intermediate_size": 96, "num_layers": 1, "num_heads": 2,
-                           "num_kv_heads": 1}},
-        "stages": {"rl": {**stage, **changes}},
-        "base_exam": False,
-        "exams": {},
-        **({"scoring": {"judge": judge}} if judge is not None else {}),
-        **outer,
-    }  # fmt: skip
+    scoring = {"scoring": {"judge": judge}} if judge is not None else {}
+    return {**toy_recipe(folder / "tiles", {**stage, **changes}, "letter_and_text"), **scoring, **outer}
 
 
 def judge_at(url: str, **more: Any) -> dict[str, Any]:

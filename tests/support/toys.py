@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -60,3 +61,19 @@ def toy_table(folder: Path, num: int = 90, seed: int = 0) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return folder
+
+
+def toy_recipe(tiles: Path, rl_stage: dict[str, Any], answer: str) -> dict[str, Any]:
+    """A recipe of one RL stage on the tiles of `toy_table`, with a very small model and no exams."""
+    return {
+        "data": {"source": "table", "name": "toy", "root": str(tiles), "label_column": "label",
+                 "group_column": "slide", "hold_out": {"slide": ["s2"]}, "hold_out_valid": {"slide": ["s4"]}},
+        "prompt": {"instruction": False, "answer": answer},
+        "model": {"kind": "tiny", "image_px": 56, "vocab_size": 400,
+                  "vision": {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2},
+                  "text": {"hidden_size": 48, "intermediate_size": 96, "num_layers": 1, "num_heads": 2,
+                           "num_kv_heads": 1}},
+        "stages": {"rl": rl_stage},
+        "base_exam": False,
+        "exams": {},
+    }  # fmt: skip

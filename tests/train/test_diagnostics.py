@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.support.toys import NAMES, toy_samples
 from tests.train.conftest import GRAMMAR, new_model
-from tests.train.test_rollouts import KilledError, dapo_stage
+from tests.train.test_rollouts import dapo_stage, run_killed
 from tests.train.test_shared_prefix import loss_and_gradients, rows_of, saved, trainer_of
 
 from eosin.core.nouns.classes import Classes
@@ -23,7 +23,6 @@ from eosin.scoring.reading.item import ScoreItem, item_from_sample
 from eosin.scoring.sets.compose import Outcome
 from eosin.train.rl.diagnostics import NO_CLASS, ClassDiary, kl_to_start
 from eosin.train.rl.gradient_noise import GroupGradients, measure
-from eosin.train.rl.rollouts import RolloutWriter
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 from eosin.train.stages import rl
 from eosin.train.stages.base import StageContext
@@ -255,17 +254,7 @@ def test_a_resumed_stage_leaves_the_diary_of_an_unbroken_one(
     """DAPO with dynamic sampling, killed at step 5 after the save of step 3."""
     whole, cut = context("whole"), context("cut")
     rl.run(dapo_stage(), whole)
-    original = RolloutWriter.decided
-
-    def kill(self: RolloutWriter, *args: Any) -> None:
-        original(self, *args)
-        if self._at_step == 4:
-            raise KilledError
-
-    monkeypatch.setattr(RolloutWriter, "decided", kill)
-    with pytest.raises(KilledError):
-        rl.run(dapo_stage(), cut)
-    monkeypatch.setattr(RolloutWriter, "decided", original)
+    run_killed(cut, monkeypatch)
     assert max(r["step"] for r in store.read_jsonl(cut.folder / "by_class.jsonl")) == 4
     rl.run(dapo_stage(), replace(cut, loaded=new_model()))
     ours, theirs = (store.read_jsonl(c.folder / "by_class.jsonl") for c in (whole, cut))

@@ -151,13 +151,8 @@ def dapo_stage() -> RlStage:
     )  # fmt: skip
 
 
-def test_a_resumed_stage_leaves_the_rollouts_of_an_unbroken_one(
-    context: Callable[..., StageContext], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """DAPO with dynamic sampling, killed at step 5 after the save of step 3."""
-    whole = context("whole")
-    rl.run(dapo_stage(), whole)
-    cut = context("cut")
+def run_killed(ctx: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run `dapo_stage` and kill it at step 5, after the save of step 3."""
     original = RolloutWriter.decided
 
     def kill(self: RolloutWriter, *args: Any) -> None:
@@ -165,10 +160,20 @@ def test_a_resumed_stage_leaves_the_rollouts_of_an_unbroken_one(
         if self._at_step == 4:
             raise KilledError
 
-    monkeypatch.setattr(RolloutWriter, "decided", kill)
-    with pytest.raises(KilledError):
-        rl.run(dapo_stage(), cut)
-    monkeypatch.setattr(RolloutWriter, "decided", original)
+    with monkeypatch.context() as patched:
+        patched.setattr(RolloutWriter, "decided", kill)
+        with pytest.raises(KilledError):
+            rl.run(dapo_stage(), ctx)
+
+
+def test_a_resumed_stage_leaves_the_rollouts_of_an_unbroken_one(
+    context: Callable[..., StageContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DAPO with dynamic sampling, killed at step 5 after the save of step 3."""
+    whole = context("whole")
+    rl.run(dapo_stage(), whole)
+    cut = context("cut")
+    run_killed(cut, monkeypatch)
     assert max(r["step"] for r in store.read_jsonl(cut.folder / "rollouts.jsonl")) == 5
     rl.run(dapo_stage(), replace(cut, loaded=new_model()))
     ours, theirs = (store.read_jsonl(c.folder / "rollouts.jsonl") for c in (whole, cut))

@@ -19,11 +19,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 
-GROUP = {
-    "_generate": ["self", "prompts"],
-    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
-    "_generate_and_score_completions": ["self", "inputs"],
-    "_get_train_sampler": ["self", "dataset"],
+BOTH = {
     "_prepare_inputs": ["self", "generation_batch"],
     "_compute_loss": ["self", "model", "inputs"],
     "_get_per_token_logps_and_entropies": [
@@ -32,18 +28,19 @@ GROUP = {
         "num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
     ],
 }  # fmt: skip
+GROUP = {
+    "_generate": ["self", "prompts"],
+    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
+    "_generate_and_score_completions": ["self", "inputs"],
+    "_get_train_sampler": ["self", "dataset"],
+    **BOTH,
+}  # fmt: skip
 SHARED = {
     "_tokenize_prompts": ["self", "prompts"],
     "_generate_single_turn": [
         "self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images",
     ],
-    "_prepare_inputs": ["self", "generation_batch"],
-    "_compute_loss": ["self", "model", "inputs"],
-    "_get_per_token_logps_and_entropies": [
-        "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy",
-        "compute_aux_loss", "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes",
-        "num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
-    ],
+    **BOTH,
 }  # fmt: skip
 
 
