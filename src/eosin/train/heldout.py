@@ -12,12 +12,11 @@ from typing import Any, Protocol
 from transformers import TrainerCallback, TrainerState
 
 from eosin.core.draw import subset
-from eosin.core.errors import ImageError
 from eosin.core.nouns.outcome import Parsed
-from eosin.core.nouns.prompt import prompt_messages
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.stages import KeepBy
 from eosin.engines.base import Decoding, Request
+from eosin.engines.requests import requests_of
 from eosin.engines.transformers_engine import TransformersEngine
 from eosin.models.load import Loaded
 from eosin.scoring import load_rewards
@@ -124,16 +123,9 @@ class HeldOut:
         return Answers(labels, right, tuple(found), sum(not r[3] for r in rows))
 
     def _requests(self) -> tuple[list[Request], list[Sample]]:
-        requests, shown = [], []
-        for sample in self.samples:
-            try:
-                pictures = tuple(self.pictures.get(sample))
-            except ImageError:
-                continue
-            messages = prompt_messages(sample, self.ctx.grammar, instruction=self.ctx.prompt.instruction)
-            requests.append(Request(sample.id, messages, pictures))
-            shown.append(sample)
-        return requests, shown
+        ctx = self.ctx
+        requests, faults = requests_of(self.samples, self.pictures.get, ctx.grammar, instruction=ctx.prompt.instruction)
+        return requests, [s for s in self.samples if s.id not in faults]
 
 
 class HeldOutCallback(TrainerCallback):  # type: ignore[misc]

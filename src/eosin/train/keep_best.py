@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from transformers import Trainer
 
 from eosin.core.settings.stages import KeepBy, RejectionStage, RlStage, SftStage, WatchedStage
 from eosin.core.store import artifacts as store
@@ -149,24 +150,24 @@ def warn_of_valid(ctx: StageContext, num_samples: int, classes: set[str]) -> Non
         )
 
 
-def valid_watch(
-    settings: WatchedStage, ctx: StageContext, metrics: MetricsCallback, clock: StepClock, num_steps: int,
-    prompts_seen: Callable[[], int],
-) -> tuple[HeldOutCallback | None, BestKeeper | None]:  # fmt: skip
-    """The callback that asks the valid split, and the keeper of the best checkpoint, as the settings want them."""
+def watch_valid(
+    settings: RlStage | SftStage | RejectionStage, ctx: StageContext, trainer: Trainer, clock: StepClock,
+    num_steps: int, prompts_seen: Callable[[], int],
+) -> BestKeeper | None:  # fmt: skip
+    """Let a trainer ask the valid split, where the settings want it; what keeps the best checkpoint, if they do."""
     every = looks_every(settings, num_steps)
     if every is None:
-        return None, None
-    pictures = ctx.pictures(settings.image_cache_gib)
-    assert isinstance(settings, SftStage | RejectionStage | RlStage)
-    exam = held_out(ctx, settings.valid_samples, settings.max_new_tokens, pictures)
+        return None
+    exam = held_out(ctx, settings.valid_samples, settings.max_new_tokens, ctx.pictures(settings.image_cache_gib))
     if settings.keep == "best":
         samples = exam.samples if exam is not None else []
         warn_of_valid(ctx, len(samples), {s.label for s in samples if s.label})
     if exam is None:
-        return None, None
+        return None
     keeper = BestKeeper(ctx, settings.keep_by) if settings.keep == "best" else None
-    return HeldOutCallback(exam, every, metrics, clock, prompts_seen, keeper), keeper
+    metrics = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MetricsCallback))
+    trainer.add_callback(HeldOutCallback(exam, every, metrics, clock, prompts_seen, keeper))
+    return keeper
 
 
 def kept_record(keeper: BestKeeper | None) -> dict[str, Any]:

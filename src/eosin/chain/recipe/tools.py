@@ -105,10 +105,7 @@ def try_all(run: RunState) -> None:
     tried: set[str] = set()
     for name, settings in run.recipe.stages.items():
         if isinstance(settings, RlStage | RejectionStage) and not run.at.stage_record(name).exists():
-            sources = {s.origin.source for s in run.splits["train"] if s.answer is not None}
-            tools = tools_of_stage(settings, run.at).as_injected()
-            rewards = stage_rewards(settings, run.recipe.reply_grammar, sources, **tools)
-            _try(run, rewards, settings.scoring, f"stages.{name}", run.splits["train"], tried)
+            _try_rewards(run, name, settings, tools_of_stage(settings, run.at), tried)
     for name, exam in run.recipe.exams.items():
         wanted = ["base"] if run.recipe.base_exam else []
         wanted += [n for n, s in run.recipe.stages.items() if s.exam]
@@ -120,11 +117,16 @@ def try_all(run: RunState) -> None:
 def try_stage(run: RunState, name: str, tools: Resources) -> None:
     """Try the tools of a stage that is about to begin: what answered when the run began may be gone by now."""
     settings = run.recipe.stages[name]
-    if not isinstance(settings, RlStage | RejectionStage):
-        return
+    if isinstance(settings, RlStage | RejectionStage):
+        _try_rewards(run, name, settings, tools, set())
+
+
+def _try_rewards(
+    run: RunState, name: str, settings: RlStage | RejectionStage, tools: Resources, tried: set[str]
+) -> None:
     sources = {s.origin.source for s in run.splits["train"] if s.answer is not None}
     rewards = stage_rewards(settings, run.recipe.reply_grammar, sources, **tools.as_injected())
-    _try(run, rewards, settings.scoring, f"stages.{name}", run.splits["train"], set())
+    _try(run, rewards, settings.scoring, f"stages.{name}", run.splits["train"], tried)
 
 
 def _try(

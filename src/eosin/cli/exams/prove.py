@@ -21,6 +21,7 @@ from eosin.cli.exams.score import (
     RewardOption,
     TokensOption,
     rewards_of,
+    scoring_settings,
 )
 
 if TYPE_CHECKING:
@@ -56,11 +57,12 @@ def prove(
     from eosin.scoring.proof.prove import prove as prove_on
     from eosin.scoring.proof.prove import read_cheats
 
-    rewards = rewards_of(
-        reward, grammar, judge=judge, judge_model=judge_model, judge_cache=judge_cache,
-        judge_max_calls=judge_max_calls, judge_max_cost=judge_max_cost, judge_prices=judge_prices,
-        judge_proxy=judge_proxy, max_tokens=max_tokens, lexicon=lexicon, knowledge=knowledge,
+    settings = scoring_settings(
+        judge=judge, judge_model=judge_model, judge_cache=judge_cache, judge_max_calls=judge_max_calls,
+        judge_max_cost=judge_max_cost, judge_prices=judge_prices, judge_proxy=judge_proxy, lexicon=lexicon,
+        knowledge=knowledge,
     )  # fmt: skip
+    rewards = rewards_of(reward, grammar, settings, max_tokens)
     proof = prove_on(rewards, subset(read(samples, seed), max_samples, seed), cheats=read_cheats(cheats))
     _tell(proof, strict)
     if json_file is not None:

@@ -71,11 +71,12 @@ def score(
 
     if not replies.is_file():
         raise EosinError("There is no such file of replies.", expected="a .jsonl file", where=replies)
-    rewards = rewards_of(
-        reward, grammar, judge=judge, judge_model=judge_model, judge_cache=judge_cache,
-        judge_max_calls=judge_max_calls, judge_max_cost=judge_max_cost, judge_prices=judge_prices,
-        judge_proxy=judge_proxy, max_tokens=max_tokens, lexicon=lexicon, knowledge=knowledge,
+    settings = scoring_settings(
+        judge=judge, judge_model=judge_model, judge_cache=judge_cache, judge_max_calls=judge_max_calls,
+        judge_max_cost=judge_max_cost, judge_prices=judge_prices, judge_proxy=judge_proxy, lexicon=lexicon,
+        knowledge=knowledge,
     )  # fmt: skip
+    rewards = rewards_of(reward, grammar, settings, max_tokens)
     outcomes: list[Outcome] = []
     if out is None:
         for line in _lines(rewards, replies, outcomes):
@@ -85,30 +86,11 @@ def score(
     _tell(rewards, summarise(outcomes), out)
 
 
-def rewards_of(
-    names: list[str],
-    grammar: str,
-    *,
-    judge: str | None = None,
-    judge_model: str | None = None,
-    judge_cache: Path | None = None,
-    judge_max_calls: int | None = None,
-    judge_max_cost: float | None = None,
-    judge_prices: Path | None = None,
-    judge_proxy: str | None = None,
-    max_tokens: int | None = None,
-    lexicon: Path | None = None,
-    knowledge: Path | None = None,
-) -> RewardSet:
-    """The reward that the options of `score` and `prove` describe."""
+def rewards_of(names: list[str], grammar: str, settings: ScoringSettings, max_tokens: int | None = None) -> RewardSet:
+    """The reward that the options of `score`, `prove` and `rl-data` describe."""
     from eosin.scoring import load_rewards
     from eosin.scoring.resources.build import tools_of
 
-    settings = scoring_settings(
-        judge=judge, judge_model=judge_model, judge_cache=judge_cache, judge_max_calls=judge_max_calls,
-        judge_max_cost=judge_max_cost, judge_prices=judge_prices, judge_proxy=judge_proxy, lexicon=lexicon,
-        knowledge=knowledge,
-    )  # fmt: skip
     tools = tools_of(settings, max_tokens=max_tokens)
     return load_rewards([entry_of(n) for n in names], grammar, **tools.as_injected())
 

@@ -34,7 +34,7 @@ def rl_data(
 
     Example: eosin rl-data runs/demo/stages/sft/checkpoint runs/demo/samples -n 8 --out rates
     """
-    from eosin.cli.exams.score import rewards_of
+    from eosin.cli.exams.score import rewards_of, scoring_settings
     from eosin.cli.training.run import need
 
     need("torch")
@@ -44,7 +44,7 @@ def rl_data(
     summary = measure(
         model, samples, out,
         lambda shape: rewards_of(
-            rewards or ["eosin"], shape.name, judge=judge, judge_model=judge_model, max_tokens=max_new_tokens
+            rewards or ["eosin"], shape.name, scoring_settings(judge=judge, judge_model=judge_model), max_new_tokens
         ),
         settings, grammar, _progress,
     )  # fmt: skip

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from eosin.core.settings.base import PositiveInt, Settings
 
 
-class Trajectory(_Settings):
+class Trajectory(Settings):
     """Trajectory-masked SFT (arXiv 2601.21617, section on trajectory masking; docs/masking.md has the equation).
 
     A chain of L steps gives variants m = 1..L: findings and steps 1..m-1 are context without loss; steps m..L and the
@@ -33,7 +29,7 @@ class Trajectory(_Settings):
     seed: int = 0
 
 
-class PseudoBags(_Settings):
+class PseudoBags(Settings):
     """Pseudo-bag masking (arXiv 2601.21617; docs/masking.md has the equations).
 
     Published: k-means of a slide's patches into K clusters; delta[c] = entity reward with the whole bag minus that

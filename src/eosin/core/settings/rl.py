@@ -8,12 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
+from eosin.core.settings.base import PositiveInt, Settings
+
 AlgorithmName = Literal["grpo", "dapo", "dr_grpo", "gspo", "custom"]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # DeepSeekMath (arXiv 2402.03300), section 4.2: G = 64, one update an exploration stage, KL coefficient 0.04, outcome
@@ -61,7 +58,7 @@ PAPERS: dict[str, dict[str, Any]] = {
 TITLES = {"grpo": "GRPO", "dapo": "DAPO", "dr_grpo": "Dr. GRPO", "gspo": "GSPO", "custom": "custom"}
 
 
-class Algorithm(_Settings):
+class Algorithm(Settings):
     """A policy-gradient algorithm as data. Its name tells the truth: a changed field is printed with it.
 
     `grpo`, `dapo`, `dr_grpo` and `gspo` are the papers' settings; any field can be given another value. `custom`
@@ -240,7 +237,7 @@ def without_code(rewards: Any) -> Any:
     return [r for r in rewards if ":" not in r.name]
 
 
-class CollapseStop(_Settings):
+class CollapseStop(Settings):
     """When training stops because the policy has collapsed. Each bound must be broken `steps` steps in a row.
 
     Attributes:
@@ -256,7 +253,7 @@ class CollapseStop(_Settings):
     max_unparsed: float = Field(default=0.9, ge=0, le=1)
 
 
-class Difficulty(_Settings):
+class Difficulty(Settings):
     """Which prompts train, by a pass rate that `eosin rl-data` measured.
 
     Attributes:

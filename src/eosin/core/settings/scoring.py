@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
+from eosin.core.settings.base import PositiveInt, Settings
+
 ANY_MODEL = "any"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Price(_Settings):
+class Price(Settings):
     """What a model costs per million tokens, in any currency.
 
     Attributes:
@@ -27,7 +24,7 @@ class Price(_Settings):
     output: float = Field(ge=0, allow_inf_nan=False)
 
 
-class JudgeServer(_Settings):
+class JudgeServer(Settings):
     """A judge behind an OpenAI-compatible server. docs/scoring.md says what it is asked and how it is checked.
 
     Attributes:
@@ -84,7 +81,7 @@ def _address(url: str) -> str:
     return url.rstrip("/").removesuffix("/chat/completions").rstrip("/")
 
 
-class ScoringSettings(_Settings):
+class ScoringSettings(Settings):
     """What scoring is given. A recipe states it once for the run; a stage or an exam replaces single entries.
 
     Attributes:
@@ -109,7 +106,7 @@ class ScoringSettings(_Settings):
         return value
 
 
-class OutageStop(_Settings):
+class OutageStop(Settings):
     """When training stops because too many replies have no score, as in an outage of the judge.
 
     Attributes:

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from eosin.core.settings.base import PositiveInt, Settings
 from eosin.core.settings.masking import PseudoBags, Trajectory
 from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec
 from eosin.core.settings.scoring import OutageStop, ScoringSettings
 
-PositiveInt = Annotated[int, Field(ge=1)]
 KeepBy = Literal["score", "accuracy", "entities"]
 Part = Literal["vision", "slide", "projector", "language"]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TinyVision(_Settings):
+class TinyVision(Settings):
     """Size of the small vision tower. `window_px` is the side of an attention window; every block is also
     listed as a full-attention block, so that small images are seen whole."""
 
@@ -32,7 +28,7 @@ class TinyVision(_Settings):
     window_px: PositiveInt = 112
 
 
-class TinyText(_Settings):
+class TinyText(Settings):
     """Size of the small language model."""
 
     hidden_size: PositiveInt = 192
@@ -48,7 +44,7 @@ class TinyText(_Settings):
         return self
 
 
-class TinyModel(_Settings):
+class TinyModel(Settings):
     """The small Qwen2.5-VL that Eosin builds itself. Images are resized to about image_px x image_px."""
 
     kind: Literal["tiny"] = "tiny"
@@ -65,7 +61,7 @@ class TinyModel(_Settings):
         return self
 
 
-class HubModel(_Settings):
+class HubModel(Settings):
     """Any image-text-to-text model of transformers, by hub name or folder."""
 
     kind: Literal["hub"] = "hub"
@@ -80,7 +76,7 @@ _AS_PUBLISHED: dict[str, Any] = {
 }  # fmt: skip
 
 
-class SlideTower(_Settings):
+class SlideTower(Settings):
     """The tower that reads the patches of a slide: LongNet (arXiv 2307.02486) and a projector.
 
     Attributes:
@@ -155,7 +151,7 @@ class SlideTower(_Settings):
         return {name: value if (own := getattr(self, name)) is None else own for name, value in preset.items()}
 
 
-class SlideModel(_Settings):
+class SlideModel(Settings):
     """The slide reader: any decoder of the Qwen2.5 family with a tower for the patches of whole slides.
 
     Attributes:
@@ -180,7 +176,7 @@ class SlideModel(_Settings):
 ModelSettings = Annotated[TinyModel | HubModel | SlideModel, Field(discriminator="kind")]
 
 
-class Lora(_Settings):
+class Lora(Settings):
     """Low-rank adapters on the language model's linear layers."""
 
     r: PositiveInt = 16
@@ -191,7 +187,7 @@ class Lora(_Settings):
     )
 
 
-class _Stage(_Settings):
+class _Stage(Settings):
     """What all stages share.
 
     Attributes:

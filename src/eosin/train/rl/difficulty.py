@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eosin.core.errors import EosinError, ImageError
+from eosin.core.errors import EosinError
 from eosin.core.formats.artifact import dropped_line
-from eosin.core.images import RegionReader, load_picture
+from eosin.core.images import Picture, RegionReader, load_picture
 from eosin.core.nouns.outcome import Dropped, Filtered, Kept, Unparsed, filtered
-from eosin.core.nouns.prompt import prompt_messages
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.rl import Difficulty
 from eosin.core.store import artifacts as store
-from eosin.engines.base import Decoding, Generation, Request
+from eosin.engines.base import Decoding, Generation
+from eosin.engines.requests import requests_of
 from eosin.scoring import load_rewards
 from eosin.scoring.adapters.trl import ImageOpener
 from eosin.scoring.reading.item import item_from_sample
@@ -113,23 +113,20 @@ class Measurement:
         return Kept(row)
 
     def _batch(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
-        requests: list[Request] = []
-        rows: dict[str, dict[str, Any]] = {}
-        for sample in batch:
-            try:
-                images = tuple(load_picture(ref, self.read_region) for ref in sample.images)
-            except ImageError as exc:
-                detail = exc.found or exc.where or ""
-                rows[sample.id] = {"id": sample.id, "set_aside": exc.message, "detail": detail}
-                continue
-            messages = prompt_messages(sample, self.grammar, instruction=self.instruction)
-            requests.append(Request(sample.id, messages, images))
+        requests, faults = requests_of(batch, self._pictures, self.grammar, instruction=self.instruction)
+        rows: dict[str, dict[str, Any]] = {
+            id: {"id": id, "set_aside": exc.message, "detail": exc.found or exc.where or ""}
+            for id, exc in faults.items()
+        }
         decoding = replace(self.decoding, seed=seed_of(self.decoding.seed, batch[0].id))
         groups = self.sampler.sample(requests, self.num, decoding) if requests else []
         by_id = {s.id: s for s in batch}
         for request, replies in zip(requests, groups, strict=True):
             rows[request.id] = self._row(by_id[request.id], replies)
         return [rows[s.id] for s in batch]
+
+    def _pictures(self, sample: Sample) -> list[Picture]:
+        return [load_picture(ref, self.read_region) for ref in sample.images]
 
     def _row(self, sample: Sample, replies: Sequence[Generation]) -> dict[str, Any]:
         opener = ImageOpener(self.read_region)

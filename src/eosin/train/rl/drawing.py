@@ -13,7 +13,16 @@ from trl.data_utils import prepare_multimodal_messages
 from eosin.core.settings.rl import Algorithm
 from eosin.engines.group_decode import EncodedPrompt
 from eosin.train.rl.asking import Asking
-from eosin.train.rl.groups import NOTHING_VARIES, SHORT_BATCH, Group, PromptStream, RolloutCounts, reward_std, totals
+from eosin.train.rl.groups import (
+    NOTHING_VARIES,
+    SHORT_BATCH,
+    Group,
+    PromptStream,
+    RolloutCounts,
+    flat,
+    reward_std,
+    totals,
+)
 
 
 class DrawsGroups:
@@ -65,7 +74,7 @@ class DrawsGroups:
         return chosen
 
     def _varied_of(self, groups: list[Group]) -> list[bool]:
-        return [self.spread_of(g) > self.algorithm.min_group_std for g in groups]
+        return [self.reward_std_of(g) > self.algorithm.min_group_std for g in groups]
 
     def _varied_first(self) -> list[Group]:
         pairs = list(zip(self._scored, self._varied, strict=True))
@@ -99,10 +108,10 @@ class DrawsGroups:
 
     def _score(self, groups: list[Group]) -> None:
         """Give every completion its rewards."""
-        rows, num = _flat(g.rows for g in groups), self.num_generations
+        rows, num = flat(g.rows for g in groups), self.num_generations
         prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
         rewards = self._calculate_rewards(
-            rows, prompts, _flat(g.completions for g in groups), _flat(g.completion_ids for g in groups)
+            rows, prompts, flat(g.completions for g in groups), flat(g.completion_ids for g in groups)
         )
         own = rewards[self.accelerator.process_index * len(rows) :][: len(rows)]
         for i, group in enumerate(groups):
@@ -111,7 +120,7 @@ class DrawsGroups:
     def _encoded_prompts(self) -> list[EncodedPrompt] | None:
         return None
 
-    def spread_of(self, group: Group) -> float:
+    def reward_std_of(self, group: Group) -> float:
         """Standard deviation of a group's totals."""
         return reward_std(totals(group.rewards, self.reward_weights.to(group.rewards.device)))
 
@@ -142,7 +151,7 @@ class DrawsGroups:
         total, lost = self._sum(len(self._scored)), self._sum(len(self._scored) - len(chosen))
         self.counts.prompts_seen += int(total)
         self.counts.groups_dropped += int(lost)
-        spreads = [self.spread_of(g) for g in self._scored if int((~g.rewards.isnan().all(1)).sum()) > 1]
+        spreads = [self.reward_std_of(g) for g in self._scored if int((~g.rewards.isnan().all(1)).sum()) > 1]
         scored = self._sum(len(spreads))
         numbers = {
             "groups_kept": self._sum(num_varied),
@@ -152,7 +161,3 @@ class DrawsGroups:
         for name, value in numbers.items():
             self._metrics["train"][name].append(value)
         self._metrics["train"]["prompts_seen"] = [float(self.counts.prompts_seen)]  # a count, not a mean over steps
-
-
-def _flat(parts: Any) -> list[Any]:
-    return [value for part in parts for value in part]

@@ -58,6 +58,11 @@ def reward_std(values: Tensor) -> float:
     return float(scored.std()) if len(scored) > 1 else 0.0
 
 
+def flat(parts: Iterable[Any]) -> list[Any]:
+    """What the parts hold, in one list."""
+    return [value for part in parts for value in part]
+
+
 class PromptStream:
     """Fresh prompts for dynamic sampling: seeded permutations of the data set, one after the other.
 

@@ -36,6 +36,7 @@ from eosin.train.rl.groups import (
     Group,
     PromptStream,
     RolloutCounts,
+    flat,
     normalised_by_step,
     split_by_group,
     tokens_in_loss,
@@ -100,10 +101,10 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
             with self.clock.timing("generate"):
                 return super()._generate(prompts)
         groups = self._ready
-        images = None if groups[0].images is None else _flat(g.images for g in groups)
+        images = None if groups[0].images is None else flat(g.images for g in groups)
         return (
-            _flat(g.prompt_ids for g in groups), _flat(g.completion_ids for g in groups), None,
-            _flat(g.completions for g in groups), None, {}, images, [],
+            flat(g.prompt_ids for g in groups), flat(g.completion_ids for g in groups), None,
+            flat(g.completions for g in groups), None, {}, images, [],
         )  # fmt: skip
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
@@ -145,7 +146,7 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
         return normalised_by_step(parts, counts.tolist(), self.args.gradient_accumulation_steps)
 
     def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
-        return _flat(g.rows for g in groups)
+        return flat(g.rows for g in groups)
 
     def _get_train_sampler(self, dataset: Any = None) -> RepeatSampler:
         """TRL's sampler with an order that follows from seed and epoch, also in a stage resumed in a later epoch."""
@@ -352,10 +353,6 @@ class SharedPrefixTrainer(GroupTrainer):
         prompts = self._loss_prompts
         return split_by_group(batch, prompts, self.num_generations, range(len(prompts)), len(prompts))
 
-    def _measures_noise(self) -> bool:
-        every = self._noise_every
-        return bool(every) and self.model.training and self.state.global_step % every == 0
-
     def _measure_noise(self, batch: dict[str, Any]) -> None:
         prompts = self._loss_prompts
         super()._measure_noise(batch)
@@ -390,7 +387,3 @@ class SharedPrefixTrainer(GroupTrainer):
 
 def _tokenizer_of(processor: Any) -> Any:
     return getattr(processor, "tokenizer", processor)
-
-
-def _flat(parts: Any) -> list[Any]:
-    return [value for part in parts for value in part]

@@ -151,11 +151,19 @@ def trainer_arguments(
     }
 
 
+def rows_a_step(settings: PretrainStage | SftStage | RejectionStage) -> int:
+    """Rows of one optimiser step, of all processes together."""
+    return settings.batch_size * settings.gradient_accumulation * num_ranks()
+
+
+def num_steps(settings: PretrainStage | SftStage | RejectionStage, num_rows: int) -> int:
+    """Optimiser steps of a stage that trains on so many rows."""
+    return settings.steps or math.ceil(settings.epochs * math.ceil(num_rows / rows_a_step(settings)))
+
+
 def warmup_steps(settings: PretrainStage | SftStage | RejectionStage, num_rows: int) -> int:
     """Steps of the linear warm-up of the learning rate: a fraction of all optimiser steps."""
-    per_epoch = math.ceil(num_rows / (settings.batch_size * settings.gradient_accumulation * num_ranks()))
-    total = settings.steps or math.ceil(settings.epochs * per_epoch)
-    return round(settings.warmup_fraction * total)
+    return round(settings.warmup_fraction * num_steps(settings, num_rows))
 
 
 def lora_config(lora: Lora | None, frozen: Sequence[str]) -> Any:

@@ -10,14 +10,15 @@ from typing import Any
 from rich.console import Console
 
 from eosin.core.draw import subset
-from eosin.core.errors import EosinError, ImageError
-from eosin.core.nouns.outcome import Dropped
-from eosin.core.nouns.prompt import gold_reply, prompt_messages
+from eosin.core.errors import EosinError
+from eosin.core.nouns.outcome import Dropped, Filtered
+from eosin.core.nouns.prompt import gold_reply
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.stages import RejectionStage
 from eosin.core.store import artifacts as store
-from eosin.engines.base import Decoding, Generation, Request
+from eosin.engines.base import Decoding, Generation
 from eosin.engines.group_sampler import SamplesGroups, groups_of
+from eosin.engines.requests import requests_of
 from eosin.scoring.adapters.trl import ImageOpener
 from eosin.scoring.reading.item import item_from_sample
 from eosin.scoring.sets.by_source import Rewards, SourceRewards, departures, stage_rewards
@@ -85,17 +86,13 @@ class Drawing:
         return [done[s.id] for s in samples]
 
     def _batch(self, sampler: SamplesGroups, batch: Sequence[Sample]) -> list[dict[str, Any]]:
-        shown, requests, rows = [], [], []
         pictures = self.ctx.pictures(self.settings.image_cache_gib)
-        for sample in batch:
-            try:
-                own = tuple(pictures.get(sample))
-            except ImageError as exc:
-                rows.append({"id": sample.id, "source": sample.origin.source, "fault": exc.message})
-                continue
-            messages = prompt_messages(sample, self.ctx.grammar, instruction=self.ctx.prompt.instruction)
-            requests.append(Request(sample.id, messages, own))
-            shown.append(sample)
+        instruction = self.ctx.prompt.instruction
+        requests, faults = requests_of(batch, pictures.get, self.ctx.grammar, instruction=instruction)
+        shown = [s for s in batch if s.id not in faults]
+        rows: list[dict[str, Any]] = [
+            {"id": s.id, "source": s.origin.source, "fault": faults[s.id].message} for s in batch if s.id in faults
+        ]
         if requests:
             decoding = Decoding(
                 max_new_tokens=self.settings.max_new_tokens, temperature=self.settings.temperature,
@@ -176,11 +173,9 @@ def facts_of(
     """What stage.json says of the drawing; learned and dropped add up to the questions."""
     scored = [[v for v in row.get("rewards", []) if v is not None] for row in rows]
     scored = [values for values in scored if values]
-    reasons: dict[str, int] = {}
-    for one in dropped:
-        reasons[one.reason] = reasons.get(one.reason, 0) + 1
     return {
-        "num_questions": len(rows), "num_learned": len(replies), "num_rows": num_rows, "dropped": reasons,
+        "num_questions": len(rows), "num_learned": len(replies), "num_rows": num_rows,
+        "dropped": Filtered((), tuple(dropped)).reasons(),
         "mean_reward": statistics.fmean(statistics.fmean(v) for v in scored) if scored else None,
         "mean_best": statistics.fmean(max(v) for v in scored) if scored else None,
     }  # fmt: skip

@@ -28,8 +28,8 @@ from eosin.scoring.adapters.trl import TrlReward
 from eosin.scoring.sets.by_source import stage_rewards
 from eosin.train.data.lengths import check_lengths, of_replies
 from eosin.train.data.rows import rl_row, rows_dataset
-from eosin.train.keep_best import BestKeeper, kept_record, valid_watch
-from eosin.train.monitor import MetricsCallback, StepClock
+from eosin.train.keep_best import kept_record, watch_valid
+from eosin.train.monitor import StepClock
 from eosin.train.rl import preflight
 from eosin.train.rl.collapse import CollapseCallback
 from eosin.train.rl.diagnostics import BY_CLASS, ClassDiary, each_of
@@ -83,7 +83,8 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, decided, diary.seen)
     writer.writes = diary.writes = trainer.is_world_process_zero()
     diary.more = lambda: trainer.parts_to_come > 0
-    keeper = _watch_valid(settings, ctx, trainer, clock, num_steps(settings, len(train)))
+    steps = num_steps(settings, len(train))
+    keeper = watch_valid(settings, ctx, trainer, clock, steps, lambda: trainer.counts.prompts_seen)
     with ExitStack() as stack:
         kept = stack.enter_context(ctx.cache_vision(settings.vision_cache_gib))
         stack.enter_context(share_cache(kept, trainer.ref_model))
@@ -239,17 +240,6 @@ def path_of(trainer: GroupTrainer) -> str:
     if isinstance(trainer, SharedPrefixTrainer):
         return f"prompt shared by its group, {trainer.backend} attention"
     return "plain TRL, prompt repeated for every completion"
-
-
-def _watch_valid(
-    settings: RlStage, ctx: StageContext, trainer: GroupTrainer, clock: StepClock, steps: int
-) -> BestKeeper | None:
-    """Held-out questions while training, where the stage asks for them; what chooses the checkpoint by them."""
-    metrics = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MetricsCallback))
-    watcher, keeper = valid_watch(settings, ctx, metrics, clock, steps, lambda: trainer.counts.prompts_seen)
-    if watcher is not None:
-        trainer.add_callback(watcher)
-    return keeper
 
 
 def num_steps(settings: RlStage, num_prompts: int) -> int:

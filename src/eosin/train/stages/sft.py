@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,22 +13,23 @@ from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.images import Picture
 from eosin.core.nouns.sample import Sample
-from eosin.core.ranks import num_ranks
 from eosin.core.settings.stages import PretrainStage, RejectionStage, SftStage
 from eosin.models.load import Loaded, freeze
 from eosin.train.data.collate import MaskedCollator
 from eosin.train.data.lengths import check_lengths, of_rows
 from eosin.train.data.rows import Augmentation, Row, rows_dataset, sft_row
-from eosin.train.keep_best import BestKeeper, kept_record, valid_watch
+from eosin.train.keep_best import kept_record, watch_valid
 from eosin.train.masking.pseudo_bags import with_pseudo_bags
 from eosin.train.masking.trajectory import TrainingRows, trajectory_rows, whole_rows
-from eosin.train.monitor import MetricsCallback, StepClock
+from eosin.train.monitor import StepClock
 from eosin.train.stages.base import (
     BestCallback,
     StageContext,
     StageResult,
     callbacks,
     lora_config,
+    num_steps,
+    rows_a_step,
     run_trainer,
     trainer_arguments,
     warmup_steps,
@@ -113,25 +113,17 @@ def train_on_pairs(
         callbacks=[*([BestCallback(ctx)] if ctx.valid else []), *watchers],
     )
     state.add("num_tokens", lambda: trainer._total_train_tokens, lambda n: setattr(trainer, "_total_train_tokens", n))
-    keeper = _watch_valid(settings, ctx, trainer, clock)
+    keeper = None
+    if not isinstance(settings, PretrainStage):
+        a_step = rows_a_step(settings)
+        keeper = watch_valid(
+            settings, ctx, trainer, clock, num_steps(settings, len(rows)), lambda: trainer.state.global_step * a_step
+        )
     # Augmented pictures are new every time: keeping their features would fill the file for nothing.
     with ctx.cache_vision(0.0 if settings.augment else settings.vision_cache_gib):
         result = run_trainer(trainer, ctx, clock, keeper)
     result.extra.update(shown.facts | kept_record(keeper))
     return result
-
-
-def _watch_valid(settings: PairStage, ctx: StageContext, trainer: SFTTrainer, clock: StepClock) -> BestKeeper | None:
-    """Valid questions while training, where an SFT stage asks for them."""
-    if isinstance(settings, PretrainStage):
-        return None
-    a_step = settings.batch_size * settings.gradient_accumulation * num_ranks()
-    steps = settings.steps or math.ceil(settings.epochs * len(trainer.train_dataset) / a_step)
-    metrics = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MetricsCallback))
-    watcher, keeper = valid_watch(settings, ctx, metrics, clock, steps, lambda: trainer.state.global_step * a_step)
-    if watcher is not None:
-        trainer.add_callback(watcher)
-    return keeper
 
 
 def pad_as_tokenizer(loaded: Loaded) -> None:
