@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from eosin.core.ranks import leave_processes
 from eosin.core.settings.rl import Algorithm
 from eosin.train.rl.trl_overrides import SharedPrefixTrainer
 from tests.train.conftest import new_model
@@ -68,3 +69,4 @@ def main(out: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_processes()

@@ -18,6 +18,7 @@ from eosin.cli.material import knowledge, phantom, slides
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import run as run_verb
 from eosin.core.errors import EosinError
+from eosin.core.ranks import leave_processes
 
 app = typer.Typer(
     name="eosin",
@@ -73,6 +74,8 @@ def run() -> None:
     except KeyboardInterrupt:
         console.print("stopped. Give the same command again to go on where it stopped.")
         sys.exit(130)
+    finally:
+        leave_processes()
 
 
 if __name__ == "__main__":
