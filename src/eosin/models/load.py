@@ -17,6 +17,7 @@ import eosin.models.slide_encoder.processor  # noqa: F401  (registers the slide 
 from eosin.core.errors import EosinError
 from eosin.core.foreign_code import NO_CODE, no_foreign_code
 from eosin.core.store import artifacts as store
+from eosin.models.patch_projection import multiply_patches
 
 
 @dataclass
@@ -80,6 +81,7 @@ def load(
             model = load_whole(AutoModelForImageTextToText, source, dtype=kind, **options)
     if max_pixels is not None:
         set_max_pixels(processor, max_pixels)
+    multiply_patches(model)
     return Loaded(model.to(target), processor, source)
 
 

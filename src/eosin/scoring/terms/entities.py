@@ -4,9 +4,9 @@ Published (arXiv 2601.21617): P = entities found in findings and think, G = gold
     I = |P n G| + beta * sum over p in P - G of max over g in G of sim(p, g),   reward = min(1, 2 I / (|P| + |G|)).
 With beta 0 this is the hard Dice. One gold entity may be matched many times, so long lists are paid for.
 
-Hardened: concepts with polarity; what is both stated and denied is not right in either way; I is the weight of the best one-to-one assignment, where an equal concept weighs 1
-and a similar one beta * sim if sim >= floor; reward = min(2 I / (|P| + |G|), I / |P|). An entity that matches no
-free gold entity can then only lower the reward.
+Hardened: concepts with polarity; I is the weight of the best one-to-one assignment, where an equal concept weighs 1
+and a similar one beta * sim if sim >= floor; what is both stated and denied matches nothing;
+reward = min(2 I / (|P| + |G|), I / |P|). An entity that matches no free gold entity can then only lower the reward.
 """
 
 from __future__ import annotations
