@@ -24,6 +24,7 @@ from trl.trainer.utils import (
 
 from eosin.core.settings.rl import Algorithm
 from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups
+from eosin.engines.packed_rows import pack
 from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
@@ -41,7 +42,7 @@ from eosin.train.rl.groups import (
     split_by_group,
     tokens_in_loss,
 )
-from eosin.train.rl.packed_loss import pack, packed_logprobs
+from eosin.train.rl.packed_loss import packed_logprobs
 from eosin.train.stages.saves import save_folder
 
 Warn = Callable[[str], None]
@@ -62,7 +63,12 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
         generation_parts: parts in which a generation's replies are then drawn.
         seen: told of every pass of the loss: rows of the batch, their masks, entropies, and KL to the reference.
         noise_every: steps between measurements of the gradient's noise (`gradient_noise`); None for none.
+
+    Attributes:
+        why_plain: why the prompt is not shared, for the record; empty where it is.
     """
+
+    why_plain = ""
 
     def __init__(
         self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
