@@ -112,6 +112,12 @@ def _check_words(processor: ProcessorMixin, source: str) -> None:
             "The tokenizer of this checkpoint knows no words.", expected="tokenizer.json, or vocabulary files",
             where=source, next_step="copy the checkpoint again from where it was made",
         )  # fmt: skip
+    if not getattr(processor, "chat_template", None) and not getattr(tokenizer, "chat_template", None):
+        raise EosinError(
+            "This model has no chat template, so no question can be put to it.",
+            expected="chat_template.jinja, or `chat_template` in tokenizer_config.json", where=source,
+            next_step="take the model's instruction-tuned version, or put the template of its family beside its weights",
+        )  # fmt: skip
 
 
 def load_whole(kind: Any, source: str, **options: Any) -> Any:
