@@ -9,6 +9,7 @@ import functools
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from eosin.knowledge.linking import tables
@@ -69,14 +70,14 @@ def _stages() -> tuple[dict[str, _Stage], re.Pattern[str], re.Pattern[str]]:
 
 
 _PAIRS = ({"T", "N"}, {"T", "M"}, {"N", "M"}, {"L", "V"})
-_HINT = re.compile(r"[TNMRLVn][0-4X]|Tis")
+_HINT = re.compile(r"[TNMRLVn][0-4X]")
 _CODE = re.compile(r"[TNMRLVP][0-4Xian]")
 _RESECTION = re.compile(r"(?:resection|residual|margins?|status|classification)[^.\n]{0,12}$", re.IGNORECASE)
 
 
 def coded(index: Index, words: Words, found: Sequence[Found]) -> list[Coded]:
     """Mentions that are written in figures, in order of their place."""
-    made = stages(index, words) if _HINT.search(words.text) else []
+    made = stages(index, words) if _HINT.search(words.text) or "Tis" in words.text else []
     if "leason" in words.text:
         made += sums(index, words, found)
     made += shared(index, words, found)
@@ -193,6 +194,12 @@ def _is_name(index: Index, words: Words, head: Sequence[str], first: int, last: 
 
 def merged(found: Sequence[Found], made: Sequence[Coded]) -> list[Found]:
     """Both kinds in order; a name gives way to a code that it overlaps with."""
-    taken = {k for c in made for k in range(c.found[0], c.found[1] + 1)}
-    kept = [f for f in found if taken.isdisjoint(range(f[0], f[1] + 1))]
-    return sorted([*kept, *(c.found for c in made)], key=lambda f: f[0])
+    firsts = [f[0] for f in found]
+    gone = set()
+    for code in made:
+        k = bisect_right(firsts, code.found[1]) - 1
+        while k >= 0 and found[k][1] >= code.found[0]:
+            gone.add(k)
+            k -= 1
+    kept = [f for k, f in enumerate(found) if k not in gone]
+    return sorted([*kept, *(c.found for c in made)], key=itemgetter(0))

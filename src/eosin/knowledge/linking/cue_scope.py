@@ -85,7 +85,9 @@ class CueScope:
         """The first word of a value with what stands in front of it: "all negative", "are focally positive"."""
         words = self.words.words
         while (
-            first > 1 and (words[first - 1] in _FILLERS or words[first - 1][-2:] == "ly") and self.gaps[first - 1] == " "
+            first > 1
+            and (words[first - 1] in _FILLERS or words[first - 1][-2:] == "ly")
+            and self.gaps[first - 1] == " "
         ):
             first -= 1
         return first
@@ -311,7 +313,8 @@ def clause_ends(words: Words, inside: Mapping[int, int], table: Rules) -> list[i
     """Numbers of the words after which a sentence or clause ends, in order. No clause ends within a mention."""
     listed, gaps, stops = words.words, words.gaps, table.single["stop"]
     last = len(listed) - 1
-    found = {k - 1 for k, w in enumerate(listed) if w in stops and k and listed[k - 1] != "to"}  # "to indicate" goes on
+    begun = [k for k, w in enumerate(listed) if w in stops]
+    found = {k - 1 for k in begun if k and listed[k - 1] != "to"}  # "findings to indicate malignancy" goes on
     for k in [k for k, gap in enumerate(gaps) if gap not in _WITHIN and _SENTENCE.search(gap)]:
         if k == last or listed[k + 1] in stops or (k in inside and inside[k] == inside.get(k + 1)):
             continue

@@ -30,6 +30,8 @@ PREFERRED = ("EOSIN", "DOID", "MONDO", "NCIT", "MPATH", "CL", "UBERON", "ONCOTRE
 _COPULAS = frozenset({"is", "are", "was", "were", "appear", "look"})
 _PREDICATE_WORDS = 6
 _SAME_CLAUSE = re.compile(r",? ?|-")
+_PLAIN = frozenset(["", " ", "-", "/"])
+"""What mostly stands between the words of a name."""
 
 
 class Meaning(NamedTuple):
@@ -113,7 +115,11 @@ class Index:
     @staticmethod
     def _is_predicate(words: Words, found: Sequence[Found], k: int, j: int) -> bool:
         """Whether word j stands in the clause of the copula k, is whole, and is in no mention."""
-        return all(_SAME_CLAUSE.fullmatch(gap) for gap in words.gaps[k:j]) and _whole(words, j, j) and not any(first <= j <= last for first, last, _ in found)
+        return (
+            all(_SAME_CLAUSE.fullmatch(gap) for gap in words.gaps[k:j])
+            and _whole(words, j, j)
+            and not any(first <= j <= last for first, last, _ in found)
+        )
 
     def _give_way(self, words: Words, found: list[Found], i: int, last: int) -> bool:
         """Whether the match before gives way to a longer one that begins inside it; it is then cut short or dropped."""
@@ -207,13 +213,17 @@ def _whole(words: Words, first: int, last: int) -> bool:
     text, start, end = words.text, words.starts[first], words.ends[last]
     if text[end : end + 1].isalnum() or (start and text[start - 1].isalnum()):
         return False
-    return first == last or all(gap in " -/" or _unbroken(words, k) for k, gap in enumerate(words.gaps[first:last], first))
+    return (
+        first == last
+        or _PLAIN.issuperset(words.gaps[first:last])
+        or all(_unbroken(words, k) for k in range(first, last))
+    )
 
 
 def _unbroken(words: Words, k: int) -> bool:
     """Whether what stands between word k and the next one may stand within a name."""
     gap = words.gaps[k]
-    if len(gap) < 2 and gap in " -/":
+    if gap in _PLAIN:
         return True
     if len(gap) > 8 or gap.strip(" \t\n\r\u00a0-\u2010\u2011\u2013/'\u2019_&.") or gap.count("\n") > 1:
         return False

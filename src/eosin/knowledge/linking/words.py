@@ -59,13 +59,30 @@ _PREFIXES = frozenset({
 })  # fmt: skip
 
 
-@lru_cache(maxsize=131072)
 def fold(word: str) -> str:
     """One word in lower case, American spelling, singular, without accents, Greek letters by name.
 
     >>> fold("Tumours"), fold("nuclei"), fold("mitoses"), fold("Hürthle"), fold("β")
     ('tumor', 'nucleus', 'mitosis', 'hurthle', 'beta')
     """
+    return _FOLDED[word]
+
+
+class _Folded(dict[str, str]):
+    """Words by how they are written. Emptied when it holds MAX_FOLDED."""
+
+    def __missing__(self, word: str) -> str:
+        if len(self) >= MAX_FOLDED:
+            self.clear()
+        self[word] = folded = _fold(word)
+        return folded
+
+
+MAX_FOLDED = 131072
+_FOLDED = _Folded()
+
+
+def _fold(word: str) -> str:
     if not word.isascii():
         word = _plain_letters(word)
     if len(word) == 3 and word[2] == "s" and word[:2].isupper():
@@ -174,7 +191,7 @@ def clear_cache() -> None:
 def _read(text: str) -> Words:
     parts = (_ASCII_WORD if text.isascii() else _WORD).split(text)  # gap, word, gap, ..., word, gap
     places = list(accumulate(map(len, parts)))
-    words = list(map(fold, parts[1::2]))
+    words = list(map(_FOLDED.__getitem__, parts[1::2]))
     made = Words(text, words, places[:-1:2], places[1::2], parts[2::2])
     if not _PREFIXES.isdisjoint(words):
         _join_prefixes(made)
@@ -183,6 +200,13 @@ def _read(text: str) -> Words:
 
 _remembered_name = lru_cache(maxsize=16384)(_read)
 _remembered = lru_cache(maxsize=256)(_read)
+
+
+_HYPHENS = frozenset(["-", "\u2010", "\u2011"])
+
+
+def _is_rest(word: str) -> bool:
+    return len(word) > 2 and word.isalpha()
 
 
 def _join_prefixes(made: Words) -> None:
@@ -196,10 +220,9 @@ def _join_prefixes(made: Words) -> None:
             continue
         kept += 1
         words[kept], starts[kept], ends[kept], gaps[kept] = words[i], starts[i], ends[i], gaps[i]
-        if words[i] in _PREFIXES and i + 1 < len(words) and gaps[i] in ("-", "\u2010", "\u2011"):
-            if words[i + 1].isalpha() and len(words[i + 1]) > 2:
-                words[kept], ends[kept], gaps[kept] = words[i] + words[i + 1], ends[i + 1], gaps[i + 1]
-                skip = True
+        skip = words[i] in _PREFIXES and gaps[i] in _HYPHENS and i + 1 < len(words) and _is_rest(words[i + 1])
+        if skip:
+            words[kept], ends[kept], gaps[kept] = words[i] + words[i + 1], ends[i + 1], gaps[i + 1]
     for listed in (words, starts, ends, gaps):
         del listed[kept + 1 :]
 
