@@ -18,6 +18,7 @@ Indices are int32; a graph holds at most 2^31 - 1 relations.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,14 +138,8 @@ class SortedStrings:
     def find(self, text: str) -> int:
         """Row of `text`, or -1."""
         wanted = text.encode("utf-8", "surrogatepass")
-        low, high = 0, self._length
-        while low < high:
-            middle = (low + high) // 2
-            if self._at(middle) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        return low if low < self._length and self._at(low) == wanted else -1
+        row = bisect_left(range(self._length), wanted, key=self._at)
+        return row if row < self._length and self._at(row) == wanted else -1
 
 
 def pointers_of(owner: NDArray[Any], num: int) -> NDArray[np.int64]:

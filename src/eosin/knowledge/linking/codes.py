@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from eosin.knowledge.linking import tables
@@ -69,13 +70,14 @@ def _stages() -> tuple[dict[str, _Stage], re.Pattern[str], re.Pattern[str]]:
 
 
 _PAIRS = ({"T", "N"}, {"T", "M"}, {"N", "M"}, {"L", "V"})
-_HINT = re.compile(r"[TNMRLVn][0-4X]|Tis")
+_HINT = re.compile(r"[TNMRLVn][0-4X]")
+_CODE = re.compile(r"[TNMRLVP][0-4Xian]")
 _RESECTION = re.compile(r"(?:resection|residual|margins?|status|classification)[^.\n]{0,12}$", re.IGNORECASE)
 
 
 def coded(index: Index, words: Words, found: Sequence[Found]) -> list[Coded]:
     """Mentions that are written in figures, in order of their place."""
-    made = stages(index, words) if _HINT.search(words.text) else []
+    made = stages(index, words) if _HINT.search(words.text) or "Tis" in words.text else []
     if "leason" in words.text:
         made += sums(index, words, found)
     made += shared(index, words, found)
@@ -85,7 +87,7 @@ def coded(index: Index, words: Words, found: Sequence[Found]) -> list[Coded]:
 def stages(index: Index, words: Words) -> list[Coded]:
     """Codes of the TNM system. A letter with a figure alone may be anything: L1 is a vertebra, R0 a ratio."""
     known, chain, one = _stages()
-    listed = [(m, list(one.finditer(words.text, m.start(), m.end()))) for m in chain.finditer(words.text)]
+    listed = [(m, list(one.finditer(words.text, m.start(), m.end()))) for m in _chains(chain, words.text)]
     sure = any(_is_sure(items) for _, items in listed)
     made = []
     for match, items in listed:
@@ -98,6 +100,17 @@ def stages(index: Index, words: Words) -> list[Coded]:
                 first, last = bisect_right(words.starts, item.start()) - 1, bisect_left(words.starts, item.end()) - 1
                 made.append(Coded((first, last, Meaning(row)), *item.span(), stage.values[item["value"]]))
     return made
+
+
+def _chains(chain: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """Every chain of codes, in order. The whole pattern is tried only at a code letter and what may precede it."""
+    end = 0
+    for code in _CODE.finditer(text):
+        tried = (chain.match(text, at) for at in range(max(end, code.start() - 3), code.start() + 1))
+        match = next((m for m in tried if m is not None), None)
+        if match is not None:
+            end = match.end()
+            yield match
 
 
 def _is_sure(items: Sequence[re.Match[str]]) -> bool:
@@ -181,6 +194,12 @@ def _is_name(index: Index, words: Words, head: Sequence[str], first: int, last: 
 
 def merged(found: Sequence[Found], made: Sequence[Coded]) -> list[Found]:
     """Both kinds in order; a name gives way to a code that it overlaps with."""
-    taken = {k for c in made for k in range(c.found[0], c.found[1] + 1)}
-    kept = [f for f in found if taken.isdisjoint(range(f[0], f[1] + 1))]
-    return sorted([*kept, *(c.found for c in made)], key=lambda f: f[0])
+    firsts = [f[0] for f in found]
+    gone = set()
+    for code in made:
+        k = bisect_right(firsts, code.found[1]) - 1
+        while k >= 0 and found[k][1] >= code.found[0]:
+            gone.add(k)
+            k -= 1
+    kept = [f for k, f in enumerate(found) if k not in gone]
+    return sorted([*kept, *(c.found for c in made)], key=itemgetter(0))

@@ -10,9 +10,10 @@ The only rule set of its kind in Eosin: scoring and linking read it.
 
 from __future__ import annotations
 
+import operator
 import re
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence, Set
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from eosin.knowledge.linking.cue_scope import MAX_REACH, NEAR, PLACES, CueScope
@@ -47,30 +48,39 @@ def statuses(words: Words, spans: Sequence[Span], cues: Rules | None = None) -> 
     """
     table = cues or rules()
     found = _cues_in(words, spans, table)
+    said = _by_cues(words, spans, found, table) if found else {}
     sections = sections_of(words.text, table)
-    if found or sections:
-        firsts = [c.first for c in found]
-        begins = {s.first for s in spans}
-        said = [_status(words, s, found, firsts, sections, begins, table) for s in spans]
-    else:
-        said = [PLAIN] * len(spans)
-    return with_signs(words, spans, said)
+    made = [PLAIN] * len(spans)
+    if sections:
+        firsts = [words.starts[s.first] for s in spans]
+        for section, end in zip(sections, [*(s.start for s in sections[1:]), len(words.text)], strict=True):
+            begun, ended = bisect_left(firsts, section.start), bisect_left(firsts, end)
+            made[begun:ended] = [Status(scope=section.scope)] * (ended - begun)
+    for n, cues_of in said.items():
+        made[n] = _status(spans[n], cues_of, made[n].scope)
+    return with_signs(words, spans, made)
 
 
 def sections_of(text: str, table: Rules | None = None) -> list[Section]:
     """Sections of a report that begin with a heading and a colon, in order. Those of the patient end the others."""
-    if ":" not in text:
-        return []
     headings = (table or rules()).headings
-    found = []
-    for match in _HEADING.finditer(text):
-        scope = headings.get(" ".join(words_of(match.group(1))))
+    found: list[Section] = []
+    begin, colon = 0, text.find(":")
+    while colon >= 0:
+        line, sentence = text.rfind("\n", begin, colon), text.rfind(". ", begin, colon)
+        at = max(line + 1, sentence + 2 if sentence >= 0 else 0)
+        match = _HEADING.match(text, at, colon + 1) if at or not begin else None
+        scope = headings.get(" ".join(words_of(match[1]))) if match is not None else None
         if scope is not None:
-            found.append(Section(match.start(), scope))
+            found.append(Section(at, scope))
+        begin = colon + 1
+        colon = text.find(":", begin)
     return found if any(s.scope != "patient" for s in found) else []
 
 
-_HEADING = re.compile(r"(?:^|(?<=\n)|(?<=\. ))[ \t]*([A-Za-z][A-Za-z ]{2,38}?)[ \t]*:")
+_HEADING = re.compile(r"[ \t]*([A-Za-z][A-Za-z ]{2,38}?)[ \t]*:")
+"""A heading, from the beginning of its line or sentence to its colon."""
+_FIRST: Callable[[Cue], int] = operator.itemgetter(Cue._fields.index("first"))
 
 
 def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
@@ -88,7 +98,8 @@ def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
     for i in starts:
         match = _longest(words, i, inside, table) if i >= free else None
         if match is not None:
-            made = [c for c in (reach.of(kind, i, i + match[0] - 1) for kind in match[1]) if c is not None]
+            last = i + match[0] - 1
+            made = [c for kind in match[1] if (c := reach.of(kind, i, last)) is not None]
             for item in items:
                 made = item.own(i, made)
             if match[1] != ("ignored",) and all(c.after and not reach.names(c) for c in made):
@@ -98,7 +109,7 @@ def _cues_in(words: Words, spans: Sequence[Span], table: Rules) -> list[Cue]:
     found += [c for item in items for c in item.cues()]
     if marked:
         found += doubt_marks(words, reach)
-    return _cut(sorted(_without_denied_doubt(found, words), key=_first))
+    return _cut(sorted(_without_denied_doubt(found, words), key=_FIRST))
 
 
 def _beginnings(listed: list[str], table: Rules) -> list[int]:
@@ -116,17 +127,13 @@ def _beginnings(listed: list[str], table: Rules) -> list[int]:
     return found
 
 
-def _first(cue: Cue) -> int:
-    return cue.first
-
-
 def _longest(text: Words, i: int, inside: Mapping[int, int], table: Rules) -> tuple[int, tuple[str, ...]] | None:
     """Length and kinds of the longest cue at word i, over adverbs inside it: "cannot be reliably excluded"."""
-    words, get = text.words, table.phrases.get
+    words, get, free = text.words, table.phrases.get, inside.keys().isdisjoint
     lengths = table.lengths[words[i]]
     for n in lengths:
         kinds = get(tuple(words[i : i + n])) if i + n <= len(words) else None
-        if kinds and not any(k in inside for k in range(i, i + n)):
+        if kinds and free(range(i, i + n)):
             break
     else:
         n, kinds = 0, None
@@ -136,7 +143,7 @@ def _longest(text: Words, i: int, inside: Mapping[int, int], table: Rules) -> tu
         for m in lengths:
             at = plain[:m]
             other = get(tuple(words[k] for k in at)) if m > n and len(at) == m else None
-            if other and not any(k in inside for k in at):
+            if other and free(at):
                 return at[-1] - i + 1, other
     return (n, kinds) if kinds else None
 
@@ -170,19 +177,23 @@ def _is_denied(doubt: Cue, denials: Mapping[int, int], words: Words) -> bool:
     return False
 
 
-def _status(
-    words: Words, span: Span, cues: Sequence[Cue], firsts: Sequence[int], sections: Sequence[Section],
-    begins: Set[int], table: Rules,
-) -> Status:  # fmt: skip
-    """Doubt outweighs absence: "cannot be ruled out" is possible."""
+def _by_cues(words: Words, spans: Sequence[Span], cues: Sequence[Cue], table: Rules) -> dict[int, list[Cue]]:
+    """The cues that speak of each span, nearest first, by the span's number."""
+    firsts = [s.first for s in spans]
+    begins = set(firsts)
+    found: dict[int, list[Cue]] = {}
+    for cue in reversed(cues):
+        last = cue.last
+        for n in range(bisect_left(firsts, cue.first), bisect_right(firsts, min(last, cue.first + MAX_REACH + NEAR))):
+            if spans[n].last <= last and not _beside(words, spans[n], cue, begins, table):
+                found.setdefault(n, []).append(cue)
+    return found
+
+
+def _status(span: Span, cues: Sequence[Cue], scope: Scope) -> Status:
+    """What the cues of a span say, nearest first. Doubt outweighs absence: "cannot be ruled out" is possible."""
     absent = possible = False
-    scope: Scope = _section_scope(words.starts[span.first], sections) if sections else "patient"
-    for i in range(bisect_right(firsts, span.first) - 1, -1, -1):
-        cue = cues[i]
-        if cue.first < span.first - MAX_REACH - NEAR:
-            break
-        if span.last > cue.last or _beside(words, span, cue, begins, table):
-            continue
+    for cue in cues:
         if cue.says == "absent":
             absent = absent or not (span.type == "stain" and cue.after)
         elif cue.says == "possible":
@@ -192,11 +203,6 @@ def _status(
     if possible:
         return Status("present", "possible", scope)
     return Status("absent" if absent else "present", "certain", scope)
-
-
-def _section_scope(position: int, sections: Sequence[Section]) -> Scope:
-    at = bisect_right(sections, (position, "\uffff")) - 1
-    return sections[at].scope if at >= 0 else "patient"
 
 
 def _beside(text: Words, span: Span, cue: Cue, begins: Set[int], table: Rules) -> bool:

@@ -16,6 +16,8 @@ PLACES = frozenset({"organ", "tissue", "stain"})
 """Types that "of" and "by" put beside what a cue speaks of: "no carcinoma of the colon" denies no colon."""
 
 _SENTENCE = re.compile(r"[.!?;:\n\x01\x02]")
+_WITHIN = frozenset(["", *" -/,'.", ", "])
+"""Gaps that end no clause, most gaps of any text."""
 _FIELD = re.compile(r"[:=\t|?(\[]|\.{2,}|[ \t][-\u2013\u2014][ \t]?|->|\u2192")
 """What stands between the name of a field and its value: "Necrosis: no", "Necrosis - no", "Necrosis (no)"."""
 _AFTER_VALUE = re.compile(r"\s*[,(/)\]|;\t\n]")
@@ -30,7 +32,7 @@ class CueScope:
     """How far each cue of one text reaches."""
 
     def __init__(self, words: Words, spans: Sequence[Span], inside: Mapping[int, int], table: Rules) -> None:
-        self.words, self.spans, self.inside = words, spans, inside
+        self.words, self.spans, self.inside, self.gaps = words, spans, inside, words.gaps
         self.verbs, self.leads, self.now = table.single["verb"], table.single["lead"], table.single["now"]
         self.prepositions, self.answers = table.single["preposition"], table.single["answer"]
         self.turns, self.turn_ends, self.units = table.single["turn"], table.single["turn-end"], table.single["unit"]
@@ -83,7 +85,9 @@ class CueScope:
         """The first word of a value with what stands in front of it: "all negative", "are focally positive"."""
         words = self.words.words
         while (
-            first > 1 and (words[first - 1] in _FILLERS or words[first - 1][-2:] == "ly") and self.gap(first - 1) == " "
+            first > 1
+            and (words[first - 1] in _FILLERS or words[first - 1][-2:] == "ly")
+            and self.gaps[first - 1] == " "
         ):
             first -= 1
         return first
@@ -94,14 +98,14 @@ class CueScope:
         if not start or n is None or self.spans[n].type != "stain" or self.spans[n].last != first - 1:
             return start
         before = self.inside.get(start - 1)
-        is_field = ":" in self.gap(start - 1) and before is not None
+        is_field = ":" in self.gaps[start - 1] and before is not None
         return self.clause_start(start - 1) if is_field else start
 
     def _is_number_word(self, first: int) -> bool:
         """Whether the word is that of "No. 3"."""
         if self.words.words[first] not in self.numbered or first == self.clause_end(first):
             return False
-        return self.gap(first) in (". ", ".") and self.words.words[first + 1].isdigit()
+        return self.gaps[first] in (". ", ".") and self.words.words[first + 1].isdigit()
 
     def names(self, cue: Cue) -> bool:
         """Whether a mention lies in the reach of a cue."""
@@ -115,36 +119,31 @@ class CueScope:
         """Last word of the clause that a word is in."""
         return self._ends[word] if word >= 0 else self._ends[0]
 
-    def gap(self, k: int) -> str:
-        """What stands between word k and the next one, or the end."""
-        following = self.words.starts[k + 1 : k + 2]
-        return self.words.text[self.words.ends[k] : following[0] if following else None]
-
     def _is_value(self, first: int, last: int) -> bool:
         """Whether the cue is the whole value of a field: "Perineural invasion: not identified", "Necrosis (no)", or an
         answer right behind a name, "necrosis no, granuloma yes"."""
         if first == 0:
             return False
-        before = self.gap(first - 1)
+        before = self.gaps[first - 1]
         is_end = last == self.clause_end(last)
         is_next = first - 1 in self.inside and self.clause_start(first) < first and "," not in before
         if is_next and self.words.words[first] in self.answers:
-            return is_end or _AFTER_VALUE.match(self.gap(last)) is not None
+            return is_end or _AFTER_VALUE.match(self.gaps[last]) is not None
         if not _FIELD.search(before) or ("\n" in before and not before.lstrip(" \t").startswith((":", "?"))):
             return False
         if "(" in before and first - 1 not in self.inside:
             return False
-        return is_end or self.gap(last).lstrip(" ")[:1] in (",", "(", "/", ")", "]", "|")
+        return is_end or self.gaps[last].lstrip(" ")[:1] in (",", "(", "/", ")", "]", "|")
 
     def _heading_end(self, first: int, last: int) -> int | None:
         """Last word of the heading that the cue makes, "Negative for the following:", or None."""
         end = self.clause_end(last)
-        if end > last + NEAR or end + 1 >= len(self.words.words) or ":" not in self.gap(end):
+        if end > last + NEAR or end + 1 >= len(self.words.words) or ":" not in self.gaps[end]:
             return None
         if end > last == first and self.words.words[first] in ("no", "not"):
             return None
         start = self.clause_start(first)
-        if start < first and end == last and self.gap(first - 1).strip()[-1:] in (",", ";", "/", "("):
+        if start < first and end == last and self.gaps[first - 1].strip()[-1:] in (",", ";", "/", "("):
             return end
         if any(k in self.inside for k in range(start, end + 1)):
             return None
@@ -178,7 +177,7 @@ class CueScope:
         for k in range(max(last, 0), limit):
             if k in inside and inside[k] == inside.get(k + 1):
                 continue
-            gap = self.gap(k)
+            gap = self.gaps[k]
             if ")" in gap or "[" in gap or (words[k + 1] in self.turns and k + 1 not in inside and k > last):
                 return k
             if "," in gap or words[k + 1] == "and":
@@ -198,7 +197,7 @@ class CueScope:
             if n is None:
                 continue
             following = self.words.words[k + 1] if k + 1 < len(self.words.words) and self.inside.get(k + 1) != n else ""
-            if self.spans[n].type == "grade" or (following.isdigit() and following != "0" and self.gap(k) == " "):
+            if self.spans[n].type == "grade" or (following.isdigit() and following != "0" and self.gaps[k] == " "):
                 return True
         return False
 
@@ -210,7 +209,7 @@ class CueScope:
     def _segment(self, first: int, limit: int) -> list[str]:
         """Words from `first` to the next comma or the limit."""
         for m in range(first, limit):
-            if "," in self.gap(m):
+            if "," in self.gaps[m]:
                 return self.words.words[first : m + 1]
         return self.words.words[first : limit + 1]
 
@@ -224,7 +223,7 @@ class CueScope:
         for k in range(first - 1, limit, -1):
             if k in inside and inside[k] == inside.get(k - 1):
                 continue
-            gap = self.gap(k - 1)
+            gap = self.gaps[k - 1]
             joined = joined or words[k] in ("and", "or", "nor")
             if "+" in gap:
                 return k
@@ -240,7 +239,7 @@ class CueScope:
 
     def _part_start(self, k: int, limit: int) -> int:
         """The first word behind the last comma before word k, or the limit."""
-        return next((j for j in range(k - 1, limit, -1) if "," in self.gap(j - 1)), limit)
+        return next((j for j in range(k - 1, limit, -1) if "," in self.gaps[j - 1]), limit)
 
     def _is_bare_list(self, k: int, limit: int) -> bool:
         """Whether the comma before word k divides two markers of a list without any other word: "TTF-1, napsin A"."""
@@ -249,7 +248,7 @@ class CueScope:
         before = self.spans[self.inside[k - 1]].first
         if before <= limit:
             return True
-        return self.words.words[before - 1] in _LISTED or not self.gap(before - 1).isspace()
+        return self.words.words[before - 1] in _LISTED or not self.gaps[before - 1].isspace()
 
     def _is_marker(self, k: int) -> bool:
         return k in self.inside and self.spans[self.inside[k]].type == "marker"
@@ -261,7 +260,7 @@ class CueScope:
             return None  # 1.0, 3-0
         last = self._count_end(first)
         if last is None:
-            near = first + 1 in self.inside and self.gap(first) == " " and not self._is_kept(first + 1)
+            near = first + 1 in self.inside and self.gaps[first] == " " and not self._is_kept(first + 1)
             if self._is_value(first, first):
                 return Cue("absent", self._behind(first, self.clause_start(first - 1)), first - 1, True)
             return Cue("absent", first + 1, first + 1, False) if near else None
@@ -272,7 +271,7 @@ class CueScope:
     def _count_end(self, first: int) -> int | None:
         """Last word of a count and of what was counted, "0/12 lymph nodes"; None where it is none."""
         words, last = self.words.words, first
-        sign = self.gap(first).strip(" ")
+        sign = self.gaps[first].strip(" ")
         following = words[first + 1 : first + 4]
         is_part = sign[:1] == "/" and bool(following) and following[0].isdigit()
         if is_part or (sign == "" and following[:1] == ["of"]):
@@ -312,27 +311,17 @@ def _bounds(ends: Sequence[int]) -> tuple[list[int], list[int]]:
 
 def clause_ends(words: Words, inside: Mapping[int, int], table: Rules) -> list[int]:
     """Numbers of the words after which a sentence or clause ends, in order. No clause ends within a mention."""
-    text, listed, starts, ends = words.text, words.words, words.starts, words.ends
-    stops = table.single["stop"]
-    found = []
-    for k in range(len(listed) - 1):
-        following = listed[k + 1]
-        if following in stops:
-            if listed[k] != "to":  # "findings to indicate malignancy" goes on
-                found.append(k)
+    listed, gaps, stops = words.words, words.gaps, table.single["stop"]
+    last = len(listed) - 1
+    begun = [k for k, w in enumerate(listed) if w in stops]
+    found = {k - 1 for k in begun if k and listed[k - 1] != "to"}  # "findings to indicate malignancy" goes on
+    for k in [k for k, gap in enumerate(gaps) if gap not in _WITHIN and _SENTENCE.search(gap)]:
+        if k == last or listed[k + 1] in stops or (k in inside and inside[k] == inside.get(k + 1)):
             continue
-        if starts[k + 1] - ends[k] == 1 and text[ends[k]] in " -/,'":
-            continue
-        gap = text[ends[k] : starts[k + 1]]
-        if not _SENTENCE.search(gap) or (len(gap) == 1 and gap == "."):
-            continue
-        if k in inside and inside[k] == inside.get(k + 1):
-            continue
-        is_answer = k > 0 and ":" in text[ends[k - 1] : starts[k]]
-        if is_answer or not _is_abbreviation(gap, listed[k], text[starts[k + 1]], table):
-            found.append(k)
-    found.append(len(listed) - 1)
-    return found
+        is_answer = k > 0 and ":" in gaps[k - 1]
+        if is_answer or not _is_abbreviation(gaps[k], listed[k], words.text[words.starts[k + 1]], table):
+            found.add(k)
+    return [*sorted(found), last]
 
 
 def _is_abbreviation(gap: str, word: str, following: str, table: Rules) -> bool:

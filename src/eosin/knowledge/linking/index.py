@@ -30,6 +30,8 @@ PREFERRED = ("EOSIN", "DOID", "MONDO", "NCIT", "MPATH", "CL", "UBERON", "ONCOTRE
 _COPULAS = frozenset({"is", "are", "was", "were", "appear", "look"})
 _PREDICATE_WORDS = 6
 _SAME_CLAUSE = re.compile(r",? ?|-")
+_PLAIN = frozenset(["", " ", "-", "/"])
+"""What mostly stands between the words of a name."""
 
 
 class Meaning(NamedTuple):
@@ -99,12 +101,13 @@ class Index:
 
         Both words must make a name when they are turned round, and the adjective must be no mention by itself.
         """
-        listed, root, get = words.words, self._trie.root, self._trie.get
+        listed, trie = words.words, self._trie
         made: list[Found] = []
         for k in [k for k, w in enumerate(listed) if w in _COPULAS and k]:
             noun = listed[k - 1]
-            for j in range(k + 1, min(k + 1 + _PREDICATE_WORDS, len(listed))):
-                meaning = get([listed[j], noun]) if listed[j] in root else None
+            for j, word in enumerate(listed[k + 1 : k + 1 + _PREDICATE_WORDS], k + 1):
+                following = trie.nodes[node] if (node := trie.root.get(word)) is not None else None
+                meaning = trie.accept[following[noun]] if following is not None and noun in following else None
                 if meaning is not None and not meaning.others and self._is_predicate(words, found, k, j):
                     made.append((j, j, meaning))
         return made
@@ -112,8 +115,11 @@ class Index:
     @staticmethod
     def _is_predicate(words: Words, found: Sequence[Found], k: int, j: int) -> bool:
         """Whether word j stands in the clause of the copula k, is whole, and is in no mention."""
-        gaps = (_SAME_CLAUSE.fullmatch(words.text, words.ends[i], words.starts[i + 1]) for i in range(k, j))
-        return all(gaps) and _whole(words, j, j) and not any(first <= j <= last for first, last, _ in found)
+        return (
+            all(_SAME_CLAUSE.fullmatch(gap) for gap in words.gaps[k:j])
+            and _whole(words, j, j)
+            and not any(first <= j <= last for first, last, _ in found)
+        )
 
     def _give_way(self, words: Words, found: list[Found], i: int, last: int) -> bool:
         """Whether the match before gives way to a longer one that begins inside it; it is then cut short or dropped."""
@@ -164,10 +170,11 @@ class _Trie:
     def beginnings(self, listed: Sequence[str]) -> list[tuple[int, int]]:
         """Words at which a name may begin, each with its node: a name of one word, or one whose second word follows."""
         get, nodes, accept = self.root.get, self.nodes, self.accept
+        following = [*listed[1:], ""]
         return [
             (i, node)
-            for i, (word, following) in enumerate(zip(listed, [*listed[1:], ""], strict=False))
-            if (node := get(word)) is not None and (accept[node] is not None or following in (nodes[node] or ()))
+            for i, node in enumerate(map(get, listed))
+            if node is not None and (accept[node] is not None or following[i] in (nodes[node] or ()))
         ]
 
     def get(self, words: Sequence[str]) -> Meaning | None:
@@ -203,23 +210,22 @@ class _Trie:
 
 def _whole(words: Words, first: int, last: int) -> bool:
     """Whether the name stands on word boundaries, with only spaces, hyphens, slashes or apostrophes inside."""
-    text, starts, ends = words.text, words.starts, words.ends
-    start, end = starts[first], ends[last]
+    text, start, end = words.text, words.starts[first], words.ends[last]
     if text[end : end + 1].isalnum() or (start and text[start - 1].isalnum()):
         return False
-    for k in range(first, last):
-        if not (starts[k + 1] - ends[k] == 1 and text[ends[k]] in " -/") and not _unbroken(words, k):
-            return False
-    return True
+    return (
+        first == last
+        or _PLAIN.issuperset(words.gaps[first:last])
+        or all(_unbroken(words, k) for k in range(first, last))
+    )
 
 
 def _unbroken(words: Words, k: int) -> bool:
     """Whether what stands between word k and the next one may stand within a name."""
-    text, start, end = words.text, words.ends[k], words.starts[k + 1]
-    if end == start or (end - start == 1 and text[start] in " -/"):
+    gap = words.gaps[k]
+    if gap in _PLAIN:
         return True
-    gap = text[start:end]
-    if end - start > 8 or gap.strip(" \t\n\r\u00a0-\u2010\u2011\u2013/'\u2019_&.") or gap.count("\n") > 1:
+    if len(gap) > 8 or gap.strip(" \t\n\r\u00a0-\u2010\u2011\u2013/'\u2019_&.") or gap.count("\n") > 1:
         return False
     return "." not in gap or gap == "." or (gap == ". " and len(words.words[k]) == 1)
 

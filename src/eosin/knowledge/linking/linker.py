@@ -24,7 +24,7 @@ from eosin.knowledge.linking.cues import Certainty, Polarity, Scope, Span, Statu
 from eosin.knowledge.linking.index import Found, Index, Meaning, NameIndex
 from eosin.knowledge.linking.marks import plain_boxes
 from eosin.knowledge.linking.senses import choose, defined_abbreviations
-from eosin.knowledge.linking.spelling import mended, right_words
+from eosin.knowledge.linking.spelling import mended
 from eosin.knowledge.linking.words import MAX_NAME_CHARS, Words, name_key, read_words
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 Encode = Callable[[Sequence[str]], Any]
 Signed = tuple[str, str]
+_NEW: Callable[..., Any] = tuple.__new__
+"""Makes a named tuple of all its fields in half the time of its own constructor; only where there is one a mention."""
 MAX_REMEMBERED = 4096
 """So many short texts a linker remembers: options, questions and answers come back for every reply of a group."""
 
@@ -88,7 +90,7 @@ class Linker:
         self._index = index
         self._encode = encode
         self._short: dict[str, tuple[Mention, ...]] = {}
-        self._known = index.vocabulary() | right_words()
+        self._known = index.vocabulary()
 
     @classmethod
     def of(
@@ -184,21 +186,25 @@ class Linker:
         if not found:
             return ()
         types = self._index.types
-        chosen = [self._meaning(words, found, k) for k in range(len(found))]
-        spans = [Span(first, last, types[m.row]) for (first, last, _), m in zip(found, chosen, strict=True)]
-        said = statuses(words, spans)
-        made = [self._mention(words, s, m, t) for s, m, t in zip(spans, chosen, said, strict=True)]
+        chosen = [m if not m.others else self._chosen(words, found, k) for k, (_, _, m) in enumerate(found)]
+        spans = [_NEW(Span, (first, last, types[m.row])) for (first, last, _), m in zip(found, chosen, strict=True)]
+        made = self._mentions(words, spans, chosen, statuses(words, spans))
         return tuple(_as_coded(text, found, made, codes) if codes else made)
 
-    def _meaning(self, words: Words, found: Sequence[tuple[int, int, Meaning]], k: int) -> Meaning:
-        meaning = found[k][2]
-        return choose(self._index, words, found, k, self._encode) if meaning.others else meaning
+    def _chosen(self, words: Words, found: Sequence[Found], k: int) -> Meaning:
+        return choose(self._index, words, found, k, self._encode)
 
-    def _mention(self, words: Words, span: Span, meaning: Meaning, status: Status) -> Mention:
-        index = self._index
-        start, end, row = words.starts[span.first], words.ends[span.last], meaning.row
-        others = tuple(index.ids[r] for r in dict.fromkeys((row, *meaning.others))) if meaning.others else ()
-        return Mention(start, end, words.text[start:end], index.ids[row], index.labels[row], span.type, *status, others)
+    def _mentions(
+        self, words: Words, spans: Sequence[Span], chosen: Sequence[Meaning], said: Sequence[Status]
+    ) -> list[Mention]:
+        text, starts, ends, ids, labels = words.text, words.starts, words.ends, self._index.ids, self._index.labels
+        made = []
+        for (first, last, type), (row, others, _), status in zip(spans, chosen, said, strict=True):
+            start, end = starts[first], ends[last]
+            alternatives = tuple(ids[r] for r in dict.fromkeys((row, *others))) if others else ()
+            facts = (start, end, text[start:end], ids[row], labels[row], type, *status, alternatives)
+            made.append(_NEW(Mention, facts))
+        return made
 
 
 def _as_coded(text: str, found: Sequence[Found], made: list[Mention], codes: Sequence[Coded]) -> list[Mention]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from eosin.knowledge.linking.cue_scope import MAX_REACH, NEAR, CueScope
 from eosin.knowledge.linking.cues import Cue, Span, Status
@@ -28,6 +29,7 @@ _QUESTION = re.compile(r"(?<=[\w)])\?(?=\s|$)")
 _EMPTY = r"\[[ _]{0,3}\]|\([ _]{1,3}\)|[\u2610\u25a1\u25cb\u274f\u2717\u2718]"
 _TICKED = r"\[ ?[xXvV*\u2713\u2714\u221a] ?\]|\( ?[xX\u2713\u2714] ?\)|[\u2611\u2612\u2713\u2714\u25a0\u2705]"
 _BOX = re.compile(f"(?P<empty>{_EMPTY})|(?P<ticked>{_TICKED})")
+_BOX_BEGINS = re.compile(r"[\[(\u2610\u25a1\u25cb\u274f\u2717\u2718\u2611\u2612\u2713\u2714\u25a0\u2705]")
 OPEN_BOX, TICKED_BOX = "\x01", "\x02"
 """What every check box is written as before a text is cut into words."""
 
@@ -95,10 +97,24 @@ def plain_boxes(text: str) -> str:
         text = text.replace(OPEN_BOX, " ").replace(TICKED_BOX, " ")
     if "[" not in text and "( )" not in text and text.isascii():
         return text
-    found = list(_BOX.finditer(text))
+    found = list(_boxes(text))
     if not any(m["ticked"] or m["empty"].strip("[]()_ ") for m in found) and len(found) < 2:
         return text
-    return _BOX.sub(lambda m: (TICKED_BOX if m["ticked"] else OPEN_BOX).ljust(len(m[0])), text)
+    parts, at = [], 0
+    for m in found:
+        parts += [text[at : m.start()], (TICKED_BOX if m["ticked"] else OPEN_BOX).ljust(len(m[0]))]
+        at = m.end()
+    return "".join([*parts, text[at:]])
+
+
+def _boxes(text: str) -> Iterator[re.Match[str]]:
+    """Every check box, in order. Only where a box can begin is the whole pattern tried."""
+    end = 0
+    for sign in _BOX_BEGINS.finditer(text):
+        match = _BOX.match(text, sign.start()) if sign.start() >= end else None
+        if match is not None:
+            end = match.end()
+            yield match
 
 
 @dataclass
@@ -133,22 +149,29 @@ class Boxed:
 
 
 # Fields with boxes of their own stand in lines, or beside each other: "A: [ ] no [x] yes; B: [x] no [ ] yes".
-_FIELDS = re.compile(r"(?<=[\n;])|(?<=\.)(?=\s)")
+_FIELD_ENDS = re.compile(r"[\n;.]")
+_ANY_BOX = re.compile(f"[{OPEN_BOX}{TICKED_BOX}]")
+
+
+def _boxed_lines(text: str) -> Iterator[tuple[int, int, list[re.Match[str]]]]:
+    """Begin and end of every line or field that holds check boxes, and its boxes. A point ends one before a space."""
+    ends = [m.end() for m in _FIELD_ENDS.finditer(text) if m[0] != "." or text[m.end() : m.end() + 1].isspace()]
+    edges = [0, *ends, len(text)]
+    for k, boxes in groupby(_ANY_BOX.finditer(text), lambda m: bisect_right(edges, m.start())):
+        yield edges[k - 1], edges[k], list(boxes)
 
 
 def boxed_items(words: Words, reach: CueScope) -> list[Boxed]:
     """The choices of all check boxes, in order. In a field that ends with a box they stand behind their choices."""
     found: list[Boxed] = []
-    at = 0
+    before = 0
     head: tuple[int, int] | None = None
-    for line in _FIELDS.split(words.text):
-        boxes = [(at + k, c == TICKED_BOX) for k, c in enumerate(line) if c in (OPEN_BOX, TICKED_BOX)]
-        first, stop = bisect_left(words.starts, at), bisect_left(words.starts, at + len(line))
-        at += len(line)
-        if not boxes:
-            head = (reach.clause_start(stop - 1), stop - 1) if stop > first else head
-            continue
-        cuts = [bisect_left(words.starts, position) for position, _ in boxes]
+    for at, end, boxes in _boxed_lines(words.text):
+        first, stop = bisect_left(words.starts, at), bisect_left(words.starts, end)
+        if first > before:
+            head = (reach.clause_start(first - 1), first - 1)
+        before = stop
+        cuts = [bisect_left(words.starts, box.start()) for box in boxes]
         if cuts[-1] == stop:
             begin = _after_colon(words, first, cuts[0])
             own = (first, begin - 1) if begin > first else head
@@ -157,15 +180,16 @@ def boxed_items(words: Words, reach: CueScope) -> list[Boxed]:
             own = (reach.clause_start(cuts[0] - 1), cuts[0] - 1) if cuts[0] > first else head
             edges = [*cuts, stop]
         head = own
-        for (_, ticked), a, b in zip(boxes, edges, edges[1:], strict=False):
+        for box, a, b in zip(boxes, edges, edges[1:], strict=False):
             if b > a:
-                found.append(Boxed(ticked, a, b - 1, any(k in reach.inside for k in range(a, b)), own))
+                names = any(k in reach.inside for k in range(a, b))
+                found.append(Boxed(box[0] == TICKED_BOX, a, b - 1, names, own))
     return found
 
 
 def _after_colon(words: Words, first: int, stop: int) -> int:
     """The first word behind the last colon before `stop`."""
     for k in range(stop - 1, first, -1):
-        if ":" in words.text[words.ends[k - 1] : words.starts[k]]:
+        if ":" in words.gaps[k - 1]:
             return k
     return first

@@ -26,14 +26,10 @@ def mended(words: Words, known: frozenset[str]) -> Words:
     Args:
         known: words of the linker's own names, which are right as they are.
     """
-    wrong = [(k, w) for k, w in enumerate(words.words) if len(w) >= MIN_LETTERS and w not in known]
-    found = [(k, right) for k, w in wrong if _is_letters(w) and (right := meant(w)) is not None]
-    if not found:
-        return words
-    listed = list(words.words)
-    for k, right in found:
-        listed[k] = right
-    return words._replace(words=listed)
+    unknown = set(words.words).difference(_right_words()).difference(known)
+    wrong = [w for w in unknown if len(w) >= MIN_LETTERS and _is_letters(w)]
+    found = {w: right for w in wrong if (right := meant(w)) is not None}
+    return words._replace(words=[found.get(w, w) for w in words.words]) if found else words
 
 
 def _is_letters(word: str) -> bool:
@@ -72,7 +68,8 @@ def _is_slip(word: str, target: str) -> bool:
     return len(longer) - len(shorter) == 1 and any(c == shorter for c in _cuts(longer))
 
 
-def right_words() -> frozenset[str]:
+@functools.cache
+def _right_words() -> frozenset[str]:
     """All words of the tables' names and cues, which are right as they are."""
     return _targets()[0] | _real()
 

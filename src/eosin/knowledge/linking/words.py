@@ -14,11 +14,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
-_WORD = re.compile(r"[^\W\d_\u0370-\u03ff]+(?:['\u2019]s(?![^\W_]))?|[\u0370-\u03ff]|\d+")
+_WORD = re.compile(r"([^\W\d_\u0370-\u03ff]+(?:['\u2019]s(?![^\W_]))?|[\u0370-\u03ff]|\d+)")
 
-_ASCII_WORD = re.compile(r"[A-Za-z]+(?:'s(?![A-Za-z0-9]))?|[0-9]+")
+_ASCII_WORD = re.compile(r"([A-Za-z]+(?:'s(?![A-Za-z0-9]))?|[0-9]+)")
 """The same for text without other letters, which it reads in half the time."""
 
 # British and older spellings that stand for the same word.
@@ -58,13 +59,30 @@ _PREFIXES = frozenset({
 })  # fmt: skip
 
 
-@lru_cache(maxsize=131072)
 def fold(word: str) -> str:
     """One word in lower case, American spelling, singular, without accents, Greek letters by name.
 
     >>> fold("Tumours"), fold("nuclei"), fold("mitoses"), fold("Hürthle"), fold("β")
     ('tumor', 'nucleus', 'mitosis', 'hurthle', 'beta')
     """
+    return _FOLDED[word]
+
+
+class _Folded(dict[str, str]):
+    """Words by how they are written. Emptied when it holds MAX_FOLDED."""
+
+    def __missing__(self, word: str) -> str:
+        if len(self) >= MAX_FOLDED:
+            self.clear()
+        self[word] = folded = _fold(word)
+        return folded
+
+
+MAX_FOLDED = 131072
+_FOLDED = _Folded()
+
+
+def _fold(word: str) -> str:
     if not word.isascii():
         word = _plain_letters(word)
     if len(word) == 3 and word[2] == "s" and word[:2].isupper():
@@ -129,12 +147,14 @@ MAX_NAME_CHARS = 200
 
 
 class Words(NamedTuple):
-    """The folded words of a text and their places: word i is text[starts[i]:ends[i]]."""
+    """The folded words of a text and their places: word i is text[starts[i]:ends[i]], and gaps[i] stands behind it, up
+    to the next word or the end."""
 
     text: str
     words: list[str]
     starts: list[int]
     ends: list[int]
+    gaps: list[str]
 
     def placed(self) -> Iterator[tuple[str, int, int]]:
         """Every word with its place."""
@@ -169,20 +189,29 @@ def clear_cache() -> None:
 
 
 def _read(text: str) -> Words:
-    spans = [m.span() for m in (_ASCII_WORD if text.isascii() else _WORD).finditer(text)]
-    words = [fold(text[start:end]) for start, end in spans]
-    starts, ends = [s for s, _ in spans], [e for _, e in spans]
+    parts = (_ASCII_WORD if text.isascii() else _WORD).split(text)  # gap, word, gap, ..., word, gap
+    places = list(accumulate(map(len, parts)))
+    words = list(map(_FOLDED.__getitem__, parts[1::2]))
+    made = Words(text, words, places[:-1:2], places[1::2], parts[2::2])
     if not _PREFIXES.isdisjoint(words):
-        _join_prefixes(text, words, starts, ends)
-    return Words(text, words, starts, ends)
+        _join_prefixes(made)
+    return made
 
 
 _remembered_name = lru_cache(maxsize=16384)(_read)
 _remembered = lru_cache(maxsize=256)(_read)
 
 
-def _join_prefixes(text: str, words: list[str], starts: list[int], ends: list[int]) -> None:
+_HYPHENS = frozenset(["-", "\u2010", "\u2011"])
+
+
+def _is_rest(word: str) -> bool:
+    return len(word) > 2 and word.isalpha()
+
+
+def _join_prefixes(made: Words) -> None:
     """Make one word of "multi-nucleated", in place."""
+    _, words, starts, ends, gaps = made
     kept = -1
     skip = False
     for i in range(len(words)):
@@ -190,13 +219,12 @@ def _join_prefixes(text: str, words: list[str], starts: list[int], ends: list[in
             skip = False
             continue
         kept += 1
-        words[kept], starts[kept], ends[kept] = words[i], starts[i], ends[i]
-        if words[i] in _PREFIXES and i + 1 < len(words) and starts[i + 1] == ends[i] + 1:
-            hyphen = text[ends[i]] in "-\u2010\u2011" and words[i + 1].isalpha() and len(words[i + 1]) > 2
-            if hyphen:
-                words[kept], ends[kept] = words[i] + words[i + 1], ends[i + 1]
-                skip = True
-    del words[kept + 1 :], starts[kept + 1 :], ends[kept + 1 :]
+        words[kept], starts[kept], ends[kept], gaps[kept] = words[i], starts[i], ends[i], gaps[i]
+        skip = words[i] in _PREFIXES and gaps[i] in _HYPHENS and i + 1 < len(words) and _is_rest(words[i + 1])
+        if skip:
+            words[kept], ends[kept], gaps[kept] = words[i] + words[i + 1], ends[i + 1], gaps[i + 1]
+    for listed in (words, starts, ends, gaps):
+        del listed[kept + 1 :]
 
 
 def in_capitals(words: Words, first: int, last: int) -> bool:
@@ -208,8 +236,8 @@ def in_capitals(words: Words, first: int, last: int) -> bool:
         return False
     if raw not in _MASKED:
         return True
-    if raw in _QUANTIFIERS and words.text[words.ends[last] :][:1] == " ":
-        following = words.text[words.ends[last] + 1 :][:1]
+    if raw in _QUANTIFIERS and words.text[words.ends[last] : words.ends[last] + 1] == " ":
+        following = words.text[words.ends[last] + 1 : words.ends[last] + 2]
         if following.isalpha() and words.words[last + 1] not in _AFTER_NAME:
             return False  # "ALL margins are clear"
     beside = [k for k in (first - 1, last + 1) if 0 <= k < len(words.words)]

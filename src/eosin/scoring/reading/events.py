@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from eosin.core.nouns.outcome import Parsed
@@ -215,14 +215,20 @@ _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
 MAX_SENTENCE_CHARS = 2000
 
 
+@functools.lru_cache(maxsize=32)
+def _sentence_ends(text: str) -> list[int]:
+    """Where the sentences of a text end. Several events ask for the same block, so the last few are remembered."""
+    return [m.end() for m in _SENTENCE_END.finditer(text)]
+
+
 def _sentence_bounds(text: str, position: int) -> tuple[int, int]:
     """Start and end of the sentence around a place; at most MAX_SENTENCE_CHARS to either side are looked at."""
-    low = max(0, position - MAX_SENTENCE_CHARS)
-    start = low
-    for match in _SENTENCE_END.finditer(text, low, position):
-        start = match.end()
-    after = _SENTENCE_END.search(text, position, position + MAX_SENTENCE_CHARS)
-    return start, after.end() if after else min(len(text), position + MAX_SENTENCE_CHARS)
+    ends = _sentence_ends(text)
+    low, high = max(0, position - MAX_SENTENCE_CHARS), min(len(text), position + MAX_SENTENCE_CHARS)
+    k = bisect_right(ends, position)
+    is_begun = text[max(0, position - 1) : position] in (".", "!", "?", ";")
+    start = position if is_begun else max(low, ends[k - 1] if k else 0)
+    return start, min(high, ends[k]) if k < len(ends) else high
 
 
 def _sentence_at(text: str, position: int) -> str:
