@@ -116,7 +116,7 @@ def _check_words(processor: ProcessorMixin, source: str) -> None:
         raise EosinError(
             "This model has no chat template, so no question can be put to it.",
             expected="chat_template.jinja, or `chat_template` in tokenizer_config.json", where=source,
-            next_step="take the model's instruction-tuned version, or put the template of its family beside its weights",
+            next_step="take the model's instruction-tuned version, or put its family's template beside its weights",
         )  # fmt: skip
 
 
