@@ -8,8 +8,10 @@ import pytest
 import torch
 from tests.train.conftest import new_model
 
+from eosin.core.errors import EosinError
 from eosin.engines import shared_trial
 from eosin.models import shared_prefix
+from eosin.train.rl.trl_overrides import one_image_each
 
 
 def test_a_model_that_shares_passes_and_stays_as_it_was() -> None:
@@ -51,3 +53,10 @@ def test_other_settings_are_refused_without_a_trial(monkeypatch: pytest.MonkeyPa
     text = model.config.text_config
     text.layer_types = ["sliding_attention"] * len(text.layer_types)
     assert "sliding_attention" in (shared_trial.unsupported(model) or "")
+
+
+def test_several_images_are_refused_where_trl_cannot_tell_the_model() -> None:
+    one_image_each(None)
+    one_image_each([1, 1])
+    with pytest.raises(EosinError, match="several images"):
+        one_image_each(torch.tensor([1, 2]))
