@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from transformers import Trainer
 
+from eosin.core.nouns.classes import is_lost
 from eosin.core.settings.stages import KeepBy, RejectionStage, RlStage, SftStage, WatchedStage
 from eosin.core.store import artifacts as store
 from eosin.train.heldout import Answers, HeldOutCallback, held_out
@@ -25,7 +26,6 @@ from eosin.train.stages.saves import restore_weights
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 KEPT, NOTE = "kept", "keep.json"
-HAD = 0.2  # a class that was told at least this often and is told never is lost
 LOOKS = 6
 ALL_RIGHT = 0.99
 
@@ -41,7 +41,7 @@ class Look:
 
     def lost_since(self, start: Look) -> list[str]:
         """Classes that the start told and that nothing is left of."""
-        return [c for c, recall in start.recalls.items() if recall >= HAD and self.recalls.get(c, 0.0) == 0.0]
+        return [c for c, recall in start.recalls.items() if is_lost(recall, self.recalls.get(c, 0.0))]
 
 
 class BestKeeper:

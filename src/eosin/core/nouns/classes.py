@@ -72,3 +72,15 @@ def _labels_of(samples: Sequence[Sample]) -> dict[str, str]:
     if None in labels or not len(pairs) == len(texts) == len(labels):
         return {}
     return {text: label for text, label in pairs if label is not None}
+
+
+TOLD_BEFORE = 0.2
+
+
+def is_lost(before: float, after: float) -> bool:
+    """Whether a class is lost: it was told in at least a fifth of its cases, and is told in none now.
+
+    Args:
+        before, after: recall of the class, 0..1.
+    """
+    return before >= TOLD_BEFORE and after == 0.0

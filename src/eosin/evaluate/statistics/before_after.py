@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from eosin.core.nouns.classes import is_lost
 from eosin.evaluate.statistics.intervals import cluster_interval, draw_weights
 from eosin.evaluate.statistics.ratios import FIGURES, Ratios, Reading, paired, recall_of
 from eosin.evaluate.statistics.seeds import change_over_seeds
 
 RESAMPLES = 2000
 SEED = 0
-LOST_FROM, LOST_TO = 0.2, 0.0  # a class is lost when its recall falls from above the first to the second
 Row = Mapping[str, Any]
 Ends = tuple[float, float] | None
 
@@ -46,17 +46,18 @@ class BeforeAfter:
     @property
     def is_lost(self) -> bool:
         """For a recall: whether the class is answered rightly no more, and was before."""
-        return _is_lost(self.before, self.after)
-
-
-def _is_lost(before: float | None, after: float | None) -> bool:
-    return before is not None and before > LOST_FROM and after == LOST_TO
+        return self.before is not None and self.after is not None and is_lost(self.before, self.after)
 
 
 def lost_classes(before: Sequence[Row], after: Sequence[Row], labels: Sequence[str]) -> list[str]:
-    """The classes whose recall fell from above LOST_FROM to LOST_TO, on the questions that both exams hold."""
-    pairs = {label: paired(before, after, recall_of(label)) for label in labels}
-    return [label for label, pair in pairs.items() if pair is not None and _is_lost(*(side.value for side in pair))]
+    """The classes that were told before and are lost, on the questions that both exams hold."""
+    lost = []
+    for label in labels:
+        pair = paired(before, after, recall_of(label))
+        values = [] if pair is None else [side.value for side in pair]
+        if values and None not in values and is_lost(*values):
+            lost.append(label)
+    return lost
 
 
 def before_after(before: Sequence[Row], after: Sequence[Row], reading: Reading) -> BeforeAfter | None:
