@@ -215,8 +215,7 @@ def foreign_sample(
         "origin": {"source": source, **{k: str(row[k]) for k in _UNITS if row.get(k) not in (None, "")}},
         "split": row.get("split"),
         "caption": row["caption"] if isinstance(row.get("caption"), str) and row["caption"].strip() else None,
-        "extra": {k: v for k, v in row.items() if k not in known}
-        | ({OPTIONS_KEY: how} if how else {}),
+        "extra": {k: v for k, v in row.items() if k not in known} | ({OPTIONS_KEY: how} if how else {}),
     }
     return make_sample(fields | told | asked, place)
 
