@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from tests.support.judge_stub import running_stub
 from tests.support.masked_slides import slide_sample
 from tests.support.paper_data import pathmmu_file, patho_files
 from typer.testing import CliRunner
@@ -52,10 +54,19 @@ def run(recipe: str, out: Path, *overrides: str) -> dict[str, dict[str, object]]
 def test_pathvlm_r1(tmp_path: Path) -> None:
     path = pathmmu_file(tmp_path / "pathmmu")
     no_exam = [f"stages.{n}.exam=false" for n in ("sft", "more-sft", "sft-1000", "grpo-from-base")]
-    stages = run(
-        "pathvlm-r1", tmp_path / "run", f"model={TINY}", *SMALL, *short("pathvlm-r1"), *no_exam,
-        f"data.path={path}", f"data.images={path.parent / 'images'}",
-    )  # fmt: skip
+    with running_stub() as judge:
+        scoring = f"{{judge: {{url: '{judge.url}', model: stub, answers_as: any, prices: {{input: 1, output: 1}}}}}}"
+        stages = run(
+            "pathvlm-r1", tmp_path / "run", f"model={TINY}", *SMALL, *short("pathvlm-r1"), *no_exam,
+            f"data.path={path}", f"data.images={path.parent / 'images'}", f"scoring={scoring}",
+        )  # fmt: skip
+    pictures = [p for r in judge.requests for p in r["messages"][1]["content"] if p["type"] == "image_url"]
+    assert len(pictures) == len(judge.requests) > 1  # the judge of the process reward sees the image, each time
+    record: Any = stages["grpo-process"]
+    asked = record["judge"]
+    assert asked["failures"] == 0 and asked["calls"] + asked["cache_hits"] > 0, asked
+    assert record["rewards"]["label"] == "pathvlm-r1" and record["rewards_changed"] == []
+    assert "judge" not in stages["grpo"]  # its terms need none
     starts = {n: s["start"] for n, s in stages.items()}
     assert starts == {"sft": "base", "grpo": "sft", "grpo-process": "grpo", "more-sft": "sft", "sft-1000": "base",
                       "grpo-from-base": "base"}  # fmt: skip

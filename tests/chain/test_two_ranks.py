@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import yaml
+from tests.support.judge_stub import running_stub
+from tests.support.judged_runs import fails_between, judge_at, judged_recipe, names_the_colour, trained_policy
 from tests.support.toys import toy_table
 
 from eosin.core.store import artifacts as store
@@ -62,3 +64,31 @@ def test_a_run_on_two_processes_ends_and_goes_on(tmp_path: Path) -> None:
     assert done.stderr.count("samples:") == 1
     again = torchrun(recipe, out)
     assert again.returncode == 0 and again.stderr.count("Nothing to do") == 1
+
+
+def test_two_processes_share_a_judge_and_stop_together(tmp_path: Path) -> None:
+    """The limit of calls is divided, counts are of both, and an outage that one of them meets ends both."""
+    policy = trained_policy(tmp_path)
+    with running_stub() as stub:
+        stub.always = names_the_colour()
+        recipe = judged_recipe(tmp_path, judge_at(stub.url, max_calls=20), policy, outage=None)
+        path, out = tmp_path / "judged.yaml", tmp_path / "run"
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
+        done = torchrun(path, out)
+        assert done.returncode == 0, done.stderr[-3000:]
+        record = json.loads((out / "stages" / "rl" / "stage.json").read_text("utf-8"))
+        asked = record["judge"]
+        assert record["unscored"]["num_replies"] == 3 * 2 * 8
+        assert asked["answered_by"] == {"stub": asked["calls"]} and asked["calls"] <= 20
+        assert len(stub.requests) == asked["calls"] + 1  # the first one tries the server
+        spent = record["unscored"]["reasons"].get("judge: budget spent (max_calls)", 0)
+        assert asked["failures"] == spent
+        stub.always = fails_between(1, 10_000, names_the_colour())
+        stub.requests.clear()
+        recipe = judged_recipe(
+            tmp_path, judge_at(stub.url, ask_first=False), policy, steps=6, outage={"max_unscored": 0.3, "steps": 2}
+        )
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
+        stopped = torchrun(path, tmp_path / "stopped")
+    assert stopped.returncode != 0 and "Too many replies have no reward" in stopped.stderr
+    assert not (tmp_path / "stopped" / "stages" / "rl" / "stage.json").exists()

@@ -72,6 +72,10 @@ def test_controls_are_stages_with_another_start(tmp_path: Path) -> None:
     assert recipe.start_of("rl_from_base") == "base" and recipe.start_of("more_sft") == "sft"
     with pytest.raises(RecipeError, match="start is 'later'"):
         load_recipe(write(tmp_path, "stages: {sft: {start: later}, later: {kind: sft}}"))
+    named = load_recipe(write(tmp_path, f"{text}\nreport: {{result: rl}}")).recipe
+    assert named.report.result == "rl"
+    with pytest.raises(RecipeError, match="result is 'rll'"):
+        load_recipe(write(tmp_path, f"{text}\nreport: {{result: rll}}"))
 
 
 @pytest.mark.parametrize(

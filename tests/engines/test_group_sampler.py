@@ -10,6 +10,7 @@ from tests.train.conftest import GRAMMAR, new_model
 from eosin.core.errors import EosinError
 from eosin.core.images import load_image
 from eosin.core.nouns.prompt import prompt_messages
+from eosin.engines import shared_trial
 from eosin.engines.base import Decoding, Request
 from eosin.engines.group_sampler import EngineGroups, GroupSampler, groups_of
 from eosin.engines.transformers_engine import TransformersEngine
@@ -63,7 +64,7 @@ def test_the_model_is_left_as_it_was_found(loaded: Loaded) -> None:
 
 
 def test_a_model_that_cannot_share_takes_the_plain_way(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_prefix, "unsupported", lambda model: "its layers are sliding_attention")
+    monkeypatch.setattr(shared_trial, "unsupported", lambda model: "its layers are sliding_attention")
     sampler = groups_of(loaded)
     assert isinstance(sampler, EngineGroups)
     groups = sampler.sample(requests(2), 3, Decoding(max_new_tokens=4, temperature=1.0, batch_size=6))

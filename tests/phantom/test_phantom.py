@@ -103,10 +103,10 @@ def test_every_word_is_true_of_the_tile(tiles: list[PhantomTile]) -> None:
         for seed in range(6):
             rng = np.random.default_rng(seed)
             chain = steps(tile, rng)
-            assert 2 <= len(chain) <= 4
+            assert 2 <= len(chain) <= 6
             assert tile.case.diagnosis in chain[-1]
             text = " ".join(chain).lower() + " " + caption(tile, rng).lower()
-            assert len(" ".join(chain).split()) <= 45
+            assert len(" ".join(chain).split()) <= 60
             said += truths_told(tile, text)
     assert said > 400
 

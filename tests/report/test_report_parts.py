@@ -188,7 +188,7 @@ def test_a_case_in_two_splits_is_told(tmp_path: Path) -> None:
 
 def test_probe_sentence_tells_blind_from_seeing(good: Path) -> None:
     run = load(good)
-    exam = run.last_exam
+    exam = run.result_exam
     assert exam is not None
     assert "its answers come from the image" in words.probe_sentence(run, exam)
     exam.summary.update(accuracy=0.2, ci95=[0.12, 0.28])
@@ -214,8 +214,16 @@ def test_exam_on_training_samples_is_not_the_main_one(tmp_path: Path) -> None:
     (root / "summary.json").unlink()
     run = load(root)
     assert run.exam_names[:2] == ["aseen", "heldout"]
-    assert run.last_exam is not None and run.last_exam.name == "heldout"
+    assert run.result_exam is not None and run.result_exam.name == "heldout"
     assert any("uses training samples" in w for w in words.warnings(run))
+
+
+def test_the_first_lines_speak_of_the_stage_that_the_recipe_names(tmp_path: Path) -> None:
+    root = write_run(tmp_path / "run", {"sft": 0.9, "rl": 0.8}, num_cases=30)
+    assert (exam := load(root).result_exam) is not None and exam.stage == "rl"
+    with (root / "recipe.yaml").open("a", encoding="utf-8") as file:
+        file.write("report: {result: sft}\n")
+    assert (exam := load(root).result_exam) is not None and exam.stage == "sft"
 
 
 def shown(summary: dict[str, Any], width: int = 80) -> str:

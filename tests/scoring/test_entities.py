@@ -75,6 +75,23 @@ def entity_item(think: str, entities: Any, **more: Any) -> ScoreItem:
     return ScoreItem(id="1", reply=f"<think>{think}</think><answer>A</answer>", entities=entities, **more)
 
 
+def test_what_is_both_stated_and_denied_is_not_right() -> None:
+    gold = [("mitosis", "absent"), ("necrosis", "present")]
+    straight = dice_hardened([("mitosis", "absent"), ("necrosis", "present")], gold, trigram_similarity)
+    hedged = dice_hardened(
+        [("mitosis", "absent"), ("mitosis", "present"), ("necrosis", "present")], gold, trigram_similarity
+    )
+    assert straight == 1.0 and hedged == pytest.approx(min(2 * 1 / 5, 1 / 3))
+    here_and_there = [("mitosis", "absent"), ("mitosis", "present")]
+    assert dice_hardened(here_and_there, here_and_there, trigram_similarity) == 1.0
+    entities = (Entity(name="mitosis", polarity="absent"), Entity(name="necrosis"))
+    scored = load_rewards("entities").score(
+        entity_item("Mitoses are seen. No mitoses are seen. Necrosis is seen.", entities)
+    )
+    events = scored.events["entities"]
+    assert events["matched"] == ["necrosis"] and events["missed"] == ["no mitosis"] and events["num_predicted"] == 3
+
+
 def test_polarity_counts() -> None:
     gold = (Entity(name="necrosis", polarity="absent"), Entity(name="mitosis"))
     score = load_rewards("entities").score

@@ -20,11 +20,13 @@ from trl.trainer.utils import add_fused_lm_head
 
 from eosin.core.settings.rl import Algorithm
 from eosin.core.settings.stages import Lora
+from eosin.engines import shared_trial
 from eosin.engines.group_decode import SamplingParams, encode_prompt, sample_groups
+from eosin.engines.packed_rows import pack
 from eosin.models import shared_prefix
 from eosin.models.load import Loaded
 from eosin.train.monitor import StepClock
-from eosin.train.rl.packed_loss import pack, packed_logprobs
+from eosin.train.rl.packed_loss import packed_logprobs
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 from eosin.train.stages.base import lora_config
 
@@ -312,10 +314,10 @@ def test_a_completion_reads_nothing_of_its_neighbours() -> None:
 
 def test_models_with_other_attention_are_refused_with_the_reason() -> None:
     loaded = new_model()
-    assert shared_prefix.unsupported(loaded.model) is None
+    assert shared_trial.unsupported(loaded.model) is None
     text = loaded.model.config.text_config
     text.layer_types = ["sliding_attention"] * len(text.layer_types)
-    assert "sliding_attention" in (shared_prefix.unsupported(loaded.model) or "")
+    assert "sliding_attention" in (shared_trial.unsupported(loaded.model) or "")
 
 
 def trainer_head(model: Any) -> None:

@@ -24,9 +24,10 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from eosin.core.settings.rl import Algorithm
 from eosin.core.settings.stages import Lora
 from eosin.engines.group_decode import sample_groups
+from eosin.engines.packed_rows import pack
 from eosin.models import shared_prefix
 from eosin.models.load import Loaded, load
-from eosin.train.rl.packed_loss import pack, packed_logprobs
+from eosin.train.rl.packed_loss import packed_logprobs
 from eosin.train.rl.trl_overrides import GroupTrainer
 from eosin.train.stages.saves import restore_weights
 

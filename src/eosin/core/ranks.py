@@ -19,7 +19,7 @@ def num_ranks() -> int:
 def leave_processes() -> None:
     """Close what joins the processes of a torchrun start, where it was opened. Call it last.
 
-    Threads of an open group that are still alive when the interpreter ends may abort the process after its work is done.
+    Threads of an open group that are alive when the interpreter ends may abort the process after its work is done.
     """
     torch = sys.modules.get("torch")  # this room imports no torch
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from eosin.models.shared_prefix import Decode, Prefill
+from eosin.models.shared_prefix import Decode, PatternMask, Prefill
 
 
 @dataclass(frozen=True)
@@ -22,22 +23,38 @@ class EncodedPrompt:
         ids: token ids; the last one is text.
         positions: (3, P + 1) for M-RoPE, (1, P + 1) otherwise.
         pixels: image tensors by the model's argument name (pixel_values, image_grid_thw, ...).
+        kinds: what each token is (text, image), (1, P + 1), by the model's argument name; empty where its processor
+            tells none.
     """
 
     ids: list[int]
     positions: Tensor
     pixels: dict[str, Tensor]
+    kinds: dict[str, Tensor] = field(default_factory=dict)
 
 
 def encode_prompt(model: PreTrainedModel, ids: Sequence[int], fields: dict[str, Any]) -> EncodedPrompt:
     """A prompt from its token ids and the processor's further fields (for this prompt alone)."""
     where = model.device
-    pixels = {k: v.to(where) for k, v in fields.items() if isinstance(v, Tensor) and k not in _PER_TOKEN}
-    kinds = next((fields[k] for k in ("mm_token_type_ids", "token_type_ids") if k in fields), None)
-    return EncodedPrompt(list(ids), positions_of(model, ids, pixels, kinds), pixels)
+    tensors = {k: as_tensor(v) for k, v in fields.items() if k not in _PER_TOKEN}
+    pixels = {k: v.to(where) for k, v in tensors.items() if v is not None}
+    kinds = {k: torch.as_tensor(fields[k], device=where).view(1, -1) for k in _KINDS if k in fields}
+    return EncodedPrompt(list(ids), positions_of(model, ids, pixels, next(iter(kinds.values()), None)), pixels, kinds)
 
 
-_PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+_KINDS = ("mm_token_type_ids", "token_type_ids")
+_PER_TOKEN = ("input_ids", "attention_mask", *_KINDS)
+
+
+def as_tensor(value: Any) -> Tensor | None:
+    """A processor's field as a tensor; some give arrays or lists of arrays. None where it holds no numbers."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError:  # pieces of different shapes
+        return None
+    return torch.from_numpy(array) if array.dtype.kind in "biuf" else None
 
 
 def positions_of(model: PreTrainedModel, ids: Sequence[int], pixels: dict[str, Tensor], kinds: Any) -> Tensor:
@@ -158,7 +175,7 @@ def sample_groups(
     if batch.ids.shape[1]:
         model(
             input_ids=batch.ids, position_ids=for_model(batch.positions), use_cache=False, logits_to_keep=1,
-            attention_mask={"full_attention": kept}, **batch.pixels,
+            attention_mask=PatternMask.of(kept, batch.ids.device), **batch.pixels,
         )  # fmt: skip
     state = Decode(kept, batch.is_prompt, sampling.num, sampling.max_new_tokens)
     return _Loop(model, batch, state, sampling, ended).run()
@@ -197,7 +214,7 @@ class _Loop:
     def _step(self, step: int) -> None:
         logits = self.model(
             input_ids=self.tokens[:, None], position_ids=for_model(self.positions[:, :, None]), use_cache=False,
-            attention_mask={"full_attention": self.state},
+            attention_mask=PatternMask.of(self.state, self.tokens.device),
         ).logits[:, -1].float()  # fmt: skip
         self.state.advance()
         self.positions = self.positions + 1

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from eosin.core.errors import EosinError
+from eosin.engines import shared_trial
 from eosin.engines.base import Decoding, Engine, Generation, Request
 from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups
 from eosin.engines.transformers_engine import TransformersEngine
@@ -53,7 +54,7 @@ class EngineGroups:
 class GroupSampler:
     """Groups from a loaded model, with image and prompt read once a request (`engines.group_decode`).
 
-    Only for models that `models.shared_prefix.unsupported` has nothing against; `groups_of` chooses. Sampling draws
+    Only for models that `engines.shared_trial.unsupported` has nothing against; `groups_of` chooses. Sampling draws
     from the whole vocabulary: `decoding.top_p` must be 1.
     """
 
@@ -113,6 +114,6 @@ class GroupSampler:
 
 def groups_of(loaded: Loaded) -> SamplesGroups:
     """The fastest way to draw groups from this model."""
-    if shared_prefix.unsupported(loaded.model) is None:
+    if shared_trial.unsupported(loaded.model) is None:
         return GroupSampler(loaded)
     return EngineGroups(TransformersEngine(loaded))

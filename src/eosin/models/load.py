@@ -17,6 +17,7 @@ import eosin.models.slide_encoder.processor  # noqa: F401  (registers the slide 
 from eosin.core.errors import EosinError
 from eosin.core.foreign_code import NO_CODE, no_foreign_code
 from eosin.core.store import artifacts as store
+from eosin.models.patch_projection import multiply_patches
 
 
 @dataclass
@@ -80,6 +81,7 @@ def load(
             model = load_whole(AutoModelForImageTextToText, source, dtype=kind, **options)
     if max_pixels is not None:
         set_max_pixels(processor, max_pixels)
+    multiply_patches(model)
     return Loaded(model.to(target), processor, source)
 
 
@@ -109,6 +111,12 @@ def _check_words(processor: ProcessorMixin, source: str) -> None:
         raise EosinError(
             "The tokenizer of this checkpoint knows no words.", expected="tokenizer.json, or vocabulary files",
             where=source, next_step="copy the checkpoint again from where it was made",
+        )  # fmt: skip
+    if not getattr(processor, "chat_template", None) and not getattr(tokenizer, "chat_template", None):
+        raise EosinError(
+            "This model has no chat template, so no question can be put to it.",
+            expected="chat_template.jinja, or `chat_template` in tokenizer_config.json", where=source,
+            next_step="take the model's instruction-tuned version, or put its family's template beside its weights",
         )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Attention for a group of completions that share one prompt: the prompt's keys and values exist once.
 
-transformers lets a model take its attention from a registry, and its text models pass a mapping of masks through
+transformers lets a model take its attention from a registry, and its text models pass a mask of four dimensions through
 unchanged. `enable` registers one attention function that is plain SDPA for every ordinary mask, and that hands over
-to an `AttentionPattern` where one stands in the mask's place. Three patterns do all the work:
+to an `AttentionPattern` where one rides on the mask (`PatternMask`). Three patterns do all the work:
 
 - `Prefill`: the prompts of n groups; keys and values of every layer are kept.
 - `Decode`: one new token for each of n x G completions, against one copy of the prompt and each one's own past.
@@ -39,14 +39,31 @@ class AttentionPattern(ABC):
         """query (b, H, t, D), key and value (b, K, t, D) -> (b, H, t, D)."""
 
 
+class PatternMask(Tensor):
+    """A tensor of shape (1, 1, 1, 1) that carries a pattern to the attention function.
+
+    Its four dimensions say that the mask is ready: text models hand such a mask on as it is.
+    """
+
+    pattern: AttentionPattern
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @classmethod
+    def of(cls, pattern: AttentionPattern, device: torch.device | str) -> PatternMask:
+        """The mask that brings `pattern` to every layer."""
+        mask: PatternMask = torch.zeros((1, 1, 1, 1), dtype=torch.bool, device=device).as_subclass(cls)
+        mask.pattern = pattern
+        return mask
+
+
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    if not isinstance(attention_mask, AttentionPattern):
+    if not isinstance(attention_mask, PatternMask):
         out: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return out
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    mixed = attention_mask.attend(int(module.layer_idx), query, key, value, scale)  # type: ignore[arg-type]
+    mixed = attention_mask.pattern.attend(int(module.layer_idx), query, key, value, scale)  # type: ignore[arg-type]
     return mixed.transpose(1, 2).contiguous(), None
 
 
@@ -58,8 +75,11 @@ def causal(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     )
 
 
-def unsupported(model: PreTrainedModel) -> str | None:
-    """Why the patterns cannot be used with this model, or None."""
+def unsuited(model: PreTrainedModel) -> str | None:
+    """Why the patterns cannot be used with this model, as far as its settings tell, or None.
+
+    `engines.shared_trial.unsupported` also tries them.
+    """
     text = model.config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:

@@ -208,7 +208,7 @@ def form_sentence(exam: ExamRun) -> str:
 
 def result(run: Run) -> list[str]:
     """The short result, a sentence or two a line. Whether the model beats its baselines comes first."""
-    last = run.last_exam
+    last = run.result_exam
     verdict = "" if last is None else baseline_verdict(last.summary)
     sentences = [*([verdict] if verdict else []), what_was_trained(run)]
     if last is None:

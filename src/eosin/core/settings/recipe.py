@@ -31,6 +31,9 @@ class ReportSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     gallery: int = Field(default=24, ge=0, description="held-out images shown with their replies")
+    result: str | None = Field(
+        default=None, description="stage that the first lines speak of; by default the last one that is examined"
+    )
 
 
 class Recipe(BaseModel):
@@ -100,6 +103,8 @@ class Recipe(BaseModel):
             if stage.start is not None and stage.start not in known:
                 raise ValueError(f"stages.{name}.start is {stage.start!r}; expected one of {sorted(known)}")
             known.add(name)
+        if self.report.result is not None and self.report.result not in known:
+            raise ValueError(f"report.result is {self.report.result!r}; expected one of {sorted(known)}")
         return self
 
     @model_validator(mode="after")

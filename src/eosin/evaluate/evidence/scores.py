@@ -234,9 +234,9 @@ class ModelEvidence:
         return _Slopes(float(logprob.detach()), tokens, features)
 
     def _no_rollout(self) -> str | None:
-        from eosin.models import shared_prefix
+        from eosin.engines import shared_trial
 
-        return shared_prefix.unsupported(self._model)
+        return shared_trial.unsupported(self._model)
 
     def _rollout(self, encoded: _Encoded) -> Tensor:
         """Share of the flow of attention from the answer that reaches each position (T,); it sums to 1."""
@@ -248,7 +248,7 @@ class ModelEvidence:
         recorder = AttentionRecorder()
 
         def swap(values: dict[str, Any]) -> None:
-            values["attention_mask"] = {"full_attention": recorder}
+            values["attention_mask"] = shared_prefix.PatternMask.of(recorder, encoded.ids.device)
 
         was_enabled = shared_prefix.is_enabled(self._model)
         before = shared_prefix.text_model(self._model).config._attn_implementation

@@ -53,7 +53,8 @@ _ABSENT: dict[str, tuple[str, ...]] = {
     "crypt abscess": ("no crypt abscess is seen",),
 }
 
-# What speaks for each diagnosis, first the architecture, then the cells, then the rest. One of each group is said.
+# What speaks for each diagnosis, first the architecture, then the cells, then the rest. One of each of the first two
+# groups is said, and of all that is left as much as the reader cares to say.
 _ARGUMENT: dict[str, tuple[tuple[str, ...], ...]] = {
     NORMAL: (("round glands",), ("goblet cells", "basal nuclei"), ("mitoses", "crowded glands")),
     ADENOMA: (("crowded glands",), ("stratified nuclei",), ("mitoses", "goblet cells", "desmoplastic stroma")),
@@ -65,6 +66,7 @@ _ARGUMENT: dict[str, tuple[tuple[str, ...], ...]] = {
     LEIOMYOMA: (("interlacing fascicles",), ("spindle cells",), ("mitoses", "necrosis", "glands")),
 }  # fmt: skip
 _ASIDE = ("adipose tissue", "haemorrhage", "lymphoid aggregate", "muscle strip")
+_FURTHER = (0.15, 0.4, 0.2, 0.15, 0.1)  # how often so many further findings are said
 _CONCLUDE = ("This fits {d}.", "Together this is {d}.", "The picture is that of {d}.", "This points to {d}.")
 _CAPTION = ("{d}: {f}, and {g}.", "Tissue of the colon with {d}; {f}, {g}.", "{F}; {g}. {D}.")
 
@@ -92,16 +94,29 @@ _ARCHITECTURE = {"round glands", "crowded glands", "irregular glands", "cribrifo
 
 
 def steps(tile: PhantomTile, rng: Rng) -> tuple[str, ...]:
-    """A short chain from findings to the diagnosis, every statement true of the tile."""
+    """A chain from findings to the diagnosis, every statement true of the tile.
+
+    Architecture and cells come first. What else is said differs from reader to reader: one goes straight to the
+    diagnosis, another names up to four further findings, absent ones and bystanders included.
+    """
     groups = _ARGUMENT[tile.case.diagnosis]
     first, second = (_first_said(g, tile, rng) for g in groups[:2])
-    third = _first_said(groups[2], tile, rng, shuffle=True)
     said = [s for s in (first, second) if s]
     chain = [_sentence(", and ".join(said))] if said else []
-    if third is not None and third not in said:
-        chain.append(_sentence(third))
+    rest = [n for n in rng.permutation([*dict.fromkeys(n for g in groups for n in g), *_ASIDE]) if _is_further(n, tile)]
+    further = [w for n in rest if (w := say(tile.findings[str(n)], rng)) is not None and not _is_said(str(n), said)]
+    chain += [_sentence(w) for w in further[: int(rng.choice(len(_FURTHER), p=_FURTHER))]]
     chain.append(str(rng.choice(_CONCLUDE)).format(d=tile.case.diagnosis))
     return tuple(chain)
+
+
+def _is_further(name: str, tile: PhantomTile) -> bool:
+    finding = tile.findings.get(str(name))
+    return finding is not None and (finding.present or name not in _ARCHITECTURE)
+
+
+def _is_said(name: str, said: Sequence[str]) -> bool:
+    return any(s in (*_PRESENT.get(name, ()), *_ABSENT.get(name, ())) for s in said)
 
 
 def caption(tile: PhantomTile, rng: Rng) -> str:

@@ -60,7 +60,7 @@ def shown_samples(run_dir: Path) -> list[str]:
 
 
 def _gallery(run: Run) -> list[dict[str, Any]]:
-    return gallery_rows(run.last_exam, _gallery_size(run.recipe)) if run.last_exam else []
+    return gallery_rows(run.result_exam, _gallery_size(run.recipe)) if run.result_exam else []
 
 
 def _groups(run: Run) -> list[Group]:
@@ -75,7 +75,7 @@ def render(run: Run, page_dir: Path, changed: Mapping[str, str] | None = None) -
         page_dir: folder in which the page will stand; links to checkpoints are relative to it.
         changed: the page of what a stage changed, by stage; a file beside this page.
     """
-    last = run.last_exam
+    last = run.result_exam
     tags = tags_of(run.recipe)
     shown, groups = _gallery(run), _groups(run)
     thumbnails = [load_thumbnails(run.root / "stages" / g.stage, g.images) for g in groups]

@@ -81,11 +81,15 @@ class Run:
         return [e for e in self.exams if e.name == name]
 
     @property
-    def last_exam(self) -> ExamRun | None:
-        """The main exam of the last stage that was examined: the first one on held-out samples."""
+    def result_exam(self) -> ExamRun | None:
+        """What the first lines speak of: the first exam on held-out samples of the stage that the recipe names as its
+        result (`report.result`), else of the last stage that was examined."""
         if not self.exams:
             return None
-        of_stage = [e for e in self.exams if e.stage == self.exams[-1].stage]
+        report = self.recipe.get("report")
+        named = report.get("result") if isinstance(report, Mapping) else None
+        of_stage = [e for e in self.exams if e.stage == named]
+        of_stage = of_stage or [e for e in self.exams if e.stage == self.exams[-1].stage]
         return next((e for e in of_stage if self.split_of(e.name) != "train"), of_stage[0])
 
     def split_of(self, exam: str) -> str:

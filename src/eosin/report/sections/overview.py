@@ -33,7 +33,7 @@ _STEP_PARTS = ("data", "generate", "rewards", "judge", "compute")
 
 def headline(run: Run) -> list[dict[str, str]]:
     """The few figures that stand in large type."""
-    last = run.last_exam
+    last = run.result_exam
     if last is None:
         return []
     tiles = [_tile("Accuracy", last.summary, stage=words.stage_title(last.stage), main="yes")]

@@ -5,8 +5,8 @@ Published (arXiv 2601.21617): P = entities found in findings and think, G = gold
 With beta 0 this is the hard Dice. One gold entity may be matched many times, so long lists are paid for.
 
 Hardened: concepts with polarity; I is the weight of the best one-to-one assignment, where an equal concept weighs 1
-and a similar one beta * sim if sim >= floor; reward = min(2 I / (|P| + |G|), I / |P|). An entity that matches no
-free gold entity can then only lower the reward.
+and a similar one beta * sim if sim >= floor; what is both stated and denied matches nothing;
+reward = min(2 I / (|P| + |G|), I / |P|). An entity that matches no free gold entity can then only lower the reward.
 """
 
 from __future__ import annotations
@@ -55,15 +55,30 @@ def dice_hardened(
     beta: float = 0.5,
     floor: float = 0.8,
 ) -> float | None:
-    """Signed one-to-one soft Dice with a floor and a precision cap. None where both sets are empty."""
+    """Signed one-to-one soft Dice with a floor and a precision cap. None where both sets are empty.
+
+    What is stated and denied in one reply matches nothing, and counts in |P| both times.
+    """
     p, g = set(predicted), set(gold)
     if not p and not g:
         return None
     if not p or not g:
         return 0.0
-    exact = p & g
-    total = len(exact) + beta * _best_assignment(sorted(p - exact), sorted(g - exact), similarity, floor)
+    twice = both_ways(p, g)
+    exact = (p & g) - twice
+    total = len(exact) + beta * _best_assignment(sorted(p - exact - twice), sorted(g - exact), similarity, floor)
     return min(2 * total / (len(p) + len(g)), total / len(p))
+
+
+def both_ways(predicted: Collection[Signed], gold: Collection[Signed]) -> set[Signed]:
+    """What a reply says of concepts that it both states and denies. Where the gold does so too (one finding here and
+    absent there), it is no contradiction."""
+    p, g = set(predicted), set(gold)
+
+    def opposite(s: Signed) -> Signed:
+        return s[0], "absent" if s[1] == "present" else "present"
+
+    return {s for s in p if opposite(s) in p and not {s, opposite(s)} <= g}
 
 
 def _best_assignment(p: Sequence[Signed], g: Sequence[Signed], similarity: Similarity, floor: float) -> float:
@@ -175,7 +190,8 @@ class EntitiesTerm(Term):
             if self.both_empty == "unscored":
                 return Unscored("no entity in gold or reply")
             value = 1.0 if self.both_empty == "one" and context.block("think") else 0.0
-        return Scored(value, _events(predicted, gold, context.resources))
+        wrong = both_ways(predicted, gold) if self.rule == "hardened" else set()
+        return Scored(value, _events(predicted, gold, wrong, context.resources))
 
     def _gold(self, context: ScoreContext) -> frozenset[Signed] | None:
         """Gold as signed concepts; None where the data has none that this term could use."""
@@ -234,14 +250,18 @@ class EntitiesTerm(Term):
         }
 
 
-def _events(predicted: frozenset[Signed], gold: frozenset[Signed], resources: Resources) -> dict[str, object]:
+def _events(
+    predicted: frozenset[Signed], gold: frozenset[Signed], both: Collection[Signed], resources: Resources
+) -> dict[str, object]:
+    right = (predicted & gold) - set(both)
+
     def names(signed: Collection[Signed]) -> list[str]:
         return sorted(("" if s == "present" else "no ") + resources.links.label_of(c) for c, s in signed)[:50]
 
     return {
-        "matched": names(predicted & gold),
-        "missed": names(gold - predicted),
-        "extra": names(predicted - gold),
+        "matched": names(right),
+        "missed": names(gold - right),
+        "extra": names(predicted - right),
         "num_predicted": len(predicted),
         "num_gold": len(gold),
         "similarity": "trigrams" if resources.encode is None else resources.encode_name,

@@ -6,62 +6,13 @@ row of P + G C tokens. docs/rl.md derives why the result is the same; tests/trai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from eosin.engines.group_decode import EncodedPrompt, PromptBatch, for_model
-from eosin.models.shared_prefix import Backend, Packed
-
-
-@dataclass(frozen=True)
-class PackedRows:
-    """n groups as rows of [prompt without its last token | G x (last prompt token, completion without its last)].
-
-    Attributes:
-        ids, labels: (n, P + G C); labels stand where they are predicted, -100 elsewhere.
-        positions: (3 or 1, n, P + G C); every completion goes on from the end of the prompt.
-    """
-
-    ids: Tensor
-    labels: Tensor
-    positions: Tensor
-    pattern: Packed
-    pixels: dict[str, Tensor]
-
-    @property
-    def prompt_length(self) -> int:
-        return int(self.pattern.is_prompt.shape[1])
-
-
-def pack(
-    prompts: Sequence[EncodedPrompt], completion_ids: Tensor, in_loss: Tensor, pad_id: int, backend: Backend = "split"
-) -> PackedRows:
-    """Rows of n groups.
-
-    Args:
-        prompts: n prompts.
-        completion_ids: (n G, C), padded on the right.
-        in_loss: (n G, C), False at padding and in masked completions.
-    """
-    batch = PromptBatch.of(prompts, pad_id)
-    n, length = len(prompts), completion_ids.shape[1]
-    num = completion_ids.shape[0] // n
-    first = batch.last_ids.repeat_interleave(num)[:, None]
-    inputs = torch.cat((first, completion_ids[:, :-1]), 1)
-    labels = completion_ids.masked_fill(~in_loss, -100)
-    steps = torch.arange(length, device=inputs.device)
-    own = (batch.last_positions[:, :, None, None] + steps).expand(-1, -1, num, -1)
-    return PackedRows(
-        torch.cat((batch.ids, inputs.reshape(n, -1)), 1),
-        torch.cat((torch.full_like(batch.ids, -100), labels.reshape(n, -1)), 1),
-        torch.cat((batch.positions, own.reshape(own.shape[0], n, -1)), 2),
-        Packed(batch.is_prompt, num, length, backend),
-        batch.pixels,
-    )
+from eosin.engines.group_decode import for_model
+from eosin.engines.packed_rows import PackedRows
+from eosin.models.shared_prefix import PatternMask
 
 
 def packed_logprobs(model: Any, rows: PackedRows) -> tuple[Tensor, Tensor | None]:
@@ -73,8 +24,8 @@ def packed_logprobs(model: Any, rows: PackedRows) -> tuple[Tensor, Tensor | None
     labels that already stand where they are predicted.
     """
     out = model(
-        input_ids=rows.ids, position_ids=for_model(rows.positions), attention_mask={"full_attention": rows.pattern},
-        shift_labels=rows.labels, fused_lm_head=True, **rows.pixels,
+        input_ids=rows.ids, position_ids=for_model(rows.positions), shift_labels=rows.labels, fused_lm_head=True,
+        attention_mask=PatternMask.of(rows.pattern, rows.ids.device), **rows.pixels,
     )  # fmt: skip
     size, num, length = rows.prompt_length, rows.pattern.num, rows.pattern.length
     shape = (len(rows.ids) * num, length)

@@ -21,8 +21,9 @@ from trl.data_utils import prepare_multimodal_messages
 from eosin.core.errors import EosinError
 from eosin.core.nouns.bags import PatchBag
 from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups
+from eosin.engines.packed_rows import pack
 from eosin.models import shared_prefix
-from eosin.train.rl.packed_loss import pack, packed_logprobs
+from eosin.train.rl.packed_loss import packed_logprobs
 
 NUM_PROMPTS = 3
 ROUNDING = 1e-5  # nats or a ratio in fp32: what another address in memory or another kernel changes stays far below
@@ -87,6 +88,16 @@ def check(trainer: Any, rows: Sequence[dict[str, Any]], tolerance: float | None,
         (shared_prefix.enable if was_shared else shared_prefix.disable)(base)
 
 
+def encode_row(model: Any, processor: Any, row: dict[str, Any], images: list[Any]) -> EncodedPrompt:
+    """The prompt of a row of the training data, with these images in the places of its own."""
+    message = prepare_multimodal_messages(row["prompt"], images=images)
+    inputs = processor.apply_chat_template(
+        conversation=[message], tokenize=True, add_generation_prompt=True, return_dict=True
+    )
+    fields = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
+    return encode_prompt(model, inputs["input_ids"][0], fields)
+
+
 class _Probe:
     def __init__(self, trainer: Any, model: Any, base: Any, rows: list[dict[str, Any]]) -> None:
         self.trainer, self.model, self.base, self.rows = trainer, model, base, rows
@@ -95,12 +106,7 @@ class _Probe:
         self.prompts = [self._encode(r, r["images"]) for r in rows]
 
     def _encode(self, row: dict[str, Any], images: list[Any]) -> EncodedPrompt:
-        message = prepare_multimodal_messages(row["prompt"], images=images)
-        inputs = self.trainer.processing_class.apply_chat_template(
-            conversation=[message], tokenize=True, add_generation_prompt=True, return_dict=True
-        )
-        fields = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
-        return encode_prompt(self.base, inputs["input_ids"][0], fields)
+        return encode_row(self.base, self.trainer.processing_class, row, images)
 
     def run(self, tolerance: float, shared: bool) -> Checks:
         ids, drawn = self._sample_shared() if shared else self._sample_plain()
@@ -133,8 +139,8 @@ class _Probe:
     def _sample_plain(self) -> tuple[list[list[int]], list[Tensor]]:
         """As TRL generates: transformers' own generate, one prompt at a time."""
         ids, logps = [], []
-        for prompt, row in zip(self.prompts, self.rows, strict=True):
-            inputs = self._inputs(prompt, row["images"], [])
+        for prompt in self.prompts:
+            inputs = self._inputs(prompt, [])
             out = self.model.generate(
                 **inputs, generation_config=self.trainer.generation_config, max_new_tokens=self._length(),
                 return_dict_in_generate=True, output_logits=True,
@@ -145,22 +151,20 @@ class _Probe:
             logps.append(torch.log_softmax(logits, -1).gather(1, new[:, None])[:, 0].cpu())
         return ids, logps
 
-    def _inputs(self, prompt: EncodedPrompt, images: list[Any], completion: list[int]) -> dict[str, Any]:
+    def _inputs(self, prompt: EncodedPrompt, completion: list[int]) -> dict[str, Any]:
         where = self.base.device
         tokens = torch.tensor([[*prompt.ids, *completion]], device=where)
         inputs: dict[str, Any] = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), **prompt.pixels}
-        if images and getattr(self.base.config, "image_token_id", None) is not None:
-            types = (tokens == self.base.config.image_token_id).int()
-            types[:, len(prompt.ids) :] = 0
-            inputs["mm_token_type_ids"] = types
+        for name, kinds in prompt.kinds.items():
+            inputs[name] = torch.cat((kinds, kinds.new_zeros(1, len(completion))), 1)
         return inputs
 
     def _plain(self, prompts: list[EncodedPrompt], ids: list[list[int]]) -> list[Tensor]:
         """The trainer's log-probabilities as TRL computes them, one completion at a time, ordinary attention."""
         shared_prefix.disable(self.base)
         found = []
-        for prompt, row, own in zip(prompts, self.rows, ids, strict=True):
-            inputs = self._inputs(prompt, row["images"], own)
+        for prompt, own in zip(prompts, ids, strict=True):
+            inputs = self._inputs(prompt, own)
             labels = inputs["input_ids"].clone()
             labels[:, : len(prompt.ids)] = -100
             with self.trainer.accelerator.autocast():

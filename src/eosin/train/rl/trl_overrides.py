@@ -22,8 +22,10 @@ from trl.trainer.utils import (
     unsplit_pixel_values_by_grid,
 )
 
+from eosin.core.errors import EosinError
 from eosin.core.settings.rl import Algorithm
 from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups
+from eosin.engines.packed_rows import pack
 from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
@@ -41,7 +43,7 @@ from eosin.train.rl.groups import (
     split_by_group,
     tokens_in_loss,
 )
-from eosin.train.rl.packed_loss import pack, packed_logprobs
+from eosin.train.rl.packed_loss import packed_logprobs
 from eosin.train.stages.saves import save_folder
 
 Warn = Callable[[str], None]
@@ -62,7 +64,12 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
         generation_parts: parts in which a generation's replies are then drawn.
         seen: told of every pass of the loss: rows of the batch, their masks, entropies, and KL to the reference.
         noise_every: steps between measurements of the gradient's noise (`gradient_noise`); None for none.
+
+    Attributes:
+        why_plain: why the prompt is not shared, for the record; empty where it is.
     """
+
+    why_plain = ""
 
     def __init__(
         self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
@@ -159,6 +166,7 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
     # -- looking inside ----------------------------------------------------------------------------------------------
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None, Any]:
+        one_image_each(kwargs.pop("batch_num_images", None))
         logps, entropies, extra = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         self._of_loss = (logps.detach(), entropies)
         return logps, entropies, extra
@@ -387,3 +395,17 @@ class SharedPrefixTrainer(GroupTrainer):
 
 def _tokenizer_of(processor: Any) -> Any:
     return getattr(processor, "tokenizer", processor)
+
+
+def one_image_each(numbers: Any) -> None:
+    """TRL's loss does not tell LLaVA-OneVision how many images a prompt has; the model then takes it to be one.
+
+    Raises:
+        EosinError: a prompt has several.
+    """
+    if numbers is not None and bool((torch.as_tensor(numbers) != 1).any()):
+        raise EosinError(
+            "Prompts with several images cannot be trained on the plain path with this model.",
+            expected="one image a prompt", found=f"{int(torch.as_tensor(numbers).max())} images",
+            next_step="take fast_path: auto, which shares the prompt",
+        )  # fmt: skip

@@ -20,7 +20,7 @@ from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks, rank
 from eosin.core.settings.stages import RlStage
 from eosin.core.store import artifacts as store
-from eosin.models import shared_prefix
+from eosin.engines import shared_trial
 from eosin.models.load import end_tokens, freeze, is_adapter, placeholder_tokens
 from eosin.models.shared_prefix import Backend
 from eosin.models.vision_cache import share_cache
@@ -168,7 +168,8 @@ def ready_trainer(
     Raises:
         EosinError: a check failed, or `fast_path: on` where the model does not allow it.
     """
-    why_not = "fast_path is off" if settings.fast_path == "off" else shared_prefix.unsupported(ctx.loaded.model)
+    probe = [rows[i] for i in range(min(preflight.NUM_PROMPTS, len(rows)))]
+    why_not = "fast_path is off" if settings.fast_path == "off" else _cannot_share(ctx, probe)
     if why_not is not None and settings.fast_path == "on":
         raise EosinError("The prompt of a group cannot be shared with this model.", found=why_not, where="fast_path")
     _write_reference(settings, ctx)
@@ -189,12 +190,12 @@ def ready_trainer(
         "seen": seen,
         "noise_every": settings.diagnose_every,
     }
-    probe = [rows[i] for i in range(min(preflight.NUM_PROMPTS, len(rows)))]
     if why_not is None:
         backend: Backend = "flex" if ctx.loaded.model.device.type == "cuda" else "split"
         trainer: GroupTrainer = SharedPrefixTrainer(**options, backend=backend)
     else:
         trainer = GroupTrainer(**options)
+        trainer.why_plain = why_not
     shared = isinstance(trainer, SharedPrefixTrainer)
     checks = _checked(trainer, probe, settings, shared)
     if checks.shared is not None and not checks.shared <= checks.tolerance:
@@ -206,9 +207,15 @@ def ready_trainer(
             next_step=f"stages.{ctx.name}.fast_path=off",
         )
     preflight.refuse(checks, f"stages.{ctx.name}")
-    console.print(f"  path: {path_of(trainer)}{'' if shared else f' ({why_not})'}")
+    console.print(f"  path: {path_of(trainer)}")
     console.print(f"  {checks.line()}")
     return trainer, checks
+
+
+def _cannot_share(ctx: StageContext, probe: list[Any]) -> str | None:
+    """Why the prompt of a group cannot be shared with this model: tried on real prompts, before anything is drawn."""
+    model, processor = ctx.loaded.model, ctx.loaded.processor
+    return shared_trial.unsupported(model, [preflight.encode_row(model, processor, r, r["images"]) for r in probe])
 
 
 def _checked(trainer: GroupTrainer, probe: list[Any], settings: RlStage, shared: bool) -> Checks:
@@ -239,7 +246,7 @@ def path_of(trainer: GroupTrainer) -> str:
     """How prompts are computed, in words."""
     if isinstance(trainer, SharedPrefixTrainer):
         return f"prompt shared by its group, {trainer.backend} attention"
-    return "plain TRL, prompt repeated for every completion"
+    return f"plain TRL, prompt repeated for every completion ({trainer.why_plain})"
 
 
 def num_steps(settings: RlStage, num_prompts: int) -> int:
