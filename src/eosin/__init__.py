@@ -6,12 +6,12 @@ used. docs/python.md has an example of each.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as type checkers know it; the module `typing` would take most of this import's time
 if TYPE_CHECKING:
+    from typing import Any
+
     from eosin.chain.ask.ask import ask_checkpoint as ask_checkpoint
     from eosin.chain.recipe.run import run_recipe as run_recipe
     from eosin.core.errors import EosinError as EosinError
@@ -72,6 +72,8 @@ def __getattr__(name: str) -> Any:
     where = _WHERE.get(name)
     if where is None:
         raise AttributeError(f"module 'eosin' has no attribute {name!r}")
+    import importlib
+
     module, _, there = where.partition(":")
     value = getattr(importlib.import_module(module), there or name)
     globals()[name] = value

@@ -93,7 +93,7 @@ def read_turns(messages: Any) -> list[Turn]:
         raise BadRowError("no dialogue" if messages is None else "turn is not an object", repr(messages)[:80])
     turns: list[Turn] = []
     for turn in messages:
-        if not isinstance(turn, Mapping):
+        if not isinstance(turn, (dict, Mapping)):  # the check for dict alone is quick
             raise BadRowError("turn is not an object", repr(turn)[:80])
         name = _first(turn, "from", "role")
         role = _ROLES.get(str(name).lower())
@@ -104,7 +104,11 @@ def read_turns(messages: Any) -> list[Turn]:
 
 
 def _first(turn: Mapping[str, Any], *keys: str) -> Any:
-    return next((turn[k] for k in keys if turn.get(k) is not None), None)
+    for key in keys:
+        value = turn.get(key)
+        if value is not None:
+            return value
+    return None
 
 
 def _parts(value: Any) -> tuple[str | None, ...]:
@@ -126,6 +130,8 @@ def _parts(value: Any) -> tuple[str | None, ...]:
 
 def _at_places(text: str) -> tuple[str | None, ...]:
     """A text cut at its image places."""
+    if PLACE not in text:
+        return (text,) if text else ()
     pieces = text.split(PLACE)
     parts: list[str | None] = [pieces[0]]
     for piece in pieces[1:]:
@@ -137,6 +143,9 @@ def _trim(turns: Sequence[Turn]) -> list[Turn]:
     """Take away the line breaks that LLaVA puts beside an image place."""
     trimmed: list[Turn] = []
     for role, parts in turns:
+        if None not in parts and "" not in parts:
+            trimmed.append((role, parts))
+            continue
         made = list(parts)
         for i, part in enumerate(parts):
             if part is None:
@@ -152,7 +161,7 @@ def _trim(turns: Sequence[Turn]) -> list[Turn]:
 
 def _with_places(turns: Sequence[Turn], num_images: int) -> list[Turn]:
     """Turns with their image places; lists of parts that hold a literal `<image>` in a text have it there."""
-    if num_images and not any(p is None for _, parts in turns for p in parts):
+    if num_images and not any(None in parts for _, parts in turns):
         turns = [(role, tuple(x for p in parts if p is not None for x in _at_places(p))) for role, parts in turns]
     return _trim(turns)
 
@@ -199,14 +208,14 @@ def foreign_sample(
     told = {} if reply is None else _read_reply(reply)
     asked = with_options(_messages(prompt, len(images)), told.get("answer"))
     how = asked.pop("how")
+    known = {*known_keys, "id", "split", *_UNITS}
     fields: dict[str, Any] = {
         "id": row_id(row, place),
         "images": list(images),
         "origin": {"source": source, **{k: str(row[k]) for k in _UNITS if row.get(k) not in (None, "")}},
         "split": row.get("split"),
         "caption": row["caption"] if isinstance(row.get("caption"), str) and row["caption"].strip() else None,
-        "extra": {k: v for k, v in row.items() if k not in (*known_keys, "id", "split", *_UNITS)}
-        | ({OPTIONS_KEY: how} if how else {}),
+        "extra": {k: v for k, v in row.items() if k not in known} | ({OPTIONS_KEY: how} if how else {}),
     }
     return make_sample(fields | told | asked, place)
 
@@ -223,7 +232,7 @@ def _cut_reply(turns: Sequence[Turn]) -> tuple[Sequence[Turn], str | None]:
 
 
 def _messages(turns: Sequence[Turn], num_images: int) -> list[Message]:
-    num_places = sum(p is None for _, parts in turns for p in parts)
+    num_places = sum(parts.count(None) for _, parts in turns)
     if num_places == 0 and num_images:
         first = next((i for i, (role, _) in enumerate(turns) if role == "user"), None)
         if first is None:

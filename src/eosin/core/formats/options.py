@@ -23,10 +23,13 @@ _LETTERS = ("A-Z", "a-z")
 _LINE = [re.compile(rf"^[ \t]*{m.format(L=f'[{c}]')}[ \t]*(?=\S)", re.MULTILINE) for c in _LETTERS for m in _MARKS]
 _INLINE = [re.compile(rf"(?:(?<=[\s,;])|^){m.format(L=f'[{c}]')}[ \t]+(?=\S)", re.M) for c in _LETTERS for m in _MARKS]
 _STRONG = [p for p in _INLINE if r"\)" in p.pattern or r"\]" in p.pattern]
+_SECOND = re.compile(r"[Bb][)\].:]")
+"""What stands in every text that states two options."""
 _HEADER = re.compile(r"(?:^|(?<=\s))(?:answer\s+)?(?:options|choices|candidates)\s*(?:are)?\s*:?\s*$", re.IGNORECASE)
 _FORM = re.compile(r"^Reply in this form: <.*$", re.MULTILINE)
 _OR = r"\s*(?:/|\||,\s*or\b|,|\bor\b)\s*"
 _YES_NO = re.compile(rf"\b(yes|true){_OR}(no|false)\b(?:{_OR}(maybe|unknown|unclear)\b)?", re.IGNORECASE)
+_YES_NO_WORDS = frozenset({"yes", "true", "no", "false", "maybe", "unknown", "unclear"})
 _LETTER = re.compile(
     r"^(?:(?:the\s+)?(?:(?:correct|right|best)\s+)?(?:answer|option|choice)\s*(?:is\b)?\s*:?\s*)?"
     r"\**[(\[]?([A-Za-z])[)\]]?\**(?:[.):,]\**\s*(.*)|\s+(.*))?$",
@@ -43,6 +46,8 @@ def cut_options(text: str, *, weak: bool = True) -> tuple[str, list[str]]:
     Args:
         weak: whether "A. " and "A: " within a line count. "Hepatitis A. The B. cells" has them too.
     """
+    if not _SECOND.search(text):
+        return text, []
     inline = _INLINE if weak else _STRONG
     for patterns, cut in ((_LINE, _options_on_lines), (inline, _options_in_line)):
         for pattern in patterns:
@@ -138,7 +143,7 @@ def with_options(messages: Sequence[Message], answer: str | None) -> dict[str, A
         parts = (*last.parts[:i], *([kept] if kept.text else []), *last.parts[i + 1 :])
         message = last.model_copy(update={"parts": parts})
         return {"messages": (*earlier, message), "choices": make_choices(options), "answer": letter, "how": "text"}
-    found = _YES_NO.search(last.text)
+    found = _YES_NO.search(last.text) if answer is not None and _folded(answer) in _YES_NO_WORDS else None
     if found and answer is not None:
         options = [o for o in found.groups() if o]
         if _folded(answer) in [_folded(o) for o in options]:

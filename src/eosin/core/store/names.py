@@ -66,17 +66,17 @@ def inside_any(folder: str | os.PathLike[str], name: str, others: Sequence[str |
     A relative name is looked for in the data's folder first, then in the others. None where it leads out of all.
     """
     at_home = os.path.join(folder, name)
-    if _lies_in(folder, name) and (not others or os.path.exists(at_home)):
+    if _lies_in(folder, name, at_home) and (not others or os.path.exists(at_home)):
         return Path(at_home)
     names = (os.path.abspath(at_home), name)
     found = [path for other in others for n in names if (path := inside(other, n)) is not None]
     return next((p for p in found if p.exists()), found[0] if found else None)
 
 
-def _lies_in(folder: str | os.PathLike[str], name: str) -> bool:
+def _lies_in(folder: str | os.PathLike[str], name: str, path: str) -> bool:
     """Whether a name stays inside a folder. Folders of plain names are looked at once: they hold thousands of files."""
     head, tail = os.path.split(name)
-    if _PLAIN.fullmatch(name) and tail and not os.path.islink(os.path.join(folder, name)):
+    if _PLAIN.fullmatch(name) and tail and not os.path.islink(path):
         return not head or _folder_lies_in(os.fspath(folder), head)
     return inside(folder, name) is not None
 
