@@ -54,9 +54,8 @@ def lost_classes(before: Sequence[Row], after: Sequence[Row], labels: Sequence[s
     lost = []
     for label in labels:
         pair = paired(before, after, recall_of(label))
-        values = [] if pair is None else [side.value for side in pair]
-        if values and None not in values and is_lost(*values):
-            lost.append(label)
+        if pair is not None and None not in (recalls := [side.value for side in pair]):
+            lost += [label] if is_lost(*(float(r or 0.0) for r in recalls)) else []
     return lost
 
 
