@@ -53,6 +53,8 @@ def test_other_settings_are_refused_without_a_trial(monkeypatch: pytest.MonkeyPa
     text = model.config.text_config
     text.layer_types = ["sliding_attention"] * len(text.layer_types)
     assert "sliding_attention" in (shared_trial.unsupported(model) or "")
+    text.layer_types, text.sliding_window = None, 4096
+    assert "slides over a window" in (shared_trial.unsupported(model) or "")
 
 
 def test_several_images_are_refused_where_trl_cannot_tell_the_model() -> None:

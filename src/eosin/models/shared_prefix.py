@@ -81,8 +81,10 @@ def unsuited(model: PreTrainedModel) -> str | None:
     `engines.shared_trial.unsupported` also tries them.
     """
     text = model.config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
+    kinds = set(getattr(text, "layer_types", None) or [])
+    if not kinds and getattr(text, "sliding_window", None) is not None:  # a trial of a few tokens would not notice
+        return "its attention slides over a window; the shared prompt needs full attention in every layer"
+    if kinds - {"full_attention"}:
         return f"its layers are {', '.join(sorted(kinds))}; the shared prompt needs full attention in every layer"
     if getattr(text, "attn_logit_softcapping", None) is not None:
         return "its attention soft-caps the scores"
