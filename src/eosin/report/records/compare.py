@@ -327,6 +327,10 @@ def _notes(runs: list[Run], tables: Mapping[str, list[Row]]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
+_NOT_TRAINED = ("seed", "name", "description", "report")
+"""Fields of a recipe that change no weight and no figure, and the seed."""
+
+
 def _setting_notes(runs: list[Run]) -> list[str]:
     """Settings in which runs of one recipe differ, other than the seed."""
     notes = []
@@ -334,7 +338,7 @@ def _setting_notes(runs: list[Run]) -> list[str]:
     for run in runs:
         by_recipe.setdefault(run.name, []).append(run)
     for name, own in by_recipe.items():
-        flat = [_flat({k: v for k, v in r.recipe.items() if k not in ("seed", "name", "description")}) for r in own]
+        flat = [_flat({k: v for k, v in r.recipe.items() if k not in _NOT_TRAINED}) for r in own]
         keys = list(dict.fromkeys(k for f in flat for k in f))
         changed = [k for k in keys if len({json.dumps(f.get(k), default=str) for f in flat}) > 1]
         if changed:
