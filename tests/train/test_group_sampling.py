@@ -143,7 +143,7 @@ def test_two_processes_agree_on_rounds_and_end_with_the_same_weights(tmp_path: P
     paths = os.pathsep.join([str(root / "src"), str(root)])
     env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
            "PYTHONFAULTHANDLER": "1"}  # fmt: skip
-    for _ in range(2):  # torch once aborted in its first backward pass, before any code of ours; not in 40 more starts
+    for _ in range(2):  # torch once aborted in its first backward pass, before any code of ours; not in 27 more starts
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
         if "terminate called" not in done.stderr:
             break
