@@ -365,7 +365,7 @@ def main() -> None:
     rows = []
     cases = (GPU_QUICK if options.quick else GPU) if options.gpu else QUICK if options.quick else CASES
     if options.family:
-        cases = [Case(f"{options.family}, long question", 4, 64, words=100, repeats=2, family=options.family)]
+        cases = [Case(f"{options.family}, long question", 4, 64, words=100, repeats=1, family=options.family)]
     if options.gpu and not options.quick:
         import torch
 
