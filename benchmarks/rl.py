@@ -1,10 +1,11 @@
-"""Whole GRPO steps beside plain TRL: `python benchmarks/rl.py [--quick] [--json FILE]`.
+"""Whole GRPO steps beside plain TRL: `python benchmarks/rl.py [--quick] [--family NAME] [--json FILE]`.
 
 The same small Qwen2.5-VL, image, prompt, number and length of completions. Every run is a process of its own, so that
 peak memory can be compared; ours and the peer's take turns. Completions never end early, so that both do the same
 work. `--gpu` runs the shape of Qwen2.5-VL-7B instead (random weights, bf16, LoRA, gradient checkpointing) on a CUDA
 device, with the memory of that device and the share of its bf16 peak that each side's own work comes to; `--gpu
---quick` runs the same code with a small shape on whatever there is. A ratio above 1 means that Eosin is better.
+--quick` runs the same code with a small shape on whatever there is. `--family` takes a small model of another family
+(`tests/support/families.py`), with a small picture and many words. A ratio above 1 means that Eosin is better.
 Research use only.
 """
 
@@ -41,6 +42,7 @@ class Case:
         patches: instead of an image, a slide of so many patches, read by the published slide tower, which trains.
         shape: "small" trains whole in fp32 on the CPU; "7b" and "lora" train an adapter in bf16 on the GPU, where there
             is one: with the 7B's sizes, or small ones.
+        family: instead of Qwen2.5-VL, a small model of this family; its picture has a size of its own.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Case:
     warm: bool = True
     patches: int = 0
     shape: str = "small"
+    family: str = ""
 
 
 CASES = [
@@ -84,6 +87,7 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
     from trl import GRPOConfig, GRPOTrainer
 
     from eosin.core.settings.rl import Algorithm
+    from eosin.models.load import placeholder_tokens
     from eosin.train.monitor import StepClock
     from eosin.train.rl.trl_overrides import SharedPrefixTrainer
 
@@ -114,7 +118,7 @@ def one(case: Case, path: str, threads: int) -> dict[str, Any]:
             backend: Any = "flex" if on_gpu(case) else "split"
             trainer = SharedPrefixTrainer(**common, clock=StepClock(), algorithm=algorithm, backend=backend)
         # A model of random weights would write image tokens, at which plain TRL stops; nobody ends early.
-        trainer.generation_config.suppress_tokens = [model.config.image_token_id, model.config.video_token_id]
+        trainer.generation_config.suppress_tokens = list(placeholder_tokens(model))
         trainer.generation_config.eos_token_id = None
         trainer.eos_token_ids = [10**9]
         with kept_tower(model, folder, path):
@@ -205,7 +209,9 @@ def model_of(case: Case) -> tuple[Any, Any]:
         text=TinyText(hidden_size=256, intermediate_size=768, num_layers=6, num_heads=8, num_kv_heads=4),
     )  # fmt: skip
     corpus = ["the tissue shows glands and stroma"] * 4
-    if adapts(case):
+    if case.family:
+        model, processor = of_family(case)
+    elif adapts(case):
         model, processor = with_large_head(corpus, case)
     elif case.patches:
         tower = SlideTower(preset="pathreasoner-r1")
@@ -216,6 +222,20 @@ def model_of(case: Case) -> tuple[Any, Any]:
         freeze(model, set() if case.trains_tower else {"vision"})
     processor.tokenizer.padding_side = "left"
     return model, processor
+
+
+def of_family(case: Case) -> tuple[Any, Any]:
+    """A small model of a family with a wider decoder of six layers; the tower stands still."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.support.families import write_family
+
+    from eosin.models.load import freeze, load
+
+    wider = {"intermediate_size": 768, "num_hidden_layers": 6}
+    with tempfile.TemporaryDirectory() as folder:
+        made = load(write_family(case.family, Path(folder), wider))
+    freeze(made.model, {"vision"})
+    return made.model, made.processor
 
 
 def with_large_head(corpus: list[str], case: Case) -> tuple[Any, Any]:
@@ -332,6 +352,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small pairs")
     parser.add_argument("--gpu", action="store_true", help="the 7B's shape on a CUDA device")
+    parser.add_argument("--family", help="one pair with this family, such as qwen3_vl, llava, idefics3, internvl")
     parser.add_argument("--only", help="cases whose name holds this")
     parser.add_argument("--json", type=Path, help="write the table to this file")
     parser.add_argument("--threads", type=int, default=2)
@@ -343,6 +364,8 @@ def main() -> None:
         return
     rows = []
     cases = (GPU_QUICK if options.quick else GPU) if options.gpu else QUICK if options.quick else CASES
+    if options.family:
+        cases = [Case(f"{options.family}, long question", 4, 64, words=100, repeats=1, family=options.family)]
     if options.gpu and not options.quick:
         import torch
 

@@ -264,10 +264,11 @@ FAMILIES: dict[str, Callable[[Parts], tuple[Any, Any]]] = {
 }
 
 
-def write_family(name: str, folder: Path) -> Path:
-    """A folder with a random model of a family and its processor."""
+def write_family(name: str, folder: Path, text: dict[str, Any] | None = None) -> Path:
+    """A folder with a random model of a family and its processor; `text`: other sizes of the decoder."""
     torch.manual_seed(0)
     parts = Parts()
+    parts.text |= text or {}
     model, processor = FAMILIES[name](parts)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = (
         parts.id(TURN_END),

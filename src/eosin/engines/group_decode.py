@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from eosin.models.shared_prefix import Decode, PatternMask, Prefill
@@ -124,9 +125,19 @@ class PromptBatch:
 
 
 def stack_pixels(prompts: Sequence[EncodedPrompt]) -> dict[str, Tensor]:
-    """Image tensors of several prompts, one after the other."""
+    """Image tensors of several prompts, one after the other. Where a prompt is one row of pictures and another has more
+    of them, zeros fill up, as the processors of such families do."""
     names = dict.fromkeys(name for p in prompts for name in p.pixels)
-    return {name: torch.cat([p.pixels[name] for p in prompts if name in p.pixels]) for name in names}
+    return {name: _joined([p.pixels[name] for p in prompts if name in p.pixels]) for name in names}
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    sizes = [max(lengths) for lengths in zip(*(p.shape[1:] for p in parts), strict=True)]
+    filled = []
+    for part in parts:
+        room = [n for own, size in zip(reversed(part.shape[1:]), reversed(sizes), strict=True) for n in (0, size - own)]
+        filled.append(pad(part, room) if any(room) else part)
+    return torch.cat(filled)
 
 
 def for_model(positions: Tensor) -> Tensor:

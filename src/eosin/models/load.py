@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 import eosin.models.slide_encoder.processor  # noqa: F401  (registers the slide reader with transformers' Auto classes)
 from eosin.core.errors import EosinError
@@ -75,9 +75,11 @@ def load(
             store.open_artifact(Path(source), verify=True)
         processor = AutoProcessor.from_pretrained(source, **options)
         _check_words(processor, source)
+        _check_eyes(processor, source)
         if is_adapter(source):
             model = _load_with_adapter(Path(source), kind)
         else:
+            _check_image_token(AutoConfig.from_pretrained(source, **options), source)
             model = load_whole(AutoModelForImageTextToText, source, dtype=kind, **options)
     if max_pixels is not None:
         set_max_pixels(processor, max_pixels)
@@ -117,6 +119,27 @@ def _check_words(processor: ProcessorMixin, source: str) -> None:
             "This model has no chat template, so no question can be put to it.",
             expected="chat_template.jinja, or `chat_template` in tokenizer_config.json", where=source,
             next_step="take the model's instruction-tuned version, or put its family's template beside its weights",
+        )  # fmt: skip
+
+
+def _check_eyes(processor: Any, source: str) -> None:
+    if getattr(processor, "image_processor", None) is None:
+        raise EosinError(
+            "This model has no processor for images.", expected="an image-text-to-text model with its processor",
+            found=type(processor).__name__, where=source,
+            next_step="copy its processor_config.json and preprocessor_config.json; a language model alone has no eyes",
+        )  # fmt: skip
+
+
+def _check_image_token(config: Any, source: str) -> None:
+    """The token of an image must have a row in the embedding."""
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    token = getattr(config, "image_token_id", None)
+    if size is not None and token is not None and not 0 <= int(token) < int(size):
+        raise EosinError(
+            "The vocabulary of this model has no room for its image token.", expected=f"an image token below {size}",
+            found=str(token), where=f"{source}: config.json",
+            next_step="resize the embedding of the model to its tokenizer, or correct image_token_id",
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.vision_utils import get_vision_window_index
 
 from eosin.core.store import artifacts as store
-from eosin.models.load import vision_tower
+from eosin.models.load import parts, vision_tower
 
 log = logging.getLogger("eosin.models")
 
@@ -124,10 +124,10 @@ def unsupported(model: PreTrainedModel, trains: bool = True) -> str | None:
     tower = vision_tower(model)
     if tower is None:
         return "the model has no vision tower of a known kind"
-    if model.config.model_type not in FAMILIES:
-        return f"models of type {model.config.model_type} are not known to it ({', '.join(FAMILIES)} are)"
     if trains and any(p.requires_grad for n, p in tower.named_parameters() if not n.startswith("merger.")):
         return "the vision tower trains"
+    if model.config.model_type not in FAMILIES:
+        return f"models of type {model.config.model_type} are not known to it ({', '.join(FAMILIES)} are)"
     return None
 
 
@@ -193,7 +193,11 @@ def cache_vision(
 ) -> Iterator[CachedTower | None]:
     """While entered, a frozen tower's output is kept under `folder`, in one file a process. Yields None where it
     cannot be (see `unsupported`) or `limit_gib` is 0."""
-    if limit_gib <= 0 or unsupported(model, trains) is not None:
+    reason = unsupported(model, trains)
+    if limit_gib <= 0 or reason is not None:
+        is_frozen = trains and not any(p.requires_grad for p in parts(model)["vision"])
+        if limit_gib > 0 and is_frozen:
+            log.warning("The frozen tower's output is not kept, and computed at every step: %s.", reason)
         yield None
         return
     tower: Any = vision_tower(model)

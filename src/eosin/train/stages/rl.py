@@ -171,7 +171,11 @@ def ready_trainer(
     probe = [rows[i] for i in range(min(preflight.NUM_PROMPTS, len(rows)))]
     why_not = "fast_path is off" if settings.fast_path == "off" else _cannot_share(ctx, probe)
     if why_not is not None and settings.fast_path == "on":
-        raise EosinError("The prompt of a group cannot be shared with this model.", found=why_not, where="fast_path")
+        where = f"stages.{ctx.name}.fast_path"
+        raise EosinError(
+            "The prompt of a group cannot be shared with this model.", expected="a model whose trial agrees",
+            found=why_not, where=where, next_step=f"{where}=auto",
+        )  # fmt: skip
     _write_reference(settings, ctx)
     options: dict[str, Any] = {
         "model": ctx.loaded.model,
