@@ -17,8 +17,8 @@ from eosin.core.formats import read_dropped, write_samples
 from eosin.core.images import encode_png
 from eosin.core.nouns.sample import ImageBytes, ImageFile, Sample, make_choices, user_prompt
 from eosin.core.settings.data import SamplesData
+from eosin.core.settings.model import HubModel, SlideModel, TinyModel
 from eosin.core.settings.recipe import load_recipe
-from eosin.core.settings.stages import HubModel, SlideModel, TinyModel
 from eosin.curate.validate import REFUSED, validate, without_refused
 from eosin.models.pictures import refusals_of
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.train.conftest import new_model
 
-from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
+from eosin.core.settings.model import TinyModel, TinyText, TinyVision
 from eosin.models.load import Loaded, freeze
 from eosin.models.tiny import build_tiny
 from eosin.models.vision_cache import FeatureCache, cache_vision, share_cache, unsupported

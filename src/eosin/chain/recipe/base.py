@@ -11,8 +11,8 @@ from eosin.core.errors import EosinError, ImageError
 from eosin.core.images import RegionReader
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.sample import Sample, SlideBag
+from eosin.core.settings.model import SlideModel, TinyModel
 from eosin.core.settings.recipe import Recipe
-from eosin.core.settings.stages import SlideModel, TinyModel
 
 MAX_SCALE_BAGS = 200
 """Slides from which mean and spread of the features are taken."""

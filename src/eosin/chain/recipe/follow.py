@@ -14,8 +14,9 @@ from typing import Any
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.state import RunState
+from eosin.core.settings.model import HubModel
 from eosin.core.settings.recipe import Resolved
-from eosin.core.settings.stages import HubModel, WarmupStage
+from eosin.core.settings.stages import WarmupStage
 from eosin.core.store import artifacts as store
 
 POLL_S = 0.2

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from eosin.core.settings.stages import HubModel, ModelSettings, SlideModel, TinyModel
+from eosin.core.settings.model import HubModel, ModelSettings, SlideModel, TinyModel
 
 ORDINARY_SIDE_PX = 56
 ORDINARY_RATIO = 10

@@ -167,7 +167,7 @@ class Run(RunState):
 
     def base_model(self) -> None:
         """Build the first model where the recipe asks for one. A hub model is loaded by its name when needed."""
-        from eosin.core.settings.stages import HubModel
+        from eosin.core.settings.model import HubModel
 
         if isinstance(self.recipe.model, HubModel) or store.exists(self.at.base):
             return

@@ -18,9 +18,10 @@ from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar, ThinkStyle
 from eosin.core.settings.data import DataSettings, PhantomData
 from eosin.core.settings.exam import ExamSettings
+from eosin.core.settings.model import ModelSettings, TinyModel
 from eosin.core.settings.rl import REWARD_FORMS
 from eosin.core.settings.scoring import ScoringSettings, merged
-from eosin.core.settings.stages import STAGE_CLASSES, ModelSettings, RlStage, StageSettings, TinyModel
+from eosin.core.settings.stages import STAGE_CLASSES, RlStage, StageSettings
 from eosin.core.store.names import file_name, is_file_name
 from eosin.core.store.yaml_text import parse_yaml
 
