@@ -86,6 +86,10 @@ class WarmupStage(_Stage):
     augment: bool = True
     exam: bool = False
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    freeze_first: float = Field(
+        default=0.0, ge=0, lt=1,
+        description="share of the tower's layers, from the picture on, that stay as they are: for pretrained eyes",
+    )  # fmt: skip
     options: dict[str, Any] = Field(
         default_factory=dict, description="how far augmentation goes: fields of train.augment.AugmentSettings"
     )

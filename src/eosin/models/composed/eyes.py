@@ -61,6 +61,8 @@ class Eyes(PreTrainedModel):
     base_model_prefix = "eyes"
     main_input_name = "pixel_values"
     _no_split_modules: list[str] = []
+    # The network inside attends as its own library does; what is set for the whole model concerns the language model.
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
 
     def __init__(self, config: EyesConfig) -> None:
         super().__init__(config)
