@@ -30,7 +30,8 @@ def recipe(language: Path, tiles: Path) -> dict[str, Any]:
         "stages": {
             "warmup": {"steps": 2, "batch_size": 4, "freeze_first": 0.5},
             "projector": {"kind": "pretrain", **stage, "freeze": ["vision", "language"]},
-            "sft": {**stage, "freeze": ["vision"], "lora": {"r": 2, "alpha": 4}, "exam": True},
+            "sft": {**stage, "freeze": ["vision"], "exam": True,
+                    "lora": {"r": 2, "alpha": 4, "whole": ["multi_modal_projector"]}},
         },
         "base_exam": False,
         "exams": {
@@ -55,6 +56,11 @@ def test_stages_train_what_they_say(tmp_path: Path) -> None:
         for before, after in (("base", "warmup"), ("warmup", "projector"))
     }
     assert moved == {"warmup": {"eyes, later", "projector"}, "projector": {"projector"}}
+    kept = load_file(str(out / "stages" / "sft" / "checkpoint" / "adapter_model.safetensors"))
+    whole = {n: v for n, v in kept.items() if "multi_modal_projector" in n}
+    assert whole and all("lora" not in n for n in whole)
+    before = {n.split("projector.")[-1]: v for n, v in at["projector"].items() if "multi_modal_projector" in n}
+    assert any(not torch.equal(v, before[n.split("projector.")[-1]]) for n, v in whole.items())
     asked = {name: questions(out / "evals" / "sft" / name) for name in ("heldout", "worded")}
     assert asked["worded"] <= {"What do you see?", "Name the tissue."}
     assert not asked["worded"] & asked["heldout"]

@@ -17,7 +17,14 @@ Part = Literal["vision", "slide", "projector", "language"]
 
 
 class Lora(Settings):
-    """Low-rank adapters on the language model's linear layers."""
+    """Low-rank adapters on the language model's linear layers.
+
+    Attributes:
+        targets: ends of the names of the modules that get adapters; a part's own names take it in, such as "fc1" of
+            many eyes, unless the stage freezes that part.
+        whole: modules that train whole beside the adapters, such as "multi_modal_projector" of LLaVA's form; they are
+            saved with the adapters.
+    """
 
     r: PositiveInt = 16
     alpha: PositiveInt = 32
@@ -25,6 +32,7 @@ class Lora(Settings):
     targets: list[str] = Field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     )
+    whole: list[str] = Field(default_factory=list)
 
 
 class _Stage(Settings):

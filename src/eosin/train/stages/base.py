@@ -189,7 +189,7 @@ def lora_config(lora: Lora | None, frozen: Sequence[str]) -> Any:
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
         exclude_modules=rf".*(?:{skip}).*" if skip else None,
-        modules_to_save=[whole] if "projector" not in frozen else None,
+        modules_to_save=[*lora.whole, *([whole] if "projector" not in frozen else [])] or None,
         task_type="CAUSAL_LM",
     )
 
