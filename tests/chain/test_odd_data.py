@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from eosin.chain.base.pictures import picture_refusals
 from eosin.chain.recipe.data import prepare, read_source
 from eosin.chain.recipe.layout import Layout
-from eosin.chain.recipe.pictures import picture_refusals
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_dropped, write_samples
 from eosin.core.images import encode_png

@@ -50,6 +50,6 @@ def write_eyes(folder: Path, family: str = "siglip_vision_model", side: int = 56
 
 def composed(language: Path, **settings: Any) -> tuple[Any, Any]:
     """Model and processor as a recipe composes them."""
-    from eosin.chain.recipe.base import _composed
+    from eosin.chain.base.build import _composed
 
     return _composed(ComposedModel.model_validate({"language": str(language), **settings}), seed=0)

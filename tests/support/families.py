@@ -263,7 +263,7 @@ def composed(p: Parts) -> tuple[Any, Any]:
     """A Llama with a small vision transformer and a resampler, as `model: {kind: composed}` makes it."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from eosin.chain.recipe.eyes import find_eyes
+    from eosin.chain.base.eyes import find_eyes
     from eosin.core.settings.model import Eyes, Projector, TinyVision
     from eosin.models.composed.compose import compose
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from eosin.chain.recipe.pictures import ordinary_or
+from eosin.chain.base.pictures import ordinary_or
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Filtered
 from eosin.core.nouns.reply import Grammar

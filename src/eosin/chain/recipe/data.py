@@ -69,7 +69,7 @@ def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None)
 def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
     collection, ground_steps = grounded(read_source(recipe.data, recipe.seed, at.slides), recipe.data, recipe.seed)
     fractions = _fractions(recipe.data)
-    from eosin.chain.recipe.pictures import picture_refusals
+    from eosin.chain.base.pictures import picture_refusals
 
     cleaned = clean(
         collection.kept,

@@ -176,7 +176,7 @@ class Run(RunState):
 
         if isinstance(self.recipe.model, HubModel) or store.exists(self.at.base):
             return
-        from eosin.chain.recipe.base import build_base
+        from eosin.chain.base.build import build_base
         from eosin.models import checkpoint
 
         model, processor = build_base(self.recipe, self.splits["train"], self.read_region)

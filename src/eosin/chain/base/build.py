@@ -38,7 +38,7 @@ def build_base(recipe: Recipe, train: Sequence[Sample], read_region: RegionReade
 
 
 def _composed(settings: ComposedModel, seed: int) -> tuple[Any, Any]:
-    from eosin.chain.recipe.eyes import find_eyes
+    from eosin.chain.base.eyes import find_eyes
     from eosin.models.composed.compose import compose
     from eosin.models.composed.language import load_language
 
