@@ -25,7 +25,7 @@ from eosin.evaluate.baselines.verdict import against_baselines
 from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.evaluator import NO_REPLY, Evaluator, Instance, Progress
 from eosin.evaluate.exam.items import check_samples
-from eosin.evaluate.exam.scores import chance, class_figures, matching, sampled_figures, score_rows
+from eosin.evaluate.exam.scores import chance, class_figures, further_figures, matching, sampled_figures, score_rows
 from eosin.evaluate.exam.terms import score_terms
 from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key, remove_work
 from eosin.evaluate.probes.probes import looks_at_image, run_probes
@@ -226,6 +226,7 @@ def _summary(
     return {
         **score_rows(rows, evaluator.classes, settings),
         **class_figures(rows, evaluator.classes),
+        **further_figures(rows, evaluator.classes, settings),
         "entities": entity_figures(rows, settings),
         "num_set_aside": len(aside),
         "set_aside_reasons": dict(Counter(r["set_aside"] for r in aside).most_common()),
