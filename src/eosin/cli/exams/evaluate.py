@@ -41,7 +41,9 @@ def evaluate(
     checkpoint: Annotated[
         str, typer.Argument(help="Checkpoint folder, a model's name on the hub, or the address of a server.")
     ],
-    samples: Annotated[Path, typer.Argument(help="Samples: parquet, jsonl, LLaVA json, or a samples folder.")],
+    samples: Annotated[
+        Path | None, typer.Argument(help="Samples: parquet, jsonl, LLaVA json, or a samples folder.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the exam is written. Default: evals/CHECKPOINT.")] = None,
     split: Annotated[str, typer.Option(help="Split to examine, where samples name one.")] = "test",
     max_samples: Annotated[int | None, typer.Option(help="Examine a seeded random subset of this size.")] = None,
@@ -75,12 +77,23 @@ def evaluate(
     prices: ServerPricesOption = None,
     api_key_env: KeyOption = "EOSIN_API_KEY",
     cache: AnswersOption = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Score this file of lmms-eval, VLMEvalKit or inspect_ai instead: --predictions FILE EXAM."),
+    ] = None,
 ) -> None:
     """Examine a model on held-out samples: accuracy with intervals, probes, baselines, evidence.
 
     Example: eosin evaluate runs/demo/stages/rl/checkpoint runs/demo/samples --out evals/demo
     """
     settings = _settings(locals())
+    if predictions is not None:
+        from eosin.chain.exam import rescore_file
+
+        exam = samples or Path(checkpoint)
+        _tell(rescore_file(predictions, exam, settings, out or Path("evals") / predictions.stem, grammar))
+        return
+    samples = _given(samples)
     place = out or Path("evals") / _folder_name(checkpoint, model)
     if is_address(checkpoint):
         from eosin.chain.exam import examine_server
@@ -112,6 +125,16 @@ def _settings(given: dict[str, Any]) -> ExamSettings:
         },
         "eosin evaluate",
     )
+
+
+def _given(samples: Path | None) -> Path:
+    from eosin.core.errors import EosinError
+
+    if samples is None:
+        raise EosinError(
+            "Which samples?", expected="eosin evaluate MODEL SAMPLES, or eosin evaluate --predictions FILE SAMPLES"
+        )
+    return samples
 
 
 def _folder_name(checkpoint: str, model: str | None) -> str:
