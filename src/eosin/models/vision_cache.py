@@ -31,6 +31,8 @@ from eosin.models.load import parts, vision_tower
 log = logging.getLogger("eosin.models")
 
 FAMILIES = ("qwen2_5_vl", "qwen2_vl", "eosin_slide_reader")
+PICTURES = ("llava", "llava_onevision", "idefics3", "smolvlm", "internvl", "gemma3")
+"""Families whose tower takes whole pictures (B, 3, H, W), or pieces of them."""
 PROJECTORS = ("merger.", "resampler.")
 """Parts of a tower that run after what is kept."""
 
@@ -129,10 +131,11 @@ def unsupported(model: PreTrainedModel, trains: bool = True) -> str | None:
         return "the model has no vision tower of a known kind"
     if trains and any(p.requires_grad for n, p in tower.named_parameters() if not n.startswith(PROJECTORS)):
         return "the vision tower trains"
-    if model.config.model_type not in FAMILIES and not isinstance(tower, Eyes):
-        return (
-            f"models of type {model.config.model_type} are not known to it ({', '.join(FAMILIES)}, composed ones are)"
-        )
+    kind = model.config.model_type
+    if kind not in FAMILIES + PICTURES and not isinstance(tower, Eyes):
+        return f"models of type {kind} are not known to it ({', '.join(FAMILIES + PICTURES)} are)"
+    if not isinstance(getattr(model.config, "vision_feature_layer", -1), int):
+        return "features of several layers are taken from the tower"
     return None
 
 
@@ -158,13 +161,16 @@ class KeptTower:
         self.weights = weights_digest(tower)
         self.hits = self.misses = 0
 
-    def _look_up(self, pixels: Sequence[Tensor], grids: Sequence[Tensor | None], **kwargs: Any) -> list[Tensor]:
-        """The entry of each image; what is new is computed and kept."""
+    def _look_up(
+        self, pixels: Sequence[Tensor], grids: Sequence[Tensor | None], told: Sequence[dict[str, Any]] | None = None
+    ) -> list[Tensor]:
+        """The entry of each image; what is new is computed, with what is `told` of it, and kept."""
+        told = told or [{}] * len(pixels)
         keys = [self._key(p, g) for p, g in zip(pixels, grids, strict=True)]
         found: dict[str, Tensor | None] = {key: self.kept.get(key) for key in keys}
-        for key, own, grid in zip(keys, pixels, grids, strict=True):
+        for key, own, grid, more in zip(keys, pixels, grids, told, strict=True):
             if found[key] is None:
-                found[key] = self._compute(own, grid, **kwargs)
+                found[key] = self._compute(own, grid, **more)
                 self.kept.put(key, found[key])  # type: ignore[arg-type]
                 self.misses += 1
             else:
@@ -196,13 +202,52 @@ class CachedGrid(KeptTower):
         return self._forward(pixels[None])[0]  # type: ignore[no-any-return]
 
 
+class CachedPictures(KeptTower):
+    """Takes the place of the forward pass of a tower that takes whole pictures.
+
+    Args:
+        layer: whose hidden state the model reads; None: it reads the last one, after the tower's own norm.
+    """
+
+    def __init__(self, tower: Any, kept: FeatureCache, layer: int | None) -> None:
+        super().__init__(tower, kept)
+        self._layer = layer
+
+    def __call__(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """pixel_values (B, 3, H, W); tensors among `kwargs` have a row an image, such as the mask of patches."""
+        rows = [_row(kwargs, i, len(pixel_values)) for i in range(len(pixel_values))]
+        masks = [next((v for v in row.values() if isinstance(v, Tensor)), None) for row in rows]
+        found = torch.stack(self._look_up(list(pixel_values), masks, rows))
+        hidden: Any = None if self._layer is None else {self._layer: found}
+        return BaseModelOutputWithPooling(last_hidden_state=found, hidden_states=hidden)
+
+    @torch.no_grad()
+    def _compute(self, pixels: Tensor, grid: Tensor | None, **kwargs: Any) -> Tensor:
+        told = kwargs | ({} if self._layer is None else {"output_hidden_states": True})
+        out = self._forward(pixels[None], **told)
+        found: Tensor = (out.last_hidden_state if self._layer is None else out.hidden_states[self._layer])[0]
+        return found
+
+
+def _row(kwargs: dict[str, Any], place: int, num: int) -> dict[str, Any]:
+    """What belongs to one image of a batch."""
+    return {k: v[place : place + 1] if isinstance(v, Tensor) and len(v) == num else v for k, v in kwargs.items()}
+
+
+def _layer_of(model: PreTrainedModel) -> int | None:
+    """The layer whose hidden state a model reads; None where it is the tower's own last one."""
+    layer = getattr(model.config, "vision_feature_layer", None)
+    reads_last = model.config.model_type not in ("llava", "llava_onevision") and layer in (None, -1)
+    return None if reads_last else layer
+
+
 class CachedTower(KeptTower):
     """Takes the place of the forward pass of a tower of the Qwen2-VL family."""
 
     def __call__(self, hidden_states: Tensor, grid_thw: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """hidden_states (patches, patch dimension), grid_thw (images, 3), as the tower takes them."""
         pixels = torch.split(hidden_states, grid_thw.prod(-1).tolist())
-        states = torch.cat(self._look_up(pixels, list(grid_thw), **kwargs))
+        states = torch.cat(self._look_up(pixels, list(grid_thw), [kwargs] * len(pixels)))
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=self._tower.merger(states))
 
     @torch.no_grad()
@@ -236,13 +281,19 @@ def cache_vision(
         return
     tower: Any = vision_tower(model)
     own = folder / f"vision-{os.environ.get('RANK', '0')}-{limit_gib:g}"
-    with _in_place(tower, FeatureCache(own, int(limit_gib * 2**30))) as kept:
+    with _in_place(model, tower, FeatureCache(own, int(limit_gib * 2**30))) as kept:
         yield kept
 
 
 @contextmanager
-def _in_place(tower: Any, entries: FeatureCache) -> Iterator[KeptTower]:
-    kept = (CachedGrid if isinstance(tower, Eyes) else CachedTower)(tower, entries)
+def _in_place(model: PreTrainedModel, tower: Any, entries: FeatureCache) -> Iterator[KeptTower]:
+    kept: KeptTower
+    if isinstance(tower, Eyes):
+        kept = CachedGrid(tower, entries)
+    elif model.config.model_type in PICTURES:
+        kept = CachedPictures(tower, entries, _layer_of(model))
+    else:
+        kept = CachedTower(tower, entries)
     setattr(tower, kept.replaces, kept)
     try:
         yield kept
@@ -257,5 +308,6 @@ def share_cache(kept: KeptTower | None, model: PreTrainedModel | None) -> Iterat
     if kept is None or tower is None or weights_digest(tower) != kept.weights:
         yield
         return
-    with _in_place(tower, kept.kept):
+    assert model is not None
+    with _in_place(model, tower, kept.kept):
         yield
