@@ -13,7 +13,7 @@ from rich.console import Console
 
 from eosin import __version__
 from eosin.cli import doctor
-from eosin.cli.exams import ask, evaluate, prove, report, score
+from eosin.cli.exams import ask, evaluate, prove, report, score, serve
 from eosin.cli.material import knowledge, phantom, slides
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import run as run_verb
@@ -33,6 +33,7 @@ app.command("run")(run_verb.run)
 app.command("rl-data")(rl_data.rl_data)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
+app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.add_typer(report.app, name="report")
 app.command("score")(score.score)

@@ -223,7 +223,15 @@ def set_max_pixels(processor: ProcessorMixin, max_pixels: int) -> None:
 
 def parts(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     """Parameters by part: vision and slide (towers without projectors), projector (of both), language."""
-    projector_names = ("merger", "projector", "multi_modal_projector", "resampler", "connector", "aligner")
+    projector_names = (
+        "merger",
+        "deepstack_merger_list",
+        "projector",
+        "multi_modal_projector",
+        "resampler",
+        "connector",
+        "aligner",
+    )
     found: dict[str, list[nn.Parameter]] = {"vision": [], "slide": [], "projector": [], "language": []}
     vision_ids, slide_ids = (
         {id(p) for p in tower.parameters()} if tower is not None else set()

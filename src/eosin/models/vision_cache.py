@@ -22,6 +22,7 @@ import xxhash
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 from transformers.vision_utils import get_vision_window_index
 
 from eosin.core.store import artifacts as store
@@ -30,10 +31,10 @@ from eosin.models.load import parts, vision_tower
 
 log = logging.getLogger("eosin.models")
 
-FAMILIES = ("qwen2_5_vl", "qwen2_vl", "eosin_slide_reader")
+FAMILIES = ("qwen2_5_vl", "qwen2_vl", "qwen3_vl", "eosin_slide_reader")
 PICTURES = ("llava", "llava_onevision", "idefics3", "smolvlm", "internvl", "gemma3")
 """Families whose tower takes whole pictures (B, 3, H, W), or pieces of them."""
-PROJECTORS = ("merger.", "resampler.")
+PROJECTORS = ("merger.", "deepstack_merger_list.", "resampler.")
 """Parts of a tower that run after what is kept."""
 
 
@@ -241,6 +242,36 @@ def _layer_of(model: PreTrainedModel) -> int | None:
     return None if reads_last else layer
 
 
+class CachedDeepstack(KeptTower):
+    """Takes the place of the forward pass of Qwen3-VL's tower: beside the last block's output, what each of its
+    deepstack projectors reads is kept (arXiv 2406.04334: features of several layers go to several layers).
+    """
+
+    def __call__(self, hidden_states: Tensor, grid_thw: Tensor, **kwargs: Any) -> BaseModelOutputWithDeepstackFeatures:
+        """As the tower takes and returns them: last block (patches, D), merged, and merged features of the layers."""
+        pixels = torch.split(hidden_states, grid_thw.prod(-1).tolist())
+        last, *layers = torch.cat(self._look_up(pixels, list(grid_thw), [kwargs] * len(pixels)), dim=1)
+        mergers = zip(self._tower.deepstack_merger_list, layers, strict=True)
+        return BaseModelOutputWithDeepstackFeatures(
+            last_hidden_state=last, pooler_output=self._tower.merger(last),
+            deepstack_features=[merger(layer) for merger, layer in mergers],
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def _compute(self, pixels: Tensor, grid: Tensor | None, **kwargs: Any) -> Tensor:
+        """(1 + layers, patches, D) of one image."""
+        assert grid is not None
+        read: list[Tensor] = []
+        mergers = self._tower.deepstack_merger_list
+        hooks = [m.register_forward_pre_hook(lambda module, given: read.append(given[0])) for m in mergers]
+        try:
+            last = self._forward(pixels, grid_thw=grid[None], **kwargs).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.stack([last, *read])
+
+
 class CachedTower(KeptTower):
     """Takes the place of the forward pass of a tower of the Qwen2-VL family."""
 
@@ -292,6 +323,8 @@ def _in_place(model: PreTrainedModel, tower: Any, entries: FeatureCache) -> Iter
         kept = CachedGrid(tower, entries)
     elif model.config.model_type in PICTURES:
         kept = CachedPictures(tower, entries, _layer_of(model))
+    elif hasattr(tower, "deepstack_merger_list"):
+        kept = CachedDeepstack(tower, entries)
     else:
         kept = CachedTower(tower, entries)
     setattr(tower, kept.replaces, kept)
