@@ -19,13 +19,15 @@ class WordEngine:
     """Says a word a step.
 
     Attributes:
-        reply: what is said to a request. step_s: how long a word takes. batches: ids of each batch, in order.
+        reply: what is said to a request. before_step: is called before each word. batches: ids of each batch, in order.
     """
 
     name = "words"
 
-    def __init__(self, reply: Callable[[Request], str], step_s: float = 0.0) -> None:
-        self.reply, self.step_s = reply, step_s
+    def __init__(
+        self, reply: Callable[[Request], str], before_step: Callable[[int], object] = lambda step: None
+    ) -> None:
+        self.reply, self.before_step = reply, before_step
         self.batches: list[list[str]] = []
         self.said = 0
 
@@ -36,7 +38,7 @@ class WordEngine:
         words = [self.reply(r).split(" ") for r in requests]
         ended: dict[int, int] = {}
         for step in range(1, decoding.max_new_tokens + 1):
-            time.sleep(self.step_s)
+            self.before_step(step)
             for i in range(len(requests)):
                 if i not in ended:
                     self.said += 1

@@ -77,24 +77,34 @@ def test_a_client_of_openai_is_answered_whole_and_streamed() -> None:
 
 
 def test_a_stream_arrives_while_it_is_drawn() -> None:
-    """The first word is there long before the last one is drawn."""
-    with serving(WordEngine(lambda r: "a b c d e f g h", step_s=0.1)) as (url, _):
+    """The second word is drawn only after the client has read the first."""
+    read = threading.Event()
+    engine = WordEngine(lambda r: "first second", before_step=lambda step: step == 1 or read.wait(30))
+    with serving(engine) as (url, _):
         stream = client(url).chat.completions.create(model="", messages=[{"role": "user", "content": "?"}], stream=True)
-        seen = []
+        pieces = []
         for chunk in stream:
-            if chunk.choices[0].delta.content:
-                seen.append(time.monotonic())
-        assert len(seen) >= 4
-        assert seen[-1] - seen[0] > 0.25
+            pieces.append(chunk.choices[0].delta.content or "")
+            if "first" in pieces[-1]:
+                assert not read.is_set()
+                read.set()
+    assert "".join(pieces) == "first second"
 
 
-def test_questions_that_arrive_together_are_answered_together_each_with_its_own_reply() -> None:
-    engine = WordEngine(said, step_s=0.02)
-    with serving(engine, batch_wait_s=0.3) as (url, _), ThreadPoolExecutor(12) as pool:
+def test_questions_that_wait_together_are_answered_together_each_with_its_own_reply() -> None:
+    gate = threading.Event()
+    engine = WordEngine(said, before_step=lambda step: gate.wait(30))
+    with serving(engine, batch_wait_s=0) as (url, app), ThreadPoolExecutor(12) as pool:
         ask = client(url)
-        replies = list(pool.map(lambda i: reply_of(ask, f"number {i}").choices[0].message.content, range(12)))
+        asked = [pool.submit(reply_of, ask, f"number {i}") for i in range(12)]
+        until = time.monotonic() + 30
+        while app.state.batcher.waiting < 12 and time.monotonic() < until:
+            time.sleep(0.02)
+        gate.set()
+        replies = [f.result().choices[0].message.content for f in asked]
     assert replies == [f"number {i} with 0 pictures" for i in range(12)]
-    assert len(engine.batches) <= 4
+    assert sum(len(b) for b in engine.batches) == 12
+    assert len(engine.batches[-1]) > 1
 
 
 def test_other_ways_of_drawing_are_not_mixed() -> None:
@@ -107,18 +117,20 @@ def test_other_ways_of_drawing_are_not_mixed() -> None:
 
 
 def test_a_client_that_leaves_frees_the_model() -> None:
-    engine = WordEngine(lambda r: " ".join(["word"] * 400), step_s=0.02)
-    with serving(engine) as (url, app):
-        stream = client(url).chat.completions.create(model="", messages=[{"role": "user", "content": "?"}], stream=True)
+    engine = WordEngine(lambda r: " ".join(["word"] * 3000), before_step=lambda step: time.sleep(0.01))
+    with serving(engine, max_new_tokens=3000) as (url, app):
+        stream = client(url).chat.completions.create(
+            model="", messages=[{"role": "user", "content": "?"}], stream=True, max_tokens=3000
+        )
         for chunk in stream:
             if chunk.choices[0].delta.content:
                 break
         stream.close()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while app.state.batcher.waiting and time.monotonic() < until:
             time.sleep(0.05)
         assert app.state.batcher.waiting == 0
-        assert engine.said < 390
+        assert engine.said < 3000
         assert app.state.batcher.counts.given_up == 1
 
 
