@@ -120,16 +120,14 @@ def _is_rules(paths: Sequence[Box]) -> bool:
 
 def with_words(region: Region, page: Page, captions: Sequence[Box]) -> Region:
     """The region with its words: lines inside it, short lines at its edges. Those widen a drawing, not a raster."""
-    words = []
-    for line in page.lines:
-        if any(line.box.covered(c) > 0.5 for c in captions):
-            continue
-        inside = line.box.covered(region.box) > 0.6
-        if inside or _stands_at(line, region, page):
-            words.append(line)
-    if region.is_raster or not words:
-        return replace(region, words=tuple(words))
-    return replace(region, words=tuple(words), box=around([region.box, *(w.box for w in words)]))
+    free = [line for line in page.lines if not any(line.box.covered(c) > 0.5 for c in captions)]
+    for _ in range(1 if region.is_raster else 2):  # marks at an axis first, then its name
+        words = [
+            line for line in free if line.box.covered(region.box) > 0.6 or _stands_at(line, region, page)
+        ]  # fmt: skip
+        box = region.box if region.is_raster else around([region.box, *(w.box for w in words)])
+        region = replace(region, words=tuple(words), box=box)
+    return region
 
 
 def _stands_at(line: Line, region: Region, page: Page) -> bool:

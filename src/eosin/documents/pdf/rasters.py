@@ -6,6 +6,7 @@ stored, and never makes more of them than a picture may have.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,11 +31,16 @@ _TOUCH_PT = 0.75
 
 @dataclass(frozen=True)
 class Raster:
-    """Pixels of a region. how: native, joined or drawn. scale: pixels a point."""
+    """Pixels of a region.
+
+    Attributes:
+        how: native, joined or drawn. scale: pixels a point. jpeg: the stored file, where it is one.
+    """
 
     image: Image.Image
     how: str
     scale: float
+    jpeg: bytes | None = None
 
 
 def raster_of(
@@ -58,17 +64,17 @@ def raster_of(
     plain = not overlaid and all(p.upright and not p.clipped for p, _ in parts)
     if plain and len(parts) == 1:
         picture, item = parts[0]
-        stored = _stored(item)
+        stored = _stored(item, page)
         if stored is not None:
-            return Raster(stored, "native", round(picture.px[0] / picture.box.width, 4))
+            return Raster(stored, "native", round(picture.px[0] / picture.box.width, 4), _jpeg(item))
     if plain and len(parts) > 1:
-        joined = _joined(region, parts)
+        joined = _joined(page, region, parts)
         if joined is not None:
             return joined
     return _drawn(page, frame, region, parts, extra_turn)
 
 
-def _stored(item: Placed) -> Image.Image | None:
+def _stored(item: Placed, page: Any) -> Image.Image | None:
     """A picture as stored, its mask laid on white; None where pdfium does not give all of its pixels."""
     import pypdfium2 as pdfium
     import pypdfium2.raw as raw
@@ -78,17 +84,42 @@ def _stored(item: Placed) -> Image.Image | None:
         return None
     held = pdfium.PdfBitmap.from_raw(bitmap)
     image = held.to_pil().copy()
-    if _has_mask(item.object, raw):
+    if _has_mask(item, page, raw):
         return None
     return image.convert("RGB")
 
 
-def _has_mask(found: Any, raw: Any) -> bool:
-    """Whether a picture lets the page shine through: its own bitmap does not show that, drawing it does."""
-    return bool(raw.FPDFPageObj_HasTransparency(found))
+def _jpeg(item: Placed) -> bytes | None:
+    """The stored file of a picture whose only filter is JPEG's."""
+    import pypdfium2.raw as raw
+
+    if raw.FPDFImageObj_GetImageFilterCount(item.object) != 1:
+        return None
+    name = ctypes.create_string_buffer(32)
+    raw.FPDFImageObj_GetImageFilter(item.object, 0, name, 32)
+    if name.value != b"DCTDecode":
+        return None
+    length = raw.FPDFImageObj_GetImageDataRaw(item.object, None, 0)
+    data = ctypes.create_string_buffer(length)
+    raw.FPDFImageObj_GetImageDataRaw(item.object, data, length)
+    return data.raw[:length]
 
 
-def _joined(region: Box, parts: Sequence[tuple[Picture, Placed]]) -> Raster | None:
+def _has_mask(item: Placed, page: Any, raw: Any) -> bool:
+    """Whether a picture lets the page shine through: its own bitmap does not show that, drawing it small does."""
+    import pypdfium2 as pdfium
+
+    bitmap = raw.FPDFImageObj_GetRenderedBitmap(page.pdf, page, item.object)
+    if not bitmap:
+        return bool(raw.FPDFPageObj_HasTransparency(item.object))
+    shown = pdfium.PdfBitmap.from_raw(bitmap).to_pil()
+    if shown.mode != "RGBA":
+        return False
+    alpha = np.asarray(shown.getchannel("A"))[2:-2, 2:-2]
+    return bool(alpha.size) and float((alpha < 250).mean()) > 1e-3
+
+
+def _joined(page: Any, region: Box, parts: Sequence[tuple[Picture, Placed]]) -> Raster | None:
     """Strips or tiles as one picture, pixel by pixel; None where they do not fit together."""
     scales = [p.px[0] / p.box.width for p, _ in parts] + [p.px[1] / p.box.height for p, _ in parts]
     scale = float(np.median(scales))
@@ -100,7 +131,7 @@ def _joined(region: Box, parts: Sequence[tuple[Picture, Placed]]) -> Raster | No
     canvas = Image.new("RGB", (wide, high), "white")
     filled = np.zeros((high, wide), bool)
     for picture, item in parts:
-        stored = _stored(item)
+        stored = _stored(item, page)
         if stored is None:
             return None
         x, y = round((picture.box.x0 - region.x0) * scale), round((picture.box.y0 - region.y0) * scale)

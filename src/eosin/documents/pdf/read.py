@@ -58,7 +58,8 @@ def read_raster(document: Any, page: Page, region: Box, pictures: tuple[Picture,
 def read_preview(document: Any, page: Page, width_px: int) -> Image.Image | None:
     """The whole page, drawn small; None where a picture on it is too large to be unpacked."""
     with _Opened(document, page.number) as opened:
-        if any(p.px[0] * p.px[1] > MAX_PIXELS for p in page.pictures):
+        found = pictures_of(list(placed_objects(opened.page, opened.raw)), opened.raw, opened.frame)
+        if any(p.px[0] * p.px[1] > MAX_PIXELS for p, _ in found):
             return None
         return draw(opened.page, opened.frame, page.box, width_px / page.size[0], opened.extra_turn)
 
@@ -80,7 +81,7 @@ class _Opened:
         box = self.page.get_cropbox(fallback_ok=True)
         own = (self.page.get_rotation() // 90) % 4
         upright = text_turn(self.textpage, self.raw)
-        self.extra_turn = (upright - own) % 4 if upright else 0
+        self.extra_turn = (upright - own) % 4 if upright is not None else 0
         turn = (own + self.extra_turn) % 4
         self.frame = Frame(*self._visible(box), turn)
         if max(self.frame.size) > MAX_PAGE_PT or min(self.frame.size) < 1:

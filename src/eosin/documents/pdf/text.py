@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,18 +32,18 @@ class Letter:
     break_before: bool
 
 
-def text_turn(textpage: Any, raw: Any) -> int:
-    """Quarter turns clockwise that would set the text of a page upright; 0 where most of it stands already."""
+def text_turn(textpage: Any, raw: Any) -> int | None:
+    """Quarter turns clockwise that set the text of an unturned page upright; None where it does not say."""
     total = min(textpage.count_chars(), 4000)
     turns: Counter[int] = Counter()
     for i in range(0, total, 1 + total // 300):
         if raw.FPDFText_GetUnicode(textpage, i) > 32:
             angle = raw.FPDFText_GetCharAngle(textpage, i)
-            turns[round(angle / (ctypes.c_double(1.5707963267948966).value)) % 4] += 1
+            turns[-round(angle / (0.5 * math.pi)) % 4] += 1  # the angle is counted clockwise
     if not turns:
-        return 0
+        return None
     most, count = turns.most_common(1)[0]
-    return most if count > 0.6 * sum(turns.values()) else 0
+    return most if count > 0.6 * sum(turns.values()) else None
 
 
 def lines_of(textpage: Any, raw: Any, frame: Frame) -> tuple[Line, ...]:

@@ -27,18 +27,24 @@ class Sentence:
     place: int
 
 
-def sentences_in(text: str) -> list[str]:
-    """A text as sentences. "Fig. 3" and "e.g. Fig. 2" end none."""
-    found: list[str] = []
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Start and end of every sentence of a text. "Fig. 3" and "e.g. Fig. 2" end none."""
+    found: list[tuple[int, int]] = []
     start = 0
     for match in _END.finditer(text):
         piece = text[start : match.start() + 1]
         if match["end"][0] == "." and _ABBREVIATED.search(piece):
             continue
-        found.append(text[start : match.end("end")].strip())
+        found.append((start, match.end("end")))
         start = match.end()
-    found.append(text[start:].strip())
-    return [s for s in found if s]
+    if text[start:].strip():
+        found.append((start, len(text)))
+    return found
+
+
+def sentences_in(text: str) -> list[str]:
+    """A text as sentences."""
+    return [text[start:end].strip() for start, end in sentence_spans(text)]
 
 
 def sentences_of(pages: Sequence[Page], leave_out: Iterable[Block]) -> list[Sentence]:
