@@ -68,7 +68,8 @@ def _bomb(path: Path) -> None:
 
 
 def _in_itself(path: Path) -> None:
-    form = (b"<< /Type /XObject /Subtype /Form /BBox [0 0 595 842] /Resources << /XObject << /Im0 6 0 R >> >> /Length 7 >>"
+    form = (b"<< /Type /XObject /Subtype /Form /BBox [0 0 595 842] "
+            b"/Resources << /XObject << /Im0 6 0 R >> >> /Length 7 >>"
             b"\nstream\n/Im0 Do\nendstream")  # fmt: skip
     write_pdf(path, text(72, 700, ["Figure 1. A form that holds itself, " * 3]) + "/Im0 Do\n", {"Im0": form})
 

@@ -50,7 +50,18 @@ def captions_of(pages: Sequence[Page]) -> list[Caption]:
             if i + 1 < len(pages):
                 _continue(caption, page, pages[i + 1], body)
             found.append(caption)
-    return found
+    return _without_text(found, body)
+
+
+def _without_text(found: list[Caption], body: float) -> list[Caption]:
+    """The same without running text that begins a column with "Fig. 4. ", where captions are set in another size."""
+
+    def is_body(caption: Caption) -> bool:
+        return abs(caption.blocks[0].size - body) < 0.03 * body
+
+    if sum(map(is_body, found)) > 0.4 * len(found):
+        return found
+    return [c for c in found if not is_body(c)]
 
 
 def _around(lines: Sequence[Line]) -> Box:

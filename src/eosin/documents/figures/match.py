@@ -12,10 +12,12 @@ from eosin.documents.page.page import Page
 
 Side = str
 """Where a caption stands as seen from its figure: below, above, beside."""
-_PENALTY = {"below": 0.0, "above": 0.0, "beside": 25.0}
-_UNUSUAL = 60.0
+_BESIDE = 25.0
 _BLOCKED = 400.0
 _FAR_PT = 260.0
+_LAST_RESORT_PT = 70.0
+_SMALL = 0.02
+"""A picture of less of the page is not taken from the unusual side."""
 
 
 @dataclass
@@ -37,51 +39,77 @@ def matched(
     """Every caption with its regions, and the regions that no caption speaks of.
 
     The habit of the document, captions below or above their figures, is whichever joins regions to captions at the
-    lower cost; tables keep captions above.
+    lower cost; tables keep captions above. What is left is looked for on the next page and the one before, then on the
+    unusual side.
     """
     tries = [_assigned(pages, captions, regions, habit) for habit in ("below", "above")]
-    cost, matches, alone = min(tries, key=lambda t: t[0])
+    _, matches, alone = min(tries, key=lambda t: t[0])
     alone = _over_pages(pages, matches, alone)
+    alone = _last_resort(pages, captions, matches, alone)
     return matches, alone
 
 
 def _assigned(
     pages: Sequence[Page], captions: Sequence[Caption], regions: Sequence[Region], habit: Side
 ) -> tuple[float, list[Match], list[Region]]:
+    """Every region joined to the nearest caption on its usual side or beside it; the cost of it all in points."""
     matches = [Match(c) for c in captions]
     by_page = {p.number: p for p in pages}
-    total = 0.0
+    costs: dict[int, list[tuple[float, Side, Region]]] = {}
     alone: list[Region] = []
     for region in regions:
         page = by_page[region.page]
         offers = []
-        for match in matches:
-            if match.caption.page != region.page:
-                continue
-            side, cost = _cost(region, match.caption, page, captions, regions, habit)
-            if cost < _FAR_PT:
-                offers.append((cost, side, match))
+        for k, match in enumerate(matches):
+            side, cost = _cost(region, match.caption, page, captions)
+            usual = ("above" if match.caption.label.kind == "table" else habit, "beside")
+            if match.caption.page == region.page and side in usual and cost < _FAR_PT:
+                offers.append((cost, k, side))
         if not offers:
             alone.append(region)
-            total += _FAR_PT
             continue
-        cost, side, match = min(offers, key=lambda o: o[0])
-        match.regions.append(region)
-        match.how = match.how or side
-        total += cost
+        cost, k, side = min(offers)
+        costs.setdefault(k, []).append((cost, side, region))
+    total = 0.0
+    for k, offers_of in costs.items():
+        nearest = min(offers_of, key=lambda o: o[0])
+        for cost, side, region in offers_of:
+            if side == nearest[1] and _is_near(region, nearest[2], [r for _, _, r in offers_of]):
+                matches[k].regions.append(region)
+                total += cost
+            else:
+                alone.append(region)
+        matches[k].how = nearest[1]
     empty = sum(not m.regions for m in matches if m.caption.label.kind == "figure")
-    return total + empty * _FAR_PT, matches, alone
+    return total + (len(alone) + empty) * _FAR_PT, matches, alone
 
 
-def _cost(
-    region: Region, caption: Caption, page: Page, captions: Sequence[Caption], regions: Sequence[Region], habit: Side
-) -> tuple[Side, float]:
-    """Side and cost in points of joining a region to a caption."""
-    side, gap = _side(region.box, caption.box)
-    cost = gap + _PENALTY[side]
-    wanted = "above" if caption.label.kind == "table" else habit
-    if side != wanted and side != "beside":
-        cost += _UNUSUAL
+def _is_near(region: Region, nearest: Region, others: Sequence[Region]) -> bool:
+    """Whether a region is joined to the nearest one of its caption by gaps that panels have."""
+    reached = [nearest]
+    waiting = [r for r in others if r is not nearest]
+    grown = True
+    while grown:
+        grown = False
+        for other in list(waiting):
+            if any(r.box.grown(_reach(r, other)).meet(other.box) is not None for r in reached):
+                reached.append(other)
+                waiting.remove(other)
+                grown = True
+    return region in reached
+
+
+def _reach(a: Region, b: Region) -> float:
+    """The widest gap in points that two panels of one figure have between them."""
+    return 26.0 if a.is_raster and b.is_raster else 14.0
+
+
+def _cost(region: Region, caption: Caption, page: Page, captions: Sequence[Caption]) -> tuple[Side, float]:
+    """Side and cost in points of joining a region to a caption of the same page."""
+    side, cost = _side(region.box, caption.box)
+    if caption.page != region.page:
+        return side, _BLOCKED
+    cost += _BESIDE if side == "beside" else 0.0
     between = _between(region.box, caption.box, side)
     if between is not None and _is_blocked(between, region, caption, page, captions):
         cost += _BLOCKED
@@ -151,4 +179,25 @@ def _over_pages(pages: Sequence[Page], matches: Sequence[Match], alone: list[Reg
                 match.how = how
                 alone = [r for r in alone if r not in there]
                 break
+    return alone
+
+
+def _last_resort(
+    pages: Sequence[Page], captions: Sequence[Caption], matches: Sequence[Match], alone: list[Region]
+) -> list[Region]:
+    """Captions without a figure take a near one from the unusual side."""
+    by_page = {p.number: p for p in pages}
+    for match in matches:
+        if match.regions or match.caption.label.kind == "table":
+            continue
+        page = by_page[match.caption.page]
+        offers = [
+            (*_cost(r, match.caption, page, captions), r) for r in alone
+            if r.page == page.number and r.box.area > _SMALL * page.box.area
+        ]  # fmt: skip
+        near = [(cost, side, r) for side, cost, r in offers if cost < _LAST_RESORT_PT]
+        if near:
+            _, match.how, region = min(near, key=lambda o: o[0])
+            match.regions = [region]
+            alone = [r for r in alone if r is not region]
     return alone

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from eosin.documents.page.page import Block, Page
 
 _ABBREVIATIONS = (
-    r"Figs?|FIGS?|Abb|Tab|Tbl|Suppl?|Refs?|Eqs?|No|Nr|Dr|Prof|St|vs|ca|approx|cf|al|e\.g|i\.e|z\.B|d\.h|bzw|usw|u\.a|etc|resp|incl|max|min|"
-    r"sp|spp|[A-Z]|vgl|Vgl|Lit|Bd|S|p|pp|Vol"
+    r"Figs?|FIGS?|Abb|Tab|Tbl|Suppl?|Refs?|Eqs?|No|Nr|Dr|Prof|St|vs|ca|approx|cf|al|e\.g|i\.e|z\.B|d\.h|bzw|usw|u\.a|etc|resp|refs?|incl|max|min|"
+    r"sp|spp|vgl|Vgl|Lit|Bd|S|p|pp|Vol"
 )
-_END = re.compile(r"(?P<end>[.!?][\"\u201d')\]]?)\s+(?=[\"\u201c\u201e'(\[]?[A-Z\u00c4\u00d6\u00dc0-9])")
-_ABBREVIATED = re.compile(rf"(?:\b(?:{_ABBREVIATIONS}))\.$")
+_END = re.compile(
+    r"(?P<end>[.!?][\"\u201d')\]]?)\s+(?=[\"\u201c\u201e'(\[]?(?:[A-Z\u00c4\u00d6\u00dc0-9]|[x\u00d7]\s?\d))"
+)
+_ABBREVIATED = re.compile(rf"(?:\b(?:{_ABBREVIATIONS})|(?:^|[\s(])[A-Z])\.$")
 MAX_LETTERS = 1500
 """A longer sentence is none: text of a table, or of a page without marks."""
 

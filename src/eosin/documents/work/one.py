@@ -19,6 +19,7 @@ from eosin.core.nouns.outcome import Dropped
 from eosin.core.store.artifacts import put_in_place, write_json
 from eosin.core.store.names import file_name, unfinished
 from eosin.documents.item import STEP, Item, Reading
+from eosin.documents.panels.divide import divide
 
 RECORD = "document.json"
 SCHEMA_VERSION = 1
@@ -83,7 +84,7 @@ def _record(reading: Reading, place: Path, key: str) -> dict[str, Any]:
         if i >= MAX_FIGURES:
             reading.dropped.append(Dropped(key, "too many figures", f"more than {MAX_FIGURES}", STEP))
             break
-        row = _figure(item, place, i)
+        row = _figure(prepared(item), place, i)
         if row.get("image") is None:
             why = item.why or Dropped(item.label, "no picture", "", STEP)
             reading.dropped.append(Dropped(f"{key}/{item.label or item.number}", why.reason, why.detail, why.step))
@@ -91,6 +92,12 @@ def _record(reading: Reading, place: Path, key: str) -> dict[str, Any]:
     dropped = [{"id": d.id, "reason": d.reason, "detail": d.detail, "step": d.step} for d in reading.dropped]
     return {"schema_version": SCHEMA_VERSION, "about": vars(reading.about), "figures": figures,
             "tables": reading.tables, "dropped": dropped, "aside": reading.aside}  # fmt: skip
+
+
+def prepared(item: Item) -> Item:
+    """The same figure with its panels."""
+    item.panels = divide(item)
+    return item
 
 
 def _figure(item: Item, place: Path, i: int) -> dict[str, Any]:
