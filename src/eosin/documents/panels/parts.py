@@ -9,12 +9,12 @@ from eosin.documents.captions.labels import caption_label, letters_of
 from eosin.documents.references.sentences import sentence_spans
 
 _GROUP = r"[A-Za-z](?:\s?[,\-\u2010-\u2014]\s?[A-Za-z]|\s?(?:and|und|&)\s?[A-Za-z])*"
+_SPAN = r"(?:\s?[,\-\u2010-\u2014]\s?"
+_BEGINS = r"(?:(?<=[.;:,]\s)|(?<=^))"
 _STYLES = (
     re.compile(rf"\((?P<letters>{_GROUP})\)"),
-    re.compile(r"(?:(?<=[.;:,]\s)|(?<=^))(?P<letters>[A-Za-z](?:\s?[,\-\u2010-\u2014]\s?[A-Za-z])*)(?:\)|[,:.])(?=\s)"),
-    re.compile(
-        r"(?:(?<=[.;:,]\s)|(?<=^))(?P<letters>[A-Z](?:\s?[,\-\u2010-\u2014]\s?[A-Z])*)(?=\s+[A-Z\u00c4\u00d6\u00dc][a-z])"
-    ),
+    re.compile(rf"{_BEGINS}(?P<letters>[A-Za-z]{_SPAN}[A-Za-z])*)(?:\)|[,:.])(?=\s)"),
+    re.compile(rf"{_BEGINS}(?P<letters>[A-Z]{_SPAN}[A-Z])*)(?=\s+[A-Z\u00c4\u00d6\u00dc][a-z])"),
 )
 _SIDES = {
     "left": 0, "right": 1, "top": 0, "bottom": 1, "upper": 0, "lower": 1, "links": 0, "rechts": 1, "oben": 0, "unten": 1,
