@@ -63,6 +63,7 @@ class DocumentsData(ReadingSettings, ChoosingSettings):
     Attributes:
         path: a file or folder. also: further ones.
         workers: documents that are read at a time. timeout_s: seconds that one may take.
+        questions: "captions" asks of each picture which of four captions is its own, so that an exam can be held.
         valid_fraction, test_fraction: share of the figures to set aside, whole articles only.
     """
 
@@ -71,6 +72,7 @@ class DocumentsData(ReadingSettings, ChoosingSettings):
     also: list[str] = Field(default_factory=list)
     workers: int = Field(default=1, ge=1, le=64)
     timeout_s: float = Field(default=900.0, gt=0)
+    questions: Literal["none", "captions"] = "none"
     valid_fraction: Fraction = 0.0
     test_fraction: Fraction = 0.0
     seed: int = 0
@@ -92,6 +94,7 @@ class CaptionsData(_Settings):
         image_column, caption_column: None: the usual names are looked for.
         group_column: a column of the unit that may never stand in two splits, kept as the article.
         image_folders: further folders in which pictures may lie.
+        questions: as for documents.
     """
 
     source: Literal["captions"] = "captions"
@@ -104,6 +107,7 @@ class CaptionsData(_Settings):
     licence: str = "unknown"
     citation: str = ""
     homepage: str = ""
+    questions: Literal["none", "captions"] = "none"
     image_folders: list[str] = Field(default_factory=list)
     valid_fraction: Fraction = 0.0
     test_fraction: Fraction = 0.0

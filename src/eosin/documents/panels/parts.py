@@ -17,8 +17,8 @@ _STYLES = (
     re.compile(rf"{_BEGINS}(?P<letters>[A-Z]{_SPAN}[A-Z])*)(?=\s+[A-Z\u00c4\u00d6\u00dc][a-z])"),
 )
 _SIDES = {
-    "left": 0, "right": 1, "top": 0, "bottom": 1, "upper": 0, "lower": 1, "links": 0, "rechts": 1, "oben": 0, "unten": 1,
-    "above": 0, "below": 1,
+    "left": 0, "right": 1, "top": 0, "bottom": 1, "upper": 0, "lower": 1, "above": 0, "below": 1,
+    "links": 0, "rechts": 1, "oben": 0, "unten": 1,
 }  # fmt: skip
 _SIDE = re.compile(rf"\(?\b(?P<side>{'|'.join(_SIDES)})\b\)?", re.I)
 _ACROSS = {"left", "right", "links", "rechts"}
