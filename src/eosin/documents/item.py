@@ -64,7 +64,7 @@ class Item:
     Attributes:
         image: its pixels, RGB; None where they are missing, and `why` says so. encoded: the file's own bytes, where
             they can be kept as they are.
-        words: text in and at the picture, with boxes in its pixels.
+        words: text in and at the picture, with boxes in its pixels. kind: name and score of what it is.
     """
 
     number: str
@@ -78,6 +78,7 @@ class Item:
     references: list[Reference] = field(default_factory=list)
     words: list[tuple[str, list[float]]] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
+    kind: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     image: Image.Image | None = None
     encoded: bytes | None = None

@@ -117,7 +117,7 @@ def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -
 
         return read_questions_file(settings)
     if isinstance(settings, (DocumentsData, CaptionsData)):
-        from eosin.chain.recipe.captions import read_pairs
+        from eosin.chain.captions import read_pairs
 
         return read_pairs(settings, seed, slides.parent / "documents" if slides is not None else None)
     if isinstance(settings, (FolderData, TableData)):

@@ -46,6 +46,8 @@ def regions_of(page: Page, furniture: Sequence[Box] = ()) -> list[Region]:
     Args:
         furniture: boxes of pictures that stand on many pages, such as a journal's sign.
     """
+    if page.seen:
+        return [Region(page.number, box, drawings=1) for box in page.seen]
     pictures = [p for p in page.pictures if not any(p.box.iou(f) > 0.8 for f in furniture)]
     drawings = [d for d in page.drawings if not _is_backdrop(d, page)]
     boxes = [p.box for p in pictures] + drawings

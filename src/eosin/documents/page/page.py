@@ -85,6 +85,7 @@ class Page:
         number: from 1. size: width and height in points, as it is read. turn: quarter turns clockwise that were made
             so that its text stands upright, the page's own rotation included.
         drawings: boxes of vector paths. has_text: whether there is a text layer to speak of.
+        seen: boxes of figures that were found by their ink, on a page that is one picture.
     """
 
     number: int
@@ -94,6 +95,7 @@ class Page:
     pictures: tuple[Picture, ...] = ()
     drawings: tuple[Box, ...] = ()
     has_text: bool = True
+    seen: tuple[Box, ...] = ()
     blocks: tuple[Block, ...] = field(default=(), repr=False)
 
     @property

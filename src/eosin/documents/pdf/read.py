@@ -44,7 +44,7 @@ def read_raster(document: Any, page: Page, region: Box, pictures: tuple[Picture,
     Raises:
         ImageError: as there.
     """
-    with _Opened(document, page.number) as opened:
+    with _Opened(document, page.number, page.turn) as opened:
         found = pictures_of(list(placed_objects(opened.page, opened.raw)), opened.raw, opened.frame)
         wanted = {p.number for p in pictures}
         parts: list[tuple[Picture, Placed]] = [(p, item) for p, item in found if p.number in wanted]
@@ -55,9 +55,26 @@ def read_raster(document: Any, page: Page, region: Box, pictures: tuple[Picture,
         )  # fmt: skip
 
 
+def read_turned(document: Any, page: Page, extra: int, scale: float) -> Image.Image:
+    """The whole page, with quarter turns clockwise beyond those it has.
+
+    Raises:
+        ImageError: a picture on it is too large to be unpacked.
+    """
+    with _Opened(document, page.number, (page.turn + extra) % 4) as opened:
+        _check_pictures(opened)
+        return draw(opened.page, opened.frame, Box(0.0, 0.0, *opened.frame.size), scale, opened.extra_turn)
+
+
+def _check_pictures(opened: _Opened) -> None:
+    for picture, _ in pictures_of(list(placed_objects(opened.page, opened.raw)), opened.raw, opened.frame):
+        if picture.px[0] * picture.px[1] > MAX_PIXELS:
+            raise ImageError("image too large", expected=f"at most {MAX_PIXELS:,} pixels")
+
+
 def read_preview(document: Any, page: Page, width_px: int) -> Image.Image | None:
     """The whole page, drawn small; None where a picture on it is too large to be unpacked."""
-    with _Opened(document, page.number) as opened:
+    with _Opened(document, page.number, page.turn) as opened:
         found = pictures_of(list(placed_objects(opened.page, opened.raw)), opened.raw, opened.frame)
         if any(p.px[0] * p.px[1] > MAX_PIXELS for p, _ in found):
             return None
@@ -67,10 +84,10 @@ def read_preview(document: Any, page: Page, width_px: int) -> Image.Image | None
 class _Opened:
     """A page with its text and its frame, closed at the end."""
 
-    def __init__(self, document: Any, number: int) -> None:
+    def __init__(self, document: Any, number: int, turn: int | None = None) -> None:
         import pypdfium2.raw as raw
 
-        self.raw, self._document, self._number = raw, document, number
+        self.raw, self._document, self._number, self._turn = raw, document, number, turn
 
     def __enter__(self) -> _Opened:
         try:
@@ -80,7 +97,7 @@ class _Opened:
             raise ImageError("page cannot be loaded", found=str(exc)[:120]) from None
         box = self.page.get_cropbox(fallback_ok=True)
         own = (self.page.get_rotation() // 90) % 4
-        upright = text_turn(self.textpage, self.raw)
+        upright = text_turn(self.textpage, self.raw) if self._turn is None else self._turn
         self.extra_turn = (upright - own) % 4 if upright is not None else 0
         turn = (own + self.extra_turn) % 4
         self.frame = Frame(*self._visible(box), turn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,14 @@ _LICENSED = re.compile(
 )
 
 
-def read_pdf(document: Any, path: Path, name: str) -> Reading:
+Scan = Callable[[Page], Page]
+
+
+def read_pdf(document: Any, path: Path, name: str, scan: Scan | None = None) -> Reading:
     """Read the layout of all pages; pixels are read when `items` runs.
 
     Args:
-        document: of pypdfium2. name: key of the results.
+        document: of pypdfium2. name: key of the results. scan: reads a page that has no text layer.
 
     Raises:
         EosinError: no page has a text layer, or there are too many pages.
@@ -41,9 +44,10 @@ def read_pdf(document: Any, path: Path, name: str) -> Reading:
     if len(document) > MAX_PAGES:
         raise EosinError("too many pages", expected=f"at most {MAX_PAGES:,}", found=str(len(document)), where=path)
     dropped: list[Dropped] = []
-    pages = list(_pages(document, name, dropped))
+    pages = [scan(p) if scan and not p.has_text and p.pictures else p for p in _pages(document, name, dropped)]
     if not any(p.has_text for p in pages):
-        raise EosinError(NO_TEXT, found=f"{len(pages)} pages of pictures", where=path)
+        found = "no words that OCR could read" if scan else f"eosin documents '{path.name}' --ocr rapidocr reads it"
+        raise EosinError(NO_TEXT, found=f"{len(pages)} pages of pictures; {found}", where=path)
     return reading_of(document, pages, path, name, dropped)
 
 
@@ -69,7 +73,9 @@ def reading_of(document: Any, pages: list[Page], path: Path, name: str, dropped:
         reading.aside.append({"page": page, "box": thing.box.rounded(), "reason": why.reason})
     bare = [p.number for p in found.pages if not p.has_text and p.pictures]
     for number in bare:
-        reading.dropped.append(Dropped(f"{name}/page {number}", NO_TEXT, "a page of pictures", STEP))
+        reading.dropped.append(
+            Dropped(f"{name}/page {number}", NO_TEXT, "a page of pictures; --ocr rapidocr reads it", STEP)
+        )
     reading.items = _items(document, found)
     return reading
 

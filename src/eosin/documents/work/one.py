@@ -19,12 +19,15 @@ from eosin.core.nouns.outcome import Dropped
 from eosin.core.store.artifacts import put_in_place, write_json
 from eosin.core.store.names import file_name, unfinished
 from eosin.documents.item import STEP, Item, Reading
+from eosin.documents.kinds.classify import Kind, kinds_of
 from eosin.documents.panels.divide import divide
 
 RECORD = "document.json"
 SCHEMA_VERSION = 1
 MAX_FIGURES = 5000
 MIN_SIDE_PX = 8
+MAX_KINDS = 12
+"""Panels of a figure by which its kind is told."""
 
 
 def read_one(path: str, kind: str, key: str, folder: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,8 +75,18 @@ def _reading(
     from eosin.documents.view.previews import draw_pages
 
     with opened(path) as document:
-        reading = read_pdf(document, path, key)
+        reading = read_pdf(document, path, key, _scan(document, str(settings.get("ocr", "none"))))
         yield reading, lambda record, place: draw_pages(document, record, place, int(settings.get("preview_px", 720)))
+
+
+def _scan(document: Any, engine: str) -> Any:
+    """What reads pages without text; None where no engine is asked for."""
+    if engine == "none":
+        return None
+    from eosin.documents.scans.engine import engine_of
+    from eosin.documents.scans.read import read_scan
+
+    return lambda page: read_scan(document, page, engine_of(engine))
 
 
 def _record(reading: Reading, place: Path, key: str) -> dict[str, Any]:
@@ -95,9 +108,21 @@ def _record(reading: Reading, place: Path, key: str) -> dict[str, Any]:
 
 
 def prepared(item: Item) -> Item:
-    """The same figure with its panels."""
+    """The same figure with its panels and its kind: that of most of its panels where there are any."""
     item.panels = divide(item)
+    if item.image is not None:
+        boxes = [(p.box[0], p.box[1], p.box[2], p.box[3]) for p in item.panels] or [(0, 0, *item.image.size)]
+        item.kind = _most(kinds_of([item.image.crop(b) for b in boxes[:MAX_KINDS]]))
     return item
+
+
+def _most(kinds: list[Kind]) -> dict[str, Any]:
+    """The kind with the largest sum of scores, and its share of them all."""
+    sums: dict[str, float] = {}
+    for kind in kinds:
+        sums[kind.name] = sums.get(kind.name, 0.0) + kind.score
+    name = max(sums, key=lambda n: sums[n])
+    return {"name": name, "score": round(sums[name] / len(kinds), 4)}
 
 
 def _figure(item: Item, place: Path, i: int) -> dict[str, Any]:
@@ -105,7 +130,7 @@ def _figure(item: Item, place: Path, i: int) -> dict[str, Any]:
         "number": item.number, "numbers": list(item.numbers), "label": item.label, "caption": item.caption,
         "how": item.how, "place": item.place, "licence": item.licence, "permission": item.permission,
         "references": [r.as_json() for r in item.references], "words": [[t, b] for t, b in item.words],
-        "notes": item.notes, "image": None, "kind": None, "panels": [p.as_json() for p in item.panels],
+        "notes": item.notes, "image": None, "kind": item.kind, "panels": [p.as_json() for p in item.panels],
     }  # fmt: skip
     if item.image is None:
         return row
