@@ -32,6 +32,13 @@ def documents(
         bool, typer.Option("--without-labels", help='Leave "Figure 3." out of captions.')
     ] = False,
     ocr: Annotated[str, typer.Option(help="For pages without text: none, or rapidocr (extra ocr).")] = "none",
+    second_url: Annotated[
+        str | None, typer.Option("--second-reader", help="URL of a vision-language model that reads figures again.")
+    ] = None,
+    second_model: Annotated[str, typer.Option("--second-model", help="Its name at that server.")] = "",
+    second_refines: Annotated[
+        bool, typer.Option("--second-refines", help="Let its kinds and panels stand, not only beside the rules.")
+    ] = False,
     previews: Annotated[bool, typer.Option(help="Draw the pages with what was found.")] = True,
     workers: Annotated[int, typer.Option(help="Documents read at a time.")] = 1,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds that one document may take.")] = 900.0,
@@ -50,7 +57,8 @@ def documents(
         "path": str(paths[0]), "also": [str(p) for p in paths[1:]], "name": name, "licences": licence or [],
         "assume_licence": assume_licence, "keep_by_permission": keep_by_permission, "keep_retracted": keep_retracted,
         "kinds": kind or [], "kind_score": kind_score, "min_side_px": min_side_px, "panels": panels,
-        "without_labels": without_labels, "ocr": ocr, "previews": previews, "workers": workers, "timeout_s": timeout_s,
+        "without_labels": without_labels, "ocr": ocr, "second_url": second_url, "second_model": second_model,
+        "second_refines": second_refines, "previews": previews, "workers": workers, "timeout_s": timeout_s,
     }  # fmt: skip
     settings = check_settings(DocumentsData, values, "eosin documents")
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)

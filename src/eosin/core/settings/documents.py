@@ -63,6 +63,8 @@ class DocumentsData(ReadingSettings, ChoosingSettings):
     Attributes:
         path: a file or folder. also: further ones.
         workers: documents that are read at a time. timeout_s: seconds that one may take.
+        second_url, second_model: a vision-language model behind an OpenAI-compatible server that reads every figure
+            again (docs/documents.md). second_refines: let its kind and panels stand.
         questions: "captions" asks of each picture which of four captions is its own, so that an exam can be held.
         valid_fraction, test_fraction: share of the figures to set aside, whole articles only.
     """
@@ -72,6 +74,9 @@ class DocumentsData(ReadingSettings, ChoosingSettings):
     also: list[str] = Field(default_factory=list)
     workers: int = Field(default=1, ge=1, le=64)
     timeout_s: float = Field(default=900.0, gt=0)
+    second_url: str | None = None
+    second_model: str = ""
+    second_refines: bool = False
     questions: Literal["none", "captions"] = "none"
     valid_fraction: Fraction = 0.0
     test_fraction: Fraction = 0.0

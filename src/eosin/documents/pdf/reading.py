@@ -12,7 +12,7 @@ from PIL import Image
 
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.nouns.outcome import Dropped
-from eosin.documents.captions.find import captions_of
+from eosin.documents.captions.find import body_size, captions_of
 from eosin.documents.figures.figure import STEP, Figure, Found, figures_of
 from eosin.documents.item import About, Item, Reading
 from eosin.documents.jats.licences import licence_name, permission_of
@@ -162,8 +162,9 @@ def _about(found: Found, path: Path, name: str) -> About:
 
 
 def _title(pages: list[Page]) -> str:
-    """The largest text in the upper half of the first page."""
+    """The largest text in the upper half of the first page, where it is larger than the running text."""
     if not pages or not pages[0].blocks:
         return ""
     upper = [b for b in pages[0].blocks if b.box.y0 < 0.5 * pages[0].size[1] and len(b.text) > 8]
-    return max(upper, key=lambda b: b.size).text[:300] if upper else ""
+    largest = max(upper, key=lambda b: b.size, default=None)
+    return largest.text[:300] if largest is not None and largest.size > 1.15 * body_size(pages) else ""

@@ -41,10 +41,24 @@ def make_documents(
         read = read_all(
             paths, work, reading, workers=settings.workers, timeout_s=settings.timeout_s, report=report
         )  # fmt: skip
+        ask_second(read, settings)
         choosing = ChoosingSettings(**settings.model_dump(include=set(ChoosingSettings.model_fields)))
         made = write_artifact(read, out, choosing, asked)
         shutil.rmtree(work, ignore_errors=True)
     return made, read
+
+
+def ask_second(read: Read, settings: DocumentsData) -> None:
+    """Let the second reader read every figure, where the user names one; what it has read is not asked again."""
+    if settings.second_url is None:
+        return
+    from eosin.clients.chat import ChatClient
+    from eosin.clients.settings import ServerSettings
+    from eosin.documents.second.reader import read_again
+
+    client = ChatClient(ServerSettings(settings.second_url, settings.second_model))
+    for folder in read.folders:
+        read_again(folder, client, refine=settings.second_refines)
 
 
 def _asked(paths: Sequence[Path], settings: DocumentsData) -> dict[str, Any]:

@@ -111,6 +111,8 @@ def _sample(
         k: figure[k] for k in ("number", "label", "caption", "how", "place", "permission", "references", "notes", "px")
     }
     kept |= {"panels": figure.get("panels", []), "kind": figure.get("kind"), "said": said.as_json()}
+    if "second" in figure:
+        kept["second"] = figure["second"]
     if "panel" in figure:
         kept["panel"] = figure["panel"]
     return Sample(

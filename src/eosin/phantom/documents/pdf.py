@@ -91,6 +91,8 @@ class _Writer:
         self._column, self._y = 0, _TOP
         self._image(sign(), 500, 24, 30, 20)
         self._words(f"PHANTOM Journal of Glands 12 (2026) {100 + self._page}", _MARGIN, 40, ("Helvetica", 8.0, 10.0))
+        if self._page == 1:
+            self._words("Made by code. https://creativecommons.org/publicdomain/zero/1.0/", _MARGIN, 62, _SMALL)
         self._words(str(self._page), 290, 815, ("Helvetica", 8.0, 10.0))
         self._canvas.line(_MARGIN, PAGE[1] - 50, PAGE[0] - _MARGIN, PAGE[1] - 50)
 
