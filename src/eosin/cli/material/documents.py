@@ -7,14 +7,26 @@ from typing import Annotated
 
 import typer
 
+Licences = Annotated[
+    list[str] | None, typer.Option("--licence", help="Keep only such licences, e.g. CC0, CC-BY. Repeatable.")
+]
+Kinds = Annotated[
+    list[str] | None, typer.Option("--kind", help='Keep only such figures, e.g. "histology H&E". Repeatable.')
+]
+SecondReader = Annotated[
+    tuple[str, str],
+    typer.Option("--second-reader", help="URL and name of a vision-language model that reads figures again."),
+]
+SecondRefines = Annotated[
+    bool, typer.Option("--second-refines", help="Let its kinds and panels stand, not only beside the rules.")
+]
+
 
 def documents(
     paths: Annotated[list[Path], typer.Argument(help="PDFs, JATS articles, packages (.tar.gz), folders of them.")],
     out: Annotated[Path, typer.Option("--out", help="A new folder: the samples artifact.")],
     name: Annotated[str, typer.Option(help="Name of the data set; the front of every sample's id.")] = "documents",
-    licence: Annotated[
-        list[str] | None, typer.Option("--licence", help="Keep only such licences, e.g. CC0, CC-BY. Repeatable.")
-    ] = None,
+    licence: Licences = None,
     assume_licence: Annotated[
         str | None, typer.Option("--assume-licence", help="Licence of documents that state none.")
     ] = None,
@@ -22,9 +34,7 @@ def documents(
         bool, typer.Option("--keep-by-permission", help="Keep figures that are shown by permission of others.")
     ] = False,
     keep_retracted: Annotated[bool, typer.Option("--keep-retracted", help="Keep retracted articles.")] = False,
-    kind: Annotated[
-        list[str] | None, typer.Option("--kind", help='Keep only such figures, e.g. "histology H&E". Repeatable.')
-    ] = None,
+    kind: Kinds = None,
     kind_score: Annotated[float, typer.Option("--kind-score", help="Below it a kind is not believed, 0 to 1.")] = 0.5,
     min_side_px: Annotated[int, typer.Option("--min-side", help="Smallest side of a picture in pixels.")] = 64,
     panels: Annotated[str, typer.Option(help="Samples are: whole figures, panels apart, or both.")] = "whole",
@@ -32,13 +42,8 @@ def documents(
         bool, typer.Option("--without-labels", help='Leave "Figure 3." out of captions.')
     ] = False,
     ocr: Annotated[str, typer.Option(help="For pages without text: none, or rapidocr (extra ocr).")] = "none",
-    second_url: Annotated[
-        str | None, typer.Option("--second-reader", help="URL of a vision-language model that reads figures again.")
-    ] = None,
-    second_model: Annotated[str, typer.Option("--second-model", help="Its name at that server.")] = "",
-    second_refines: Annotated[
-        bool, typer.Option("--second-refines", help="Let its kinds and panels stand, not only beside the rules.")
-    ] = False,
+    second_reader: SecondReader = ("", ""),
+    second_refines: SecondRefines = False,
     previews: Annotated[bool, typer.Option(help="Draw the pages with what was found.")] = True,
     workers: Annotated[int, typer.Option(help="Documents read at a time.")] = 1,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds that one document may take.")] = 900.0,
@@ -57,8 +62,9 @@ def documents(
         "path": str(paths[0]), "also": [str(p) for p in paths[1:]], "name": name, "licences": licence or [],
         "assume_licence": assume_licence, "keep_by_permission": keep_by_permission, "keep_retracted": keep_retracted,
         "kinds": kind or [], "kind_score": kind_score, "min_side_px": min_side_px, "panels": panels,
-        "without_labels": without_labels, "ocr": ocr, "second_url": second_url, "second_model": second_model,
-        "second_refines": second_refines, "previews": previews, "workers": workers, "timeout_s": timeout_s,
+        "without_labels": without_labels, "ocr": ocr, "second_url": second_reader[0] or None,
+        "second_model": second_reader[1], "second_refines": second_refines, "previews": previews, "workers": workers,
+        "timeout_s": timeout_s,
     }  # fmt: skip
     settings = check_settings(DocumentsData, values, "eosin documents")
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)

@@ -142,7 +142,6 @@ class FigurePlan:
     place: Literal["below", "above"] = "below"
     turned: bool = False
     rotated: bool = False
-    scanned: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,14 +187,13 @@ def _figures(
     figures = []
     for k in range(8):
         layout = layouts[int(rng.integers(len(layouts)))] if k else "plain"
-        turned, scanned = k == 5 and layout in ("plain", "strips", "separate", "plot"), False
-        figures.append(_figure(rng, words, f"{chapter}{k + 1}", layout, place, turned, scanned))
+        turned = k == 5 and layout in ("plain", "strips", "separate", "plot")
+        figures.append(_figure(rng, words, f"{chapter}{k + 1}", layout, place, turned))
     return tuple(figures)
 
 
 def _figure(
     rng: Rng, words: dict[str, Any], number: str, layout: Layout, place: Literal["below", "above"], turned: bool,
-    scanned: bool,
 ) -> FigurePlan:  # fmt: skip
     label = f"{words['fig']} {number}"
     mark = str(rng.choice([".", ":", " |"])) if words["fig"] != "Abb." else "."
@@ -216,7 +214,7 @@ def _figure(
     if layout == "separate" and rows * columns == 1:
         layout = "plain"
     return FigurePlan((number,), label, f"{label}{mark} {body}", layout, letters, rows, columns, panels, place, turned,
-                      bool(rng.integers(2)), scanned)  # fmt: skip
+                      bool(rng.integers(2)))  # fmt: skip
 
 
 def _panels(rng: Rng, words: dict[str, Any], num: int, title: str) -> tuple[tuple[PanelPlan, ...], str]:
