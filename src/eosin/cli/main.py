@@ -14,7 +14,7 @@ from rich.console import Console
 from eosin import __version__
 from eosin.cli import doctor
 from eosin.cli.exams import ask, evaluate, prove, report, score, serve
-from eosin.cli.material import knowledge, phantom, slides
+from eosin.cli.material import documents, knowledge, phantom, pmc, slides
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import run as run_verb
 from eosin.core.errors import EosinError
@@ -38,6 +38,8 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(report.app, name="report")
 app.command("score")(score.score)
 app.command("prove")(prove.prove)
+app.command("documents")(documents.documents)
+app.command("pmc")(pmc.pmc)
 app.add_typer(slides.app, name="slides")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(phantom.app, name="phantom")

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from eosin.core.nouns.units import Mpp
+from eosin.core.settings.documents import CaptionsData, DocumentsData
 
 GroupKind = Literal["patient", "case", "slide", "article"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -324,6 +325,14 @@ class QuestionsData(_Settings):
 
 
 DataSettings = Annotated[
-    PhantomData | PhantomSlidesData | FolderData | TableData | SlidesData | SamplesData | QuestionsData,
+    PhantomData
+    | PhantomSlidesData
+    | FolderData
+    | TableData
+    | SlidesData
+    | SamplesData
+    | QuestionsData
+    | DocumentsData
+    | CaptionsData,
     Field(discriminator="source"),
 ]
