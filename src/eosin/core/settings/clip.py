@@ -90,7 +90,7 @@ class ClipLora(Settings):
     r: PositiveInt = 16
     alpha: PositiveInt = 32
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: list[str] = Field(default_factory=lambda: ["c_fc", "c_proj", "out_proj"], min_length=1)
+    targets: list[str] = Field(default_factory=lambda: ["attn", "c_fc", "c_proj"], min_length=1)
 
 
 class FewShot(Settings):
