@@ -20,6 +20,7 @@ from eosin.chain.recipe.state import RunState
 from eosin.chain.recipe.tools import exam_rewards, try_all
 from eosin.core.errors import EosinError
 from eosin.core.ranks import rank
+from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.recipe import Recipe, Resolved
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import locked
@@ -123,10 +124,11 @@ class Run(RunState):
         try:
             self.splits = chain_data.prepare(self.recipe, self.at, self.read_region)
             try_all(self)
-            self.baselines()
-            self.base_model()
-            if self.recipe.base_exam:
-                self.exams("base")
+            if self.recipe.has_language:
+                self.baselines()
+                self.base_model()
+                if self.recipe.base_exam:
+                    self.exams("base")
             for name in self.recipe.stages:
                 self.stage(name)
             shutil.rmtree(self.at.cache, ignore_errors=True)
@@ -195,7 +197,11 @@ class Run(RunState):
             from eosin.chain.recipe.stages import run_stage  # loads torch
 
             run_stage(self, name)
-        if settings.exam:
+        if settings.exam and isinstance(settings, ClipStage):
+            from eosin.chain.recipe.clip import examine_stage
+
+            examine_stage(self, name)
+        elif settings.exam:
             self.exams(name)
 
     def exams(self, stage: str) -> None:

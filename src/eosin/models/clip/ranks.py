@@ -17,7 +17,7 @@ Ranks = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class BothWays:
-    """Rank, from 1, of the first right caption of every picture (N,), and of the first right picture of every caption."""
+    """Rank, from 1, of the first right caption of every picture (N,), and likewise of every caption."""
 
     captions: Ranks
     pictures: Ranks

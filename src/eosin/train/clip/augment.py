@@ -1,4 +1,4 @@
-"""Augmentation that keeps what the caption says: colours stay where it names them, sides where it says left or right."""
+"""Augmentation that keeps what the caption says: colours where it names them, sides where it says left or right."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ class Tower:
             self._kept.backward(gradient)
             return
         end = _random_state()
-        for chunk, state, part in zip(self.inputs, self._states, gradient.split([len(c) for c in self.inputs])):
+        parts = gradient.split([len(c) for c in self.inputs])
+        for chunk, state, part in zip(self.inputs, self._states, parts, strict=True):
             _set_random_state(state)
             self.embed(chunk).backward(part)
         _set_random_state(end)
