@@ -202,7 +202,8 @@ def test_equal_captions_are_right() -> None:
 def test_an_exam_writes_what_it_found(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     train, test = (
-        [picture(np.clip(np.asarray(COLOURS[k]) + rng.uniform(0, 0.1, 3), 0, 1), f"{part}{i}", k, 100 * part + i, f"{k} {i}")
+        [picture(np.clip(np.asarray(COLOURS[k]) + rng.uniform(0, 0.1, 3), 0, 1), f"{part}{i}", k, 100 * part + i,
+                 f"{k} {i}")
          for i, k in enumerate(list(COLOURS) * 6)]
         for part in (1, 2)
     )  # fmt: skip

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.layout import Layout
-from eosin.chain.recipe.run import Run
 from eosin.chain.recipe.parts import of_sources, training_part
+from eosin.chain.recipe.run import Run
 from eosin.core.errors import EosinError
 from eosin.core.settings.data import PhantomData, PhantomSlidesData
 from eosin.core.settings.recipe import Resolved, load_recipe

@@ -1,4 +1,4 @@
-"""Samples as embeddings. A picture that cannot be read is set aside with its reason, and never becomes a zero vector."""
+"""Samples as embeddings. A picture that cannot be read is set aside with its reason, never a zero vector."""
 
 from __future__ import annotations
 

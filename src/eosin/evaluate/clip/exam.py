@@ -43,30 +43,38 @@ def examine_clip(
     asked = embed(held_out).require("examine")
     summary: dict[str, Any] = {"n": len(asked.samples), "dropped": Filtered((), asked.dropped).reasons()}
     rows: tuple[dict[str, Any], ...] = ()
-    labelled = _labelled(asked)
-    labels = sorted({str(s.label) for s in (*train, *labelled.samples) if s.label})
-    if len({s.label for s in labelled.samples}) > 1:
+    known_class = labelled(asked)
+    labels = sorted({str(s.label) for s in (*train, *known_class.samples) if s.label})
+    if len({s.label for s in known_class.samples}) > 1:
         file = Path(settings.prompts) if settings.prompts else None
         prompts = ClassPrompts.of(labels, file=file, words=settings.class_words, templates=settings.templates)
-        found = zero_shot(clip, labelled, prompts, settings.seed)
+        found = zero_shot(clip, known_class, prompts, settings.seed)
         summary |= {"zero_shot": found.summary, "prompts": prompts.as_json()}
         rows = found.rows
         taught = [s for s in train if s.label]
         if settings.few_shot is not None and len({s.label for s in taught}) > 1:
             known = embed(taught)
             summary["few_shot"] = few_shot(
-                _features(known, colours), [str(s.label) for s in known.samples], _features(labelled, colours),
-                [str(s.label) for s in labelled.samples], settings.few_shot,
+                features_of(known, colours), [str(s.label) for s in known.samples], features_of(known_class, colours),
+                [str(s.label) for s in known_class.samples], settings.few_shot,
             )  # fmt: skip
     if settings.retrieval and any(s.caption for s in asked.samples):
         summary["retrieval"] = retrieval(clip, asked)
+    write_exam(out, summary, rows, asked, record=record, parents=parents)
+    return summary
+
+
+def write_exam(
+    out: Path, summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], seen: Embedded, *,
+    record: Mapping[str, Any] | None = None, parents: tuple[Artifact, ...] = (),
+) -> None:  # fmt: skip
+    """Write figures, predictions and what was set aside, as one artifact."""
     with store.writing(out, KIND, parents=parents, record=record) as writer:
         store.write_json(writer.dir / "summary.json", summary)
-        for name, lines in (("predictions", rows), ("dropped", [vars(d) for d in asked.dropped])):
+        for name, lines in (("predictions", rows), ("dropped", [vars(d) for d in seen.dropped])):
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             (writer.dir / f"{name}.jsonl").write_text(text, "utf-8")
-        writer.counts |= {"n": len(asked.samples), "dropped": len(asked.dropped)}
-    return summary
+        writer.counts |= {"n": len(seen.samples), "dropped": len(seen.dropped)}
 
 
 class _Embedding:
@@ -84,10 +92,12 @@ class _Embedding:
         )  # fmt: skip
 
 
-def _labelled(seen: Embedded) -> Embedded:
+def labelled(seen: Embedded) -> Embedded:
+    """Those with a label."""
     has = np.asarray([bool(s.label) for s in seen.samples], dtype=bool)
     return Embedded(tuple(s for s, ok in zip(seen.samples, has, strict=True) if ok), seen.vectors[has], seen.dropped)
 
 
-def _features(seen: Embedded, colours: Mapping[str, Any]) -> dict[str, F32]:
+def features_of(seen: Embedded, colours: Mapping[str, Any]) -> dict[str, F32]:
+    """The model's features and the colour histogram, in one order."""
     return {"clip": seen.vectors, "colour_histogram": np.stack([colours[s.id] for s in seen.samples])}

@@ -38,8 +38,8 @@ def zero_shot(clip: Clip, seen: Embedded, prompts: ClassPrompts, seed: int = 0) 
     strange = sorted({s.label or "(no label)" for s in seen.samples} - set(names))
     if len(names) < 2 or strange:
         raise EosinError(
-            "Zero-shot needs prompts for every class, and two classes at least.", expected=", ".join(names) or "classes",
-            found=", ".join(strange[:8]) or f"{len(names)} classes",
+            "Zero-shot needs prompts for every class, and two classes at least.",
+            expected=", ".join(names) or "classes", found=", ".join(strange[:8]) or f"{len(names)} classes",
         )  # fmt: skip
     vectors, num_cut = prompts.vectors(clip)
     scores = seen.require("classify").vectors @ vectors.T

@@ -24,8 +24,8 @@ def clip_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     if found := summary.get("retrieval"):
         for way, words in _WAYS:
             one = found[way]
-            yield (f"{words}: R@1 {percent(one['r@1'])}, R@5 {percent(one['r@5'])} (chance "
-                   f"{percent(found['chance']['r@5'])}), median rank {one['median_rank']:g} of {found['n']}")  # fmt: skip
+            chance, rank = percent(found["chance"]["r@5"]), f"median rank {one['median_rank']:g} of {found['n']}"
+            yield f"{words}: R@1 {percent(one['r@1'])}, R@5 {percent(one['r@5'])} (chance {chance}), {rank}"
     if found := summary.get("few_shot"):
         for size in found["sizes"]:
             told = ", ".join(

@@ -13,7 +13,7 @@ from eosin.train.data.augment import AugmentSettings, augment_batch
 
 # Words of colour and of stains: a picture in other colours would make them untrue.
 _COLOUR = re.compile(
-    r"\b(?:pink\w*|purpl\w*|violet|magenta|red(?:dish)?|blue|bluish|green\w*|yellow\w*|brown\w*|orange|black\w*|white|"
+    r"\b(?:pink\w*|purpl\w*|violet|magenta|red(?:dish)?|blue|bluish|green\w*|yellow\w*|brown(?:ish)?|orange|black\w*|white|"
     r"gr[ea]y\w*|pale|pallor|dark\w*|light(?:er|ly)?|bright|clear|colou?r\w*|pigment\w*|melanin|h(?:a)?emosiderin|bile|"
     r"stain\w*|counterstain\w*|eosinophilic|eosin|basophilic|amphophilic|argyrophilic|chromogen\w*|hyperchroma\w*|"
     r"h(?:a)?ematoxylin|h\s?&\s?e|h\s?e\b|pas|giemsa|gram|trichrome|masson\w*|congo|prussian|alcian|reticulin|silver|"
