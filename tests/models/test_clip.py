@@ -172,3 +172,17 @@ def test_a_named_file_of_weights_for_an_architecture(tmp_path: Path) -> None:
     clip = new_clip(NamedClip(name=f"ViT-S-32-alt@{tmp_path / 'weights.pt'}"), 0)
     for key, value in clip.network.state_dict().items():
         assert torch.equal(value.cpu(), network.state_dict()[key]), key
+
+
+def test_an_image_tower_begins_from_weights_of_its_own(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    trained = timm.create_model("test_resnet")  # with a classifier, which is left out
+    save_file(trained.state_dict(), str(tmp_path / "trunk.safetensors"))
+    told = {**TINY.model_dump(), "vision": {"timm_model": "test_resnet"}, "weights": str(tmp_path / "trunk.safetensors")}
+    clip = new_clip(TinyClip.model_validate(told), 0)
+    for key, value in clip.network.visual.trunk.state_dict().items():
+        assert torch.equal(value.cpu(), trained.state_dict()[key]), key
+    assert clip.preprocess_cfg["mean"] == list(trained.pretrained_cfg["mean"])

@@ -72,7 +72,7 @@ def embed_samples(
 
 
 def _without_odd(samples: list[Sample], vectors: F32, dropped: list[Dropped]) -> Embedded:
-    fine = np.isfinite(vectors).all(axis=1)
+    fine = np.isfinite(vectors.sum(axis=1))
     odd = [
         Dropped(s.id, "the embedding is no number", step="clip") for s, ok in zip(samples, fine, strict=True) if not ok
     ]

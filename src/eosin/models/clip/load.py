@@ -199,9 +199,16 @@ def new_clip(settings: ClipModel, seed: int) -> Clip:
         torch.manual_seed(seed)
         cfg = tiny_settings(settings)
         network = build_network(cfg)
-    if settings.weights is not None:
-        fill(network.visual.trunk, read_weights(Path(settings.weights)), settings.weights)
-    return Clip(network, tokenizer_of(cfg), cfg, {}, "new").to(device())
+    preparation = _pretrained_tower(network.visual.trunk, settings.weights) if settings.weights is not None else {}
+    return Clip(network, tokenizer_of(cfg), cfg, preparation, "new").to(device())
+
+
+def _pretrained_tower(trunk: Any, file: str) -> dict[str, Any]:
+    """Put weights of timm into an image tower, without their classifier; how they want their pictures normalised."""
+    cfg = getattr(trunk, "pretrained_cfg", None) or {}
+    head = str(cfg.get("classifier") or "classifier")
+    fill(trunk, {k: v for k, v in read_weights(Path(file)).items() if not k.startswith(f"{head}.")}, file)
+    return {"mean": cfg.get("mean"), "std": cfg.get("std")}
 
 
 # ---- to disk -------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def clip_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def clip_sections(run: Run) -> list[dict[str, Any]]:
     """One section for each clip stage that was examined."""
-    sections = []
+    sections: list[dict[str, Any]] = []
     for stage in run.stages:
         file = run.root / "stages" / stage.name / "exam" / "summary.json"
         if stage.kind != "clip" or not file.is_file():
