@@ -1,10 +1,10 @@
 """Contrastive training and retrieval: `python benchmarks/clip.py [--quick] [--json FILE] [--threads N]`.
 
-Three questions. What does a batch of 1,024 cost in memory with gradient caching, beside one of 64? How fast is a training
-step beside open_clip's own (its model, its ClipLoss) at an equal batch? How long does retrieval among 100,000 pairs take,
-and does it give what all products at once give? Every measurement is a process of its own; steps of the two sides take
-turns in one process, and CPU seconds count, so that other work on the machine changes little. Ratio above 1: Eosin is
-better.
+Three questions. What does a batch of 1,024 cost in memory with gradient caching, beside one of 64? How fast is a
+training step beside open_clip's own (its model, its ClipLoss) at an equal batch? How long does retrieval among 100,000
+pairs take, and does it give what all products at once give? Every measurement is a process of its own; steps of the two
+sides take turns in one process, and CPU seconds count, so that other work on the machine changes little. Ratio above 1:
+Eosin is better.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ def cases(quick: bool, threads: int) -> list[dict[str, Any]]:
          "note": f"a batch of 64: {small['mib']:.0f} MiB, x {big['mib'] / small['mib']:.2f}"},
         {"name": "gradients in chunks, batch of 256", "ours": worst["worst"], "peer": None, "unit": "largest difference",
          "ratio": None, "note": "fp32"},
-        {"name": "training step, batch of 64", "ours": round(64 / step["ours"], 1), "peer": round(64 / step["peer"], 1),
-         "unit": "images a CPU second", "ratio": round(step["peer"] / step["ours"], 3), "note": "peer: open_clip"},
+        {"name": "training step, batch of 64", "ours": round(64 / step["ours"], 1),
+         "peer": round(64 / step["peer"], 1), "unit": "images a CPU second", "ratio": round(step["peer"] / step["ours"], 3), "note": "peer: open_clip"},
         {"name": f"retrieval, {pairs_num:,} x {pairs_num:,} x 512, both ways", "ours": round(found["seconds"], 1),
          "peer": None, "unit": "s", "ratio": None,
          "note": f"{found['cpu']:.0f} CPU s, peak {found['gib']:.2f} GiB; R@1 {found['r1']:.3f}"},
