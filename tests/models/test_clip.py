@@ -181,7 +181,8 @@ def test_an_image_tower_begins_from_weights_of_its_own(tmp_path: Path) -> None:
     torch.manual_seed(0)
     trained = timm.create_model("test_resnet")  # with a classifier, which is left out
     save_file(trained.state_dict(), str(tmp_path / "trunk.safetensors"))
-    told = {**TINY.model_dump(), "vision": {"timm_model": "test_resnet"}, "weights": str(tmp_path / "trunk.safetensors")}
+    weights = str(tmp_path / "trunk.safetensors")
+    told = {**TINY.model_dump(), "vision": {"timm_model": "test_resnet"}, "weights": weights}
     clip = new_clip(TinyClip.model_validate(told), 0)
     for key, value in clip.network.visual.trunk.state_dict().items():
         assert torch.equal(value.cpu(), trained.state_dict()[key]), key
