@@ -198,7 +198,7 @@ class Run(RunState):
 
             run_stage(self, name)
         if settings.exam and isinstance(settings, ClipStage):
-            from eosin.chain.recipe.clip import examine_stage
+            from eosin.chain.clip_stage import examine_stage
 
             examine_stage(self, name)
         elif settings.exam:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from eosin.chain.recipe.clip import train_clip
-from eosin.chain.recipe.parts import of_sources, training_part
+from eosin.chain.clip_stage import train_clip
+from eosin.chain.parts import of_sources, training_part
 from eosin.chain.recipe.tools import tools_of_stage, try_stage
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.stages import PretrainStage, RejectionStage, RlStage, SftStage, WarmupStage

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from eosin.chain.recipe.parts import of_sources, training_part
+from eosin.chain.parts import of_sources, training_part
 from eosin.core.settings.clip import ClipStage, TinyClip
 from eosin.core.store import artifacts as store
 from eosin.evaluate.clip.exam import examine_clip
