@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from eosin.core.errors import EosinError, ImageError
 from eosin.core.images import RegionReader, load_image
 from eosin.core.nouns.outcome import Dropped, Filtered
 from eosin.core.nouns.sample import Sample, SlideBag
-from eosin.models.clip.clip import Clip
+
+if TYPE_CHECKING:
+    from eosin.models.clip.clip import Clip
 
 F32 = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from eosin.evaluate.clip.few_shot import few_shot
 from eosin.evaluate.clip.prompts import ClassPrompts
 from eosin.evaluate.clip.retrieval import retrieval
 from eosin.evaluate.clip.zero_shot import zero_shot
-from eosin.models.clip.clip import Clip
+
+if TYPE_CHECKING:
+    from eosin.models.clip.clip import Clip
 
 KIND = "clip-eval"
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eosin.core.errors import EosinError
 from eosin.core.store.yaml_text import parse_yaml
 from eosin.evaluate.clip.embed import F32
-from eosin.models.clip.clip import Clip
+
+if TYPE_CHECKING:
+    from eosin.models.clip.clip import Clip
 
 TEMPLATES = ("{}.", "an image of {}.", "tissue with {}.", "a histology image that shows {}.")
 

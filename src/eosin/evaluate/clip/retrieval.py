@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eosin.core.nouns.outcome import Dropped, Filtered
 from eosin.evaluate.clip.embed import Embedded
-from eosin.models.clip.clip import Clip
 from eosin.models.clip.ranks import AT, chance_at, ranks_both_ways, recalls_at
+
+if TYPE_CHECKING:
+    from eosin.models.clip.clip import Clip
 
 
 def retrieval(clip: Clip, seen: Embedded) -> dict[str, Any]:

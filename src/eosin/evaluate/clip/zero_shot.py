@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from eosin.evaluate.clip.embed import F32, Embedded
 from eosin.evaluate.clip.prompts import ClassPrompts
 from eosin.evaluate.statistics.intervals import cluster_interval
 from eosin.evaluate.statistics.metrics import accuracy, balanced_accuracy, confusion
-from eosin.models.clip.clip import Clip
+
+if TYPE_CHECKING:
+    from eosin.models.clip.clip import Clip
 
 
 @dataclass(frozen=True)
