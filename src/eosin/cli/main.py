@@ -13,6 +13,7 @@ from rich.console import Console
 
 from eosin import __version__
 from eosin.cli import doctor
+from eosin.cli.clip import group as clip
 from eosin.cli.exams import ask, evaluate, prove, report, score, serve
 from eosin.cli.material import documents, knowledge, phantom, pmc, slides
 from eosin.cli.training import demo, rl_data, train
@@ -44,6 +45,7 @@ app.add_typer(slides.app, name="slides")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(phantom.app, name="phantom")
 app.add_typer(train.app, name="train")
+app.add_typer(clip.app, name="clip")
 
 
 @app.callback(invoke_without_command=True)

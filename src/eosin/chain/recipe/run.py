@@ -24,6 +24,7 @@ from eosin.core.nouns.prompt import asked_otherwise
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import rank
+from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.recipe import Recipe, Resolved
 from eosin.core.store import artifacts as store
@@ -128,10 +129,11 @@ class Run(RunState):
         try:
             self.splits = chain_data.prepare(self.recipe, self.at, self.read_region)
             try_all(self)
-            self.baselines()
-            self.base_model()
-            if self.recipe.base_exam:
-                self.exams("base")
+            if self.recipe.has_language:
+                self.baselines()
+                self.base_model()
+                if self.recipe.base_exam:
+                    self.exams("base")
             for name in self.recipe.stages:
                 self.stage(name)
             shutil.rmtree(self.at.cache, ignore_errors=True)
@@ -200,7 +202,11 @@ class Run(RunState):
             from eosin.chain.recipe.stages import run_stage  # loads torch
 
             run_stage(self, name)
-        if settings.exam:
+        if settings.exam and isinstance(settings, ClipStage):
+            from eosin.chain.clip_stage import examine_stage
+
+            examine_stage(self, name)
+        elif settings.exam:
             self.exams(name)
 
     def exams(self, stage: str) -> None:
