@@ -152,3 +152,28 @@ def examine_server(
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
     return {**result, "server": engine.described()}
+
+
+def rescore_file(
+    predictions: Path, samples_path: Path, settings: ExamSettings, out: Path, grammar_name: str | None
+) -> dict[str, Any]:
+    """Score the replies that another harness logged on the samples of an exam; no model is asked.
+
+    Rows that could not be used are kept beside the exam, in dropped.jsonl.
+
+    Returns:
+        As `evaluate_samples`.
+    """
+    from eosin.curate import write_dropped
+    from eosin.evaluate.predictions.rescore import rescore
+
+    read = read_exam(samples_path)
+    record = {"samples": str(samples_path), "seed": settings.seed}
+    summary, found = rescore(
+        predictions, read.kept, out / "exam", settings=settings, grammar_name=grammar_name, record=record
+    )
+    dropped = (*read.dropped, *found.dropped)
+    if dropped:
+        write_dropped(out / "dropped.jsonl", dropped)
+        console.print(f"{len(found.dropped)} rows of the file were not used: {found.reasons()}", markup=False)
+    return {"exam": summary, "baselines": None, "path": str(out / "exam")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from eosin.cli.exams.server import (
     KeyOption,
     MaxCallsOption,
     MaxCostOption,
+    PredictionsOption,
     RetriesOption,
     ServedModelOption,
     ServerOptions,
@@ -41,7 +43,9 @@ def evaluate(
     checkpoint: Annotated[
         str, typer.Argument(help="Checkpoint folder, a model's name on the hub, or the address of a server.")
     ],
-    samples: Annotated[Path, typer.Argument(help="Samples: parquet, jsonl, LLaVA json, or a samples folder.")],
+    samples: Annotated[
+        Path | None, typer.Argument(help="Samples: parquet, jsonl, LLaVA json, or a samples folder.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the exam is written. Default: evals/CHECKPOINT.")] = None,
     split: Annotated[str, typer.Option(help="Split to examine, where samples name one.")] = "test",
     max_samples: Annotated[int | None, typer.Option(help="Examine a seeded random subset of this size.")] = None,
@@ -75,21 +79,32 @@ def evaluate(
     prices: ServerPricesOption = None,
     api_key_env: KeyOption = "EOSIN_API_KEY",
     cache: AnswersOption = None,
+    predictions: PredictionsOption = None,
 ) -> None:
     """Examine a model on held-out samples: accuracy with intervals, probes, baselines, evidence.
 
     Example: eosin evaluate runs/demo/stages/rl/checkpoint runs/demo/samples --out evals/demo
     """
-    settings = _settings(locals())
-    place = out or Path("evals") / _folder_name(checkpoint, model)
-    if is_address(checkpoint):
+    _tell(_examined(locals()))
+
+
+def _examined(given: dict[str, Any]) -> dict[str, Any]:
+    """What the options of the command line ask for: a file of replies, a server, or a model here."""
+    settings, out, grammar, samples = _settings(given), given["out"], given["grammar"], given["samples"]
+    model = given["checkpoint"]
+    if given["predictions"] is not None:
+        from eosin.chain.exam import rescore_file
+
+        file: Path = given["predictions"]
+        return rescore_file(file, samples or Path(model), settings, out or Path("evals") / file.stem, grammar)
+    place = out or Path("evals") / _folder_name(model, given["model"])
+    if is_address(model):
         from eosin.chain.exam import examine_server
 
-        options = ServerOptions(model, in_flight, timeout, retries, max_calls, max_cost, prices, api_key_env)
-        server = options.settings(checkpoint, max_new_tokens)
-        _tell(examine_server(server, samples, settings, place, grammar, cache))
-        return
-    _tell(_examine_here(checkpoint, samples, settings, place, grammar))
+        options = ServerOptions(**{f.name: given[f.name] for f in fields(ServerOptions)})
+        server = options.settings(model, settings.max_new_tokens)
+        return examine_server(server, _stated(samples), settings, place, grammar, given["cache"])
+    return _examine_here(model, _stated(samples), settings, place, grammar)
 
 
 def _settings(given: dict[str, Any]) -> ExamSettings:
@@ -112,6 +127,16 @@ def _settings(given: dict[str, Any]) -> ExamSettings:
         },
         "eosin evaluate",
     )
+
+
+def _stated(samples: Path | None) -> Path:
+    from eosin.core.errors import EosinError
+
+    if samples is None:
+        raise EosinError(
+            "Which samples?", expected="eosin evaluate MODEL SAMPLES, or eosin evaluate --predictions FILE SAMPLES"
+        )
+    return samples
 
 
 def _folder_name(checkpoint: str, model: str | None) -> str:
