@@ -25,6 +25,7 @@ from eosin.evaluate.baselines.verdict import against_baselines
 from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.evaluator import NO_REPLY, Evaluator, Instance, Progress
 from eosin.evaluate.exam.items import check_samples
+from eosin.evaluate.exam.open_answers import open_figures
 from eosin.evaluate.exam.scores import chance, class_figures, further_figures, matching, sampled_figures, score_rows
 from eosin.evaluate.exam.terms import score_terms
 from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key, remove_work
@@ -228,6 +229,7 @@ def _summary(
         **class_figures(rows, evaluator.classes),
         **further_figures(rows, evaluator.classes, settings),
         "entities": entity_figures(rows, settings),
+        "open": open_figures(usable, {r["id"]: r for r in rows}, evaluator.grammar, settings),
         "num_set_aside": len(aside),
         "set_aside_reasons": dict(Counter(r["set_aside"] for r in aside).most_common()),
         "chance": chance(usable),
