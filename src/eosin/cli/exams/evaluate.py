@@ -28,6 +28,7 @@ from eosin.cli.exams.server import (
     MaxCostOption,
     PredictionsOption,
     RetriesOption,
+    SameJudgeOption,
     ServedModelOption,
     ServerOptions,
     TimeoutOption,
@@ -80,6 +81,7 @@ def evaluate(
     api_key_env: KeyOption = "EOSIN_API_KEY",
     cache: AnswersOption = None,
     predictions: PredictionsOption = None,
+    allow_same_judge: SameJudgeOption = False,
 ) -> None:
     """Examine a model on held-out samples: accuracy with intervals, probes, baselines, evidence.
 
@@ -122,6 +124,7 @@ def _settings(given: dict[str, Any]) -> ExamSettings:
             "probes": [p for p in given["probes"].split(",") if p],
             "evidence": {"num_samples": given["evidence"]} if given["evidence"] else None,
             "baselines": baselines if baselines in ("auto", "none") else [b for b in baselines.split(",") if b],
+            "same_judge": given["allow_same_judge"],
             "terms": [entry_of(t) for t in given["term"]] if given["term"] else None,
             "scoring": scoring_settings(**{n: given[n] for n in judge}, knowledge=given["knowledge"]),
         },

@@ -33,6 +33,10 @@ PredictionsOption = Annotated[
     typer.Option(help="Score this file of lmms-eval, VLMEvalKit or inspect_ai instead: --predictions FILE EXAM."),
 ]
 
+SameJudgeOption = Annotated[
+    bool, typer.Option("--allow-same-judge", help="Allow the judge that also gave the rewards. The report says so.")
+]
+
 
 def is_address(model: str) -> bool:
     """Whether a model is named by the address of a server."""

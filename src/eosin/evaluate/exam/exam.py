@@ -187,6 +187,7 @@ def _examine(
         files["set_aside.jsonl"] = aside
     if rewards is not None:
         summary["scored"], files["terms.jsonl"] = score_terms(rewards, usable, normal, settings, evaluator.read_region)
+        summary["scored"]["same_judge"] = settings.same_judge
     summary["evidence"], measured = _evidence(evaluator, attributor, usable, normal, settings)
     if measured:
         files["evidence.jsonl"] = measured
