@@ -30,6 +30,7 @@ from eosin.evaluate.exam.scores import chance, class_figures, further_figures, m
 from eosin.evaluate.exam.terms import score_terms
 from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key, remove_work
 from eosin.evaluate.probes.probes import looks_at_image, run_probes
+from eosin.evaluate.probes.reasoning import entailment
 from eosin.evaluate.statistics.entity_scores import entity_figures
 from eosin.scoring.sets.compose import RewardSet
 
@@ -180,6 +181,7 @@ def _examine(
     summary = _summary(evaluator, rows, aside, usable, settings)
     summary["probes"] = probes
     summary["probes_skipped"] = skipped
+    summary["entailment"] = entailment(rows, evaluator.grammar, settings)
     summary["looks_at_image"], summary["looks_at_image_reason"] = looks_at_image(probes)
     summary["sampled"] = sampled_figures(draws, settings) if draws else None
     files = {"predictions.jsonl": rows, **{f"probe-{name}.jsonl": r for name, r in probe_rows.items()}}
