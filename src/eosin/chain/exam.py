@@ -96,6 +96,7 @@ def examine(
     checkpoint: str, samples_path: Path, settings: ExamSettings, out: Path, grammar_name: str | None
 ) -> dict[str, Any]:
     """Examine a checkpoint on samples from disk. What could not be read is counted and kept beside the exam."""
+    from eosin.chain.leaks import measure_leaks, training_of
     from eosin.chain.recipe.data import print_warnings
     from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
@@ -129,7 +130,8 @@ def examine(
     )
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
-    return result
+    leaks = measure_leaks(training_of(checkpoint), read.kept, out / "exam", resamples=settings.bootstrap)
+    return {**result, "leaks": leaks}
 
 
 def read_exam(samples_path: Path) -> Filtered[Sample]:
@@ -161,6 +163,7 @@ def examine_server(
     Raises:
         EosinError: the server is gone, or the budget spent. What was answered is kept; the same command goes on.
     """
+    from eosin.chain.leaks import measure_leaks
     from eosin.chain.recipe.data import print_warnings
     from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
@@ -180,7 +183,8 @@ def examine_server(
     )  # fmt: skip
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
-    return {**result, "server": engine.described()}
+    leaks = measure_leaks(None, read.kept, out / "exam")
+    return {**result, "server": engine.described(), "leaks": leaks}
 
 
 def rescore_file(

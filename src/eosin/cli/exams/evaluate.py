@@ -161,6 +161,10 @@ def _examine_here(
     return examine(checkpoint, samples, settings, place, grammar)
 
 
+def _share(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
+
+
 def _tell(result: dict[str, Any]) -> None:
     from eosin.chain.recipe.run import in_words
     from eosin.report.sections.baselines import baseline_verdict
@@ -173,6 +177,12 @@ def _tell(result: dict[str, Any]) -> None:
         reasons = "; ".join(f"{n} x {r}" for r, n in exam["set_aside_reasons"].items())
         console.print(f"set aside {exam['num_set_aside']}: {reasons}", markup=False)
     console.print(f"accuracy {exam['accuracy']:.3f}, tolerant accuracy {exam['tolerant_accuracy']:.3f}")
+    if (leaks := result.get("leaks") or {}).get("num_leaked"):
+        console.print(f"leaks: {leaks['num_leaked']} of {leaks['n']} questions stand in the training samples "
+                      f"({leaks['by_reason']}); clean accuracy {_share(leaks['clean_accuracy'])} on {leaks['clean_n']}",
+                      markup=False, soft_wrap=True)  # fmt: skip
+    elif leaks:
+        console.print(f"leaks: {leaks.get('reason') or 'none found'}", markup=False)
     for name, probe in exam["probes"].items():
         console.print(f"probe {name:<18} accuracy {probe['accuracy']:.3f}  n {probe['n']}")
     for name, baseline in (result["baselines"] or {}).items():
