@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from eosin.chain.base.pictures import ordinary_or
@@ -14,6 +15,7 @@ from eosin.core.nouns.outcome import Filtered
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
+from eosin.core.settings.scoring import JudgeServer
 from eosin.core.store import artifacts as store
 
 if TYPE_CHECKING:
@@ -64,10 +66,37 @@ def _tried_rewards(settings: ExamSettings, grammar: Grammar, out: Path, samples:
     return rewards
 
 
+def refuse_same_judge(checkpoint: str, settings: ExamSettings) -> None:
+    """Refuse a judge that also gave the rewards of a stage of the checkpoint's run: it would grade what it has taught.
+
+    The judges are those of the stage records that stand beside the checkpoint in its run.
+
+    Raises:
+        EosinError: it is the same model at the same address, and `settings.same_judge` does not allow it.
+    """
+    judge = settings.scoring.judge
+    if judge is None or settings.terms is None or settings.same_judge:
+        return
+    for record in sorted(Path(checkpoint).resolve().parent.parent.glob("*/stage.json")):
+        try:
+            scoring = (store.read_object(record).get("settings") or {}).get("scoring") or {}
+            taught = JudgeServer.model_validate(scoring["judge"])
+        except (EosinError, KeyError, ValidationError, AttributeError):
+            continue  # a stage without a judge, or a record of an older form
+        if judge.is_same(taught):
+            raise EosinError(
+                f"The judge {judge.model!r} also gave the rewards of the stage {record.parent.name}.",
+                expected="another model as the judge of an exam: this one would grade what it has taught",
+                where=record,
+                next_step="give another --judge-model, or allow it with --allow-same-judge (the report will say so)",
+            )
+
+
 def examine(
     checkpoint: str, samples_path: Path, settings: ExamSettings, out: Path, grammar_name: str | None
 ) -> dict[str, Any]:
     """Examine a checkpoint on samples from disk. What could not be read is counted and kept beside the exam."""
+    from eosin.chain.leaks import measure_leaks, training_of
     from eosin.chain.recipe.data import print_warnings
     from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
@@ -77,6 +106,7 @@ def examine(
     from eosin.slides.features.regions import SlideRegions
 
     quiet()
+    refuse_same_judge(checkpoint, settings)
     read = read_exam(samples_path)
     grammar, instruction = grammar_of(checkpoint, grammar_name)
     rewards = _tried_rewards(settings, grammar, out, read.kept)
@@ -100,7 +130,8 @@ def examine(
     )
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
-    return result
+    leaks = measure_leaks(training_of(checkpoint), read.kept, out / "exam", resamples=settings.bootstrap)
+    return {**result, "leaks": leaks}
 
 
 def read_exam(samples_path: Path) -> Filtered[Sample]:
@@ -132,6 +163,7 @@ def examine_server(
     Raises:
         EosinError: the server is gone, or the budget spent. What was answered is kept; the same command goes on.
     """
+    from eosin.chain.leaks import measure_leaks
     from eosin.chain.recipe.data import print_warnings
     from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
@@ -151,7 +183,8 @@ def examine_server(
     )  # fmt: skip
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
-    return {**result, "server": engine.described()}
+    leaks = measure_leaks(None, read.kept, out / "exam")
+    return {**result, "server": engine.described(), "leaks": leaks}
 
 
 def rescore_file(

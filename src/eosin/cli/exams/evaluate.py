@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,9 @@ from eosin.cli.exams.server import (
     KeyOption,
     MaxCallsOption,
     MaxCostOption,
+    PredictionsOption,
     RetriesOption,
+    SameJudgeOption,
     ServedModelOption,
     ServerOptions,
     TimeoutOption,
@@ -77,32 +80,33 @@ def evaluate(
     prices: ServerPricesOption = None,
     api_key_env: KeyOption = "EOSIN_API_KEY",
     cache: AnswersOption = None,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(help="Score this file of lmms-eval, VLMEvalKit or inspect_ai instead: --predictions FILE EXAM."),
-    ] = None,
+    predictions: PredictionsOption = None,
+    allow_same_judge: SameJudgeOption = False,
 ) -> None:
     """Examine a model on held-out samples: accuracy with intervals, probes, baselines, evidence.
 
     Example: eosin evaluate runs/demo/stages/rl/checkpoint runs/demo/samples --out evals/demo
     """
-    settings = _settings(locals())
-    if predictions is not None:
+    _tell(_examined(locals()))
+
+
+def _examined(given: dict[str, Any]) -> dict[str, Any]:
+    """What the options of the command line ask for: a file of replies, a server, or a model here."""
+    settings, out, grammar, samples = _settings(given), given["out"], given["grammar"], given["samples"]
+    model = given["checkpoint"]
+    if given["predictions"] is not None:
         from eosin.chain.exam import rescore_file
 
-        exam = samples or Path(checkpoint)
-        _tell(rescore_file(predictions, exam, settings, out or Path("evals") / predictions.stem, grammar))
-        return
-    samples = _given(samples)
-    place = out or Path("evals") / _folder_name(checkpoint, model)
-    if is_address(checkpoint):
+        file: Path = given["predictions"]
+        return rescore_file(file, samples or Path(model), settings, out or Path("evals") / file.stem, grammar)
+    place = out or Path("evals") / _folder_name(model, given["model"])
+    if is_address(model):
         from eosin.chain.exam import examine_server
 
-        options = ServerOptions(model, in_flight, timeout, retries, max_calls, max_cost, prices, api_key_env)
-        server = options.settings(checkpoint, max_new_tokens)
-        _tell(examine_server(server, samples, settings, place, grammar, cache))
-        return
-    _tell(_examine_here(checkpoint, samples, settings, place, grammar))
+        options = ServerOptions(**{f.name: given[f.name] for f in fields(ServerOptions)})
+        server = options.settings(model, settings.max_new_tokens)
+        return examine_server(server, _stated(samples), settings, place, grammar, given["cache"])
+    return _examine_here(model, _stated(samples), settings, place, grammar)
 
 
 def _settings(given: dict[str, Any]) -> ExamSettings:
@@ -120,6 +124,7 @@ def _settings(given: dict[str, Any]) -> ExamSettings:
             "probes": [p for p in given["probes"].split(",") if p],
             "evidence": {"num_samples": given["evidence"]} if given["evidence"] else None,
             "baselines": baselines if baselines in ("auto", "none") else [b for b in baselines.split(",") if b],
+            "same_judge": given["allow_same_judge"],
             "terms": [entry_of(t) for t in given["term"]] if given["term"] else None,
             "scoring": scoring_settings(**{n: given[n] for n in judge}, knowledge=given["knowledge"]),
         },
@@ -127,7 +132,7 @@ def _settings(given: dict[str, Any]) -> ExamSettings:
     )
 
 
-def _given(samples: Path | None) -> Path:
+def _stated(samples: Path | None) -> Path:
     from eosin.core.errors import EosinError
 
     if samples is None:
@@ -156,6 +161,10 @@ def _examine_here(
     return examine(checkpoint, samples, settings, place, grammar)
 
 
+def _share(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
+
+
 def _tell(result: dict[str, Any]) -> None:
     from eosin.chain.recipe.run import in_words
     from eosin.report.sections.baselines import baseline_verdict
@@ -168,6 +177,12 @@ def _tell(result: dict[str, Any]) -> None:
         reasons = "; ".join(f"{n} x {r}" for r, n in exam["set_aside_reasons"].items())
         console.print(f"set aside {exam['num_set_aside']}: {reasons}", markup=False)
     console.print(f"accuracy {exam['accuracy']:.3f}, tolerant accuracy {exam['tolerant_accuracy']:.3f}")
+    if (leaks := result.get("leaks") or {}).get("num_leaked"):
+        console.print(f"leaks: {leaks['num_leaked']} of {leaks['n']} questions stand in the training samples "
+                      f"({leaks['by_reason']}); clean accuracy {_share(leaks['clean_accuracy'])} on {leaks['clean_n']}",
+                      markup=False, soft_wrap=True)  # fmt: skip
+    elif leaks:
+        console.print(f"leaks: {leaks.get('reason') or 'none found'}", markup=False)
     for name, probe in exam["probes"].items():
         console.print(f"probe {name:<18} accuracy {probe['accuracy']:.3f}  n {probe['n']}")
     for name, baseline in (result["baselines"] or {}).items():

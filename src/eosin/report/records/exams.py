@@ -76,6 +76,8 @@ def load_exams(folders: Sequence[Path]) -> list[Examined]:
         manifest = store.read_object(folder / store.MANIFEST)
         record = dict(manifest.get("record") or {})
         summary = store.read_object(folder / "summary.json")
+        if (leaks := folder.parent / "leaks.json").is_file():
+            summary.setdefault("leaks", store.read_object(leaks))
         model, exam = _model_label(summary, record), _exam_label(summary, record)
         found.append(Examined(folder, model, exam, summary, record, list(_slim(folder / PREDICTIONS))))
     return _told_apart(found)
