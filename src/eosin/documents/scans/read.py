@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from eosin.documents.page.boxes import Box
+from eosin.documents.captions.labels import caption_label
+from eosin.documents.page.boxes import Box, around
 from eosin.documents.page.page import Line, Page
 from eosin.documents.pdf.read import read_turned
 from eosin.documents.scans.engine import MIN_CONFIDENCE, Reads, Word
@@ -19,7 +20,12 @@ SCALE = 150 / 72
 _INK = 232
 _CLOSE_PT = 5.0
 _MIN_SHARE = 0.01
-_MIN_SIDE_PT = 30.0
+"""A figure takes so much of its page at least."""
+_MIN_SIDE_PT = 18.0
+_EDGE_PT = 8.0
+_PANEL_GAP_PT = 45.0
+_LONG = 40
+"""A line of so many letters is running text."""
 _TALL = 1.3
 
 
@@ -93,10 +99,44 @@ def figures_in(rgb: NDArray[np.uint8], words: list[Word], scale: float) -> tuple
     joined = ndimage.binary_dilation(small, iterations=max(1, reach // 2))
     labels, _ = ndimage.label(joined)
     found = []
-    for place in ndimage.find_objects(labels):
-        y, x = place
+    high, wide = rgb.shape[0] / scale, rgb.shape[1] / scale
+    for y, x in ndimage.find_objects(labels):
         box = Box(2 * x.start / scale, 2 * y.start / scale, 2 * x.stop / scale, 2 * y.stop / scale)
-        page = rgb.shape[0] * rgb.shape[1] / scale**2
-        if box.area > _MIN_SHARE * page and min(box.width, box.height) > _MIN_SIDE_PT and box.area < 0.95 * page:
+        side = min(box.width, box.height)
+        at_edge = box.x0 < _EDGE_PT and box.x1 > wide - _EDGE_PT  # a bar across the page
+        if (
+            side > _MIN_SIDE_PT
+            and box.area < 0.95 * high * wide
+            and max(box.width, box.height) < 14 * side
+            and not at_edge
+        ):
             found.append(box.grown(-_CLOSE_PT / 2))
-    return tuple(b for b in found if not any(b is not o and b.covered(o) > 0.8 for o in found))
+    whole = _merged(found, [w for w in words if len(w.text) > 12], scale)
+    return tuple(b for b in whole if b.area > _MIN_SHARE * high * wide)
+
+
+def _merged(boxes: list[Box], words: list[Word], scale: float) -> list[Box]:
+    """Boxes that stand near to each other without a line of text between them, as panels of a figure do, made one."""
+    lines = [(Box(*(v / scale for v in (w.box.x0, w.box.y0, w.box.x1, w.box.y1))), w.text) for w in words]
+    waiting, whole = list(boxes), []
+    while waiting:
+        box = waiting.pop()
+        for other in waiting:
+            if box.grown(_PANEL_GAP_PT).meet(other) is not None and _may_join(box, other, lines):
+                waiting.remove(other)
+                waiting.append(around([box, other]))
+                break
+        else:
+            whole.append(box)
+    return whole
+
+
+def _may_join(a: Box, b: Box, lines: list[tuple[Box, str]]) -> bool:
+    """Whether two boxes may be one figure: no long line lies between them, and no caption stands under each alone."""
+    both = around([a, b])
+    if any(line.covered(both) > 0.5 and line.covered(a) < 0.5 and line.covered(b) < 0.5 and len(text) > _LONG
+           for line, text in lines):  # fmt: skip
+        return False
+    heads = [line for line, text in lines if caption_label(text) is not None and 0 <= line.y0 - both.y1 < 60]
+    return not (any(h.overlap_x(a) > 0 >= h.overlap_x(b) for h in heads)
+                and any(h.overlap_x(b) > 0 >= h.overlap_x(a) for h in heads))  # fmt: skip
