@@ -13,7 +13,7 @@ from rich.console import Console
 
 from eosin import __version__
 from eosin.cli import doctor
-from eosin.cli.exams import ask, evaluate, prove, report, score
+from eosin.cli.exams import ask, evaluate, listed, prove, report, score
 from eosin.cli.material import knowledge, phantom, slides
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import run as run_verb
@@ -35,6 +35,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
 app.command("doctor")(doctor.doctor)
 app.add_typer(report.app, name="report")
+app.add_typer(listed.app, name="exams")
 app.command("score")(score.score)
 app.command("prove")(prove.prove)
 app.add_typer(slides.app, name="slides")

@@ -1,0 +1,130 @@
+"""`eosin exams`: the exams that Eosin knows, what they are, and whether a copy on this disk is whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from eosin.evaluate.exams.exam import Exam
+
+app = typer.Typer(
+    help="Listed exams: published benchmarks and phantoms. Nothing is downloaded. Research use only, not for "
+    "diagnosis.",
+    no_args_is_help=True,
+)
+NameArgument = Annotated[str, typer.Argument(help="Name of an exam, as `eosin exams list` prints it.")]
+RootOption = Annotated[Path | None, typer.Option("--root", help="Folder of the published set on this disk.")]
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+@app.command("list")
+def list_exams(
+    as_json: Annotated[bool, typer.Option("--json", help="Names and facts as JSON.")] = False,
+) -> None:
+    """List the exams: name, kind, what they show, parts.
+
+    Example: eosin exams list
+    """
+    from eosin.evaluate.exams.registry import EXAMS
+
+    if as_json:
+        rows = [
+            {
+                "name": e.name, "kind": e.card.kind, "scorer": e.scorer, "domain": e.card.domain, "subsets": e.subsets,
+                "splits": e.splits, "needs_root": e.needs_root, "digest": e.digest,
+            }
+            for e in EXAMS.values()
+        ]  # fmt: skip
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("exam", "kind", "shows", "subsets", "splits"):
+        table.add_column(name, overflow="fold")
+    for exam in EXAMS.values():
+        table.add_row(
+            exam.name, exam.card.kind, exam.card.domain, ", ".join(exam.subsets) or "-", ", ".join(exam.splits)
+        )
+    _console().print(table)
+    _console().print(
+        "eosin exams show NAME says more; eosin evaluate MODEL NAME[/SUBSET][/SPLIT] --root DIR runs one", markup=False
+    )
+
+
+@app.command("show")
+def show(name: NameArgument) -> None:
+    """Show an exam's card: source, licence, how to get it, counts, splits, overlaps, faults, figures.
+
+    Example: eosin exams show pathmmu
+    """
+    from eosin.evaluate.exams.registry import exam_named
+
+    for line in card_lines(exam_named(name)):
+        _console().print(line, markup=False)
+
+
+def card_lines(exam: Exam) -> list[str]:
+    """The card as lines of text."""
+    card = exam.card
+    lines = [f"{exam.name}: {card.title}", ""]
+    for label, value in (
+        ("kind", f"{card.kind}; scored by {exam.scorer}; asked with the prompt {exam.prompt}"), ("shows", card.domain),
+        ("homepage", card.homepage), ("version", card.version), ("licence", card.licence), ("cite", card.citation),
+        ("subsets", ", ".join(exam.subsets)), ("splits", ", ".join(exam.splits)), ("split rule", card.split_rule),
+        ("never split", card.split_unit), ("layout", card.layout), ("learnt from", card.layout_source),
+        ("digest", exam.digest[:16]),
+    ):  # fmt: skip
+        if value:
+            lines.append(f"{label:<12} {value}")
+    for title, texts in (("how to get it", card.get), ("overlaps", card.overlaps), ("faults", card.faults)):
+        if texts:
+            lines += ["", title, *(f"  - {t}" for t in texts)]
+    if card.counts or card.counts_source:
+        lines += ["", f"counts ({card.counts_source})" if card.counts_source else "counts"]
+        lines += [
+            f"  {s or 'all':<18} " + ", ".join(f"{k} {v:,}" for k, v in c.items()) for s, c in card.counts.items()
+        ]
+    if card.figures:
+        lines += ["", "figures of the literature (not measured here)"]
+        lines += [f"  {f.value:>7.2f} {f.metric:<20} {f.on:<24} {f.model}  [{f.source}]" for f in card.figures]
+    return lines
+
+
+@app.command("verify")
+def verify_copy(
+    name: NameArgument,
+    root: RootOption = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Open every picture too.")] = False,
+    split: Annotated[list[str] | None, typer.Option(help="Look at this split only. Repeatable.")] = None,
+) -> None:
+    """Check a copy on this disk against the card: counts, digests, missing and damaged pictures, splits that share.
+
+    Example: eosin exams verify pathmmu --root data/pathmmu --decode
+    """
+    from eosin.evaluate.exams.registry import exam_named
+    from eosin.evaluate.exams.verify import verify
+
+    exam = exam_named(name)
+    found = verify(exam, root, decode=decode, splits=split or ())
+    console = _console()
+    for (subset, part), number in sorted(found.counts.items()):
+        told = found.told.get((subset, part))
+        beside = "not told" if told is None else f"{told:,}"
+        console.print(f"{subset or '-':<24} {part:<12} {number:>8,} usable   card: {beside}", markup=False)
+    for part in found.unread:
+        console.print(f"{'':<24} {part:<12} not in this folder", markup=False)
+    for line in found.problems:
+        console.print(f"- {line}", markup=False)
+    if not found.holds:
+        for step in exam.card.get:
+            console.print(f"to get it: {step}", markup=False)
+        raise typer.Exit(1)
+    console.print("All that is known of this exam holds.")
