@@ -17,6 +17,7 @@ from eosin.core.settings.exam import ExamSettings
 from eosin.core.store import artifacts as store
 
 if TYPE_CHECKING:
+    from eosin.clients.settings import ServerSettings
     from eosin.evaluate.evidence.tests import Attributor
     from eosin.models.load import Loaded
     from eosin.scoring.sets.compose import RewardSet
@@ -68,7 +69,6 @@ def examine(
 ) -> dict[str, Any]:
     """Examine a checkpoint on samples from disk. What could not be read is counted and kept beside the exam."""
     from eosin.chain.recipe.data import print_warnings
-    from eosin.core.formats import read_samples
     from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
     from eosin.engines.transformers_engine import TransformersEngine
@@ -77,9 +77,7 @@ def examine(
     from eosin.slides.features.regions import SlideRegions
 
     quiet()
-    read = read_samples(samples_path)
-    if not read.kept:
-        raise EosinError("No sample could be read.", found=str(read.reasons()), where=samples_path)
+    read = read_exam(samples_path)
     grammar, instruction = grammar_of(checkpoint, grammar_name)
     rewards = _tried_rewards(settings, grammar, out, read.kept)
     parents = (store.open_artifact(Path(checkpoint)),) if store.exists(Path(checkpoint)) else ()
@@ -103,3 +101,54 @@ def examine(
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
     return result
+
+
+def read_exam(samples_path: Path) -> Filtered[Sample]:
+    """Samples from disk, and what could not be read.
+
+    Raises:
+        EosinError: there is no sample that can be read.
+    """
+    from eosin.core.formats import read_samples
+
+    read = read_samples(samples_path)
+    if not read.kept:
+        raise EosinError("No sample could be read.", found=str(read.reasons()), where=samples_path)
+    return read
+
+
+def examine_server(
+    server: ServerSettings, samples_path: Path, settings: ExamSettings, out: Path, grammar_name: str | None,
+    cache: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Examine a model behind an OpenAI-compatible server. It needs no torch.
+
+    Args:
+        cache: folder for the server's answers; by default `out`/answers.
+
+    Returns:
+        As `evaluate_samples`, and under "server" what the server was asked and what it cost.
+
+    Raises:
+        EosinError: the server is gone, or the budget spent. What was answered is kept; the same command goes on.
+    """
+    from eosin.chain.recipe.data import print_warnings
+    from eosin.core.formats.options import option_notes
+    from eosin.curate import write_dropped
+    from eosin.engines.server_engine import ServerEngine
+    from eosin.evaluate.exam.entry import evaluate_samples
+    from eosin.slides.features.regions import SlideRegions
+
+    read = read_exam(samples_path)
+    grammar = Grammar.of(grammar_name or "think/answer")
+    rewards = _tried_rewards(settings, grammar, out, read.kept)
+    engine = ServerEngine(server, cache or out / "answers")
+    print_warnings(option_notes(read.kept))
+    result = evaluate_samples(
+        engine, read.kept, grammar, out, settings=settings,
+        record={"checkpoint": engine.name, "samples": str(samples_path), "seed": settings.seed},
+        read_region=SlideRegions(), tell=console.print, rewards=rewards,
+    )  # fmt: skip
+    if read.dropped:
+        write_dropped(out / "dropped.jsonl", read.dropped)
+    return {**result, "server": engine.described()}

@@ -62,7 +62,7 @@ class ChatRequest:
     Attributes:
         messages: the turns so far.
         schema: name and JSON schema of the answer, or None for free text.
-        temperature, seed: of sampling; a seed of None is not sent.
+        temperature, top_p, seed: of sampling; a top_p of 1 and a seed of None are not sent.
         max_tokens: length limit of the answer; None takes that of the settings.
     """
 
@@ -71,6 +71,7 @@ class ChatRequest:
     temperature: float = 0.0
     seed: int | None = None
     max_tokens: int | None = None
+    top_p: float = 1.0
 
 
 class _FailedError(Exception):
@@ -269,6 +270,8 @@ class ChatClient:
             "max_tokens": request.max_tokens or self.settings.max_tokens,
             "messages": messages,
         }
+        if request.top_p != 1.0:
+            body["top_p"] = request.top_p
         if request.seed is not None:
             body["seed"] = request.seed
         if request.schema is not None:

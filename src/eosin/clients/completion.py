@@ -10,6 +10,7 @@ from typing import Any
 MAX_REPORTED_TOKENS = 10**9
 MAX_NAME_CHARS = 100
 _FENCE = "```"
+_THINKING = ("reasoning_content", "reasoning")  # names that servers give to it
 
 
 class AnswerError(Exception):
@@ -38,6 +39,7 @@ class Completion:
         finish_reason: why it ended: "stop", "length", "content_filter", or what else the server says.
         refused: whether the server marks it as a refusal.
         prompt_tokens, completion_tokens: the server's counts; None where it gave none that can be true.
+        thinking: what the model wrote before its answer, where the server gives it apart.
     """
 
     text: str
@@ -46,6 +48,7 @@ class Completion:
     refused: bool = False
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    thinking: str | None = None
 
 
 def read_json(text: str) -> Any:
@@ -87,12 +90,15 @@ def read_completion(raw: bytes) -> Completion:
     if not isinstance(choices, list) or len(choices) != 1:
         raise AnswerError("the answer holds several choices where one was asked for", completion=facts)
     text = "" if facts.refused and content is None else _text(content)
+    thinking = next((t for t in map(message.get, _THINKING) if isinstance(t, str) and t.strip()), None)
+    if text is None and thinking is not None and finish == "length":
+        text = ""  # cut off while it thought
     if text is None:
         called = message.get("tool_calls") or message.get("function_call")
         raise AnswerError("the model called a tool" if called else "the answer is empty", completion=facts)
-    if _has_surrogates(text):
+    if _has_surrogates(text + (thinking or "")):
         raise AnswerError("the answer holds half a character", completion=facts)
-    return replace(facts, text=text)
+    return replace(facts, text=text, thinking=thinking)
 
 
 def whole_text(completion: Completion) -> str:

@@ -37,6 +37,11 @@ def waited(coroutine: Coroutine[Any, Any, R]) -> R:
         raise
 
 
+def submitted(coroutine: Coroutine[Any, Any, R]) -> Future[R]:
+    """Start a coroutine in the clients' loop; its future may be cancelled."""
+    return asyncio.run_coroutine_threadsafe(coroutine, _running())
+
+
 async def awaited(coroutine: Coroutine[Any, Any, R]) -> R:
     """The same for callers that have an event loop of their own. Cancelling the caller cancels the work."""
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, _running()))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from eosin.core.images import Picture
 from eosin.core.nouns.sample import Message
@@ -25,14 +25,16 @@ class Generation:
 
     Attributes:
         text: the reply without special tokens.
-        num_tokens: tokens generated, the end token included.
+        num_tokens: tokens generated, the end token included; None where a server does not say.
         truncated: the length cap was reached before the end token.
+        failed: why there is no reply, a short phrase fit for counting; None where there is one.
     """
 
     id: str
     text: str
-    num_tokens: int
+    num_tokens: int | None
     truncated: bool
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,21 @@ class Engine(Protocol):
     """Anything that answers requests. Results come in the order of the requests."""
 
     name: str
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Generation]: ...
+
+
+@runtime_checkable
+class StreamingEngine(Protocol):
+    """An engine that keeps many requests under way at once and gives each reply as it arrives, in any order.
+
+    Requests are taken one by one as places become free, so that not all their pictures are in memory. A request that
+    ends without a reply gives a Generation with `failed`.
+    """
+
+    name: str
+
+    def stream(self, requests: Iterable[Request], decoding: Decoding) -> Iterator[Generation]: ...
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Generation]: ...
 

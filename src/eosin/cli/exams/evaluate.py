@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,10 +19,28 @@ from eosin.cli.exams.score import (
     entry_of,
     scoring_settings,
 )
+from eosin.cli.exams.server import (
+    AnswersOption,
+    InFlightOption,
+    KeyOption,
+    MaxCallsOption,
+    MaxCostOption,
+    RetriesOption,
+    ServedModelOption,
+    ServerOptions,
+    TimeoutOption,
+    is_address,
+)
+from eosin.cli.exams.server import PricesOption as ServerPricesOption
+
+if TYPE_CHECKING:
+    from eosin.core.settings.exam import ExamSettings
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(help="Checkpoint folder, or a model's name on the hub.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="Checkpoint folder, a model's name on the hub, or the address of a server.")
+    ],
     samples: Annotated[Path, typer.Argument(help="Samples: parquet, jsonl, LLaVA json, or a samples folder.")],
     out: Annotated[Path | None, typer.Option(help="Where the exam is written. Default: evals/CHECKPOINT.")] = None,
     split: Annotated[str, typer.Option(help="Split to examine, where samples name one.")] = "test",
@@ -48,36 +66,71 @@ def evaluate(
     judge_max_cost: CostOption = None,
     judge_prices: PricesOption = None,
     knowledge: KnowledgeOption = None,
+    model: ServedModelOption = None,
+    in_flight: InFlightOption = 64,
+    timeout: TimeoutOption = 120.0,
+    retries: RetriesOption = 4,
+    max_calls: MaxCallsOption = None,
+    max_cost: MaxCostOption = None,
+    prices: ServerPricesOption = None,
+    api_key_env: KeyOption = "EOSIN_API_KEY",
+    cache: AnswersOption = None,
 ) -> None:
     """Examine a model on held-out samples: accuracy with intervals, probes, baselines, evidence.
 
     Example: eosin evaluate runs/demo/stages/rl/checkpoint runs/demo/samples --out evals/demo
     """
+    settings = _settings(locals())
+    place = out or Path("evals") / _folder_name(checkpoint, model)
+    if is_address(checkpoint):
+        from eosin.chain.exam import examine_server
+
+        options = ServerOptions(model, in_flight, timeout, retries, max_calls, max_cost, prices, api_key_env)
+        server = options.settings(checkpoint, max_new_tokens)
+        _tell(examine_server(server, samples, settings, place, grammar, cache))
+        return
+    _tell(_examine_here(checkpoint, samples, settings, place, grammar))
+
+
+def _settings(given: dict[str, Any]) -> ExamSettings:
+    """The options of the command line as an exam's settings."""
+    from eosin.core.settings.exam import ExamSettings
+    from eosin.core.settings.recipe import check_settings
+
+    baselines = given["baselines"]
+    plain = ("split", "max_samples", "max_new_tokens", "batch_size", "num_sampled", "seed")
+    judge = [n for n in given if n.startswith("judge")]
+    return check_settings(
+        ExamSettings,
+        {
+            **{name: given[name] for name in plain},
+            "probes": [p for p in given["probes"].split(",") if p],
+            "evidence": {"num_samples": given["evidence"]} if given["evidence"] else None,
+            "baselines": baselines if baselines in ("auto", "none") else [b for b in baselines.split(",") if b],
+            "terms": [entry_of(t) for t in given["term"]] if given["term"] else None,
+            "scoring": scoring_settings(**{n: given[n] for n in judge}, knowledge=given["knowledge"]),
+        },
+        "eosin evaluate",
+    )
+
+
+def _folder_name(checkpoint: str, model: str | None) -> str:
+    from eosin.core.store.names import file_name
+
+    if is_address(checkpoint):
+        return file_name(model or checkpoint.split("://", 1)[1])
+    return checkpoint.strip("/").replace("/", "-")
+
+
+def _examine_here(
+    checkpoint: str, samples: Path, settings: ExamSettings, place: Path, grammar: str | None
+) -> dict[str, Any]:
     from eosin.cli.training.run import need
 
     need("torch")
     from eosin.chain.exam import examine
-    from eosin.core.settings.exam import ExamSettings
-    from eosin.core.settings.recipe import check_settings
 
-    settings = check_settings(
-        ExamSettings,
-        {
-            "split": split, "max_samples": max_samples, "max_new_tokens": max_new_tokens, "batch_size": batch_size,
-            "num_sampled": num_sampled, "probes": [p for p in probes.split(",") if p], "seed": seed,
-            "evidence": {"num_samples": evidence} if evidence else None,
-            "baselines": baselines if baselines in ("auto", "none") else [b for b in baselines.split(",") if b],
-            "terms": [entry_of(t) for t in term] if term else None,
-            "scoring": scoring_settings(
-                judge=judge, judge_model=judge_model, judge_cache=judge_cache, judge_max_calls=judge_max_calls,
-                judge_max_cost=judge_max_cost, judge_prices=judge_prices, knowledge=knowledge,
-            ),
-        },
-        "eosin evaluate",
-    )  # fmt: skip
-    place = out or Path("evals") / checkpoint.strip("/").replace("/", "-")
-    result = examine(checkpoint, samples, settings, place, grammar)
-    _tell(result)
+    return examine(checkpoint, samples, settings, place, grammar)
 
 
 def _tell(result: dict[str, Any]) -> None:
@@ -88,6 +141,9 @@ def _tell(result: dict[str, Any]) -> None:
     console = Console()
     exam = result["exam"]
     console.print(in_words(exam))
+    if exam["num_set_aside"]:
+        reasons = "; ".join(f"{n} x {r}" for r, n in exam["set_aside_reasons"].items())
+        console.print(f"set aside {exam['num_set_aside']}: {reasons}", markup=False)
     console.print(f"accuracy {exam['accuracy']:.3f}, tolerant accuracy {exam['tolerant_accuracy']:.3f}")
     for name, probe in exam["probes"].items():
         console.print(f"probe {name:<18} accuracy {probe['accuracy']:.3f}  n {probe['n']}")
@@ -101,4 +157,7 @@ def _tell(result: dict[str, Any]) -> None:
         console.print(f"term {name:<19} mean {mean}  n {figure['n']}  unscored {figure['unscored']}")
     for line in evidence_lines(exam["evidence"] or {}):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if server := result.get("server"):
+        told = "calls", "retries", "cache_hits", "failures", "prompt_tokens", "completion_tokens", "cost"
+        console.print("server: " + ", ".join(f"{n} {server[n]}" for n in told), markup=False)
     console.print(f"written to {result['path']}", soft_wrap=True)

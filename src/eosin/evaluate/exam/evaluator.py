@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -16,12 +16,14 @@ from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.prompt import prompt_messages, without_images
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageRef, Sample
-from eosin.engines.base import Decoding, Engine, Generation, Request
+from eosin.engines.base import Decoding, Engine, Generation, Request, StreamingEngine
 from eosin.evaluate.exam.grading import grade
 from eosin.evaluate.exam.work import Work
 
 Progress = Callable[[str, int, int], None]
 BLANK_RGB = (128, 128, 128)
+NO_REPLY = "no reply"
+"""How the reason begins where an item was asked and the engine gave no reply."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,14 @@ class Evaluator:
     def run(self, phase: str, instances: Sequence[Instance], decoding: Decoding | None = None) -> list[dict[str, Any]]:
         """Rows of all instances, in their order. Finished rows are read from the work folder, not asked again.
 
-        An instance whose image cannot be used gives a row with `set_aside` (the reason) and no score.
+        An instance whose image cannot be used, or that gets no reply, gives a row with `set_aside` (the reason) and
+        no score.
         """
         decoding = decoding or self.decoding
         rows = {r["id"]: r for r in self.work.load(phase)}
+        if isinstance(self.engine, StreamingEngine):
+            self._in_a_stream(self.engine, phase, instances, _seeded(decoding, phase, 0), rows)
+            return [rows[t.sample.id] for t in instances]
         size = decoding.batch_size
         for start in range(0, len(instances), size):
             batch = [t for t in instances[start : start + size] if t.sample.id not in rows]
@@ -78,6 +84,29 @@ class Evaluator:
                 self.progress(phase, min(start + size, len(instances)), len(instances))
         return [rows[t.sample.id] for t in instances]
 
+    def _in_a_stream(
+        self, engine: StreamingEngine, phase: str, instances: Sequence[Instance], decoding: Decoding,
+        rows: dict[str, dict[str, Any]],
+    ) -> None:  # fmt: skip
+        """Ask what is not in `rows`, and add each row as its reply arrives."""
+        by_id = {t.sample.id: t for t in instances if t.sample.id not in rows}
+
+        def told(row: dict[str, Any]) -> None:
+            self.work.append(phase, [row])
+            rows[row["id"]] = row
+            if self.progress is not None:
+                self.progress(phase, len(rows), len(instances))
+
+        def requests() -> Iterator[Request]:
+            for instance in by_id.values():
+                try:
+                    yield self._request(instance)
+                except ImageError as exc:
+                    told(_set_aside(instance, exc))
+
+        for generation in engine.stream(requests(), decoding):
+            told(self._row(generation, by_id[generation.id]))
+
     def _batch(self, batch: Sequence[Instance], decoding: Decoding) -> list[dict[str, Any]]:
         requests: list[Request] = []
         rows: dict[str, dict[str, Any]] = {}
@@ -85,15 +114,16 @@ class Evaluator:
             try:
                 requests.append(self._request(instance))
             except ImageError as exc:
-                rows[instance.sample.id] = {
-                    "id": instance.sample.id, "set_aside": exc.message, "detail": exc.found or exc.where or "",
-                }  # fmt: skip
+                rows[instance.sample.id] = _set_aside(instance, exc)
         generations = _checked(list(self.engine.generate(requests, decoding)), requests) if requests else []
         by_id = {t.sample.id: t for t in batch}
-        for generation in generations:
-            instance = by_id[generation.id]
-            rows[generation.id] = {**grade(generation, instance.sample, self.grammar, self.classes), **instance.facts}
+        rows.update((g.id, self._row(g, by_id[g.id])) for g in generations)
         return [rows[t.sample.id] for t in batch]
+
+    def _row(self, generation: Generation, instance: Instance) -> dict[str, Any]:
+        if generation.failed is not None:
+            return {"id": generation.id, "set_aside": f"{NO_REPLY}: {generation.failed}", "detail": ""}
+        return {**grade(generation, instance.sample, self.grammar, self.classes), **instance.facts}
 
     def _request(self, instance: Instance) -> Request:
         messages = prompt_messages(instance.sample, self.grammar, instruction=self.instruction)
@@ -103,6 +133,10 @@ class Evaluator:
         if instance.show == "blank":
             images = tuple(_blank(image) for image in images)
         return Request(instance.sample.id, messages, images)
+
+
+def _set_aside(instance: Instance, exc: ImageError) -> dict[str, Any]:
+    return {"id": instance.sample.id, "set_aside": exc.message, "detail": exc.found or exc.where or ""}
 
 
 def _blank(picture: Picture) -> Picture:

@@ -23,7 +23,7 @@ from eosin.engines.base import Decoding, Engine
 from eosin.evaluate.baselines.baselines import Results
 from eosin.evaluate.baselines.verdict import against_baselines
 from eosin.evaluate.evidence.tests import Attributor
-from eosin.evaluate.exam.evaluator import Evaluator, Instance, Progress
+from eosin.evaluate.exam.evaluator import NO_REPLY, Evaluator, Instance, Progress
 from eosin.evaluate.exam.items import check_samples
 from eosin.evaluate.exam.scores import chance, class_figures, matching, sampled_figures, score_rows
 from eosin.evaluate.exam.terms import score_terms
@@ -171,12 +171,7 @@ def _examine(
     rows = [r for r in everything if "set_aside" not in r]
     aside = [r for r in everything if "set_aside" in r]
     if not rows:
-        raise EosinError(
-            f"None of the {len(asked)} items of this exam has a usable image.",
-            found=", ".join(sorted({r["set_aside"] for r in aside})),
-            where=aside[0]["detail"] or None,
-            next_step="see that the image files are where the samples say",
-        )
+        raise _nothing_scored(aside)
     normal = {r["id"]: r for r in rows}
     usable = [s for s in asked if s.id in normal]
     draws = _sampled(evaluator, usable, settings)
@@ -236,7 +231,7 @@ def _summary(
         "set_aside_reasons": dict(Counter(r["set_aside"] for r in aside).most_common()),
         "chance": chance(usable),
         "match": matching(usable),
-        "mean_num_tokens": sum(r["num_tokens"] for r in rows) / len(rows),
+        "mean_num_tokens": _mean([r["num_tokens"] for r in rows if r["num_tokens"] is not None]),
         "grammar": evaluator.grammar.name,
         "instruction": evaluator.instruction,
         "engine": evaluator.engine.name,
@@ -245,3 +240,17 @@ def _summary(
         "seed": settings.seed,
         "note": "Research use only, not for diagnosis.",
     }
+
+
+def _mean(values: Sequence[int]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _nothing_scored(aside: Rows) -> EosinError:
+    unanswered = all(r["set_aside"].startswith(NO_REPLY) for r in aside)
+    return EosinError(
+        f"None of the {len(aside)} items of this exam has a {'reply' if unanswered else 'usable image'}.",
+        found=", ".join(sorted({r["set_aside"] for r in aside})),
+        where=aside[0]["detail"] or None,
+        next_step="see to the server" if unanswered else "see that the image files are where the samples say",
+    )

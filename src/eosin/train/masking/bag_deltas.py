@@ -175,7 +175,7 @@ class Measurement:
 
 
 def _row(
-    question: Question, cluster: int, key: str, reply: str, num_tokens: int, truncated: bool,
+    question: Question, cluster: int, key: str, reply: str, num_tokens: int | None, truncated: bool,
     rewards: tuple[RewardSet, RewardSet],
 ) -> dict[str, Any]:  # fmt: skip
     item = item_from_sample(question.sample, reply, num_tokens, truncated)

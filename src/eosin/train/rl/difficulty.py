@@ -148,7 +148,7 @@ class Measurement:
             "reward_std": statistics.stdev(totals) if len(totals) > 1 else None,
             "num_unparsed": sum(isinstance(self.grammar.parse(r.text), Unparsed) for r in replies),
             "num_truncated": sum(r.truncated for r in replies),
-            "mean_tokens": statistics.fmean(r.num_tokens for r in replies),
+            "mean_tokens": statistics.fmean(r.num_tokens for r in replies if r.num_tokens is not None),
         }
 
 
