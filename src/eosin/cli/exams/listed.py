@@ -128,3 +128,32 @@ def verify_copy(
             console.print(f"to get it: {step}", markup=False)
         raise typer.Exit(1)
     console.print("All that is known of this exam holds.")
+
+
+@app.command("readings")
+def readings(
+    exam: Annotated[Path, typer.Argument(help="A finished exam's folder, or its predictions.jsonl.")],
+) -> None:
+    """Read the replies of a finished exam as the parsers of benchmarks do, beside Eosin's own two readings.
+
+    Example: eosin exams readings evals/model/pathmmu-test-tiny/exam
+    """
+    from eosin.core.errors import EosinError
+    from eosin.core.store.artifacts import read_jsonl
+    from eosin.scoring.reading.presets import PRESETS, differences
+
+    path = exam / "predictions.jsonl" if exam.is_dir() else exam
+    if not path.is_file():
+        raise EosinError("There is no finished exam here.", expected="a folder with predictions.jsonl", where=exam)
+    found = differences(read_jsonl(path))
+    table = Table(box=None, pad_edge=False)
+    for name in ("reading", "n", "accuracy", "unparsed", "judged otherwise than strict"):
+        table.add_column(name)
+    for name, figures in found.items():
+        if figures["accuracy"] is None:
+            raise EosinError("This exam has no closed questions.", where=path)
+        table.add_row(name, str(figures["n"]), f"{figures['accuracy']:.3f}", f"{figures['unparsed_rate']:.3f}",
+                      str(figures["others"]))  # fmt: skip
+    _console().print(table)
+    for name in found:
+        _console().print(f"{name}: {PRESETS[name].note}.", markup=False)
