@@ -14,8 +14,8 @@ EXAMS: dict[str, Exam] = {
     for exam in (
         pathmmu.EXAM, pathvlm_r1.EXAM, pathvqa.YES_NO_EXAM, pathvqa.OPEN_EXAM, quiltvqa.YES_NO_EXAM, quiltvqa.OPEN_EXAM,
         medxpertqa.EXAM, omnimedvqa.EXAM, dalphin.EXAM, slidebench.EXAM, slidebench.CAPTION_EXAM, multipathqa.EXAM,
-        pathreasoner.EXAM, reg2.EXAM, phantoms.TILES_EXAM, phantoms.SLIDES_EXAM, local.COLORECTAL_EXAM,
-        local.QUESTIONS_EXAM,
+        pathreasoner.EXAM, reg2.EXAM, phantoms.TILES_EXAM, phantoms.SLIDES_EXAM, *phantoms.DOMAIN_EXAMS,
+        local.COLORECTAL_EXAM, local.QUESTIONS_EXAM,
     )
 }  # fmt: skip
 
