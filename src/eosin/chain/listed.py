@@ -150,3 +150,30 @@ def further_figures(samples: Sequence[Sample], settings: ExamSettings, out: Path
 def _rows(exam: Path) -> list[dict[str, Any]]:
     text = (exam / "predictions.jsonl").read_text("ascii")
     return [json.loads(line) for line in text.splitlines()]
+
+
+def export_exam(
+    name: str, to: str, out: Path, root: Path | None, limit: int | None, prompt: str | None
+) -> tuple[list[Path], int, dict[str, int]]:
+    """Write a listed exam as a task of another harness.
+
+    Returns:
+        Files to name to the harness, how many questions, and why others were set aside.
+    """
+    from eosin.evaluate.exams.export.harnesses import write_export
+    from eosin.evaluate.exams.export.rows import ExportRow, export_rows
+    from eosin.slides.features.regions import SlideRegions
+
+    exam, subset, split = split_name(name)
+    read = exam.samples(Asked(root, subset, split, limit))
+    preset = preset_named(prompt or exam.prompt)
+    grammar = preset.grammar or Grammar.of("think/answer")
+    made = list(export_rows([preset.applied(s) for s in read.kept], grammar, SlideRegions()))
+    rows = [r for r in made if isinstance(r, ExportRow)]
+    dropped: Filtered[Sample] = Filtered((), (*read.dropped, *(r for r in made if not isinstance(r, ExportRow))))
+    version = f"{exam.name} edition {exam.edition}, digest {exam.digest[:16]}"
+    return (
+        write_export(rows, to, Part(name, exam, Asked(root, subset, split)).name, version, out),
+        len(rows),
+        dropped.reasons(),
+    )

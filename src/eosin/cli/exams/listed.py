@@ -157,3 +157,41 @@ def readings(
     _console().print(table)
     for name in found:
         _console().print(f"{name}: {PRESETS[name].note}.", markup=False)
+
+
+@app.command("export")
+def export(
+    name: Annotated[str, typer.Argument(help="Listed exam: NAME, NAME/SUBSET or NAME/SPLIT.")],
+    to: Annotated[str, typer.Option("--to", help="lmms-eval, vlmevalkit or inspect.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    root: RootOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="A seeded random subset of this size.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Way of asking. Default: the exam's own.")] = None,
+) -> None:
+    """Write an exam as a task of another harness. Mind its licence: the folder holds its pictures.
+
+    Example: eosin exams export pathmmu/atlas --root data/pathmmu --to lmms-eval --out tasks/atlas
+    """
+    from eosin.chain.listed import export_exam
+
+    files, kept, dropped = export_exam(name, to, out, root, limit, prompt)
+    _console().print(f"{kept} questions for {to}: {', '.join(str(f) for f in files)}", markup=False)
+    for reason, number in dropped.items():
+        _console().print(f"set aside {number}: {reason}", markup=False)
+
+
+@app.command("results")
+def results(
+    exams: Annotated[list[Path], typer.Argument(help="Folders of finished exams.")],
+    model: Annotated[str, typer.Option("--model", help="The model's name.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("results.json"),
+) -> None:
+    """Write finished exams in the form of the Hugging Face hub's model-index.
+
+    Example: eosin exams results evals/model/pathmmu-test-tiny --model my-model --out results.json
+    """
+    from eosin.core.store.artifacts import write_json
+    from eosin.evaluate.exams.export.harnesses import model_index
+
+    write_json(out, model_index(model, exams))
+    _console().print(f"written to {out}", markup=False)
