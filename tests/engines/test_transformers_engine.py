@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.support.toys import toy_image, toy_samples
@@ -46,6 +48,17 @@ def test_batches_and_order_change_nothing(engine: TransformersEngine) -> None:
     many = list(engine.generate(asked, Decoding(max_new_tokens=12, batch_size=6)))
     assert [g.id for g in one] == [r.id for r in asked]
     assert [(g.text, g.num_tokens) for g in one] == [(g.text, g.num_tokens) for g in many]
+
+
+def test_a_begun_reply_stands_behind_its_prompt_and_stays_open(engine: TransformersEngine) -> None:
+    asked, begun = requests()[0], "<think>The field is red.</think>"
+    prompt = engine._encode([asked])["input_ids"][0].tolist()
+    given = engine._encode([replace(asked, begun=begun)])["input_ids"][0].tolist()
+    assert given == prompt + engine._tokenizer(begun, add_special_tokens=False)["input_ids"]
+    [rest] = engine.generate([replace(asked, begun=begun)], Decoding(max_new_tokens=4))
+    assert rest.num_tokens <= 4 and begun not in rest.text
+    with pytest.raises(ValueError, match="begun and others"):
+        list(engine.generate([asked, replace(asked, id="b", begun=begun)], Decoding()))
 
 
 def test_the_cap_is_told(engine: TransformersEngine) -> None:

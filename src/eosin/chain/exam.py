@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from eosin.chain.listed import Part, asked_as, further_figures, grammar_for, preset_of
 from eosin.chain.recipe.pictures import ordinary_or
+from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Filtered
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
+from eosin.core.settings.scoring import JudgeServer
 from eosin.core.store import artifacts as store
 from eosin.evaluate.exams.prompts import OWN
 
@@ -67,11 +70,38 @@ def _tried_rewards(settings: ExamSettings, grammar: Grammar, out: Path, samples:
     return rewards
 
 
+def refuse_same_judge(checkpoint: str, settings: ExamSettings) -> None:
+    """Refuse a judge that also gave the rewards of a stage of the checkpoint's run: it would grade what it has taught.
+
+    The judges are those of the stage records that stand beside the checkpoint in its run.
+
+    Raises:
+        EosinError: it is the same model at the same address, and `settings.same_judge` does not allow it.
+    """
+    judge = settings.scoring.judge
+    if judge is None or settings.terms is None or settings.same_judge:
+        return
+    for record in sorted(Path(checkpoint).resolve().parent.parent.glob("*/stage.json")):
+        try:
+            scoring = (store.read_object(record).get("settings") or {}).get("scoring") or {}
+            taught = JudgeServer.model_validate(scoring["judge"])
+        except (EosinError, KeyError, ValidationError, AttributeError):
+            continue  # a stage without a judge, or a record of an older form
+        if judge.is_same(taught):
+            raise EosinError(
+                f"The judge {judge.model!r} also gave the rewards of the stage {record.parent.name}.",
+                expected="another model as the judge of an exam: this one would grade what it has taught",
+                where=record,
+                next_step="give another --judge-model, or allow it with --allow-same-judge (the report will say so)",
+            )
+
+
 def examine(
     checkpoint: str, samples: Part | Path, settings: ExamSettings, out: Path, grammar_name: str | None
 ) -> dict[str, Any]:
     """Examine a checkpoint on a listed exam or on samples from disk. What could not be read is counted and kept beside
     the exam."""
+    from eosin.chain.leaks import measure_leaks, training_of
     from eosin.chain.recipe.data import print_warnings
     from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
@@ -79,6 +109,7 @@ def examine(
     from eosin.models.load import load, quiet
 
     quiet()
+    refuse_same_judge(checkpoint, settings)
     part = samples if isinstance(samples, Part) else Part(str(samples))
     preset = preset_of(settings, part, has_own_grammar=bool(grammar_name) or has_grammar(checkpoint))
     settings = settings.model_copy(update={"prompt": None if preset.name == OWN else preset.name})
@@ -93,7 +124,10 @@ def examine(
     result = asking.of_part(part, read, settings, out, {"checkpoint": checkpoint, "prompt": preset.name})
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
-    return result
+    if "sealed" in result:
+        return result
+    leaks = measure_leaks(training_of(checkpoint), read.kept, out / "exam", resamples=settings.bootstrap)
+    return {**result, "leaks": leaks}
 
 
 @dataclass(frozen=True)
@@ -157,6 +191,7 @@ def examine_server(
     Raises:
         EosinError: the server is gone, or the budget spent. What was answered is kept; the same command goes on.
     """
+    from eosin.chain.leaks import measure_leaks
     from eosin.chain.recipe.data import print_warnings
     from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
@@ -174,4 +209,31 @@ def examine_server(
     result = asking.of_part(part, read, settings, out, {"checkpoint": engine.name, "prompt": preset.name})
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
-    return {**result, "server": engine.described()}
+    leaks = None if "sealed" in result else measure_leaks(None, read.kept, out / "exam")
+    return {**result, "server": engine.described(), "leaks": leaks}
+
+
+def rescore_file(
+    predictions: Path, samples: Part | Path, settings: ExamSettings, out: Path, grammar_name: str | None
+) -> dict[str, Any]:
+    """Score the replies that another harness logged on the samples of an exam; no model is asked.
+
+    Rows that could not be used are kept beside the exam, in dropped.jsonl.
+
+    Returns:
+        As `evaluate_samples`.
+    """
+    from eosin.curate import write_dropped
+    from eosin.evaluate.predictions.rescore import rescore
+
+    part = samples if isinstance(samples, Part) else Part(str(samples))
+    read = part.read()
+    record = {**part.facts(), "seed": settings.seed}
+    summary, found = rescore(
+        predictions, read.kept, out / "exam", settings=settings, grammar_name=grammar_name, record=record
+    )
+    dropped = (*read.dropped, *found.dropped)
+    if dropped:
+        write_dropped(out / "dropped.jsonl", dropped)
+        console.print(f"{len(found.dropped)} rows of the file were not used: {found.reasons()}", markup=False)
+    return {"exam": summary, "baselines": None, "path": str(out / "exam")}

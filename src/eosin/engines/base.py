@@ -12,11 +12,16 @@ from eosin.core.nouns.sample import Message
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt. `images[i]`, an RGB image or a bag of patches, stands where the messages hold ImagePart(index=i)."""
+    """One prompt. `images[i]`, an RGB image or a bag of patches, stands where the messages hold ImagePart(index=i).
+
+    Attributes:
+        begun: how the reply begins, as given; the engine goes on from there, and its text is what it adds.
+    """
 
     id: str
     messages: tuple[Message, ...]
     images: tuple[Picture, ...] = ()
+    begun: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from eosin.engines.base import Decoding, Generation, Request
 from eosin.models.template import escape_special
 
 NO_BAG = "a bag of patch features cannot be sent to a server"
+NO_BEGUN = "a reply that is begun cannot be sent to a server"
 BUDGET = "budget spent"
 _NO_ANSWER = ("no connection", "timed out", "the server answered")
 # Questions under way for each place at the server: those that wait between two attempts hold none.
@@ -92,8 +93,8 @@ class ServerEngine:
             for request in requests:
                 if watch.stopped is not None:
                     break
-                if any(isinstance(i, PatchBag) for i in request.images):
-                    yield Generation(request.id, "", None, False, NO_BAG)
+                if (unfit := _unfit(request)) is not None:
+                    yield Generation(request.id, "", None, False, unfit)
                     continue
                 future = submitted(self._answered(self._as_asked(request, decoding)))
                 under_way.add(future)
@@ -231,6 +232,13 @@ def only_model(settings: ServerSettings) -> str:
         where=settings.base_url,
         next_step="give --model NAME",
     )
+
+
+def _unfit(request: Request) -> str | None:
+    """Why a request cannot be sent to a server."""
+    if any(isinstance(i, PatchBag) for i in request.images):
+        return NO_BAG
+    return NO_BEGUN if request.begun else None
 
 
 def _usable(completion: Completion) -> Completion:

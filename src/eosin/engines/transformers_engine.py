@@ -48,10 +48,17 @@ class TransformersEngine:
 
     def _encode(self, batch: Sequence[Request]) -> Any:
         chats = [to_chat(r.messages, [shrink(i, self._max_pixels) for i in r.images]) for r in batch]
+        begun = {bool(r.begun) for r in batch}
+        if len(begun) > 1:
+            raise ValueError("a batch holds replies that are begun and others that are not")
+        if begun == {True}:
+            for chat, request in zip(chats, batch, strict=True):
+                chat.append({"role": "assistant", "content": [{"type": "text", "text": request.begun}]})
         inputs = self._processor.apply_chat_template(
             chats,
             tokenize=True,
-            add_generation_prompt=True,
+            add_generation_prompt=begun != {True},
+            continue_final_message=begun == {True},
             return_dict=True,
             return_tensors="pt",
             processor_kwargs={"padding": True, "padding_side": "left"},

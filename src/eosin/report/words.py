@@ -33,7 +33,17 @@ PROBES = {
     "swapped": ("Swapped image", "the image of a case of another class; the right answer stays that of the question"),
     "question_only": ("Question only", "no image at all"),
     "options_shuffled": ("Options shuffled", "the same image, the options in another order"),
+    "noise": ("Noise image", "the image is replaced by noise"),
+    "wrong_organ": (
+        "Another organ",
+        "the image of another organ; the right answer stays that of the question",
+    ),
+    "cut_reasoning": ("Reasoning cut short", "the reply's own reasoning, its first half only, given back"),
+    "corrupted_step": ("A step corrupted", "the reply's own reasoning, naming another option, given back"),
+    "other_reasoning": ("Another item's reasoning", "the reasoning of another item, given as the model's own"),
 }
+NOT_BLIND = ("options_shuffled", "cut_reasoning", "corrupted_step", "other_reasoning")
+"""Probes that show the image: accuracy above chance is nothing to warn of."""
 MAX_UNPARSED, MAX_TRUNCATED, MAX_STARVED, MAX_FLAT_GROUPS = 0.01, 0.05, 0.2, 0.5
 MIN_QUESTIONS, MIN_CLUSTERS = 100, 20
 

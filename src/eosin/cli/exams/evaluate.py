@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +41,9 @@ from eosin.cli.exams.server import (
     KeyOption,
     MaxCallsOption,
     MaxCostOption,
+    PredictionsOption,
     RetriesOption,
+    SameJudgeOption,
     ServedModelOption,
     ServerOptions,
     TimeoutOption,
@@ -56,7 +59,7 @@ CheckpointArgument = Annotated[
     str, typer.Argument(help="Checkpoint folder, a model's name on the hub, or the address of a server.")
 ]
 ExamsArgument = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="EXAM...",
         help="Listed exams (NAME, NAME/SUBSET, NAME/SPLIT), or samples: parquet, jsonl, LLaVA json, a samples folder.",
@@ -79,7 +82,7 @@ TermOption = Annotated[
 
 def evaluate(
     checkpoint: CheckpointArgument,
-    exams: ExamsArgument,
+    exams: ExamsArgument = None,
     root: RootOption = None,
     out: Annotated[Path | None, typer.Option(help="Where the exam is written. Default: evals/CHECKPOINT.")] = None,
     split: Annotated[str, typer.Option(help="Split to examine, where samples name one.")] = "test",
@@ -116,6 +119,8 @@ def evaluate(
     prices: ServerPricesOption = None,
     api_key_env: KeyOption = "EOSIN_API_KEY",
     cache: AnswersOption = None,
+    predictions: PredictionsOption = None,
+    allow_same_judge: SameJudgeOption = False,
 ) -> None:
     """Examine a model on listed exams or on held-out samples: accuracy with intervals, probes, baselines, evidence.
 
@@ -129,12 +134,14 @@ def evaluate(
 def _run(given: dict[str, Any]) -> None:
     """All exams under all input policies, one after the other; a table at the end."""
     checkpoint, grammar = given["checkpoint"], given["grammar"]
+    if given["predictions"] is not None:
+        _tell(_rescored(given))
+        return
     place = given["out"] or Path("evals") / _folder_name(checkpoint, given["model"])
     shown = (given[n] for n in ("mpp", "patch_px", "max_pixels", "num_images"))
     policies = policies_of(*shown, one_by_one=given["one_by_one"])
-    jobs = jobs_of(given["exams"], policies, given["root"], _settings(given), place)
-    told = ("model", "in_flight", "timeout", "retries", "max_calls", "max_cost", "prices", "api_key_env")
-    options = ServerOptions(*(given[n] for n in told))
+    jobs = jobs_of(_stated(given["exams"]), policies, given["root"], _settings(given), place)
+    options = ServerOptions(**{f.name: given[f.name] for f in fields(ServerOptions)})
     results = []
     for job in jobs:
         if len(jobs) > 1:
@@ -148,6 +155,17 @@ def _run(given: dict[str, Any]) -> None:
             results.append(_examine_here(checkpoint, job, grammar))
         _tell(results[-1])
     tell_together(jobs, results)
+
+
+def _rescored(given: dict[str, Any]) -> dict[str, Any]:
+    """A file of replies scored anew. Without a model the first argument is the exam."""
+    from eosin.chain.exam import rescore_file
+    from eosin.chain.listed import part_of
+
+    file, settings = given["predictions"], _settings(given)
+    told = (given["exams"] or [given["checkpoint"]])[0]
+    part = part_of(told, given["root"], None, settings.seed)
+    return rescore_file(file, part, settings, given["out"] or Path("evals") / file.stem, given["grammar"])
 
 
 def _settings(given: dict[str, Any]) -> ExamSettings:
@@ -166,11 +184,23 @@ def _settings(given: dict[str, Any]) -> ExamSettings:
             "probes": [p for p in given["probes"].split(",") if p],
             "evidence": {"num_samples": given["evidence"]} if given["evidence"] else None,
             "baselines": baselines if baselines in ("auto", "none") else [b for b in baselines.split(",") if b],
+            "same_judge": given["allow_same_judge"],
             "terms": [entry_of(t) for t in given["term"]] if given["term"] else None,
             "scoring": scoring_settings(**{n: given[n] for n in judge}, knowledge=given["knowledge"]),
         },
         "eosin evaluate",
     )
+
+
+def _stated(exams: list[str] | None) -> list[str]:
+    from eosin.core.errors import EosinError
+
+    if not exams:
+        raise EosinError(
+            "Which samples?", expected="eosin evaluate MODEL EXAM..., or eosin evaluate --predictions FILE EXAM",
+            next_step="eosin exams list",
+        )  # fmt: skip
+    return exams
 
 
 def _folder_name(checkpoint: str, model: str | None) -> str:
@@ -188,6 +218,10 @@ def _examine_here(checkpoint: str, job: Job, grammar: str | None) -> dict[str, A
     from eosin.chain.exam import examine
 
     return examine(checkpoint, job.part, job.settings, job.place, grammar)
+
+
+def _share(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
 
 
 def _tell(result: dict[str, Any]) -> None:
@@ -208,6 +242,12 @@ def _tell(result: dict[str, Any]) -> None:
         reasons = "; ".join(f"{n} x {r}" for r, n in exam["set_aside_reasons"].items())
         console.print(f"set aside {exam['num_set_aside']}: {reasons}", markup=False)
     console.print(f"accuracy {exam['accuracy']:.3f}, tolerant accuracy {exam['tolerant_accuracy']:.3f}")
+    if (leaks := result.get("leaks") or {}).get("num_leaked"):
+        console.print(f"leaks: {leaks['num_leaked']} of {leaks['n']} questions stand in the training samples "
+                      f"({leaks['by_reason']}); clean accuracy {_share(leaks['clean_accuracy'])} on {leaks['clean_n']}",
+                      markup=False, soft_wrap=True)  # fmt: skip
+    elif leaks:
+        console.print(f"leaks: {leaks.get('reason') or 'none found'}", markup=False)
     for name, probe in exam["probes"].items():
         console.print(f"probe {name:<18} accuracy {probe['accuracy']:.3f}  n {probe['n']}")
     for name, baseline in (result["baselines"] or {}).items():

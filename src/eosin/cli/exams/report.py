@@ -44,10 +44,10 @@ def page(
 
 @app.command("compare")
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs: other seeds of one recipe, or other recipes.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or of exams (eosin evaluate --out).")],
     out: Annotated[Path, typer.Option("--out", help="Folder for index.html, table.md and table.json.")],
 ) -> None:
-    """Compare the stages of several runs: accuracy before and after, over seeds, with intervals, in one table.
+    """Compare several runs (stages over seeds), or several exams (models x exams, paired, with corrected p values).
 
     Example: eosin report compare runs/seed0 runs/seed1 runs/seed2 --out runs/compared
     """

@@ -1,4 +1,4 @@
-"""Options of `eosin evaluate` for a model behind a server."""
+"""Options of `eosin evaluate` for a model behind a server, and for replies that another harness logged."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ PricesOption = Annotated[
 KeyOption = Annotated[str, typer.Option("--api-key-env", help="Environment variable that holds the server's key.")]
 AnswersOption = Annotated[
     Path | None, typer.Option("--cache", help="Folder where the server's answers are kept. Default: OUT/answers.")
+]
+PredictionsOption = Annotated[
+    Path | None,
+    typer.Option(help="Score this file of lmms-eval, VLMEvalKit or inspect_ai instead: --predictions FILE EXAM."),
+]
+
+SameJudgeOption = Annotated[
+    bool, typer.Option("--allow-same-judge", help="Allow the judge that also gave the rewards. The report says so.")
 ]
 
 

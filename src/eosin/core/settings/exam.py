@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from eosin.core.settings.rl import RewardTerms
 from eosin.core.settings.scoring import ScoringSettings
 
-ProbeName = Literal["blank", "swapped", "question_only", "options_shuffled"]
+ProbeName = Literal[
+    "blank", "noise", "swapped", "wrong_organ", "question_only", "options_shuffled", "cut_reasoning", "corrupted_step",
+    "other_reasoning",
+]  # fmt: skip
 PROBE_NAMES: tuple[str, ...] = get_args(ProbeName)
 BaselineName = Literal[
     "majority", "text_only", "colour_histogram", "colour_forest", "colour_texture", "mean_features", "feature_extremes",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from eosin.core.errors import EosinError, ImageError
@@ -36,14 +37,17 @@ class Instance:
         sample: what is asked and graded.
         images: the images shown.
         show: the images themselves; mid-grey images of their sizes (RGB 128: neither glass nor tissue; of a bag of
-            patches the same places, every feature 0); or none, with their places taken out of the prompt.
+            patches the same places, every feature 0); noise of their sizes (every value of every pixel drawn anew; of a
+            bag, features drawn with its mean and spread); or none, with their places taken out of the prompt.
         facts: further columns of the row.
+        begun: how the reply begins; the model goes on from there.
     """
 
     sample: Sample
     images: tuple[ImageRef, ...]
-    show: Literal["image", "blank", "nothing"] = "image"
+    show: Literal["image", "blank", "noise", "nothing"] = "image"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    begun: str = ""
 
     @classmethod
     def plain(cls, sample: Sample) -> Instance:
@@ -126,18 +130,21 @@ class Evaluator:
     def _row(self, generation: Generation, instance: Instance) -> dict[str, Any]:
         if generation.failed is not None:
             return {"id": generation.id, "set_aside": f"{NO_REPLY}: {generation.failed}", "detail": ""}
-        return {**grade(generation, instance.sample, self.grammar, self.classes), **instance.facts}
+        whole = replace(generation, text=instance.begun + generation.text)
+        return {**grade(whole, instance.sample, self.grammar, self.classes), **instance.facts}
 
     def _request(self, instance: Instance) -> Request:
         messages = prompt_messages(instance.sample, self.grammar, instruction=self.instruction)
         if instance.show == "nothing":
-            return Request(instance.sample.id, without_images(messages))
+            return Request(instance.sample.id, without_images(messages), begun=instance.begun)
         messages, refs = shown_images(messages, instance.images, self.policy.num_images)
         stored = instance.sample.origin.mpp
         images = tuple(fit(load_picture(ref, self.read_region), ref, stored, self.policy) for ref in refs)
         if instance.show == "blank":
             images = tuple(_blank(image) for image in images)
-        return Request(instance.sample.id, messages, images)
+        if instance.show == "noise":
+            images = tuple(_noise(image, f"{instance.sample.id}/{i}") for i, image in enumerate(images))
+        return Request(instance.sample.id, messages, images, instance.begun)
 
 
 def _set_aside(instance: Instance, exc: ImageError) -> dict[str, Any]:
@@ -147,6 +154,15 @@ def _set_aside(instance: Instance, exc: ImageError) -> dict[str, Any]:
 def _blank(picture: Picture) -> Picture:
     """A mid-grey image of the same size; of a bag the same places without content."""
     return picture.blank() if isinstance(picture, PatchBag) else Image.new("RGB", picture.size, BLANK_RGB)
+
+
+def _noise(picture: Picture, seed: str) -> Picture:
+    """Noise of the same size, the same each time."""
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big"))
+    if isinstance(picture, PatchBag):
+        mean, spread = picture.features.mean(axis=0), picture.features.std(axis=0)
+        return replace(picture, features=rng.normal(mean, spread, picture.features.shape).astype(np.float32))
+    return Image.fromarray(rng.integers(0, 256, (picture.height, picture.width, 3), dtype=np.uint8))
 
 
 def _seeded(decoding: Decoding, phase: str, start: int) -> Decoding:

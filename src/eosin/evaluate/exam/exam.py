@@ -25,10 +25,12 @@ from eosin.evaluate.baselines.verdict import against_baselines
 from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.evaluator import NO_REPLY, Evaluator, Instance, Progress
 from eosin.evaluate.exam.items import check_samples
-from eosin.evaluate.exam.scores import chance, class_figures, matching, sampled_figures, score_rows
+from eosin.evaluate.exam.open_answers import open_figures
+from eosin.evaluate.exam.scores import chance, class_figures, further_figures, matching, sampled_figures, score_rows
 from eosin.evaluate.exam.terms import score_terms
 from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key, remove_work
 from eosin.evaluate.probes.probes import looks_at_image, run_probes
+from eosin.evaluate.probes.reasoning import entailment
 from eosin.evaluate.statistics.entity_scores import entity_figures
 from eosin.scoring.sets.compose import RewardSet
 
@@ -182,6 +184,7 @@ def _examine(
     summary = _summary(evaluator, rows, aside, usable, settings)
     summary["probes"] = probes
     summary["probes_skipped"] = skipped
+    summary["entailment"] = entailment(rows, evaluator.grammar, settings)
     summary["looks_at_image"], summary["looks_at_image_reason"] = looks_at_image(probes)
     summary["sampled"] = sampled_figures(draws, settings) if draws else None
     files = {"predictions.jsonl": rows, **{f"probe-{name}.jsonl": r for name, r in probe_rows.items()}}
@@ -189,6 +192,7 @@ def _examine(
         files["set_aside.jsonl"] = aside
     if rewards is not None:
         summary["scored"], files["terms.jsonl"] = score_terms(rewards, usable, normal, settings, evaluator.read_region)
+        summary["scored"]["same_judge"] = settings.same_judge
     summary["evidence"], measured = _evidence(evaluator, attributor, usable, normal, settings)
     if measured:
         files["evidence.jsonl"] = measured
@@ -229,7 +233,9 @@ def _summary(
     return {
         **score_rows(rows, evaluator.classes, settings),
         **class_figures(rows, evaluator.classes),
+        **further_figures(rows, evaluator.classes, settings),
         "entities": entity_figures(rows, settings),
+        "open": open_figures(usable, {r["id"]: r for r in rows}, evaluator.grammar, settings),
         "num_set_aside": len(aside),
         "set_aside_reasons": dict(Counter(r["set_aside"] for r in aside).most_common()),
         "chance": chance(usable),

@@ -49,6 +49,14 @@ def answer_words(parsed: str | None, sample: Sample) -> str | None:
     return next((c.text for c in sample.choices if c.letter == parsed), parsed)
 
 
+def groups_of(sample: Sample) -> dict[str, str]:
+    """What figures are also given by (`groups.GROUPED_BY`), where the sample states it: organ, stain and modality of
+    its origin, `subset` and `kind` of its further columns."""
+    origin = {name: getattr(sample.origin, name) for name in ("organ", "stain", "modality")}
+    further = {name: sample.extra.get(name) for name in ("subset", "kind")}
+    return {name: str(value) for name, value in (origin | further).items() if isinstance(value, str) and value.strip()}
+
+
 def grade(generation: Generation, sample: Sample, grammar: Grammar, classes: Classes) -> dict[str, Any]:
     """One row of predictions.jsonl.
 
@@ -75,5 +83,6 @@ def grade(generation: Generation, sample: Sample, grammar: Grammar, classes: Cla
         "tolerant_correct": is_right(tolerant, sample),
         "num_tokens": generation.num_tokens,
         "truncated": generation.truncated,
+        **groups_of(sample),
         **entity_row(generation.text, sample, grammar),
     }

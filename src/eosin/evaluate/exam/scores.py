@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from eosin.core.nouns.classes import Classes, normalised
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
 from eosin.evaluate.exam.items import cluster_kind
 from eosin.evaluate.statistics import metrics
+from eosin.evaluate.statistics.calibration import calibration_figures
+from eosin.evaluate.statistics.comparisons import smallest_between
+from eosin.evaluate.statistics.draws import over_draws, pass_at_k, rungs, vote
+from eosin.evaluate.statistics.groups import group_figures
 from eosin.evaluate.statistics.intervals import cluster_interval
 
 Row = Mapping[str, Any]
@@ -66,6 +70,24 @@ def score_rows(rows: Sequence[Row], classes: Classes, settings: ExamSettings) ->
     return figures
 
 
+def further_figures(rows: Sequence[Row], classes: Classes, settings: ExamSettings) -> dict[str, Any]:
+    """Macro F1 (None without classes), accuracy by group, and the difference below which two models are not told apart.
+
+    The last one is for another model on an exam of this size, 80 % power, 5 % level; None where no reply differs.
+    """
+    clusters = [str(r["group"]) for r in rows]
+    figures: dict[str, Any] = {"macro_f1": None, "macro_f1_ci95": None}
+    if classes.labels:
+        gold, said = [r["label"] for r in rows], [r["predicted_label"] for r in rows]
+        figures["macro_f1"] = metrics.macro_f1(gold, said)
+        figures["macro_f1_ci95"] = metrics.macro_f1_interval(
+            gold, said, clusters, resamples=settings.bootstrap, seed=settings.seed
+        )
+    figures["groups"] = group_figures(rows, resamples=settings.bootstrap, seed=settings.seed)
+    figures["smallest_difference"] = smallest_between([bool(r["correct"]) for r in rows], clusters)
+    return figures
+
+
 def class_figures(rows: Sequence[Row], classes: Classes) -> dict[str, Any]:
     """Unparsed reasons, labels, confusion (rows true, last column unparsed), recall (None: no item)."""
     reasons = Counter(r["unparsed_reason"] for r in rows if r["parsed"] is None)
@@ -101,9 +123,10 @@ def sampled_figures(draws: Sequence[Sequence[Row]], settings: ExamSettings) -> d
     """Figures of k sampled replies an item.
 
     Returns:
-        "accuracy" is the mean over items and replies; "pass_at_k" the share of items with a right reply
-        among k; "majority_accuracy" the share whose most frequent parsed answer is right (the earlier one
-        wins a tie, unparsed replies have no vote).
+        "accuracy" is the mean over items and replies; "by_draw" the accuracy of each decoding seed and "sd" their
+        standard deviation; "pass_at" the chance that one of so many replies is right, without bias; "pass_at_k" that
+        of all k; "majority_accuracy" the share whose most frequent parsed answer is right (the earlier one wins a tie,
+        unparsed replies have no vote); "calibration" how well the replies' agreement says whether that answer is right.
     """
     by_item: dict[str, list[Row]] = defaultdict(list)
     for rows in draws:
@@ -114,11 +137,16 @@ def sampled_figures(draws: Sequence[Sequence[Row]], settings: ExamSettings) -> d
         [r["correct"] for r in everything], [r["group"] for r in everything],
         resamples=settings.bootstrap, seed=settings.seed,
     )  # fmt: skip
-    return {
+    votes = {id: vote(rows) for id, rows in by_item.items()}
+    spread = over_draws([metrics.accuracy([r["correct"] for r in rows]) for rows in draws if rows])
+    found = {
         "accuracy": metrics.accuracy([r["correct"] for r in everything]),
         "ci95": interval.pair,
+        "by_draw": list(spread.by_draw),
+        "sd": spread.sd,
+        "pass_at": {str(k): _pass_at(by_item.values(), k) for k in rungs(len(draws))},
         "pass_at_k": metrics.accuracy([any(r["correct"] for r in rows) for rows in by_item.values()]),
-        "majority_accuracy": metrics.accuracy([_majority_right(rows) for rows in by_item.values()]),
+        "majority_accuracy": metrics.accuracy([v.is_correct for v in votes.values()]),
         "unparsed_rate": sum(r["parsed"] is None for r in everything) / len(everything),
         "truncated_rate": sum(bool(r["truncated"]) for r in everything) / len(everything),
         "n": len(by_item),
@@ -126,13 +154,15 @@ def sampled_figures(draws: Sequence[Sequence[Row]], settings: ExamSettings) -> d
         "temperature": settings.temperature,
         "top_p": settings.top_p,
     }
+    if len(draws) > 1:
+        found["calibration"] = calibration_figures(
+            [v.confidence for v in votes.values()], [v.is_correct for v in votes.values()],
+            [by_item[id][0]["group"] for id in votes], resamples=settings.bootstrap, seed=settings.seed,
+        )  # fmt: skip
+    return found
 
 
-def _majority_right(rows: Sequence[Row]) -> bool:
-    votes: dict[str, list[bool]] = {}
-    for row in rows:
-        if row["parsed"] is not None:
-            votes.setdefault(normalised(row["parsed"]), []).append(bool(row["correct"]))
-    if not votes:
-        return False
-    return max(votes.values(), key=len)[0]
+def _pass_at(items: Iterable[Sequence[Row]], k: int) -> float | None:
+    """Mean over the items with at least k replies."""
+    each = [pass_at_k(len(rows), sum(bool(r["correct"]) for r in rows), k) for rows in items if len(rows) >= k]
+    return sum(each) / len(each) if each else None

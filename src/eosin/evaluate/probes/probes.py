@@ -3,16 +3,20 @@
 Every probe asks items of the exam again, and is compared with the exam on the same items.
 
 - blank: every image becomes a mid-grey image of its size. A model that looks falls to chance.
+- noise: every image becomes noise of its size.
 - swapped: the image of another sample, of another class and another case; the gold answer stays the asked
   item's. A model that looks is wrong, and its answer follows the image shown.
+- wrong_organ: the same, with an image of another organ, where the samples name theirs.
 - question_only: the images are taken out of the prompt. What is right now, the text gives away.
 - options_shuffled: each option moves one place on, the last to the first place. A model that reads the
   options says the same words as before.
+- cut_reasoning, corrupted_step, other_reasoning: the model's own reasoning is altered and given back, and it answers
+  from there (`probes.reasoning`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,7 @@ from eosin.core.settings.exam import ExamSettings
 from eosin.evaluate.exam.evaluator import Evaluator, Instance
 from eosin.evaluate.exam.items import choose_balanced, group_of
 from eosin.evaluate.exam.scores import score_rows
+from eosin.evaluate.probes.reasoning import REASONING_PROBES, reasoning_figures, reasoning_instances
 from eosin.evaluate.statistics.intervals import Metric, paired_difference
 
 LOOKING_PROBES = ("blank", "swapped")
@@ -37,14 +42,20 @@ def shift_options(sample: Sample) -> Sample:
     return sample.model_copy(update={"choices": choices, "answer": answer})
 
 
-def swap_donors(samples: Sequence[Sample], classes: Classes, seed: int) -> list[int | None]:
+def swap_donors(
+    samples: Sequence[Sample], classes: Classes, seed: int, kind_of: Callable[[Sample], str] | None = None
+) -> list[int | None]:
     """For each sample, which sample's images it is shown instead.
 
     A seeded permutation, mended by exchanges, in which donor and item differ in class and in case and show
     equally many images. Where no exchange mends an item, a donor is drawn a second time; where there is
     none, None.
+
+    Args:
+        kind_of: what they differ in instead of their class.
     """
-    kinds = np.unique([normalised(classes.gold(s)) for s in samples], return_inverse=True)[1]
+    told = [normalised(kind_of(s) if kind_of is not None else classes.gold(s)) for s in samples]
+    kinds = np.unique(told, return_inverse=True)[1]
     cases = np.unique([group_of(s) for s in samples], return_inverse=True)[1]
     counts = np.asarray([len(s.images) for s in samples])
 
@@ -77,12 +88,17 @@ def probe_instances(name: str, samples: Sequence[Sample], classes: Classes, seed
     if name == "options_shuffled":
         return [Instance.plain(shift_options(s)) for s in samples if len(s.choices) > 1]
     pictured = [s for s in samples if s.images]
-    if name == "blank":
-        return [Instance(s, s.images, "blank") for s in pictured]
+    if name == "blank" or name == "noise":
+        return [Instance(s, s.images, "blank" if name == "blank" else "noise") for s in pictured]
     if name == "question_only":
         return [Instance(s, (), "nothing") for s in pictured]
+    if name == "wrong_organ":
+        pictured = [s for s in pictured if s.origin.organ]
+        donors = swap_donors(pictured, classes, seed, lambda s: str(s.origin.organ)) if pictured else []
+    else:
+        donors = swap_donors(pictured, classes, seed) if pictured else []
     instances = []
-    for sample, donor in zip(pictured, swap_donors(pictured, classes, seed), strict=True):
+    for sample, donor in zip(pictured, donors, strict=True):
         if donor is not None:
             shown = pictured[donor]
             facts = {"image_of": shown.id, "image_label": classes.gold(shown)}
@@ -93,6 +109,8 @@ def probe_instances(name: str, samples: Sequence[Sample], classes: Classes, seed
 _WHY_SKIPPED = {
     "options_shuffled": "no item has options to move",
     "swapped": "no item has a partner of another class and another case",
+    "wrong_organ": "no two items name different organs",
+    **dict.fromkeys(REASONING_PROBES, "no reply has reasoning that can be altered in this way"),
 }
 
 
@@ -113,7 +131,10 @@ def run_probes(
     rows_of: dict[str, list[dict[str, Any]]] = {}
     skipped: dict[str, str] = {}
     for name in settings.probes:
-        instances = probe_instances(name, chosen, evaluator.classes, settings.seed)
+        if name in REASONING_PROBES:
+            instances = reasoning_instances(name, chosen, normal, evaluator.grammar, settings.seed)
+        else:
+            instances = probe_instances(name, chosen, evaluator.classes, settings.seed)
         rows = [r for r in evaluator.run(f"probe-{name}", instances) if "set_aside" not in r]
         if not rows:
             skipped[name] = _WHY_SKIPPED.get(name, "no item has an image")
@@ -143,8 +164,10 @@ def _summary(
         "metric": metric, "difference": difference, "ci95": interval.pair, "reason": interval.reason,
         "warning": interval.warning,
     }  # fmt: skip
-    if name == "swapped":
+    if name in ("swapped", "wrong_organ"):
         summary.update(_follows(rows, classes))
+    if name in REASONING_PROBES:
+        summary.update(reasoning_figures(rows, before, settings))
     if name == "options_shuffled":
         same = [_same_words(a, b) for a, b in zip(before, rows, strict=True)]
         summary["consistency"] = sum(same) / len(same)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from eosin.core.nouns.classes import is_lost
-from eosin.evaluate.statistics.intervals import cluster_interval, draw_weights
+from eosin.evaluate.statistics.intervals import cluster_interval
 from eosin.evaluate.statistics.ratios import FIGURES, Ratios, Reading, paired, recall_of
+from eosin.evaluate.statistics.resampling import draw_weights
 from eosin.evaluate.statistics.seeds import change_over_seeds
 
 RESAMPLES = 2000

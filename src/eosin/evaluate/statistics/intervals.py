@@ -7,7 +7,7 @@ doi:10.1162/rest.90.3.414, "pairs cluster bootstrap") and percentile limits are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from eosin.core.errors import EosinError
+from eosin.evaluate.statistics.resampling import draw_sums
 
 Metric = Literal["accuracy", "balanced_accuracy"]
 FEW_CLUSTERS = 10
 ONE_CLUSTER = "one cluster: variation between clusters cannot be estimated"
-_MAX_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,24 @@ class _Tally:
     right: NDArray[np.float64]
     total: NDArray[np.float64]
 
-    def score(self, weights: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
-        """The metric in every resample. `weights` (B, G): how often each cluster was drawn."""
-        right, total = weights @ self.right, weights @ self.total
-        if metric == "accuracy":
-            return right.sum(axis=1) / total.sum(axis=1)
-        present = total > 0
-        recall = np.divide(right, total, out=np.zeros_like(right), where=present)
-        return recall.sum(axis=1) / present.sum(axis=1)
+    @property
+    def table(self) -> NDArray[np.float64]:
+        """(G, 2 K): right replies, then items."""
+        return np.concatenate([self.right, self.total], axis=1)
+
+    def value(self, metric: Metric) -> float:
+        """The metric itself."""
+        return float(_score(self.table.sum(axis=0)[None], metric)[0])
+
+
+def _score(sums: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
+    """The metric in every resample, from the sums (B, 2 K) of `_Tally.table`."""
+    right, total = np.split(sums, 2, axis=1)
+    if metric == "accuracy":
+        return right.sum(axis=1) / total.sum(axis=1)
+    present = total > 0
+    recall = np.divide(right, total, out=np.zeros_like(right), where=present)
+    return recall.sum(axis=1) / present.sum(axis=1)
 
 
 def cluster_interval(
@@ -99,7 +109,7 @@ def cluster_interval(
     if right.all() or not right.any():
         lo, hi = _exact(bool(right[0]), _effective_n(tally, metric), confidence)
         return Interval(lo, hi, "exact binomial over clusters (no reply differs)", warning=warning)
-    draws = np.concatenate([tally.score(w, metric) for w in draw_weights(num_clusters, resamples, seed)])
+    draws = _score(draw_sums(tally.table, resamples, seed), metric)
     lo, hi = _percentiles(draws, confidence)
     return Interval(lo, hi, "cluster bootstrap, percentile", warning=warning)
 
@@ -126,13 +136,10 @@ def paired_difference(
     classes = _classes(gold, metric, len(a))
     tally_a, tally_b = _tally(a, clusters, classes), _tally(b, clusters, classes)
     num_clusters = len(tally_a.total)
-    once = np.ones((1, num_clusters))
-    difference = float((tally_a.score(once, metric) - tally_b.score(once, metric))[0])
+    difference = tally_a.value(metric) - tally_b.value(metric)
     if num_clusters < 2:
         return difference, Interval(None, None, "none", reason=ONE_CLUSTER)
-    draws = np.concatenate(
-        [tally_a.score(w, metric) - tally_b.score(w, metric) for w in draw_weights(num_clusters, resamples, seed)]
-    )
+    draws = _paired_draws(tally_a, tally_b, metric, resamples, seed)
     lo, hi = _percentiles(draws, confidence)
     warning = "no item differs" if bool((a == b).all()) else _few(num_clusters)
     return difference, Interval(lo, hi, "paired cluster bootstrap, percentile", warning=warning)
@@ -215,13 +222,11 @@ def _tally(right: NDArray[np.bool_], clusters: Sequence[str], gold: Sequence[str
     return _Tally(rights, totals)
 
 
-def draw_weights(num_clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each cluster is drawn: blocks of (b, G), each row summing to G, `resamples` rows in all."""
-    rng = np.random.default_rng(seed)
-    block = max(1, _MAX_CELLS // num_clusters)
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        yield rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=size).astype(float)
+def _paired_draws(a: _Tally, b: _Tally, metric: Metric, resamples: int, seed: int) -> NDArray[np.float64]:
+    """(resamples,): difference a - b of the same items, both scored in each resample of clusters."""
+    sums = draw_sums(np.concatenate([a.table, b.table], axis=1), resamples, seed)
+    first, second = np.split(sums, 2, axis=1)
+    return _score(first, metric) - _score(second, metric)
 
 
 def _percentiles(draws: NDArray[np.float64], confidence: float) -> tuple[float, float]:

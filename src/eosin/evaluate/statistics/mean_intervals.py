@@ -8,6 +8,7 @@ import numpy as np
 
 from eosin.core.errors import EosinError
 from eosin.evaluate.statistics.intervals import FEW_CLUSTERS, ONE_CLUSTER, Interval
+from eosin.evaluate.statistics.resampling import draw_sums
 
 METHOD = "cluster bootstrap, percentile"
 
@@ -59,8 +60,8 @@ def ratio_interval(
     num = len(counts)
     if num < 2:
         return mean, Interval(None, None, "none", reason=ONE_CLUSTER)
-    weights = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), size=resamples)
-    draws = (weights @ sums) / (weights @ counts)
+    drawn = draw_sums(np.stack([sums, counts], axis=1), resamples, seed)
+    draws = drawn[:, 0] / drawn[:, 1]
     tail = 50 * (1 - confidence)
     lo, hi = np.percentile(draws, [tail, 100 - tail])
     few = f"only {num} clusters: the interval is rough and likely too narrow" if num < FEW_CLUSTERS else None

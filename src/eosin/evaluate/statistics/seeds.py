@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from eosin.core.errors import EosinError
-from eosin.evaluate.statistics.intervals import draw_weights
 from eosin.evaluate.statistics.ratios import Ratios
+from eosin.evaluate.statistics.resampling import draw_weights
 
 ENOUGH_SEEDS = 5
 Pair = tuple[Ratios, Ratios]

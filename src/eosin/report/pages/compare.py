@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from eosin.core.errors import disk_errors
+from eosin.core.errors import EosinError, disk_errors
 from eosin.core.store.artifacts import write_json, write_text_atomic
 from eosin.evaluate.statistics.seeds import SeedChange
 from eosin.report.drawing.curves import AXES
@@ -23,8 +23,10 @@ from eosin.report.drawing.numbers import (
     points,
     points_with_interval,
 )
+from eosin.report.pages.exams import compare_exams
 from eosin.report.pages.frame import clean, stylesheet, templates
 from eosin.report.records.compare import Comparison, Row, SeedStats, as_json, compare_runs
+from eosin.report.records.exams import exam_folders
 from eosin.report.records.over_seeds import SeedFigure
 from eosin.report.sections.changed import NAMES
 
@@ -41,14 +43,24 @@ HEADER = (
 
 
 def compare(run_dirs: Sequence[Path], out: Path) -> Path:
-    """Compare runs; write index.html, table.md and table.json into `out`.
+    """Compare runs, or exams of any models; write index.html, table.md and table.json into `out`.
+
+    Args:
+        run_dirs: folders of runs; or folders that `eosin evaluate` wrote (`exam_folders`), for models x exams.
 
     Returns:
         The path of the page.
 
     Raises:
-        EosinError: a folder is no run, no run has an exam, or the disk refuses.
+        EosinError: a folder is no run, no run has an exam, runs and exams are mixed, or the disk refuses.
     """
+    exams = {d: exam_folders(d) for d in run_dirs}
+    if any(exams.values()):
+        others = [str(d) for d, found in exams.items() if not found]
+        if others:
+            raise EosinError("Runs and exams are compared apart.", expected="folders that `eosin evaluate` wrote",
+                             found=", ".join(others))  # fmt: skip
+        return compare_exams(list(dict.fromkeys(e for found in exams.values() for e in found)), out)
     found = compare_runs(run_dirs)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -162,7 +162,7 @@ def _probe_rows(run: Run, runs: list[ExamRun]) -> list[dict[str, Any]]:
     level = words.blind_level(run, exam)
     for key, probe in words.probe_figures(exam).items():
         name, what = words.PROBES.get(key, (key.replace("_", " "), ""))
-        flagged = key != "options_shuffled" and words.is_above(probe, level)
+        flagged = key not in words.NOT_BLIND and words.is_above(probe, level)
         rows.append({"name": name, "what": what, "flag": flagged, "gap": _gap(probe), **_figures(probe)})
     return rows if len(rows) > 1 else []
 

@@ -14,10 +14,12 @@ from eosin.core.nouns.outcome import Parsed, Unparsed
 from eosin.core.settings.scoring import JudgeServer, ScoringSettings
 from eosin.scoring.judge.checklist import checklist_request, grade_request
 from eosin.scoring.judge.model import ANOTHER_MODEL, JudgeRequest, OpenAIJudge
+from eosin.scoring.judge.rubric import rubric_request
 from eosin.scoring.sets.by_source import Rewards, SourceRewards
 from eosin.scoring.sets.compose import RewardSet
 from eosin.scoring.terms.base import Resources, Term
 from eosin.scoring.terms.process import ChecklistTerm, ClipTerm
+from eosin.scoring.terms.rubric import RubricTerm
 from eosin.scoring.terms.semantic import SemanticTerm
 
 _REPLY = (
@@ -69,13 +71,16 @@ def _ask_judge(rewards: Rewards, server: JudgeServer, where: str, image: bytes |
         return []
     asked = [t for t, resources in terms_of(rewards) if t.uses_server(resources)]
     grades = any(isinstance(t, SemanticTerm) for t in asked)
-    others = any(not isinstance(t, SemanticTerm) for t in asked)
+    rubric = any(isinstance(t, RubricTerm) for t in asked)
+    others = any(not isinstance(t, SemanticTerm | RubricTerm) for t in asked)
     shown = image if image is not None else encode_png(Image.new("RGB", (64, 64), (230, 190, 210)))
     requests: list[JudgeRequest] = []
     if others:
         sees_gold = any(isinstance(t, ChecklistTerm) and t.sees_gold for t in asked)
         payload: dict[str, Any] = dict(_ASKED) | ({"standard_answer": "normal mucosa"} if sees_gold else {})
         requests.append(checklist_request(payload, _REPLY, shown))
+    if rubric:
+        requests.append(rubric_request(str(_ASKED["question"]), "normal mucosa", _REPLY))
     if grades:
         requests.append(grade_request(_ASKED["question"], "normal mucosa", "normal mucosa"))  # type: ignore[arg-type]
     for request in requests:

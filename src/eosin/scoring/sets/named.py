@@ -17,6 +17,7 @@ import eosin.scoring.terms.accuracy
 import eosin.scoring.terms.entities
 import eosin.scoring.terms.format
 import eosin.scoring.terms.process
+import eosin.scoring.terms.rubric
 import eosin.scoring.terms.shape  # noqa: F401  (importing a module registers its terms)
 from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar

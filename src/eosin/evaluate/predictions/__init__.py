@@ -1,0 +1,1 @@
+"""Replies that other harnesses logged, read and scored anew."""

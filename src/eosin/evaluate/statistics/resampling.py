@@ -1,0 +1,73 @@
+"""Resamples of clusters as sums: which clusters are drawn matters only by what they add up to.
+
+Clusters with the same row of a table are one pattern. How often each pattern is drawn in a resample of G clusters is
+multinomial with probabilities n_u / G, so that a resample costs as much as there are patterns, not clusters: right and
+wrong replies of a closed exam form few, however many items it has. The distribution is that of drawing the clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MAX_CELLS = 4_000_000
+_MANY_PATTERNS = 1_000
+_GATHERED_CELLS = 2_000_000
+
+
+def draw_weights(num_clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each cluster is drawn: blocks of (b, G), each row summing to G, `resamples` rows in all."""
+    rng = np.random.default_rng(seed)
+    block = max(1, _MAX_CELLS // num_clusters)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        yield rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=size).astype(float)
+
+
+def draw_sums(table: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Column sums over G clusters that are drawn with replacement, `resamples` times.
+
+    Args:
+        table: (G, C), a row a cluster.
+
+    Returns:
+        (resamples, C).
+    """
+    num_clusters = len(table)
+    patterns, counts = np.unique(table, axis=0, return_counts=True)
+    rng = np.random.default_rng(seed)
+    sums = np.empty((resamples, table.shape[1]))
+    if len(patterns) > _MANY_PATTERNS:
+        block = max(1, _GATHERED_CELLS // num_clusters)
+        for start in range(0, resamples, block):
+            size = min(block, resamples - start)
+            sums[start : start + size] = _gathered(table, size, rng)
+        return sums
+    block = max(1, _MAX_CELLS // len(patterns))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        weights = rng.multinomial(num_clusters, counts / num_clusters, size=size)
+        sums[start : start + size] = weights @ patterns
+    return sums
+
+
+def _gathered(table: NDArray[np.float64], size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(size, C): each resample adds up the rows that it drew."""
+    num_clusters, num_columns = table.shape
+    kind = np.uint16 if num_clusters < 2**16 else np.uint32
+    drawn = rng.integers(0, num_clusters, size=(size, num_clusters), dtype=kind)
+    if num_columns <= 2:
+        return np.stack([table[:, c][drawn].sum(axis=1) for c in range(num_columns)], axis=1)
+    flat = drawn + num_clusters * np.arange(size)[:, None]
+    weights = np.bincount(flat.ravel(), minlength=size * num_clusters).reshape(size, num_clusters)
+    return weights.astype(np.float64) @ table
+
+
+def by_cluster(clusters: Sequence[str], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of the columns (N, C) by cluster: (G, C)."""
+    names, place = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    table = np.zeros((len(names), columns.shape[1]))
+    np.add.at(table, place, columns)
+    return table

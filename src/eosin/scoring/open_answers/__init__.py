@@ -1,0 +1,1 @@
+"""Open answers against a reference: overlap of words, and of embedded tokens."""
