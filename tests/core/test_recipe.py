@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from eosin.core.errors import EosinError, RecipeError
-from eosin.core.settings.recipe import load_recipe
+from eosin.core.settings.recipe import Recipe, load_recipe
 
 
 def write(tmp_path: Path, text: str, name: str = "mine.yaml") -> Path:
@@ -104,3 +104,11 @@ def test_overrides_that_cannot_be(tmp_path: Path) -> None:
             load_recipe(path, [item])
     with pytest.raises(EosinError, match="no such recipe"):
         load_recipe(tmp_path / "none.yaml")
+
+
+def test_ways_of_asking_are_not_part_of_a_run() -> None:
+    for exam in ({"prompt": "direct"}, {"shifts": 1}, {"input": {"joint": False}}):
+        with pytest.raises(ValueError, match="is for eosin evaluate"):
+            Recipe.model_validate({"stages": {"sft": {}}, "exams": {"mine": exam}})
+    small = Recipe.model_validate({"stages": {"sft": {}}, "exams": {"mine": {"input": {"max_pixels": 4096}}}})
+    assert small.exams["mine"].input.max_pixels == 4096

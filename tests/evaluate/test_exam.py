@@ -12,7 +12,7 @@ from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.prompt import gold_answer, gold_reply
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Choice, ImageBytes, ImageFile, Origin, Sample, make_choices, user_prompt
-from eosin.core.settings.exam import ExamSettings
+from eosin.core.settings.exam import ExamSettings, InputPolicy
 from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding, Generation, MockEngine, Request
 from eosin.evaluate.exam.entry import evaluate_samples
@@ -405,10 +405,12 @@ def test_an_exam_without_baselines_compares_nothing(make, look, grammar, tmp_pat
 
 
 def test_exams_of_before_baselines_could_be_chosen_keep_their_key() -> None:
-    of_terms = {"terms", "scoring", "same_judge", "max_unscored"}
+    of_terms = {"terms", "scoring", "same_judge", "max_unscored", "prompt", "input", "shifts"}
     assert _new_at_default(ExamSettings()) == {"evidence", "baselines", "baseline_train"} | of_terms
     assert _new_at_default(ExamSettings(baselines="none", baseline_train=None)) == {"evidence"} | of_terms
     assert _new_at_default(ExamSettings(terms="eosin", max_unscored=0.2)).isdisjoint({"terms", "max_unscored"})
+    shown = ExamSettings(input=InputPolicy(max_pixels=4096), prompt="direct", shifts=2)
+    assert _new_at_default(shown) == {"evidence", "baselines", "baseline_train", *of_terms} - {"input", "prompt"}
 
 
 def test_evaluate_samples_for_the_command_line(make, look, grammar, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from eosin.core.nouns.outcome import Parsed, Unparsed
 from eosin.core.nouns.sample import Entity
 from eosin.scoring import RewardSet, ScoreItem, item_from_row, load_rewards, parse_answer, parse_answer_set, set_names
 from eosin.scoring.judge.checklist import without_orders
-from eosin.scoring.reading.answers import read_tolerant
 from eosin.scoring.reading.quantities import parse_quantity, parse_yes_no
+from eosin.scoring.reading.tolerant import read_tolerant
 
 CHOICES = {"A": "necrosis", "B": "mucin", "C": "normal mucosal glands"}
 PIECES = [

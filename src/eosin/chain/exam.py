@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from eosin.chain.base.pictures import ordinary_or
+from eosin.chain.listed import Part, asked_as, further_figures, grammar_for, preset_of
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Filtered
 from eosin.core.nouns.reply import Grammar
@@ -17,9 +19,11 @@ from eosin.core.nouns.sample import Sample
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.scoring import JudgeServer
 from eosin.core.store import artifacts as store
+from eosin.evaluate.exams.prompts import OWN
 
 if TYPE_CHECKING:
     from eosin.clients.settings import ServerSettings
+    from eosin.engines.base import Engine
     from eosin.evaluate.evidence.tests import Attributor
     from eosin.models.load import Loaded
     from eosin.scoring.sets.compose import RewardSet
@@ -93,63 +97,87 @@ def refuse_same_judge(checkpoint: str, settings: ExamSettings) -> None:
 
 
 def examine(
-    checkpoint: str, samples_path: Path, settings: ExamSettings, out: Path, grammar_name: str | None
+    checkpoint: str, samples: Part | Path, settings: ExamSettings, out: Path, grammar_name: str | None
 ) -> dict[str, Any]:
-    """Examine a checkpoint on samples from disk. What could not be read is counted and kept beside the exam."""
+    """Examine a checkpoint on a listed exam or on samples from disk. What could not be read is counted and kept beside
+    the exam."""
     from eosin.chain.leaks import measure_leaks, training_of
     from eosin.chain.recipe.data import print_warnings
     from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
     from eosin.engines.transformers_engine import TransformersEngine
-    from eosin.evaluate.exam.entry import evaluate_samples
     from eosin.models.load import load, quiet
-    from eosin.slides.features.regions import SlideRegions
 
     quiet()
     refuse_same_judge(checkpoint, settings)
-    read = read_exam(samples_path)
-    grammar, instruction = grammar_of(checkpoint, grammar_name)
+    part = samples if isinstance(samples, Part) else Part(str(samples))
+    preset = preset_of(settings, part, has_own_grammar=bool(grammar_name) or has_grammar(checkpoint))
+    settings = settings.model_copy(update={"prompt": None if preset.name == OWN else preset.name})
+    read = asked_as(part.read(), preset, settings)
+    grammar, instruction = grammar_for(preset, *grammar_of(checkpoint, grammar_name))
     rewards = _tried_rewards(settings, grammar, out, read.kept)
     parents = (store.open_artifact(Path(checkpoint)),) if store.exists(Path(checkpoint)) else ()
     loaded = load(checkpoint)
     read = _that_fit(read, loaded.processor)
     print_warnings(option_notes(read.kept))
-    result = evaluate_samples(
-        TransformersEngine(loaded),
-        read.kept,
-        grammar,
-        out,
-        settings=settings,
-        record={"checkpoint": checkpoint, "samples": str(samples_path), "seed": settings.seed},
-        parents=parents,
-        instruction=instruction,
-        read_region=SlideRegions(),
-        evidence=evidence_of(loaded, settings),
-        tell=console.print,
-        rewards=rewards,
-    )
+    asking = _Asking(TransformersEngine(loaded), grammar, instruction, parents, rewards, evidence_of(loaded, settings))
+    result = asking.of_part(part, read, settings, out, {"checkpoint": checkpoint, "prompt": preset.name})
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
+    if "sealed" in result:
+        return result
     leaks = measure_leaks(training_of(checkpoint), read.kept, out / "exam", resamples=settings.bootstrap)
     return {**result, "leaks": leaks}
 
 
-def read_exam(samples_path: Path) -> Filtered[Sample]:
-    """Samples from disk, and what could not be read.
+@dataclass(frozen=True)
+class _Asking:
+    """A model that is ready to be asked."""
 
-    Raises:
-        EosinError: there is no sample that can be read.
-    """
-    from eosin.core.formats import read_samples
+    engine: Engine
+    grammar: Grammar
+    instruction: bool = True
+    parents: Sequence[store.Artifact] = ()
+    rewards: RewardSet | None = None
+    evidence: Attributor | None = None
 
-    read = read_samples(samples_path)
-    if not read.kept:
-        raise EosinError("No sample could be read.", found=str(read.reasons()), where=samples_path)
-    return read
+    def of_part(
+        self, part: Part, read: Filtered[Sample], settings: ExamSettings, out: Path, told: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The exam and what is asked beside it; of a sealed exam the file of answers."""
+        from eosin.slides.features.regions import SlideRegions
+
+        record = {**told, **part.facts(), "seed": settings.seed, "input": settings.input.described()}
+        regions = SlideRegions()
+        if part.exam is not None and part.exam.scorer == "answers":
+            from eosin.evaluate.exams.sealed import write_answers
+
+            return {"sealed": write_answers(self.engine, read.kept, self.grammar, settings, out, regions,
+                                            instruction=self.instruction)}  # fmt: skip
+
+        def ask(samples: Sequence[Sample], chosen: ExamSettings, place: Path) -> dict[str, Any]:
+            from eosin.evaluate.exam.entry import evaluate_samples
+
+            whole = place == out
+            return evaluate_samples(
+                self.engine, samples, self.grammar, place, settings=chosen, record=record, parents=self.parents,
+                instruction=self.instruction, read_region=regions, evidence=self.evidence if whole else None,
+                tell=console.print, rewards=self.rewards if whole else None,
+            )  # fmt: skip
+
+        result = ask(read.kept, settings, out)
+        return {**result, **further_figures(read.kept, settings, out, ask)}
+
+
+def has_grammar(checkpoint: str) -> bool:
+    """Whether a model was trained by Eosin, on a grammar of its own."""
+    from eosin.models.checkpoint import facts_of
+
+    return "grammar" in facts_of(checkpoint)
 
 
 def examine_server(
-    server: ServerSettings, samples_path: Path, settings: ExamSettings, out: Path, grammar_name: str | None,
+    server: ServerSettings, samples: Part | Path, settings: ExamSettings, out: Path, grammar_name: str | None,
     cache: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Examine a model behind an OpenAI-compatible server. It needs no torch.
@@ -168,27 +196,25 @@ def examine_server(
     from eosin.core.formats.options import option_notes
     from eosin.curate import write_dropped
     from eosin.engines.server_engine import ServerEngine
-    from eosin.evaluate.exam.entry import evaluate_samples
-    from eosin.slides.features.regions import SlideRegions
 
-    read = read_exam(samples_path)
-    grammar = Grammar.of(grammar_name or "think/answer")
+    part = samples if isinstance(samples, Part) else Part(str(samples))
+    preset = preset_of(settings, part, has_own_grammar=grammar_name is not None)
+    settings = settings.model_copy(update={"prompt": None if preset.name == OWN else preset.name})
+    read = asked_as(part.read(), preset, settings)
+    grammar, instruction = grammar_for(preset, Grammar.of(grammar_name or "think/answer"), True)
     rewards = _tried_rewards(settings, grammar, out, read.kept)
     engine = ServerEngine(server, cache or out / "answers")
     print_warnings(option_notes(read.kept))
-    result = evaluate_samples(
-        engine, read.kept, grammar, out, settings=settings,
-        record={"checkpoint": engine.name, "samples": str(samples_path), "seed": settings.seed},
-        read_region=SlideRegions(), tell=console.print, rewards=rewards,
-    )  # fmt: skip
+    asking = _Asking(engine, grammar, instruction, rewards=rewards)
+    result = asking.of_part(part, read, settings, out, {"checkpoint": engine.name, "prompt": preset.name})
     if read.dropped:
         write_dropped(out / "dropped.jsonl", read.dropped)
-    leaks = measure_leaks(None, read.kept, out / "exam")
+    leaks = None if "sealed" in result else measure_leaks(None, read.kept, out / "exam")
     return {**result, "server": engine.described(), "leaks": leaks}
 
 
 def rescore_file(
-    predictions: Path, samples_path: Path, settings: ExamSettings, out: Path, grammar_name: str | None
+    predictions: Path, samples: Part | Path, settings: ExamSettings, out: Path, grammar_name: str | None
 ) -> dict[str, Any]:
     """Score the replies that another harness logged on the samples of an exam; no model is asked.
 
@@ -200,8 +226,9 @@ def rescore_file(
     from eosin.curate import write_dropped
     from eosin.evaluate.predictions.rescore import rescore
 
-    read = read_exam(samples_path)
-    record = {"samples": str(samples_path), "seed": settings.seed}
+    part = samples if isinstance(samples, Part) else Part(str(samples))
+    read = part.read()
+    record = {**part.facts(), "seed": settings.seed}
     summary, found = rescore(
         predictions, read.kept, out / "exam", settings=settings, grammar_name=grammar_name, record=record
     )

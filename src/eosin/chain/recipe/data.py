@@ -24,6 +24,7 @@ from eosin.core.settings.data import (
     DataSettings,
     FolderData,
     PhantomData,
+    PhantomDomainData,
     PhantomSlidesData,
     QuestionsData,
     SamplesData,
@@ -76,7 +77,7 @@ def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
         collection.kept,
         workers=min(2, os.cpu_count() or 1),
         seed=getattr(recipe.data, "seed", None) or recipe.seed,
-        perceptual=not isinstance(recipe.data, PhantomData),
+        perceptual=not isinstance(recipe.data, PhantomData | PhantomDomainData),
         read_region=read_region,
         refuses=picture_refusals(recipe.model),
         **fractions,
@@ -108,6 +109,10 @@ def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -
         from eosin.sources.phantom import read_phantom
 
         return read_phantom(settings, seed)
+    if isinstance(settings, PhantomDomainData):
+        from eosin.sources.phantom_domains import read_phantom_domain
+
+        return read_phantom_domain(settings, seed)
     if isinstance(settings, SlidesData):
         from eosin.sources.slide_folder import read_slides
 

@@ -9,6 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from eosin.cli.exams.jobs import (
+    ImagesOption,
+    Job,
+    MppOption,
+    OneByOneOption,
+    PatchOption,
+    PixelsOption,
+    PromptOption,
+    ShiftsOption,
+    further_lines,
+    jobs_of,
+    policies_of,
+    tell_together,
+)
+from eosin.cli.exams.listed import RootOption
 from eosin.cli.exams.score import (
     CacheOption,
     CallsOption,
@@ -40,30 +55,54 @@ if TYPE_CHECKING:
     from eosin.core.settings.exam import ExamSettings
 
 
+CheckpointArgument = Annotated[
+    str, typer.Argument(help="Checkpoint folder, a model's name on the hub, or the address of a server.")
+]
+ExamsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="EXAM...",
+        help="Listed exams (NAME, NAME/SUBSET, NAME/SPLIT), or samples: parquet, jsonl, LLaVA json, a samples folder.",
+    ),
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--max-samples", "--limit", help="Examine a seeded random subset of this size.")
+]
+SampledOption = Annotated[
+    int, typer.Option("--num-sampled", "--samples", help="Sampled replies an item, beside the greedy one.")
+]
+EvidenceOption = Annotated[
+    int, typer.Option(help="Items with a slide whose evidence is tested by deletion and pointing; 0: none.")
+]
+TermOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Score the replies by this set or term too, such as checklist. Repeatable."),
+]
+
+
 def evaluate(
-    checkpoint: Annotated[
-        str, typer.Argument(help="Checkpoint folder, a model's name on the hub, or the address of a server.")
-    ],
-    samples: Annotated[
-        Path | None, typer.Argument(help="Samples: parquet, jsonl, LLaVA json, or a samples folder.")
-    ] = None,
+    checkpoint: CheckpointArgument,
+    exams: ExamsArgument = None,
+    root: RootOption = None,
     out: Annotated[Path | None, typer.Option(help="Where the exam is written. Default: evals/CHECKPOINT.")] = None,
     split: Annotated[str, typer.Option(help="Split to examine, where samples name one.")] = "test",
-    max_samples: Annotated[int | None, typer.Option(help="Examine a seeded random subset of this size.")] = None,
+    max_samples: LimitOption = None,
     max_new_tokens: Annotated[int, typer.Option(help="Length cap of a reply, in tokens.")] = 256,
     batch_size: Annotated[int, typer.Option(help="Prompts decoded together.")] = 32,
-    num_sampled: Annotated[int, typer.Option(help="Sampled replies an item, beside the greedy one.")] = 0,
+    num_sampled: SampledOption = 0,
     probes: Annotated[str, typer.Option(help="Comma-separated; empty for none.")] = "blank,swapped,question_only",
     grammar: Annotated[str | None, typer.Option(help="Tags, e.g. think/answer. Default: the checkpoint's.")] = None,
     baselines: Annotated[str, typer.Option(help="auto, none, or comma-separated names (docs/baselines.md).")] = "auto",
+    prompt: PromptOption = None,
+    shifts: ShiftsOption = 0,
+    mpp: MppOption = None,
+    patch_px: PatchOption = None,
+    max_pixels: PixelsOption = None,
+    num_images: ImagesOption = None,
+    one_by_one: OneByOneOption = False,
     seed: Annotated[int, typer.Option(help="Of subsets, swaps, sampling and bootstrap.")] = 0,
-    evidence: Annotated[
-        int, typer.Option(help="Items with a slide whose evidence is tested by deletion and pointing; 0: none.")
-    ] = 0,
-    term: Annotated[
-        list[str] | None,
-        typer.Option(help="Score the replies by this set or term too, such as checklist. Repeatable."),
-    ] = None,
+    evidence: EvidenceOption = 0,
+    term: TermOption = None,
     judge: JudgeOption = None,
     judge_model: ModelOption = None,
     judge_cache: CacheOption = None,
@@ -83,30 +122,50 @@ def evaluate(
     predictions: PredictionsOption = None,
     allow_same_judge: SameJudgeOption = False,
 ) -> None:
-    """Examine a model on held-out samples: accuracy with intervals, probes, baselines, evidence.
+    """Examine a model on listed exams or on held-out samples: accuracy with intervals, probes, baselines, evidence.
 
     Example: eosin evaluate runs/demo/stages/rl/checkpoint runs/demo/samples --out evals/demo
+
+    Example: eosin evaluate Qwen/Qwen2.5-VL-7B-Instruct pathmmu/atlas --root data/pathmmu --max-pixels 65536,262144
     """
-    _tell(_examined(locals()))
+    _run(locals())
 
 
-def _examined(given: dict[str, Any]) -> dict[str, Any]:
-    """What the options of the command line ask for: a file of replies, a server, or a model here."""
-    settings, out, grammar, samples = _settings(given), given["out"], given["grammar"], given["samples"]
-    model = given["checkpoint"]
+def _run(given: dict[str, Any]) -> None:
+    """All exams under all input policies, one after the other; a table at the end."""
+    checkpoint, grammar = given["checkpoint"], given["grammar"]
     if given["predictions"] is not None:
-        from eosin.chain.exam import rescore_file
+        _tell(_rescored(given))
+        return
+    place = given["out"] or Path("evals") / _folder_name(checkpoint, given["model"])
+    shown = (given[n] for n in ("mpp", "patch_px", "max_pixels", "num_images"))
+    policies = policies_of(*shown, one_by_one=given["one_by_one"])
+    jobs = jobs_of(_stated(given["exams"]), policies, given["root"], _settings(given), place)
+    options = ServerOptions(**{f.name: given[f.name] for f in fields(ServerOptions)})
+    results = []
+    for job in jobs:
+        if len(jobs) > 1:
+            Console().print(f"[bold]{job.title}[/bold]", highlight=False)
+        if is_address(checkpoint):
+            from eosin.chain.exam import examine_server
 
-        file: Path = given["predictions"]
-        return rescore_file(file, samples or Path(model), settings, out or Path("evals") / file.stem, grammar)
-    place = out or Path("evals") / _folder_name(model, given["model"])
-    if is_address(model):
-        from eosin.chain.exam import examine_server
+            server = options.settings(checkpoint, given["max_new_tokens"])
+            results.append(examine_server(server, job.part, job.settings, job.place, grammar, given["cache"]))
+        else:
+            results.append(_examine_here(checkpoint, job, grammar))
+        _tell(results[-1])
+    tell_together(jobs, results)
 
-        options = ServerOptions(**{f.name: given[f.name] for f in fields(ServerOptions)})
-        server = options.settings(model, settings.max_new_tokens)
-        return examine_server(server, _stated(samples), settings, place, grammar, given["cache"])
-    return _examine_here(model, _stated(samples), settings, place, grammar)
+
+def _rescored(given: dict[str, Any]) -> dict[str, Any]:
+    """A file of replies scored anew. Without a model the first argument is the exam."""
+    from eosin.chain.exam import rescore_file
+    from eosin.chain.listed import part_of
+
+    file, settings = given["predictions"], _settings(given)
+    told = (given["exams"] or [given["checkpoint"]])[0]
+    part = part_of(told, given["root"], None, settings.seed)
+    return rescore_file(file, part, settings, given["out"] or Path("evals") / file.stem, given["grammar"])
 
 
 def _settings(given: dict[str, Any]) -> ExamSettings:
@@ -115,7 +174,8 @@ def _settings(given: dict[str, Any]) -> ExamSettings:
     from eosin.core.settings.recipe import check_settings
 
     baselines = given["baselines"]
-    plain = ("split", "max_samples", "max_new_tokens", "batch_size", "num_sampled", "seed")
+    plain = ("split", "max_samples", "max_new_tokens", "batch_size", "num_sampled", "seed", "prompt",
+             "shifts")  # fmt: skip
     judge = [n for n in given if n.startswith("judge")]
     return check_settings(
         ExamSettings,
@@ -132,14 +192,15 @@ def _settings(given: dict[str, Any]) -> ExamSettings:
     )
 
 
-def _stated(samples: Path | None) -> Path:
+def _stated(exams: list[str] | None) -> list[str]:
     from eosin.core.errors import EosinError
 
-    if samples is None:
+    if not exams:
         raise EosinError(
-            "Which samples?", expected="eosin evaluate MODEL SAMPLES, or eosin evaluate --predictions FILE SAMPLES"
-        )
-    return samples
+            "Which samples?", expected="eosin evaluate MODEL EXAM..., or eosin evaluate --predictions FILE EXAM",
+            next_step="eosin exams list",
+        )  # fmt: skip
+    return exams
 
 
 def _folder_name(checkpoint: str, model: str | None) -> str:
@@ -150,15 +211,13 @@ def _folder_name(checkpoint: str, model: str | None) -> str:
     return checkpoint.strip("/").replace("/", "-")
 
 
-def _examine_here(
-    checkpoint: str, samples: Path, settings: ExamSettings, place: Path, grammar: str | None
-) -> dict[str, Any]:
+def _examine_here(checkpoint: str, job: Job, grammar: str | None) -> dict[str, Any]:
     from eosin.cli.training.run import need
 
     need("torch")
     from eosin.chain.exam import examine
 
-    return examine(checkpoint, samples, settings, place, grammar)
+    return examine(checkpoint, job.part, job.settings, job.place, grammar)
 
 
 def _share(value: float | None) -> str:
@@ -171,6 +230,12 @@ def _tell(result: dict[str, Any]) -> None:
     from eosin.report.sections.evidence import evidence_lines
 
     console = Console()
+    if sealed := result.get("sealed"):
+        console.print(f"{sealed['answered']} of {sealed['n']} questions answered; the gold answers are sealed, so no "
+        f"figure "
+                      "is given", highlight=False)  # fmt: skip
+        console.print(f"written to {sealed['path']}", soft_wrap=True, highlight=False)
+        return
     exam = result["exam"]
     console.print(in_words(exam))
     if exam["num_set_aside"]:
@@ -194,6 +259,8 @@ def _tell(result: dict[str, Any]) -> None:
         mean = "no score" if figure["mean"] is None else f"{figure['mean']:.3f}"
         console.print(f"term {name:<19} mean {mean}  n {figure['n']}  unscored {figure['unscored']}")
     for line in evidence_lines(exam["evidence"] or {}):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in further_lines(result):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if server := result.get("server"):
         told = "calls", "retries", "cache_hits", "failures", "prompt_tokens", "completion_tokens", "cost"

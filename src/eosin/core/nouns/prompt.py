@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.reply import Grammar, OptionStyle
 from eosin.core.nouns.sample import ImagePart, Message, Part, Sample, TextPart
 
 CAPTION_PROMPT = "Describe this image."
@@ -31,9 +31,15 @@ class PromptSettings(BaseModel):
     answer: AnswerForm = "letter_and_text"
 
 
-def option_lines(sample: Sample) -> str:
-    """The options, one a line: "A. normal mucosa"."""
-    return "\n".join(f"{c.letter}. {c.text}" for c in sample.choices)
+_FORMS = {"A.": "{0}. {1}", "A)": "{0}) {1}", "(A)": "({0}) {1}", "words": "- {1}"}
+_PLAIN_PAIR = {"yes", "no"}
+
+
+def option_lines(sample: Sample, style: OptionStyle = "A.") -> str:
+    """The options, one a line: "A. normal mucosa". In words, yes and no need no lines at all."""
+    if style == "words" and {c.text.strip().casefold() for c in sample.choices} == _PLAIN_PAIR:
+        return ""
+    return "\n".join(_FORMS[style].format(c.letter, c.text) for c in sample.choices)
 
 
 def prompt_messages(sample: Sample, grammar: Grammar, *, instruction: bool = True) -> tuple[Message, ...]:
@@ -45,8 +51,8 @@ def prompt_messages(sample: Sample, grammar: Grammar, *, instruction: bool = Tru
     """
     *earlier, last = sample.messages
     tail = ""
-    if sample.choices:
-        tail += "\n" + option_lines(sample)
+    if lines := option_lines(sample, grammar.options):
+        tail += "\n" + lines
     if instruction:
         tail += "\n" + grammar.instruction()
     parts = (*last.parts, TextPart(text=tail)) if tail else last.parts

@@ -47,6 +47,11 @@ THINK_STYLES: dict[str, str] = {
 """What the prompt says of how to think. Patho-R1 (arXiv 2505.11404) asks in both ways; the wording is Eosin's."""
 
 
+OptionStyle = Literal["A.", "A)", "(A)", "words"]
+"""How options stand in a prompt: lettered in one of three ways, or as words without letters."""
+Bare = Literal["", "whole", "last line"]
+
+
 @dataclass(frozen=True)
 class Grammar:
     """Exactly one block of each tag, in order, with only white space outside and no tag inside a block.
@@ -55,11 +60,18 @@ class Grammar:
         tags: block names in order; the last one is the answer.
         numbered_steps: whether the steps of the think block are lines "1. ...", "2. ...".
         think_style: what the prompt says of how to think; no reward looks at it.
+        options: how the prompt writes the options.
+        ask: what the prompt says of the reply, in place of its own words.
+        bare: a reply without tags. "whole": all of it is the answer; "last line": its last line is, behind "Answer:".
+            Thinking that a model left in front ("...</think>") is no part of the answer.
     """
 
     tags: tuple[str, ...]
     numbered_steps: bool = False
     think_style: ThinkStyle = "plain"
+    options: OptionStyle = "A."
+    ask: str = ""
+    bare: Bare = ""
 
     def __post_init__(self) -> None:
         bad = [t for t in self.tags if not re.fullmatch(r"[a-z][a-z0-9_]*", t)]
@@ -75,14 +87,22 @@ class Grammar:
         return "/".join(self.tags)
 
     @classmethod
-    def of(cls, name: str, *, numbered_steps: bool = False, think_style: ThinkStyle = "plain") -> Grammar:
+    def of(
+        cls, name: str, *, numbered_steps: bool = False, think_style: ThinkStyle = "plain", options: OptionStyle = "A.",
+        ask: str = "", bare: Bare = "",
+    ) -> Grammar:  # fmt: skip
         """The grammar of a name such as "think/answer"."""
-        return cls(tuple(name.split("/")), numbered_steps, think_style)
+        return cls(tuple(name.split("/")), numbered_steps, think_style, options, ask, bare)
 
     def as_facts(self) -> dict[str, Any]:
         """For a record; `Grammar.of(facts.pop("tags"), **facts)` is the same grammar again."""
-        facts: dict[str, Any] = {"tags": self.name, "numbered_steps": self.numbered_steps}
-        return facts if self.think_style == "plain" else {**facts, "think_style": self.think_style}
+        return {"tags": self.name, "numbered_steps": self.numbered_steps, **self.further()}
+
+    def further(self) -> dict[str, str]:
+        """What differs from a plain grammar of these tags. Records of before these fields were there have none."""
+        told = {"think_style": ("plain", self.think_style), "options": ("A.", self.options), "ask": ("", self.ask),
+                "bare": ("", self.bare)}  # fmt: skip
+        return {name: value for name, (usual, value) in told.items() if value != usual}
 
     @cached_property
     def _any_tag(self) -> re.Pattern[str]:
@@ -95,6 +115,8 @@ class Grammar:
 
     def instruction(self) -> str:
         """What the prompt says about the form of the reply."""
+        if self.ask:
+            return self.ask
         shape = "".join(f"<{t}>...</{t}>" for t in self.tags)
         return f"Reply in this form: {shape}{THINK_STYLES[self.think_style]}"
 
@@ -122,6 +144,8 @@ class Grammar:
 
     def parse(self, text: str) -> Parsed[Reply] | Unparsed:
         """Strict parse. The reason of a failure is a short fixed phrase."""
+        if self.bare:
+            return self._parse_bare(text)
         blocks: dict[str, str] = {}
         found = [(m.group(1) == "/", m.group(2), m.start(), m.end()) for m in self._any_tag.finditer(text)]
         order = [(closing, tag) for closing, tag, _, _ in found]
@@ -137,6 +161,21 @@ class Grammar:
         if text[end:].strip():
             return Unparsed("text outside the blocks")
         return Parsed(Reply(blocks))
+
+    def _parse_bare(self, text: str) -> Parsed[Reply] | Unparsed:
+        """A reply without tags, without the thinking in front of it."""
+        before, closed, said = text.rpartition("</think>")
+        if not closed and text.lstrip().startswith("<think>"):
+            return Unparsed("thinking not closed")
+        think = before.strip().removeprefix("<think>").strip()
+        said = said.strip()
+        if self.bare == "last line":
+            *earlier, said = said.split("\n")
+            match = _ANSWER_LINE.match(said)
+            if match is None:
+                return Unparsed("no answer line")
+            think, said = "\n".join(t for t in (think, *earlier) if t).strip(), match.group(1)
+        return Parsed(Reply({"think": think, "answer": said.strip()})) if said.strip() else Unparsed("empty reply")
 
     def _why_not(self, order: list[tuple[bool, str]]) -> str:
         for tag in self.tags:
@@ -224,8 +263,13 @@ class Grammar:
         """What a lenient reader would take: the last block of each tag, closed or cut off.
 
         Reported beside the strict parse, never instead of it. Without any answer block it is unparsed:
-        it never falls back to searching the whole reply.
+        it never falls back to searching the whole reply. Of a bare form the whole reply is the answer, and where its
+        answer line is not the last one, the last such line is taken.
         """
+        if self.bare:
+            strict = self._parse_bare(text)
+            lines = [m.group(1) for m in map(_ANSWER_LINE.match, text.rpartition("</think>")[2].split("\n")) if m]
+            return Parsed(Reply({"answer": lines[-1].strip()})) if isinstance(strict, Unparsed) and lines else strict
         blocks: dict[str, str] = {}
         for tag in self.tags:
             start = text.rfind(f"<{tag}>")
@@ -237,6 +281,9 @@ class Grammar:
         if not blocks.get("answer"):
             return Unparsed("no answer block")
         return Parsed(Reply(blocks))
+
+
+_ANSWER_LINE = re.compile(r"^[\s*#>-]*(?:the\s+)?(?:final\s+)?answer\**\s*(?:is\s*:?|[:=])\**\s*(\S.*)$", re.IGNORECASE)
 
 
 def _between(rest: list[tuple[bool, str, int, int]], text: str) -> str:

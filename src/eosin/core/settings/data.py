@@ -48,6 +48,30 @@ class PhantomData(_Settings):
     seed: int | None = None
 
 
+DomainName = Literal["ct", "dermoscopy", "fundus", "oct"]
+
+
+class PhantomDomainData(_Settings):
+    """Phantom pictures of another domain: CT, dermoscopy, fundus or OCT, four labels told apart by structure.
+
+    Attributes:
+        domain: which one.
+        train_cases, valid_cases, test_cases: number of cases in each split; labels take turns.
+        pictures_per_case: pictures of one case; all of them are in one split.
+        side_px: side of a picture in pixels.
+        seed: None means the seed of the run.
+    """
+
+    source: Literal["phantom-domain"] = "phantom-domain"
+    domain: DomainName
+    train_cases: int = Field(default=400, ge=1)
+    valid_cases: int = Field(default=40, ge=0)
+    test_cases: int = Field(default=100, ge=1)
+    pictures_per_case: int = Field(default=2, ge=1)
+    side_px: int = Field(default=160, ge=64, le=1024)
+    seed: int | None = None
+
+
 QuestionKind = Literal["diagnosis", "finding", "findings", "place"]
 
 
@@ -327,6 +351,7 @@ class QuestionsData(_Settings):
 DataSettings = Annotated[
     PhantomData
     | PhantomSlidesData
+    | PhantomDomainData
     | FolderData
     | TableData
     | SlidesData

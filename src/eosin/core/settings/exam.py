@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -68,6 +68,39 @@ class EvidenceSettings(BaseModel):
         return fractions
 
 
+class InputPolicy(BaseModel):
+    """What a model is shown of a picture. It stands in every exam's log and table: scale and size alone move figures.
+
+    Pictures are first brought to `mpp`, then cut to `patch_px`, then made smaller to `max_pixels`.
+
+    Attributes:
+        mpp: microns per pixel at which a picture is shown; pictures whose own scale is not known are set aside. None:
+            as stored.
+        patch_px: side of the square that is cut out of the middle; None: the whole picture.
+        max_pixels: a picture with more is made smaller; None: as large as it is (the model's own processor may shrink).
+        num_images: of a question with more pictures the first so many are shown; None: all.
+        joint: all pictures of a question in one prompt; False: each for itself, and the answers are put to the vote.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mpp: float | None = Field(default=None, gt=0, lt=1000)
+    patch_px: int | None = Field(default=None, ge=8)
+    max_pixels: int | None = Field(default=None, ge=64)
+    num_images: int | None = Field(default=None, ge=1)
+    joint: bool = True
+
+    def described(self) -> dict[str, Any]:
+        """All of it, for the log."""
+        return self.model_dump()
+
+    @property
+    def name(self) -> str:
+        """What differs from "as stored", in words fit for a table and a folder."""
+        told = [f"{k}={v:g}" for k, v in self.model_dump(exclude={"joint"}).items() if v is not None]
+        return ",".join([*told, *([] if self.joint else ["one-by-one"])]) or "as-stored"
+
+
 class ExamSettings(BaseModel):
     """Settings of one exam. Unknown keys are refused.
 
@@ -95,6 +128,10 @@ class ExamSettings(BaseModel):
         scoring: judge, sentence encoder, CLIP and knowledge graph of these terms; what is left out is the run's.
         same_judge: allow the judge that also gives the rewards of a stage. It then grades what it has taught.
         max_unscored: share of the replies without a score of some term above which the exam stops.
+        prompt: name of a way of asking (docs/exams.md); None: the checkpoint's own grammar, or the listed exam's.
+        input: what is shown of a picture.
+        shifts: each question is asked again with its options moved on by 1, 2, ... places, so many times; -1: by every
+            number of places. The exam then says how often the same option was named.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -128,6 +165,9 @@ class ExamSettings(BaseModel):
     scoring: ScoringSettings = ScoringSettings()
     same_judge: bool = False
     max_unscored: float = Field(default=0.5, ge=0, le=1)
+    prompt: str | None = None
+    input: InputPolicy = InputPolicy()
+    shifts: int = Field(default=0, ge=-1)
 
     @field_validator("terms", mode="before")
     @classmethod

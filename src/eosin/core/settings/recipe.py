@@ -113,6 +113,16 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _asked_as_trained(self) -> Recipe:
+        """An exam of a run asks in the run's own grammar, each question once."""
+        for name, exam in self.exams.items():
+            asked = [k for k in ("prompt", "shifts") if getattr(exam, k)]
+            asked += [] if exam.input.joint else ["input.joint"]
+            if asked:
+                raise ValueError(f"exams.{name}: {', '.join(asked)} is for eosin evaluate, after the run")
+        return self
+
+    @model_validator(mode="after")
     def _names_can_be_files(self) -> Recipe:
         """Names of recipes, stages and exams become folders."""
         named = [("name", self.name or "x"), *(("stages", n) for n in self.stages), *(("exams", n) for n in self.exams)]

@@ -17,8 +17,10 @@ from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.prompt import prompt_messages, without_images
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageRef, Sample
+from eosin.core.settings.exam import InputPolicy
 from eosin.engines.base import Decoding, Engine, Generation, Request, StreamingEngine
 from eosin.evaluate.exam.grading import grade
+from eosin.evaluate.exam.policy import fit, shown_images
 from eosin.evaluate.exam.work import Work
 
 Progress = Callable[[str, int, int], None]
@@ -65,6 +67,7 @@ class Evaluator:
     instruction: bool = True
     read_region: RegionReader | None = None
     progress: Progress | None = None
+    policy: InputPolicy = InputPolicy()
 
     def run(self, phase: str, instances: Sequence[Instance], decoding: Decoding | None = None) -> list[dict[str, Any]]:
         """Rows of all instances, in their order. Finished rows are read from the work folder, not asked again.
@@ -134,7 +137,9 @@ class Evaluator:
         messages = prompt_messages(instance.sample, self.grammar, instruction=self.instruction)
         if instance.show == "nothing":
             return Request(instance.sample.id, without_images(messages), begun=instance.begun)
-        images = tuple(load_picture(ref, self.read_region) for ref in instance.images)
+        messages, refs = shown_images(messages, instance.images, self.policy.num_images)
+        stored = instance.sample.origin.mpp
+        images = tuple(fit(load_picture(ref, self.read_region), ref, stored, self.policy) for ref in refs)
         if instance.show == "blank":
             images = tuple(_blank(image) for image in images)
         if instance.show == "noise":

@@ -86,7 +86,8 @@ def run_exam(
             return finished
         work = Work(out, key)
         decoding = Decoding(settings.max_new_tokens, batch_size=settings.batch_size, seed=settings.seed)
-        evaluator = Evaluator(engine, grammar, Classes.of(asked), decoding, work, instruction, read_region, progress)
+        evaluator = Evaluator(engine, grammar, Classes.of(asked), decoding, work, instruction, read_region, progress,
+                              settings.input)  # fmt: skip
         summary, files = _examine(evaluator, asked, settings, evidence, rewards)
         if baselines is not None:
             rows = files["predictions.jsonl"]
@@ -123,7 +124,7 @@ def _terms(
         "engine": engine.name.split(":", 1)[0] if parents else engine.name,
         "parents": [p.digest for p in parents],
         # Exams of before a way of thinking could be asked for keep their key.
-        "grammar": [grammar.name, grammar.numbered_steps, *[s for s in (grammar.think_style,) if s != "plain"]],
+        "grammar": [grammar.name, grammar.numbered_steps, *grammar.further().values()],
         "instruction": instruction,
         # Exams of before a setting was there keep their key while it stands at its default.
         "settings": settings.model_dump(exclude=_new_at_default(settings)),
@@ -132,9 +133,11 @@ def _terms(
 
 def _new_at_default(settings: ExamSettings) -> set[str]:
     """Settings on which this exam does not depend."""
-    new = ("evidence", "baselines", "baseline_train", "terms", "scoring", "same_judge", "max_unscored", "questions",
-           "earlier_turns", "think_style")  # fmt: skip
-    found = {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default}
+    new = (
+        "evidence", "baselines", "baseline_train", "terms", "scoring", "same_judge", "max_unscored", "prompt", "input",
+        "questions", "earlier_turns", "think_style",
+    )  # fmt: skip
+    found = {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default} | {"shifts"}
     return found if settings.terms is not None else found | {"terms", "scoring", "same_judge", "max_unscored"}
 
 
@@ -242,6 +245,8 @@ def _summary(
         "grammar": evaluator.grammar.name,
         "instruction": evaluator.instruction,
         "engine": evaluator.engine.name,
+        "input": settings.input.described(),
+        "prompt": settings.prompt or "grammar",
         "decoding": asdict(evaluator.decoding),
         "bootstrap": settings.bootstrap,
         "seed": settings.seed,

@@ -26,6 +26,9 @@ _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−﹘﹣－", "-"))
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00b4": "'", "`": "'"})
 
 
+_CJK = str.maketrans({"\u3002": ".", "\u3001": ",", "\u3010": "[", "\u3011": "]", "\u300c": '"', "\u300d": '"'})
+
+
 def has_hidden(text: str) -> bool:
     """Whether the text holds characters that no reader sees (controls, zero-width, direction marks)."""
     return _HIDDEN.search(text) is not None
@@ -37,8 +40,9 @@ def without_hidden(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Compatibility form (full-width letters become plain ones), one dash, one quote, single spaces."""
-    text = unicodedata.normalize("NFKC", text).translate(_DASHES).translate(_QUOTES)
+    """Compatibility form (full-width letters become plain ones), one dash, one quote, single spaces. Stops, commas and
+    brackets of Chinese and Japanese become plain ones too."""
+    text = unicodedata.normalize("NFKC", text).translate(_DASHES).translate(_QUOTES).translate(_CJK)
     return " ".join(text.split())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from eosin.core.nouns.outcome import Parsed, Scored, Unparsed, Unscored
-from eosin.scoring.reading import answers, quantities
+from eosin.scoring.reading import answers, quantities, strict
 from eosin.scoring.reading.text import has_hidden, norm
 from eosin.scoring.terms.base import NoGold, ScoreContext, Term, register
 
@@ -64,7 +64,7 @@ class AccuracyTerm(Term):
     def _open(self, context: ScoreContext, gold: str, text: str) -> Scored | Unscored:
         if not text:
             return Scored(0.0, {"unparsed": "empty answer"})
-        if len(text) > answers.MAX_ANSWER_CHARS:
+        if len(text) > strict.MAX_ANSWER_CHARS:
             return Scored(0.0, {"unparsed": "answer too long"})
         if has_hidden(text):
             return Scored(0.0, {"unparsed": "hidden characters"})

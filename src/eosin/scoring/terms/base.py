@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Parsed, Scored, Unparsed, Unscored
 from eosin.core.nouns.reply import Grammar, Reply
-from eosin.scoring.reading.answers import Reading, read_strict
 from eosin.scoring.reading.item import ScoreItem
+from eosin.scoring.reading.strict import Reading, read_strict
 from eosin.scoring.reading.text import MAX_BLOCK_CHARS, MAX_REPLY_CHARS
 
 if TYPE_CHECKING:

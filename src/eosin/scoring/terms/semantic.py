@@ -11,7 +11,7 @@ from eosin.core.nouns.outcome import Parsed, Scored, Unparsed, Unscored
 from eosin.knowledge.linking.linker import Linker
 from eosin.knowledge.linking.words import read_words
 from eosin.scoring.judge import checklist
-from eosin.scoring.reading.answers import MAX_ANSWER_CHARS
+from eosin.scoring.reading.strict import MAX_ANSWER_CHARS
 from eosin.scoring.reading.text import has_hidden
 from eosin.scoring.terms.accuracy import AnswerBlock, answer_block
 from eosin.scoring.terms.base import NoGold, Resources, ScoreContext, Term, register

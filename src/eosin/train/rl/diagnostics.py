@@ -20,8 +20,8 @@ from eosin.core.nouns.outcome import Parsed, Unparsed
 from eosin.core.nouns.reply import Grammar
 from eosin.core.store import artifacts as store
 from eosin.scoring.adapters.trl import OnBatch
-from eosin.scoring.reading.answers import read_strict
 from eosin.scoring.reading.item import ScoreItem
+from eosin.scoring.reading.strict import read_strict
 from eosin.scoring.sets.compose import Outcome
 
 BY_CLASS = "by_class.jsonl"

@@ -1,0 +1,1 @@
+"""Exams that need no published set: phantoms, and data of one's own."""

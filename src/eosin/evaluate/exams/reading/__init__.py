@@ -1,0 +1,1 @@
+"""How published layouts are read: places of pictures, tables, drafts of questions."""

@@ -1,0 +1,1 @@
+"""Exams on pictures: tiles, photographs and other modalities."""
