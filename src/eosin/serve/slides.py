@@ -200,6 +200,11 @@ def slides_router(shelf: SlideShelf, settings: ServeSettings) -> APIRouter:
 
         return _tried(made)
 
+    _add_pictures(router, shelf)
+    return router
+
+
+def _add_pictures(router: APIRouter, shelf: SlideShelf) -> None:
     @router.get("/{key}/thumbnail", response_model=None, responses=_PICTURE)
     def thumbnail(key: Key, px: Annotated[int, Query(ge=16, le=2048)] = 256, if_none_match: Match = None) -> Response:
         """The whole slide, its longer side `px` at most."""
@@ -228,8 +233,6 @@ def slides_router(shelf: SlideShelf, settings: ServeSettings) -> APIRouter:
             )
 
         return _tried(made)
-
-    return router
 
 
 def _about(shelf: SlideShelf, key: str) -> dict[str, Any]:
