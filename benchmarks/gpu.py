@@ -82,7 +82,7 @@ def seconds_of(step: Callable[[], None], rounds: int) -> float:
 def parity_model(wide: bool, dtype: Any) -> tuple[Any, Any]:
     """Two layers of the 7B's text model (head size 128, 28 heads on 4), or of a small one, on the device."""
 
-    from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
+    from eosin.core.settings.model import TinyModel, TinyText, TinyVision
     from eosin.models.tiny import build_config, build_processor, model_of, train_tokenizer
 
     text = TinyText(hidden_size=256, intermediate_size=768, num_layers=3, num_heads=8, num_kv_heads=4)

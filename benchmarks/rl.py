@@ -198,7 +198,7 @@ def work(case: Case, config: Any, prompt: int, path: str) -> float:
 
 def model_of(case: Case) -> tuple[Any, Any]:
     """The small model of a case and its processor."""
-    from eosin.core.settings.stages import SlideModel, SlideTower, TinyModel, TinyText, TinyVision
+    from eosin.core.settings.model import SlideModel, SlideTower, TinyModel, TinyText, TinyVision
     from eosin.models.load import freeze
     from eosin.models.slide_encoder.build import build_slide_reader
     from eosin.models.tiny import build_tiny
@@ -242,7 +242,7 @@ def with_large_head(corpus: list[str], case: Case) -> tuple[Any, Any]:
     """A Qwen2.5-VL of the 7B's shape, or a small one, made in bf16 on its device: no weights are read."""
     import torch
 
-    from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
+    from eosin.core.settings.model import TinyModel, TinyText, TinyVision
     from eosin.models.tiny import build_config, build_processor, model_of, train_tokenizer
 
     text = TinyText(hidden_size=256, intermediate_size=768, num_layers=2, num_heads=8, num_kv_heads=4)

@@ -41,7 +41,8 @@ def bag_of(num: int) -> Any:
 
 def build(shape: str) -> tuple[Any, Any]:
     """A slide reader with the published tower: "small", or a decoder of the 7B's shape with LoRA."""
-    from eosin.core.settings.stages import Lora, SlideModel, SlideTower, TinyModel, TinyText
+    from eosin.core.settings.model import SlideModel, SlideTower, TinyModel, TinyText
+    from eosin.core.settings.stages import Lora
     from eosin.models.slide_encoder.build import build_slide_reader
 
     text = TinyText(hidden_size=128, intermediate_size=256, num_layers=2, num_heads=4, num_kv_heads=2)

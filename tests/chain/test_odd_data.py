@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from eosin.chain.base.pictures import picture_refusals
 from eosin.chain.recipe.data import prepare, read_source
 from eosin.chain.recipe.layout import Layout
-from eosin.chain.recipe.pictures import picture_refusals
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_dropped, write_samples
 from eosin.core.images import encode_png
 from eosin.core.nouns.sample import ImageBytes, ImageFile, Sample, make_choices, user_prompt
 from eosin.core.settings.data import SamplesData
+from eosin.core.settings.model import HubModel, SlideModel, TinyModel
 from eosin.core.settings.recipe import load_recipe
-from eosin.core.settings.stages import HubModel, SlideModel, TinyModel
 from eosin.curate.validate import REFUSED, validate, without_refused
 from eosin.models.pictures import refusals_of
 

@@ -9,8 +9,8 @@ from tests.support.paper_data import patho_files
 from tests.support.toys import toy_samples
 from tests.train.conftest import GRAMMAR, PROMPT
 
+from eosin.chain.parts import of_sources, training_part
 from eosin.chain.recipe.data import read_source
-from eosin.chain.recipe.stages import of_sources, training_part
 from eosin.core.errors import EosinError
 from eosin.core.settings.data import SamplesData
 from eosin.core.settings.recipe import Recipe

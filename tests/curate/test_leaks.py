@@ -30,6 +30,9 @@ def sample(id: str, seed: int, text: str, case: str, *, shift: int = 0, split: s
     )  # fmt: skip
 
 
+WORDS = ("man", "of", "some", "years", "has", "a", "firm", "nodule", "that", "grows", "without", "any", "pain", "now")
+
+
 def question(i: int) -> str:
     """A long question of its own words."""
     return " ".join(

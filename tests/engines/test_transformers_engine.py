@@ -10,7 +10,7 @@ from tests.support.toys import toy_image, toy_samples
 
 from eosin.core.nouns.prompt import PromptSettings, prompt_messages, without_images
 from eosin.core.nouns.reply import Grammar
-from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
+from eosin.core.settings.model import TinyModel, TinyText, TinyVision
 from eosin.engines.base import Decoding, MockEngine, Request
 from eosin.engines.transformers_engine import TransformersEngine
 from eosin.models.load import Loaded

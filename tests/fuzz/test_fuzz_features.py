@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eosin.core.errors import EosinError
+from eosin.core.guarded import Job, run_guarded
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.slides.annotations.geojson import write_geojson
 from eosin.slides.annotations.geojson_read import check_geojson, read_geojson
-from eosin.slides.batch.safety import Job, run_guarded
 from eosin.slides.features.files import read_features
 from eosin.slides.features.h5 import FeatureBag, TileGeometry, write_bag
 from eosin.slides.features.h5_read import read_header

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.support.slide_toys import slide_settings
 
 from eosin.core.errors import EosinError
-from eosin.core.settings.stages import HubModel, TinyModel, TinyText, TinyVision
+from eosin.core.settings.model import HubModel, TinyModel, TinyText, TinyVision
 from eosin.core.store import artifacts as store
 from eosin.models import checkpoint
 from eosin.models.load import load

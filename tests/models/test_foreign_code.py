@@ -12,7 +12,7 @@ import pytest
 from tests.support.slide_toys import slide_settings
 
 from eosin.core.errors import EosinError
-from eosin.core.settings.stages import HubModel
+from eosin.core.settings.model import HubModel
 from eosin.models.load import load
 from eosin.models.slide_encoder.build import build_slide_reader
 

@@ -11,7 +11,7 @@ from tests.support.slide_toys import new_reader, slide_settings, toy_bag
 from torch import nn
 from torch.nn.functional import gelu, layer_norm
 
-from eosin.core.settings.stages import SlideTower
+from eosin.core.settings.model import SlideTower
 from eosin.models.slide_encoder.longnet import dense_reference
 from eosin.models.slide_encoder.rows import PatchPositions, SlideSpec
 from eosin.models.slide_encoder.tower import DilatedBlock, DropPath

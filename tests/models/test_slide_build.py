@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from eosin.core.errors import EosinError
-from eosin.core.settings.stages import HubModel, SlideModel, SlideTower
+from eosin.core.settings.model import HubModel, SlideModel, SlideTower
 from eosin.models.load import load
 from eosin.models.slide_encoder.build import build_slide_reader
 from eosin.models.template import IMAGE

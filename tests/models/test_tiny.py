@@ -14,7 +14,8 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImagePart, Message, TextPart, user_prompt
-from eosin.core.settings.stages import Lora, TinyModel
+from eosin.core.settings.model import TinyModel
+from eosin.core.settings.stages import Lora
 from eosin.core.store import artifacts as store
 from eosin.models import checkpoint
 from eosin.models.load import freeze, load, parts

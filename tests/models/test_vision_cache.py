@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tests.train.conftest import new_model
 
-from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
+from eosin.core.settings.model import TinyModel, TinyText, TinyVision
 from eosin.models.load import Loaded, freeze
 from eosin.models.tiny import build_tiny
 from eosin.models.vision_cache import FeatureCache, cache_vision, share_cache, unsupported
@@ -167,3 +168,42 @@ def test_a_really_full_disk_kills_nothing(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=False)
     assert done.returncode == 0, done.stderr[-500:]
     assert 5 <= int(done.stdout.split()[-1]) < 20 and "kept no further" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "family", ["llava", "llava_onevision", "idefics3", "internvl", "gemma3", "composed", "qwen3_vl"]
+)
+def test_towers_that_take_whole_pictures_are_kept_too(family: str, tmp_path: Path) -> None:
+    """Logits and the projector's gradient are those without the cache; the second pass computes nothing."""
+    from tests.support.families import write_family
+
+    from eosin.models.load import load
+
+    loaded = load(write_family(family, tmp_path / "model"), dtype=torch.float32, to=torch.device("cpu"))
+    freeze(loaded.model, {"vision", "language"})
+    rng = torch.Generator().manual_seed(0)
+    images = [Image.fromarray(torch.randint(0, 255, (56, 56, 3), generator=rng).byte().numpy()) for _ in range(2)]
+    parts = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Which?"}]
+    text = loaded.processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+    asked = loaded.processor(images=[images], text=[text], return_tensors="pt")
+    projector = [p for p in loaded.model.parameters() if p.requires_grad]
+    assert projector
+
+    def looked() -> tuple[torch.Tensor, torch.Tensor]:
+        logits = loaded.model(**asked).logits[0, -4:]
+        logits.square().sum().backward()
+        gradient = torch.cat([p.grad.flatten() for p in projector if p.grad is not None])
+        loaded.model.zero_grad()
+        return logits.detach(), gradient
+
+    logits, gradient = looked()
+    with cache_vision(loaded.model, tmp_path / "kept", 0.05) as kept:
+        assert kept is not None
+        looked()
+        computed = kept.misses
+        again, its_gradient = looked()
+        assert kept.misses == computed >= 2
+        assert kept.hits >= 2
+    torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(its_gradient, gradient, rtol=1e-3, atol=1e-6)
+    loaded.model(**asked)

@@ -13,9 +13,9 @@ import pytest
 from make_slides import picture, write_tiff
 
 from eosin.core.errors import EosinError
+from eosin.core.guarded import Job, run_guarded
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.slides.batch.folder import run_folder
-from eosin.slides.batch.safety import Job, run_guarded
 from eosin.slides.batch.work import info
 from eosin.slides.open.backends.base import SlideError
 from eosin.slides.open.find import find_slides

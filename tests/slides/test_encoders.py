@@ -21,6 +21,7 @@ from eosin.slides.encoders.records import RECORDS, record_of
 ASKED = {
     "uni", "uni2-h", "conch", "conch-v1.5", "virchow2", "gigapath", "h-optimus-0", "h-optimus-1", "phikon-v2",
     "patho-clip-b", "patho-clip-l", "plip", "quiltnet-b-32", "colour-texture",
+    "efficientnet-lite0", "efficientnet-lite2",
 }  # fmt: skip
 
 

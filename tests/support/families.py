@@ -259,8 +259,35 @@ def gemma3(p: Parts) -> tuple[Any, Any]:
     )
 
 
+def composed(p: Parts) -> tuple[Any, Any]:
+    """A Llama with a small vision transformer and a resampler, as `model: {kind: composed}` makes it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from eosin.chain.base.eyes import find_eyes
+    from eosin.core.settings.model import Eyes, Projector, TinyVision
+    from eosin.models.composed.compose import compose
+
+    p.tokenizer.chat_template = template("<unused>").replace("m['content'] is string", "true")
+    small = TinyVision(depth=1, hidden_size=32, intermediate_size=64, num_heads=2, patch_size=PATCH)
+    eyes = find_eyes(Eyes(name="small", input_px=SIDE, small=small), seed=0)
+    language = LlamaForCausalLM(LlamaConfig(**p.text))
+    return compose(language, p.tokenizer, eyes, Projector(kind="resampler", tokens=4, heads=4), seed=0)
+
+
 FAMILIES: dict[str, Callable[[Parts], tuple[Any, Any]]] = {
-    f.__name__: f for f in (qwen2_vl, qwen2_5_vl, qwen3_vl, llava, llava_onevision, idefics3, smolvlm, internvl, gemma3)
+    f.__name__: f
+    for f in (
+        qwen2_vl,
+        qwen2_5_vl,
+        qwen3_vl,
+        llava,
+        llava_onevision,
+        idefics3,
+        smolvlm,
+        internvl,
+        gemma3,
+        composed,
+    )  # fmt: skip
 }
 
 

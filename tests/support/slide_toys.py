@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from eosin.core.nouns.bags import PatchBag
-from eosin.core.settings.stages import SlideModel, SlideTower, TinyModel, TinyText, TinyVision
+from eosin.core.settings.model import SlideModel, SlideTower, TinyModel, TinyText, TinyVision
 from eosin.models.load import Loaded
 from eosin.models.slide_encoder.build import build_slide_reader
 

@@ -8,7 +8,7 @@ from tests.support.toys import toy_samples
 
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
-from eosin.core.settings.stages import TinyModel, TinyText, TinyVision
+from eosin.core.settings.model import TinyModel, TinyText, TinyVision
 from eosin.models.load import Loaded
 from eosin.models.tiny import build_tiny
 from eosin.train.data.rows import corpus_of

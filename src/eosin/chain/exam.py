@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from eosin.chain.base.pictures import ordinary_or
 from eosin.chain.listed import Part, asked_as, further_figures, grammar_for, preset_of
-from eosin.chain.recipe.pictures import ordinary_or
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Filtered
 from eosin.core.nouns.reply import Grammar

@@ -27,6 +27,8 @@ ABILITIES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     ),
     "patch encoders": ("encoders", ("timm", "open_clip")),
     "features over a cluster": ("cluster", ("ray",)),
+    "PDFs and articles": ("documents", ("pypdfium2", "reportlab")),
+    "scanned pages": ("ocr", ("rapidocr", "onnxruntime")),
     "a judge behind a server": ("clients", ("openai",)),
 }
 _NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "openslide": "openslide-python", "openslide_bin": "openslide-bin",

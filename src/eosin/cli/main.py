@@ -13,8 +13,9 @@ from rich.console import Console
 
 from eosin import __version__
 from eosin.cli import doctor
-from eosin.cli.exams import ask, evaluate, listed, prove, report, score
-from eosin.cli.material import knowledge, phantom, slides
+from eosin.cli.clip import group as clip
+from eosin.cli.exams import ask, evaluate, listed, prove, report, score, serve
+from eosin.cli.material import documents, knowledge, phantom, pmc, slides
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import run as run_verb
 from eosin.core.errors import EosinError
@@ -33,15 +34,19 @@ app.command("run")(run_verb.run)
 app.command("rl-data")(rl_data.rl_data)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
+app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.add_typer(report.app, name="report")
 app.add_typer(listed.app, name="exams")
 app.command("score")(score.score)
 app.command("prove")(prove.prove)
+app.command("documents")(documents.documents)
+app.command("pmc")(pmc.pmc)
 app.add_typer(slides.app, name="slides")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(phantom.app, name="phantom")
 app.add_typer(train.app, name="train")
+app.add_typer(clip.app, name="clip")
 
 
 @app.callback(invoke_without_command=True)

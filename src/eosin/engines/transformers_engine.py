@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from eosin.engines.base import Decoding, Generation, Request
 from eosin.models.load import Loaded, end_tokens
 from eosin.models.pictures import max_pixels_of, shrink
 from eosin.models.template import to_chat
+
+Watch = Callable[[int, str], bool]
 
 
 class TransformersEngine:
@@ -37,12 +39,30 @@ class TransformersEngine:
         finally:
             self._model.train(was_training)
 
-    def _batch(self, batch: Sequence[Request], decoding: Decoding) -> list[Generation]:
+    def generate_watched(self, requests: Sequence[Request], decoding: Decoding, watch: Watch) -> list[Generation]:
+        """One batch of replies, told of while they are drawn.
+
+        Args:
+            watch: is given the place of a request and its reply so far after every token; where it returns False, that
+                reply ends there.
+        """
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            return self._batch(requests, decoding, watch)
+        finally:
+            self._model.train(was_training)
+
+    def _batch(self, batch: Sequence[Request], decoding: Decoding, watch: Watch | None = None) -> list[Generation]:
         inputs = self._encode(batch)
         if decoding.temperature > 0:
             torch.manual_seed(_seed_of(batch, decoding.seed))
+        told = None
+        if watch is not None:
+            start = inputs["input_ids"].shape[1]
+            told = StoppingCriteriaList([_Watched(start, watch, lambda i, ids: self._read(batch[i], ids).text)])
         with torch.inference_mode():
-            output = self._model.generate(**inputs, generation_config=self._config(decoding))
+            output = self._model.generate(**inputs, generation_config=self._config(decoding), stopping_criteria=told)
         new = output[:, inputs["input_ids"].shape[1] :]
         return [self._read(request, ids) for request, ids in zip(batch, new, strict=True)]
 
@@ -85,6 +105,18 @@ class TransformersEngine:
         kept = tokens if stop is None else tokens[:stop]
         text = self._tokenizer.decode(kept, skip_special_tokens=True)
         return Generation(request.id, text, len(kept) + (stop is not None), truncated=stop is None)
+
+
+class _Watched(StoppingCriteria):
+    """Tells of every reply after every token, and ends those that nobody waits for any more."""
+
+    def __init__(self, start: int, watch: Watch, read: Callable[[int, torch.Tensor], str]) -> None:
+        self._start, self._watch, self._read = start, watch, read
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
+        """(B,) bool: which replies end here."""
+        ended = [not self._watch(i, self._read(i, row[self._start :])) for i, row in enumerate(input_ids)]
+        return torch.tensor(ended, dtype=torch.bool, device=input_ids.device)
 
 
 def _seed_of(batch: Sequence[Request], seed: int) -> int:

@@ -13,10 +13,12 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
-import eosin.models.slide_encoder.processor  # noqa: F401  (registers the slide reader with transformers' Auto classes)
+import eosin.models.composed.eyes
+import eosin.models.slide_encoder.processor  # noqa: F401  (registers the slide reader, and eyes above, with transformers' Auto classes)
 from eosin.core.errors import EosinError
 from eosin.core.foreign_code import NO_CODE, no_foreign_code
 from eosin.core.store import artifacts as store
+from eosin.models.composed.eyes import channels_last
 from eosin.models.patch_projection import multiply_patches
 
 
@@ -84,6 +86,7 @@ def load(
     if max_pixels is not None:
         set_max_pixels(processor, max_pixels)
     multiply_patches(model)
+    channels_last(model)
     return Loaded(model.to(target), processor, source)
 
 
@@ -220,7 +223,15 @@ def set_max_pixels(processor: ProcessorMixin, max_pixels: int) -> None:
 
 def parts(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     """Parameters by part: vision and slide (towers without projectors), projector (of both), language."""
-    projector_names = ("merger", "projector", "multi_modal_projector", "connector", "aligner")
+    projector_names = (
+        "merger",
+        "deepstack_merger_list",
+        "projector",
+        "multi_modal_projector",
+        "resampler",
+        "connector",
+        "aligner",
+    )
     found: dict[str, list[nn.Parameter]] = {"vision": [], "slide": [], "projector": [], "language": []}
     vision_ids, slide_ids = (
         {id(p) for p in tower.parameters()} if tower is not None else set()

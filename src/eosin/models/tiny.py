@@ -22,7 +22,7 @@ from transformers import (
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from eosin.core.errors import EosinError
-from eosin.core.settings.recipe import TinyModel
+from eosin.core.settings.model import TinyModel
 from eosin.models.template import (
     CHAT_TEMPLATE,
     END_OF_TEXT,

@@ -1,7 +1,7 @@
 """The output of a frozen vision tower, computed once an image and kept in a bounded, memory-mapped file.
 
-What is kept is the tower's output before its projector (`merger`), so that the projector can still train. The key is
-the content of the pixels and of the tower's weights: other pixels or other weights never find an old entry.
+What is kept is the tower's output before its projector (`merger`, resampler), so that the projector can still train.
+The key is the content of the pixels and of the tower's weights: other pixels or other weights never find an old entry.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,20 @@ import xxhash
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 from transformers.vision_utils import get_vision_window_index
 
 from eosin.core.store import artifacts as store
+from eosin.models.composed.eyes import Eyes
 from eosin.models.load import parts, vision_tower
 
 log = logging.getLogger("eosin.models")
 
-FAMILIES = ("qwen2_5_vl", "qwen2_vl", "eosin_slide_reader")
+FAMILIES = ("qwen2_5_vl", "qwen2_vl", "qwen3_vl", "eosin_slide_reader")
+PICTURES = ("llava", "llava_onevision", "idefics3", "smolvlm", "internvl", "gemma3")
+"""Families whose tower takes whole pictures (B, 3, H, W), or pieces of them."""
+PROJECTORS = ("merger.", "deepstack_merger_list.", "resampler.")
+"""Parts of a tower that run after what is kept."""
 
 
 class FeatureCache:
@@ -124,10 +130,13 @@ def unsupported(model: PreTrainedModel, trains: bool = True) -> str | None:
     tower = vision_tower(model)
     if tower is None:
         return "the model has no vision tower of a known kind"
-    if trains and any(p.requires_grad for n, p in tower.named_parameters() if not n.startswith("merger.")):
+    if trains and any(p.requires_grad for n, p in tower.named_parameters() if not n.startswith(PROJECTORS)):
         return "the vision tower trains"
-    if model.config.model_type not in FAMILIES:
-        return f"models of type {model.config.model_type} are not known to it ({', '.join(FAMILIES)} are)"
+    kind = model.config.model_type
+    if kind not in FAMILIES + PICTURES and not isinstance(tower, Eyes):
+        return f"models of type {kind} are not known to it ({', '.join(FAMILIES + PICTURES)} are)"
+    if not isinstance(getattr(model.config, "vision_feature_layer", -1), int):
+        return "features of several layers are taken from the tower"
     return None
 
 
@@ -135,47 +144,148 @@ def weights_digest(tower: nn.Module) -> str:
     """Digest of the tower's weights without its projector."""
     digest = xxhash.xxh3_128()
     for name, value in tower.state_dict().items():
-        if not name.startswith("merger."):
+        if not name.startswith(PROJECTORS):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-class CachedTower:
-    """Takes the place of a tower's forward: images that were seen before come from the file."""
+class KeptTower:
+    """What the caches of all towers share: one entry an image, found by its pixels and the tower's weights."""
+
+    replaces = "forward"
 
     def __init__(self, tower: Any, kept: FeatureCache) -> None:
         self._tower = tower
-        self._kept = kept
-        self._forward = tower.forward
-        self._weights = weights_digest(tower)
+        self.kept = kept
+        self._forward = getattr(tower, self.replaces)
+        self.weights = weights_digest(tower)
         self.hits = self.misses = 0
+
+    def _look_up(
+        self, pixels: Sequence[Tensor], grids: Sequence[Tensor | None], told: Sequence[dict[str, Any]] | None = None
+    ) -> list[Tensor]:
+        """The entry of each image; what is new is computed, with what is `told` of it, and kept."""
+        told = told or [{}] * len(pixels)
+        keys = [self._key(p, g) for p, g in zip(pixels, grids, strict=True)]
+        found: dict[str, Tensor | None] = {key: self.kept.get(key) for key in keys}
+        for key, own, grid, more in zip(keys, pixels, grids, told, strict=True):
+            if found[key] is None:
+                found[key] = self._compute(own, grid, **more)
+                self.kept.put(key, found[key])  # type: ignore[arg-type]
+                self.misses += 1
+            else:
+                self.hits += 1
+        return [found[key].to(pixels[0].device, self._tower.dtype) for key in keys]  # type: ignore[union-attr]
+
+    def _key(self, pixels: Tensor, grid: Tensor | None) -> str:
+        shape = list(pixels.shape) if grid is None else grid.tolist()
+        digest = xxhash.xxh3_128(self.weights.encode())
+        digest.update(str((shape, str(self._tower.dtype))).encode())
+        digest.update(pixels.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def _compute(self, pixels: Tensor, grid: Tensor | None, **kwargs: Any) -> Tensor:
+        raise NotImplementedError
+
+
+class CachedGrid(KeptTower):
+    """Takes the place of the grid of composed eyes (`Eyes.grid`)."""
+
+    replaces = "grid"
+
+    def __call__(self, pixel_values: Tensor) -> Tensor:
+        """pixel_values (B, 3, H, W), normalised -> features (B, G, D)."""
+        return torch.stack(self._look_up(list(pixel_values), [None] * len(pixel_values)))
+
+    @torch.no_grad()
+    def _compute(self, pixels: Tensor, grid: Tensor | None, **kwargs: Any) -> Tensor:
+        return self._forward(pixels[None])[0]  # type: ignore[no-any-return]
+
+
+class CachedPictures(KeptTower):
+    """Takes the place of the forward pass of a tower that takes whole pictures.
+
+    Args:
+        layer: whose hidden state the model reads; None: it reads the last one, after the tower's own norm.
+    """
+
+    def __init__(self, tower: Any, kept: FeatureCache, layer: int | None) -> None:
+        super().__init__(tower, kept)
+        self._layer = layer
+
+    def __call__(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """pixel_values (B, 3, H, W); tensors among `kwargs` have a row an image, such as the mask of patches."""
+        rows = [_row(kwargs, i, len(pixel_values)) for i in range(len(pixel_values))]
+        masks = [next((v for v in row.values() if isinstance(v, Tensor)), None) for row in rows]
+        found = torch.stack(self._look_up(list(pixel_values), masks, rows))
+        hidden: Any = None if self._layer is None else {self._layer: found}
+        return BaseModelOutputWithPooling(last_hidden_state=found, hidden_states=hidden)
+
+    @torch.no_grad()
+    def _compute(self, pixels: Tensor, grid: Tensor | None, **kwargs: Any) -> Tensor:
+        told = kwargs | ({} if self._layer is None else {"output_hidden_states": True})
+        out = self._forward(pixels[None], **told)
+        found: Tensor = (out.last_hidden_state if self._layer is None else out.hidden_states[self._layer])[0]
+        return found
+
+
+def _row(kwargs: dict[str, Any], place: int, num: int) -> dict[str, Any]:
+    """What belongs to one image of a batch."""
+    return {k: v[place : place + 1] if isinstance(v, Tensor) and len(v) == num else v for k, v in kwargs.items()}
+
+
+def _layer_of(model: PreTrainedModel) -> int | None:
+    """The layer whose hidden state a model reads; None where it is the tower's own last one."""
+    layer = getattr(model.config, "vision_feature_layer", None)
+    reads_last = model.config.model_type not in ("llava", "llava_onevision") and layer in (None, -1)
+    return None if reads_last else layer
+
+
+class CachedDeepstack(KeptTower):
+    """Takes the place of the forward pass of Qwen3-VL's tower: beside the last block's output, what each of its
+    deepstack projectors reads is kept (arXiv 2406.04334: features of several layers go to several layers).
+    """
+
+    def __call__(self, hidden_states: Tensor, grid_thw: Tensor, **kwargs: Any) -> BaseModelOutputWithDeepstackFeatures:
+        """As the tower takes and returns them: last block (patches, D), merged, and merged features of the layers."""
+        pixels = torch.split(hidden_states, grid_thw.prod(-1).tolist())
+        last, *layers = torch.cat(self._look_up(pixels, list(grid_thw), [kwargs] * len(pixels)), dim=1)
+        mergers = zip(self._tower.deepstack_merger_list, layers, strict=True)
+        return BaseModelOutputWithDeepstackFeatures(
+            last_hidden_state=last, pooler_output=self._tower.merger(last),
+            deepstack_features=[merger(layer) for merger, layer in mergers],
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def _compute(self, pixels: Tensor, grid: Tensor | None, **kwargs: Any) -> Tensor:
+        """(1 + layers, patches, D) of one image."""
+        assert grid is not None
+        read: list[Tensor] = []
+        mergers = self._tower.deepstack_merger_list
+        hooks = [m.register_forward_pre_hook(lambda module, given: read.append(given[0])) for m in mergers]
+        try:
+            last = self._forward(pixels, grid_thw=grid[None], **kwargs).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.stack([last, *read])
+
+
+class CachedTower(KeptTower):
+    """Takes the place of the forward pass of a tower of the Qwen2-VL family."""
 
     def __call__(self, hidden_states: Tensor, grid_thw: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """hidden_states (patches, patch dimension), grid_thw (images, 3), as the tower takes them."""
         pixels = torch.split(hidden_states, grid_thw.prod(-1).tolist())
-        keys = [self._key(p, g) for p, g in zip(pixels, grid_thw, strict=True)]
-        found: dict[str, Tensor | None] = {key: self._kept.get(key) for key in keys}
-        for key, own, grid in zip(keys, pixels, grid_thw, strict=True):
-            if found[key] is None:
-                found[key] = self._compute(own, grid[None], **kwargs)
-                self._kept.put(key, found[key])  # type: ignore[arg-type]
-                self.misses += 1
-            else:
-                self.hits += 1
-        where = hidden_states.device
-        states = torch.cat([found[key].to(where, self._tower.dtype) for key in keys])  # type: ignore[union-attr]
+        states = torch.cat(self._look_up(pixels, list(grid_thw), [kwargs] * len(pixels)))
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=self._tower.merger(states))
 
-    def _key(self, pixels: Tensor, grid: Tensor) -> str:
-        digest = xxhash.xxh3_128(self._weights.encode())
-        digest.update(str((grid.tolist(), str(self._tower.dtype))).encode())
-        digest.update(pixels.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
     @torch.no_grad()
-    def _compute(self, pixels: Tensor, grid: Tensor, **kwargs: Any) -> Tensor:
+    def _compute(self, pixels: Tensor, grid: Tensor | None, **kwargs: Any) -> Tensor:
         """Tower output of one image, in the order in which the projector merges patches."""
+        assert grid is not None
+        grid = grid[None]
         out: Tensor = self._forward(pixels, grid_thw=grid, **kwargs).last_hidden_state
         if not hasattr(self._tower, "window_size"):
             return out
@@ -190,7 +300,7 @@ class CachedTower:
 @contextmanager
 def cache_vision(
     model: PreTrainedModel, folder: Path, limit_gib: float, *, trains: bool = True
-) -> Iterator[CachedTower | None]:
+) -> Iterator[KeptTower | None]:
     """While entered, a frozen tower's output is kept under `folder`, in one file a process. Yields None where it
     cannot be (see `unsupported`) or `limit_gib` is 0."""
     reason = unsupported(model, trains)
@@ -202,24 +312,35 @@ def cache_vision(
         return
     tower: Any = vision_tower(model)
     own = folder / f"vision-{os.environ.get('RANK', '0')}-{limit_gib:g}"
-    kept = CachedTower(tower, FeatureCache(own, int(limit_gib * 2**30)))
-    tower.forward = kept
-    try:
+    with _in_place(model, tower, FeatureCache(own, int(limit_gib * 2**30))) as kept:
         yield kept
-    finally:
-        del tower.forward
 
 
 @contextmanager
-def share_cache(kept: CachedTower | None, model: PreTrainedModel | None) -> Iterator[None]:
+def _in_place(model: PreTrainedModel, tower: Any, entries: FeatureCache) -> Iterator[KeptTower]:
+    kept: KeptTower
+    if isinstance(tower, Eyes):
+        kept = CachedGrid(tower, entries)
+    elif model.config.model_type in PICTURES:
+        kept = CachedPictures(tower, entries, _layer_of(model))
+    elif hasattr(tower, "deepstack_merger_list"):
+        kept = CachedDeepstack(tower, entries)
+    else:
+        kept = CachedTower(tower, entries)
+    setattr(tower, kept.replaces, kept)
+    try:
+        yield kept
+    finally:
+        delattr(tower, kept.replaces)
+
+
+@contextmanager
+def share_cache(kept: KeptTower | None, model: PreTrainedModel | None) -> Iterator[None]:
     """Let a second model with the same frozen tower (the reference policy) use the same entries."""
     tower: Any = vision_tower(model) if model is not None and kept is not None else None
-    if kept is None or tower is None or weights_digest(tower) != kept._weights:
+    if kept is None or tower is None or weights_digest(tower) != kept.weights:
         yield
         return
-    second = CachedTower(tower, kept._kept)
-    tower.forward = second
-    try:
+    assert model is not None
+    with _in_place(model, tower, kept.kept):
         yield
-    finally:
-        del tower.forward

@@ -27,6 +27,7 @@ KINDS = {
     "pretrain": "continued pretraining on image-caption pairs",
     "sft": "supervised fine-tuning on reasoning chains",
     "rl": "reinforcement learning on sampled replies",
+    "clip": "contrastive training of an image and a text tower",
 }
 PROBES = {
     "blank": ("Blank image", "the image is replaced by a blank one"),

@@ -31,6 +31,7 @@ from eosin.core.settings.data import (
     SlidesData,
     TableData,
 )
+from eosin.core.settings.documents import CaptionsData, DocumentsData
 from eosin.core.settings.recipe import Recipe
 from eosin.core.store import artifacts as store
 from eosin.curate import Cleaned, StepCount, clean, write_dropped
@@ -70,7 +71,7 @@ def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None)
 def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
     collection, ground_steps = grounded(read_source(recipe.data, recipe.seed, at.slides), recipe.data, recipe.seed)
     fractions = _fractions(recipe.data)
-    from eosin.chain.recipe.pictures import picture_refusals
+    from eosin.chain.base.pictures import picture_refusals
 
     cleaned = clean(
         collection.kept,
@@ -120,6 +121,10 @@ def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -
         from eosin.sources.questions import read_questions_file
 
         return read_questions_file(settings)
+    if isinstance(settings, (DocumentsData, CaptionsData)):
+        from eosin.chain.captions import read_pairs
+
+        return read_pairs(settings, seed, slides.parent / "documents" if slides is not None else None)
     if isinstance(settings, (FolderData, TableData)):
         return read_labelled(settings)
     return _samples_of(settings)
@@ -182,7 +187,7 @@ def grounded(collection: Collection, settings: DataSettings, seed: int) -> tuple
 
 
 def _fractions(settings: DataSettings) -> dict[str, Any]:
-    if isinstance(settings, SamplesData | SlidesData | QuestionsData):
+    if isinstance(settings, SamplesData | SlidesData | QuestionsData | DocumentsData | CaptionsData):
         return {"valid_fraction": settings.valid_fraction, "test_fraction": settings.test_fraction}
     return {}
 

@@ -14,8 +14,10 @@ from typing import Any
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.state import RunState
+from eosin.core.settings.clip import ClipStage
+from eosin.core.settings.model import HubModel
 from eosin.core.settings.recipe import Resolved
-from eosin.core.settings.stages import HubModel, WarmupStage
+from eosin.core.settings.stages import WarmupStage
 from eosin.core.store import artifacts as store
 
 POLL_S = 0.2
@@ -34,7 +36,8 @@ def follow(resolved: Resolved, layout: Layout, is_finished: Callable[[Layout], b
             continue
         record = layout.stage_record(name)
         start = run.recipe.start_of(name)
-        _wait(lambda record=record, start=start: record.exists() or _is_ready(run, start))  # type: ignore[misc]
+        is_clip = isinstance(settings, ClipStage)
+        _wait(lambda record=record, start=start, is_clip=is_clip: record.exists() or _is_ready(run, start, is_clip))  # type: ignore[misc]
         if record.exists():
             continue
         if not run.splits:
@@ -50,10 +53,12 @@ def _wait(until: Callable[[], bool]) -> None:
         time.sleep(POLL_S)
 
 
-def _is_ready(run: RunState, start: str) -> bool:
+def _is_ready(run: RunState, start: str, is_clip: bool) -> bool:
     """Whether the stage that starts from `start` can begin: samples and weights stand, and their maker is done."""
     if not _stands(run.at.samples):
         return False
+    if start == "base" and is_clip:
+        return True  # every process makes the same model
     if start == "base":
         return isinstance(run.recipe.model, HubModel) or _stands(run.at.base)
     return _stands(run.at.checkpoint(start)) and run.at.stage_record(start).exists()

@@ -90,5 +90,9 @@ class Layout:
     def checkpoint(self, stage: str) -> Path:
         return self.base if stage == "base" else self.stage(stage) / "checkpoint"
 
+    def clip_exam(self, stage: str) -> Path:
+        """Zero-shot, few-shot and retrieval of a clip stage."""
+        return self.stage(stage) / "exam"
+
     def exam(self, stage: str, exam: str) -> Path:
         return self.out / "evals" / stage / exam

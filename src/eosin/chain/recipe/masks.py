@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from eosin.chain.parts import of_sources, training_part
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.run import Run
-from eosin.chain.recipe.stages import of_sources, training_part
 from eosin.core.errors import EosinError
 from eosin.core.settings.data import PhantomData, PhantomSlidesData
 from eosin.core.settings.recipe import Resolved, load_recipe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,7 +20,12 @@ from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.state import RunState
 from eosin.chain.recipe.tools import exam_rewards, try_all
 from eosin.core.errors import EosinError
+from eosin.core.nouns.prompt import asked_otherwise
+from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import rank
+from eosin.core.settings.clip import ClipStage
+from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.recipe import Recipe, Resolved
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import locked
@@ -123,10 +129,11 @@ class Run(RunState):
         try:
             self.splits = chain_data.prepare(self.recipe, self.at, self.read_region)
             try_all(self)
-            self.baselines()
-            self.base_model()
-            if self.recipe.base_exam:
-                self.exams("base")
+            if self.recipe.has_language:
+                self.baselines()
+                self.base_model()
+                if self.recipe.base_exam:
+                    self.exams("base")
             for name in self.recipe.stages:
                 self.stage(name)
             shutil.rmtree(self.at.cache, ignore_errors=True)
@@ -167,11 +174,11 @@ class Run(RunState):
 
     def base_model(self) -> None:
         """Build the first model where the recipe asks for one. A hub model is loaded by its name when needed."""
-        from eosin.core.settings.stages import HubModel
+        from eosin.core.settings.model import HubModel
 
         if isinstance(self.recipe.model, HubModel) or store.exists(self.at.base):
             return
-        from eosin.chain.recipe.base import build_base
+        from eosin.chain.base.build import build_base
         from eosin.models import checkpoint
 
         model, processor = build_base(self.recipe, self.splits["train"], self.read_region)
@@ -195,7 +202,11 @@ class Run(RunState):
             from eosin.chain.recipe.stages import run_stage  # loads torch
 
             run_stage(self, name)
-        if settings.exam:
+        if settings.exam and isinstance(settings, ClipStage):
+            from eosin.chain.clip_stage import examine_stage
+
+            examine_stage(self, name)
+        elif settings.exam:
             self.exams(name)
 
     def exams(self, stage: str) -> None:
@@ -215,21 +226,36 @@ class Run(RunState):
         limit = max((getattr(s, "vision_cache_gib", 0.0) for s in self.recipe.stages.values()), default=0.0)
         with cache_vision(loaded.model, self.at.cache, limit, trains=False):
             for exam, settings in todo.items():
+                grammar, instruction = self.form_of(settings)
                 result = run_exam(
                     engine,
-                    self.splits[settings.split],
-                    self.recipe.reply_grammar,
+                    self.asked(settings),
+                    grammar,
                     settings,
                     self.at.exam(stage, exam),
                     record={"recipe": self.recipe.name, "stage": stage, "seed": settings.seed},
                     parents=self.parents(stage),
-                    instruction=self.recipe.prompt.instruction,
+                    instruction=instruction,
                     read_region=self.read_region,
                     evidence=evidence_of(loaded, settings),
                     baselines=self.baselines_of(exam),
-                    rewards=exam_rewards(settings, self.recipe.reply_grammar, self.at.verdicts),
+                    rewards=exam_rewards(settings, grammar, self.at.verdicts),
                 )
                 console.print(f"{stage}: {in_words(result)}")
+
+    def asked(self, settings: ExamSettings) -> list[Sample]:
+        """The samples of an exam, in the words in which it asks them."""
+        samples = self.splits[settings.split]
+        if not settings.questions and not settings.earlier_turns:
+            return samples
+        return [asked_otherwise(s, settings.questions, settings.earlier_turns, settings.seed) for s in samples]
+
+    def form_of(self, settings: ExamSettings) -> tuple[Grammar, bool]:
+        """The reply grammar of an exam, and whether its prompt states it."""
+        grammar = self.recipe.reply_grammar
+        if settings.think_style is None:
+            return grammar, self.recipe.prompt.instruction
+        return dataclasses.replace(grammar, think_style=settings.think_style), True
 
     def write_summary(self) -> dict[str, Any]:
         """The joined metrics and rollouts, the report, and last summary.json, also of a run that was cut off.

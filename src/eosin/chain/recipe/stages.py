@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from eosin.chain.clip_stage import train_clip
+from eosin.chain.parts import of_sources, training_part
 from eosin.chain.recipe.tools import tools_of_stage, try_stage
-from eosin.core.draw import part_of
-from eosin.core.errors import EosinError
-from eosin.core.nouns.sample import Sample
-from eosin.core.settings.recipe import Recipe
+from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.stages import PretrainStage, RejectionStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.scoring.terms.base import Resources
@@ -35,10 +33,13 @@ def run_stage(run: RunState, name: str) -> None:
     seed_everything(run.recipe.seed)  # whatever ran before in this process
     begun = time.perf_counter()
     before = _seconds_before(folder)
-    ctx = context_of(run, name)
-    try_stage(run, name, ctx.tools)
     with PeakMemory() as memory:
-        result = _train(settings, ctx)
+        if isinstance(settings, ClipStage):
+            result = train_clip(run, name)
+        else:
+            ctx = context_of(run, name)
+            try_stage(run, name, ctx.tools)
+            result = _train(settings, ctx)
     store.write_json(
         run.at.stage_record(name),
         {
@@ -56,13 +57,16 @@ def run_stage(run: RunState, name: str) -> None:
             **result.extra,
         },
     )
-    store.discard(ctx.work)  # after the record, which says that the stage is done
+    store.discard(run.at.stage_work(name))  # after the record, which says that the stage is done
 
 
 def join_stage(run: RunState, name: str) -> None:
     """Train stage `name` together with the first process, which alone writes what comes of it."""
     seed_everything(run.recipe.seed)
-    _train(run.recipe.stages[name], context_of(run, name))
+    if isinstance(run.recipe.stages[name], ClipStage):
+        train_clip(run, name)
+    else:
+        _train(run.recipe.stages[name], context_of(run, name))
 
 
 def context_of(run: RunState, name: str) -> StageContext:
@@ -84,30 +88,6 @@ def context_of(run: RunState, name: str) -> StageContext:
         tools=tools_of_stage(settings, run.at) if isinstance(settings, RlStage | RejectionStage) else Resources(),
         picture_cache=run.picture_cache,
     )
-
-
-def training_part(recipe: Recipe, name: str, train: Sequence[Sample]) -> list[Sample]:
-    """The training samples that stage `name` sees."""
-    part, known = recipe.stages[name].part, {s.origin.source for s in train}
-    missing = [s for s in recipe.stages[name].sources or () if s not in known]
-    if missing:
-        raise EosinError(
-            "The training samples have no such source.", expected=", ".join(sorted(known)), found=", ".join(missing),
-            where=f"stages.{name}.sources",
-        )  # fmt: skip
-    found = part_of(of_sources(recipe, name, train), part, recipe.seed)
-    if not found:
-        raise EosinError(
-            "This part of the training samples is empty.", expected="patients enough for the part", found=str(part),
-            where=f"stages.{name}.part",
-        )  # fmt: skip
-    return found
-
-
-def of_sources(recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Sample]:
-    """The samples of the data sets that stage `name` sees."""
-    wanted = recipe.stages[name].sources
-    return [s for s in samples if wanted is None or s.origin.source in wanted]
 
 
 def _train(settings: Any, ctx: StageContext) -> StageResult:

@@ -29,7 +29,7 @@ class RunState:
 
     def load(self, stage: str) -> Any:
         """The model that a stage left, with its processor."""
-        from eosin.core.settings.stages import HubModel
+        from eosin.core.settings.model import HubModel
         from eosin.models.load import load
 
         settings = self.recipe.model

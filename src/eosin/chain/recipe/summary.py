@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eosin.chain.recipe.layout import Layout
+from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.recipe import Recipe
 from eosin.core.store import artifacts as store
 from eosin.core.store.record import make_record
@@ -18,7 +19,7 @@ def build_summary(recipe: Recipe, at: Layout, seconds: float) -> dict[str, Any]:
     """
     stages = []
     complete = True
-    if recipe.base_exam:
+    if recipe.base_exam and recipe.has_language:
         exams = _exams(recipe, at, "base")
         complete &= len(exams) == len(recipe.exams)
         if exams:
@@ -29,8 +30,12 @@ def build_summary(recipe: Recipe, at: Layout, seconds: float) -> dict[str, Any]:
             complete = False
             continue
         record = store.read_object(at.stage_record(name))
-        exams = _exams(recipe, at, name)
-        complete &= not settings.exam or len(exams) == len(recipe.exams)
+        if isinstance(settings, ClipStage):
+            exams = {}
+            complete &= not settings.exam or store.exists(at.clip_exam(name))
+        else:
+            exams = _exams(recipe, at, name)
+            complete &= not settings.exam or len(exams) == len(recipe.exams)
         stages.append({
             "name": name, "kind": record["kind"], "checkpoint": str(at.checkpoint(name).relative_to(at.out)),
             "seconds": record["seconds"], "peak_rss_gib": record["peak_rss_gib"], "exams": exams,

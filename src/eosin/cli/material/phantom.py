@@ -1,4 +1,4 @@
-"""`eosin phantom`: phantom tiles, slides and reports."""
+"""`eosin phantom`: phantom tiles, slides, documents and reports."""
 
 from __future__ import annotations
 
@@ -61,6 +61,24 @@ def slide(
     written = write_slide(out, case_number=case, seed=seed, size_px=size_px, mpp=mpp, artefacts=names)
     for path in written:
         Console(soft_wrap=True, highlight=False).print(str(path))
+
+
+@app.command()
+def documents(
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    num: Annotated[int, typer.Option("--num", "-n", help="Number of PDFs; each has eight figures.")] = 4,
+    articles: Annotated[int, typer.Option(help="Number of JATS articles with their pictures.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the series.")] = 0,
+) -> None:
+    """Write PDFs and JATS articles with figures, panels, captions and references, and truth.jsonl beside them.
+
+    Example: eosin phantom documents out/books --num 4
+    """
+    from eosin.phantom.documents.series import write_documents
+
+    truths = write_documents(out, num, seed, articles=articles)
+    figures = sum(len(t.figures) for t in truths)
+    Console(soft_wrap=True, highlight=False).print(f"{len(truths)} PHANTOM documents with {figures} figures in {out}")
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -55,6 +57,34 @@ def prompt_messages(sample: Sample, grammar: Grammar, *, instruction: bool = Tru
         tail += "\n" + grammar.instruction()
     parts = (*last.parts, TextPart(text=tail)) if tail else last.parts
     return (*earlier, Message(role="user", parts=_merge_text(parts)))
+
+
+def asked_otherwise(
+    sample: Sample, questions: Sequence[str] | None, earlier_turns: Sequence[tuple[str, str]], seed: int
+) -> Sample:
+    """The same item in other words, and after other turns of a dialogue. Its images come first.
+
+    Args:
+        questions: wordings, one of which (seeded by the sample's id) takes the place of the text of its last message.
+        earlier_turns: questions and replies that stand before it.
+    """
+    *earlier, last = sample.messages
+    images = [p for m in sample.messages for p in m.parts if isinstance(p, ImagePart)]
+    texts: list[Part] = [p for p in last.parts if isinstance(p, TextPart)]
+    if questions:
+        drawn = hashlib.sha256(f"{seed}:{sample.id}".encode()).digest()
+        texts = [TextPart(text=questions[int.from_bytes(drawn[:8], "big") % len(questions)])]
+    messages = (*(_text_alone(m) for m in earlier), Message(role="user", parts=tuple(texts)))
+    for asked, replied in reversed(earlier_turns):
+        before = Message(role="user", parts=(TextPart(text=asked),))
+        messages = (before, Message(role="assistant", parts=(TextPart(text=replied),)), *messages)
+    place = next(i for i, m in enumerate(messages) if m.role == "user")
+    shown = messages[place].model_copy(update={"parts": (*images, *messages[place].parts)})
+    return sample.model_copy(update={"messages": (*messages[:place], shown, *messages[place + 1 :])})
+
+
+def _text_alone(message: Message) -> Message:
+    return message.model_copy(update={"parts": tuple(p for p in message.parts if isinstance(p, TextPart))})
 
 
 def without_images(messages: tuple[Message, ...]) -> tuple[Message, ...]:

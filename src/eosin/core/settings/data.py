@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from eosin.core.nouns.units import Mpp
+from eosin.core.settings.documents import CaptionsData, DocumentsData
 
 GroupKind = Literal["patient", "case", "slide", "article"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -355,6 +356,8 @@ DataSettings = Annotated[
     | TableData
     | SlidesData
     | SamplesData
-    | QuestionsData,
+    | QuestionsData
+    | DocumentsData
+    | CaptionsData,
     Field(discriminator="source"),
 ]

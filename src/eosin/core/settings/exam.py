@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from eosin.core.nouns.reply import ThinkStyle
 from eosin.core.settings.rl import RewardTerms
 from eosin.core.settings.scoring import ScoringSettings
 
@@ -105,6 +106,11 @@ class ExamSettings(BaseModel):
 
     Attributes:
         split: which split of the samples is examined.
+        questions: other wordings of the question, one of which is put to each item in the place of its own: does the
+            model read, or does it know one sentence? Seeded; options and answers stay.
+        earlier_turns: pairs of a question and a reply that stand before the question, as of a dialogue that goes on.
+        think_style: another instruction of how to think than the recipe's, such as drafts of five words a step. The
+            prompt states the form of the reply then, whatever the recipe says.
         max_samples: examine a seeded random subset of this size; None examines all.
         probes: which probes run beside the exam.
         probe_samples: items of each probe, a seeded class-balanced subset; None probes every item.
@@ -131,6 +137,9 @@ class ExamSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     split: Literal["train", "valid", "test"] = "test"
+    questions: list[str] | None = Field(default=None, min_length=1)
+    earlier_turns: list[tuple[str, str]] = Field(default=[])
+    think_style: ThinkStyle | None = None
     max_samples: int | None = Field(default=None, ge=1)
     probes: list[ProbeName] = Field(default=["blank", "swapped", "question_only"])
     probe_samples: int | None = Field(default=None, ge=1)

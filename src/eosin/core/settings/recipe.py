@@ -16,11 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from eosin.core.errors import EosinError, RecipeError
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar, ThinkStyle
+from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.data import DataSettings, PhantomData
 from eosin.core.settings.exam import ExamSettings
+from eosin.core.settings.model import ModelSettings, TinyModel
 from eosin.core.settings.rl import REWARD_FORMS
 from eosin.core.settings.scoring import ScoringSettings, merged
-from eosin.core.settings.stages import STAGE_CLASSES, ModelSettings, RlStage, StageSettings, TinyModel
+from eosin.core.settings.stages import STAGE_CLASSES, RlStage, StageSettings
 from eosin.core.store.names import file_name, is_file_name
 from eosin.core.store.yaml_text import parse_yaml
 
@@ -103,6 +105,9 @@ class Recipe(BaseModel):
             if stage.start is not None and stage.start not in known:
                 raise ValueError(f"stages.{name}.start is {stage.start!r}; expected one of {sorted(known)}")
             known.add(name)
+            start = self.start_of(name)
+            if start != "base" and isinstance(stage, ClipStage) != isinstance(self.stages[start], ClipStage):
+                raise ValueError(f"stages.{name}.start is {start!r}; a clip stage and another share no model")
         if self.report.result is not None and self.report.result not in known:
             raise ValueError(f"report.result is {self.report.result!r}; expected one of {sorted(known)}")
         return self
@@ -142,13 +147,18 @@ class Recipe(BaseModel):
         return Grammar.of(self.grammar, numbered_steps=self.numbered_steps, think_style=self.think_style)
 
     def start_of(self, name: str) -> str:
-        """The stage whose checkpoint `name` starts from, or "base"."""
+        """The stage whose checkpoint `name` starts from, or "base". Clip stages have a line of their own."""
         stage = self.stages[name]
         if stage.start is not None:
             return stage.start
-        names = list(self.stages)
-        place = names.index(name)
-        return names[place - 1] if place else "base"
+        is_clip = isinstance(stage, ClipStage)
+        before = list(self.stages)[: list(self.stages).index(name)]
+        return next((n for n in reversed(before) if isinstance(self.stages[n], ClipStage) == is_clip), "base")
+
+    @property
+    def has_language(self) -> bool:
+        """Whether any stage trains the language model: a run of clip stages alone builds and examines none."""
+        return not all(isinstance(s, ClipStage) for s in self.stages.values())
 
 
 def _stage_keys() -> list[str]:

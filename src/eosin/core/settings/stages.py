@@ -1,4 +1,4 @@
-"""What a recipe may say about its model and its training stages."""
+"""What a recipe may say about its training stages."""
 
 from __future__ import annotations
 
@@ -8,176 +8,24 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from eosin.core.settings.base import PositiveInt, Settings
+from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.masking import PseudoBags, Trajectory
 from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec
 from eosin.core.settings.scoring import OutageStop, ScoringSettings
+from eosin.core.settings.stage import Part, Stage
 
 KeepBy = Literal["score", "accuracy", "entities"]
-Part = Literal["vision", "slide", "projector", "language"]
-
-
-class TinyVision(Settings):
-    """Size of the small vision tower. `window_px` is the side of an attention window; every block is also
-    listed as a full-attention block, so that small images are seen whole."""
-
-    depth: PositiveInt = 4
-    hidden_size: PositiveInt = 128
-    intermediate_size: PositiveInt = 256
-    num_heads: PositiveInt = 4
-    patch_size: PositiveInt = 14
-    window_px: PositiveInt = 112
-
-
-class TinyText(Settings):
-    """Size of the small language model."""
-
-    hidden_size: PositiveInt = 192
-    intermediate_size: PositiveInt = 512
-    num_layers: PositiveInt = 4
-    num_heads: PositiveInt = 4
-    num_kv_heads: PositiveInt = 2
-
-    @model_validator(mode="after")
-    def _divides(self) -> TinyText:
-        if self.hidden_size % (2 * self.num_heads) or self.num_heads % self.num_kv_heads:
-            raise ValueError("hidden_size must be a multiple of 2 x num_heads, num_heads of num_kv_heads")
-        return self
-
-
-class TinyModel(Settings):
-    """The small Qwen2.5-VL that Eosin builds itself. Images are resized to about image_px x image_px."""
-
-    kind: Literal["tiny"] = "tiny"
-    image_px: int = Field(default=112, ge=28)
-    vocab_size: int = Field(default=1024, ge=300)
-    vision: TinyVision = TinyVision()
-    text: TinyText = TinyText()
-
-    @model_validator(mode="after")
-    def _grid(self) -> TinyModel:
-        unit = 2 * self.vision.patch_size
-        if self.image_px % unit:
-            raise ValueError(f"image_px must be a multiple of 2 x patch_size = {unit}")
-        return self
-
-
-class HubModel(Settings):
-    """Any image-text-to-text model of transformers, by hub name or folder."""
-
-    kind: Literal["hub"] = "hub"
-    name: str = "Qwen/Qwen2.5-VL-7B-Instruct"
-    revision: str | None = None
-    max_pixels: int | None = Field(default=None, ge=28 * 28)
-
-
-_AS_PUBLISHED: dict[str, Any] = {
-    "order": "as given", "has_places": False, "has_magnification": False, "standardise": False, "dropout": 0.1,
-    "embed_dropout": 0.1, "drop_path": 0.1, "sub_norm": True,
-}  # fmt: skip
-
-
-class SlideTower(Settings):
-    """The tower that reads the patches of a slide: LongNet (arXiv 2307.02486) and a projector.
-
-    Attributes:
-        preset: "pathreasoner-r1" has the paper's sizes (arXiv 2601.21617): 2 layers x 512 x 8 heads, FFN 1,024,
-            dilations 1 to 16 in segments of 1,024 to 16,384. "pathreasoner-r1-as-published" is the paper's tower whole:
-            these sizes, patches as given, no places, no magnification, no standardised input, and dropout, drop-path
-            and sub-LayerNorm as LongNet's authors have them. "demo" is small enough for a CPU.
-        layers, width, heads, ffn, segments, dilations: sizes in the place of the preset's.
-        dropout, embed_dropout: of each branch, and of the embedded patches.
-        drop_path: stochastic depth of the last block; it grows evenly from 0 in the first one.
-        sub_norm: a LayerNorm more in each branch, before its last matrix.
-        standardise: features are standardised by the training slides.
-        order: "canonical" reads patches along a Hilbert curve, in whatever order they come; "as given" is the paper's.
-        has_places: 2-D sin-cos of the patches' places in the tower (the paper has none).
-        has_magnification: a token that says mpp and tile side (the paper has none).
-        pooling: "none" gives a token a patch, as the paper; "kmeans", "topk" and "queries" at most `num_tokens`.
-        max_patches: of a slide.
-        over_max: what becomes of a slide with more: refused, or pooled by k-means to that number.
-    """
-
-    preset: Literal["pathreasoner-r1", "pathreasoner-r1-as-published", "demo"] = "demo"
-    layers: PositiveInt | None = None
-    width: PositiveInt | None = None
-    heads: PositiveInt | None = None
-    ffn: PositiveInt | None = None
-    segments: list[PositiveInt] | None = None
-    dilations: list[PositiveInt] | None = None
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    embed_dropout: float = Field(default=0.0, ge=0, lt=1)
-    drop_path: float = Field(default=0.0, ge=0, lt=1)
-    sub_norm: bool = False
-    standardise: bool = True
-    order: Literal["canonical", "as given"] = "canonical"
-    has_places: bool = True
-    has_magnification: bool = True
-    pooling: Literal["none", "kmeans", "topk", "queries"] = "none"
-    num_tokens: PositiveInt = 256
-    max_patches: PositiveInt = 20_000
-    over_max: Literal["refuse", "kmeans"] = "refuse"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _published(cls, values: Any) -> Any:
-        """The parts of the paper's tower whole, where the recipe does not say otherwise."""
-        if isinstance(values, Mapping) and values.get("preset") == "pathreasoner-r1-as-published":
-            return {**_AS_PUBLISHED, **values}
-        return values
-
-    @model_validator(mode="after")
-    def _pairs(self) -> SlideTower:
-        sizes = self.sizes()
-        segments, dilations = sizes["segments"], sizes["dilations"]
-        if len(segments) != len(dilations) or 1 not in dilations:
-            raise ValueError("segments and dilations are lists of one length, and one dilation is 1")
-        if any(w % r for w, r in zip(segments, dilations, strict=True)):
-            raise ValueError("each segment must be a multiple of its dilation")
-        if sizes["width"] % (4 * sizes["heads"]):
-            raise ValueError("width must be a multiple of 4 x heads")
-        return self
-
-    def sizes(self) -> dict[str, Any]:
-        """layers, width, heads, ffn, segments, dilations: the preset's, changed where the recipe says so."""
-        preset: dict[str, Any] = {
-            "pathreasoner-r1": {  # and as published
-                "layers": 2, "width": 512, "heads": 8, "ffn": 1024, "segments": [1024, 2048, 4096, 8192, 16384],
-                "dilations": [1, 2, 4, 8, 16],
-            },
-            "demo": {
-                "layers": 2, "width": 96, "heads": 4, "ffn": 192, "segments": [64, 128, 256], "dilations": [1, 2, 4],
-            },
-        }[self.preset.removesuffix("-as-published")]  # fmt: skip
-        return {name: value if (own := getattr(self, name)) is None else own for name, value in preset.items()}
-
-
-class SlideModel(Settings):
-    """The slide reader: any decoder of the Qwen2.5 family with a tower for the patches of whole slides.
-
-    Attributes:
-        base: the decoder, and the eye for images where it has one: the small model, or a Qwen2.5-VL or text-only
-            Qwen2.5 by hub name or folder, whose weights are copied.
-        sees_images: keep the base's own eye, so that a sample may show regions beside the slide.
-        dimension: of the patch features; by default that of the data's feature files.
-        encoder: name of the encoder that features must be of; by default that of the data's feature files.
-        tile_um, mpp: side and scale that patches must have, within 10 %; by default any.
-    """
-
-    kind: Literal["slide"] = "slide"
-    base: Annotated[TinyModel | HubModel, Field(discriminator="kind")] = TinyModel()
-    sees_images: bool = True
-    tower: SlideTower = SlideTower()
-    dimension: PositiveInt | None = None
-    encoder: str | None = None
-    tile_um: float | None = Field(default=None, gt=0)
-    mpp: float | None = Field(default=None, gt=0)
-
-
-ModelSettings = Annotated[TinyModel | HubModel | SlideModel, Field(discriminator="kind")]
 
 
 class Lora(Settings):
-    """Low-rank adapters on the language model's linear layers."""
+    """Low-rank adapters on the language model's linear layers.
+
+    Attributes:
+        targets: ends of the names of the modules that get adapters; a part's own names take it in, such as "fc1" of
+            many eyes, unless the stage freezes that part.
+        whole: modules that train whole beside the adapters, such as "multi_modal_projector" of LLaVA's form; they are
+            saved with the adapters.
+    """
 
     r: PositiveInt = 16
     alpha: PositiveInt = 32
@@ -185,52 +33,10 @@ class Lora(Settings):
     targets: list[str] = Field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     )
+    whole: list[str] = Field(default_factory=list)
 
 
-class _Stage(Settings):
-    """What all stages share.
-
-    Attributes:
-        start: the stage whose checkpoint this one starts from; by default the one before it ("base": the first model).
-        exam: whether the exams run after this stage.
-        part: which part of the training patients this stage sees, as [first, last) of a seeded order within each class:
-            [0, 0.75] and [0.75, 1] are disjoint, as PathVLM-R1's 3,000 questions for SFT and 1,000 for RL are; by
-            default all of them.
-        sources: data sets that this stage sees (`Origin.source`), where the data has several; by default all.
-        steps: optimiser steps; None means `epochs` passes over the training samples.
-        freeze: parts that do not train.
-        augment: flips, quarter turns and stain jitter on training images.
-        image_cache_gib: decoded, resized training images kept in memory; 0 decodes each time.
-    """
-
-    start: str | None = None
-    exam: bool = True
-    part: tuple[float, float] | None = None
-    sources: list[str] | None = Field(default=None, min_length=1)
-    epochs: float = Field(default=1.0, gt=0)
-    steps: PositiveInt | None = None
-    batch_size: PositiveInt = 16
-    learning_rate: float = Field(default=1e-5, gt=0)
-    warmup_fraction: float = Field(default=0.03, ge=0, le=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    freeze: list[Part] = Field(default_factory=list)
-    augment: bool = False
-    max_samples: PositiveInt | None = None
-    log_every: PositiveInt = 10
-    save_every: PositiveInt = 200
-    num_workers: int = Field(default=0, ge=0)
-    image_cache_gib: float = Field(default=1.0, ge=0)
-
-    @field_validator("part")
-    @classmethod
-    def _some_part(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and not 0 <= value[0] < value[1] <= 1:
-            raise ValueError("part is [first, last) as shares of the training patients, with 0 <= first < last <= 1")
-        return value
-
-
-class WarmupStage(_Stage):
+class WarmupStage(Stage):
     """Warm-up of the vision tower by classification of the training labels, before any language.
 
     A tower with random weights learns nothing useful through the language model in a short run. The head is
@@ -246,6 +52,10 @@ class WarmupStage(_Stage):
     augment: bool = True
     exam: bool = False
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    freeze_first: float = Field(
+        default=0.0, ge=0, lt=1,
+        description="share of the tower's layers, from the picture on, that stay as they are: for pretrained eyes",
+    )  # fmt: skip
     options: dict[str, Any] = Field(
         default_factory=dict, description="how far augmentation goes: fields of train.augment.AugmentSettings"
     )
@@ -260,7 +70,7 @@ class WarmupStage(_Stage):
         return value
 
 
-class _LanguageStage(_Stage):
+class _LanguageStage(Stage):
     """What the stages share that train the language model.
 
     Attributes:
@@ -432,12 +242,13 @@ class RejectionStage(WatchedStage):
 
 
 StageSettings = Annotated[
-    WarmupStage | PretrainStage | SftStage | RejectionStage | RlStage, Field(discriminator="kind")
+    WarmupStage | PretrainStage | SftStage | RejectionStage | RlStage | ClipStage, Field(discriminator="kind")
 ]
-STAGE_CLASSES: dict[str, type[_Stage]] = {
+STAGE_CLASSES: dict[str, type[Stage]] = {
     "warmup": WarmupStage,
     "pretrain": PretrainStage,
     "sft": SftStage,
     "rejection": RejectionStage,
     "rl": RlStage,
+    "clip": ClipStage,
 }

@@ -19,7 +19,7 @@ from eosin import __version__
 _PACKAGES = (
     "torch", "torchvision", "transformers", "trl", "peft", "accelerate", "datasets", "timm",
     "open_clip_torch", "h5py", "numpy",
-    "pillow", "pydantic", "pyarrow", "scikit-learn", "openslide-python", "tifffile",
+    "pillow", "pydantic", "pyarrow", "pypdfium2", "scikit-learn", "openslide-python", "tifffile",
 )  # fmt: skip
 
 

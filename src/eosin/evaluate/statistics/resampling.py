@@ -8,6 +8,7 @@ wrong replies of a closed exam form few, however many items it has. The distribu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +60,17 @@ def _gathered(table: NDArray[np.float64], size: int, rng: np.random.Generator) -
     kind = np.uint16 if num_clusters < 2**16 else np.uint32
     drawn = rng.integers(0, num_clusters, size=(size, num_clusters), dtype=kind)
     if num_columns <= 2:
-        return np.stack([table[:, c][drawn].sum(axis=1) for c in range(num_columns)], axis=1)
+        return np.stack([_sums_of(table[:, c], drawn) for c in range(num_columns)], axis=1)
     flat = drawn + num_clusters * np.arange(size)[:, None]
     weights = np.bincount(flat.ravel(), minlength=size * num_clusters).reshape(size, num_clusters)
     return weights.astype(np.float64) @ table
+
+
+def _sums_of(column: NDArray[np.float64], drawn: NDArray[Any]) -> NDArray[np.float64]:
+    """Sums over the drawn rows (size, G); a column of one value needs no look-up."""
+    if (column == column[0]).all():
+        return np.full(len(drawn), column[0] * len(column))
+    return np.asarray(column[drawn].sum(axis=1))
 
 
 def by_cluster(clusters: Sequence[str], columns: NDArray[np.float64]) -> NDArray[np.float64]:

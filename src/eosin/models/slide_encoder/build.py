@@ -19,7 +19,7 @@ from transformers import (
 
 from eosin.core.errors import EosinError
 from eosin.core.foreign_code import NO_CODE, no_foreign_code
-from eosin.core.settings.stages import HubModel, SlideModel, TinyModel
+from eosin.core.settings.model import HubModel, SlideModel, TinyModel
 from eosin.models.load import default_dtype, device, load_whole, set_max_pixels
 from eosin.models.slide_encoder.processor import SlideReaderProcessor
 from eosin.models.slide_encoder.reader import SlideReader, SlideReaderConfig

@@ -64,6 +64,17 @@ _VALID = tuple(
     Panel("Held-out accuracy", "share right, greedy", ("valid_accuracy",), is_share=True, over=x)
     for x in ("prompts_seen", "train_seconds", "step")
 )
+_RETRIEVAL = (
+    Panel(
+        "Held-out retrieval",
+        "share found, mean of both ways",
+        ("valid_r1", "valid_r5", "valid_r10"),
+        is_share=True,
+        labels=(("valid_r1", "first"), ("valid_r5", "among 5"), ("valid_r10", "among 10")),
+    ),
+    Panel("Median rank on the valid split", "rank", ("valid_median_rank",), is_small=True),
+    Panel("Temperature", "", ("temperature",), is_small=True),
+)
 _REWARD = Panel("Reward, mean", "reward", ("reward",))
 _SPREAD = Panel(
     "Spread of reward",

@@ -17,6 +17,7 @@ from eosin.report.records.load import Run, load
 from eosin.report.sections import overview as sections
 from eosin.report.sections import stage_table
 from eosin.report.sections.changed import change_warnings
+from eosin.report.sections.clip import clip_sections
 from eosin.report.sections.evidence import evidence_sections
 from eosin.report.sections.exam_terms import term_sections
 from eosin.report.sections.masking import mask_sections
@@ -107,6 +108,7 @@ def render(run: Run, page_dir: Path, changed: Mapping[str, str] | None = None) -
             rl=rl_sections(run),
             terms=term_sections(run),
             masking=mask_sections(run),
+            clip=clip_sections(run),
             rollouts=_rollouts(groups, shown_with, tags),
             card=sections.data_card(run),
             record=sections.record_rows(run.record),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from eosin.core.errors import EosinError, MissingExtraError
@@ -17,8 +18,9 @@ class ClipCosine:
     """Cosines of an image with sentences. Loaded when it is first used.
 
     Args:
-        name: a folder or a name on the hub for transformers (CLIP, SigLIP); or "open_clip:MODEL@WEIGHTS", where
-            WEIGHTS is a tag of open_clip or a file; "open_clip:hf-hub:ORG/NAME" needs no @.
+        name: a folder that a `clip` stage wrote, or any in open_clip's form; a folder or a name on the hub for
+            transformers (CLIP, SigLIP); or "open_clip:MODEL@WEIGHTS", where WEIGHTS is a tag of open_clip or a file;
+            "open_clip:hf-hub:ORG/NAME" needs no @.
 
     Raises:
         MissingExtraError: open_clip is asked for and not installed.
@@ -26,12 +28,14 @@ class ClipCosine:
     """
 
     def __init__(self, name: str) -> None:
+        self.label = short_name(name)
+        if (Path(name) / "open_clip_config.json").is_file():
+            name = f"{OPEN_CLIP}local-dir:{name}"
         if name.startswith(OPEN_CLIP):
             _check_open_clip(name)
         else:
             found_at(name)
         self.name = name
-        self.label = short_name(name)
         self._towers: Any = None
 
     def load(self) -> None:
@@ -91,7 +95,7 @@ def _check_open_clip(name: str) -> None:
     if importlib.util.find_spec("open_clip") is None:
         raise MissingExtraError("open_clip", "encoders")
     model, _, weights = name.removeprefix(OPEN_CLIP).partition("@")
-    if not weights and not model.startswith("hf-hub:"):
+    if not weights and not model.startswith(("hf-hub:", "local-dir:")):
         raise EosinError("CLIP without weights says nothing.", expected="open_clip:MODEL@WEIGHTS", found=name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +18,8 @@ from eosin.scoring.terms.base import BlocksRead, NoGold, Resources, ScoreContext
 R = TypeVar("R")
 Gate = Literal["none", "both", "both_or_minus_one"]
 MissingGold = Literal["unscored", "drop"]
+CANCELLED_WITHIN_S = 2.0
+"""How long an interrupted scoring is waited for. A call that cannot be cancelled stays in its daemon thread."""
 
 
 @dataclass(frozen=True)
@@ -221,11 +224,28 @@ def run_async(coroutine: Coroutine[Any, Any, R]) -> R:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
+    return _in_a_thread(coroutine)
+
+
+def _in_a_thread(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Run it beside the running loop. What is cut short is cancelled, and given a moment to end."""
+    outcome: Future[R] = Future()
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="eosin-scoring", daemon=True).start()
-    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    task = loop.create_task(coroutine)
+
+    def drive() -> None:
+        try:
+            outcome.set_result(loop.run_until_complete(task))
+        except BaseException as exc:  # handed over: raised where the result is asked for
+            outcome.set_exception(exc)
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=drive, name="eosin-scoring", daemon=True)
+    thread.start()
     try:
-        return future.result()
-    finally:
-        future.cancel()
-        loop.call_soon_threadsafe(loop.stop)
+        return outcome.result()
+    except KeyboardInterrupt:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(timeout=CANCELLED_WITHIN_S)
+        raise

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from eosin.core.errors import EosinError, disk_errors
+from eosin.core.guarded import Job, run_guarded
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.store.artifacts import read_json, remove_leftovers, write_json, write_text_atomic
-from eosin.slides.batch.safety import Job, run_guarded
 from eosin.slides.open.find import Found, find_slides
 from eosin.slides.untrusted import clean
 

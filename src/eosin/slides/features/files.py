@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import EosinError
+from eosin.core.guarded import Job, run_guarded
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.store.names import file_name
-from eosin.slides.batch.safety import Job, run_guarded
 from eosin.slides.encoders.encoder import all_finite, check_features, check_mpp
 from eosin.slides.encoders.records import EncoderRecord
 from eosin.slides.features import h5

@@ -24,7 +24,7 @@ from eosin.core.store.artifacts import Artifact
 from eosin.models import checkpoint
 from eosin.models.load import Loaded
 from eosin.models.pictures import max_pixels_of
-from eosin.models.vision_cache import CachedTower, cache_vision
+from eosin.models.vision_cache import KeptTower, cache_vision
 from eosin.scoring.terms.base import Resources
 from eosin.train.data.rows import ImageCache
 from eosin.train.monitor import (
@@ -84,7 +84,7 @@ class StageContext:
         self.picture_cache[size].limit_gib = limit_gib
         return self.picture_cache[size]
 
-    def cache_vision(self, limit_gib: float) -> AbstractContextManager[CachedTower | None]:
+    def cache_vision(self, limit_gib: float) -> AbstractContextManager[KeptTower | None]:
         """While entered, a frozen vision tower runs once an image (see `models.vision_cache`)."""
         return cache_vision(self.loaded.model, self.cache_folder or self.folder / "work", limit_gib)
 
@@ -189,7 +189,7 @@ def lora_config(lora: Lora | None, frozen: Sequence[str]) -> Any:
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
         exclude_modules=rf".*(?:{skip}).*" if skip else None,
-        modules_to_save=[whole] if "projector" not in frozen else None,
+        modules_to_save=[*lora.whole, *([whole] if "projector" not in frozen else [])] or None,
         task_type="CAUSAL_LM",
     )
 

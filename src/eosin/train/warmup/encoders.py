@@ -1,4 +1,4 @@
-"""The two encoders as the warm-up trains them: images through a vision tower, bags of patches through a slide tower."""
+"""The encoders as the warm-up trains them: images through a vision tower, bags of patches through a slide tower."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def encoder_of(settings: WarmupStage, ctx: StageContext, train: Sequence[Sample]
                          next_step="make one warm-up stage of each")  # fmt: skip
     if kinds == {True}:
         return SlideEncoder(settings, ctx)
-    return ImageEncoder(settings, ctx)
+    if hasattr(getattr(vision_tower(ctx.loaded.model), "config", None), "spatial_merge_size"):
+        return ImageEncoder(settings, ctx)
+    return ProjectedEncoder(settings, ctx)
 
 
 @dataclass(frozen=True)
@@ -97,32 +99,25 @@ class Patchify:
         return x.reshape(num * grid * grid, 3 * self.temporal * p * p), thw
 
 
-class ImageEncoder:
-    """Square images through a tower of the Qwen2-VL family."""
+class _SquareImages:
+    """Images as squares of one side, uint8 (N, side, side, 3), with the augmentation of the stage."""
 
     attends = False
 
-    def __init__(self, settings: WarmupStage, ctx: StageContext) -> None:
-        tower: Any = vision_tower(ctx.loaded.model)
-        config: Any = getattr(tower, "config", None)
-        if tower is None or not hasattr(config, "spatial_merge_size"):
-            raise EosinError("The warm-up knows towers of the Qwen2-VL family only.", where=f"stages.{ctx.name}")
-        self.tower: nn.Module = tower
-        self.width = int(config.out_hidden_size)
-        self._dtype = tower.dtype
+    def __init__(self, settings: WarmupStage, ctx: StageContext, side_px: int) -> None:
+        self._side_px = side_px
         self._device = ctx.loaded.model.device
-        self._patchify = Patchify.of(tower, ctx.loaded.processor)
         self._augment = AugmentSettings.none()
         if settings.augment:
             self._augment = check_settings(AugmentSettings, settings.options, f"stages.{ctx.name}.options")
 
     def load(self, samples: Sequence[Sample], pictures: ImageCache) -> Tensor:
         """uint8 (N, side, side, 3)."""
-        side_px = self._patchify.side_px
-        out = np.empty((len(samples), side_px, side_px, 3), dtype=np.uint8)
+        size = (self._side_px, self._side_px)
+        out = np.empty((len(samples), *size, 3), dtype=np.uint8)
         for i, sample in enumerate(samples):
             picture: Any = pictures.get(sample)[0]
-            out[i] = np.asarray(picture if picture.size == (side_px, side_px) else picture.resize((side_px, side_px)))
+            out[i] = np.asarray(picture if picture.size == size else picture.resize(size))
         return torch.from_numpy(out)
 
     def choose(self, data: Tensor, places: Tensor) -> Tensor:
@@ -130,6 +125,49 @@ class ImageEncoder:
 
     def augmented(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         return augment_batch(batch, self._augment, generator)
+
+
+class ProjectedEncoder(_SquareImages):
+    """Square images through the eyes and the projector of a model of LLaVA's form."""
+
+    def __init__(self, settings: WarmupStage, ctx: StageContext) -> None:
+        model: Any = ctx.loaded.model
+        inner: Any = getattr(model, "model", None)
+        images = ctx.loaded.processor.image_processor
+        eyes, projector = getattr(inner, "vision_tower", None), getattr(inner, "multi_modal_projector", None)
+        side = dict(getattr(images, "crop_size", None) or images.size or {}).get("height")
+        if eyes is None or projector is None or side is None:
+            raise EosinError(
+                "The warm-up knows towers of the Qwen2-VL family and models of LLaVA's form.",
+                found=model.config.model_type, where=f"stages.{ctx.name}",
+                next_step="take the warmup stage out of the recipe; weights that were trained need none",
+            )  # fmt: skip
+        super().__init__(settings, ctx, int(side))
+        self.tower: nn.Module = nn.ModuleDict({"eyes": eyes, "projector": projector})
+        self.width = int(model.config.text_config.hidden_size)
+        self._look = inner.get_image_features
+        self._dtype = model.dtype
+        scale = getattr(images, "rescale_factor", None) or 1 / 255
+        self._mean, self._std = (
+            torch.tensor(v, device=self._device).view(1, 3, 1, 1) / scale for v in (images.image_mean, images.image_std)
+        )
+
+    def tokens(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = (batch.to(self._device).permute(0, 3, 1, 2).float() - self._mean) / self._std
+        tokens = torch.stack(list(self._look(pixel_values=pixels.to(self._dtype)).pooler_output)).float()
+        return tokens, torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+
+
+class ImageEncoder(_SquareImages):
+    """Square images through a tower of the Qwen2-VL family."""
+
+    def __init__(self, settings: WarmupStage, ctx: StageContext) -> None:
+        tower: Any = vision_tower(ctx.loaded.model)
+        self._patchify = Patchify.of(tower, ctx.loaded.processor)
+        super().__init__(settings, ctx, self._patchify.side_px)
+        self.tower: nn.Module = tower
+        self.width = int(tower.config.out_hidden_size)
+        self._dtype = tower.dtype
 
     def tokens(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         patches, grid = self._patchify(batch.to(self._device))

@@ -130,10 +130,26 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
         checkpoint=artifact,
         num_steps=job.step,
         step_time=clock.split(),
-        num_trainable=sum(p.numel() for p in encoder.tower.parameters()),
+        num_trainable=sum(p.numel() for p in encoder.tower.parameters() if p.requires_grad),
         num_parameters=sum(p.numel() for p in model.parameters()),
         extra={"classes": classes, "findings": findings},
     )
+
+
+def freeze_first(tower: nn.Module, share: float) -> None:
+    """Let all of a tower train but the first share of its layers, in the order in which they were built.
+
+    Projectors train whole. What lies first holds the largest pictures, so a backward pass that ends early is cheap.
+    """
+    tower.requires_grad_(True)
+    own = [m for name, m in tower.named_modules() if not _is_projector(name) and any(True for _ in m.parameters(False))]
+    for module in own[: int(len(own) * share)]:
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
+
+
+def _is_projector(name: str) -> bool:
+    return any(part in ("projector", "merger", "resampler") for part in name.split("."))
 
 
 def _one_a_picture(samples: Sequence[Sample]) -> list[Sample]:
@@ -156,8 +172,8 @@ class Job:
         for name, parameter in heads.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-        self.tower.requires_grad_(True)
-        self.parameters = [*self.tower.parameters(), *heads.parameters()]
+        freeze_first(self.tower, settings.freeze_first)
+        self.parameters = [p for p in (*self.tower.parameters(), *heads.parameters()) if p.requires_grad]
         decayed = [p for p in self.parameters if p.ndim > 1]
         plain = [p for p in self.parameters if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from eosin.core.settings.stages import HubModel, ModelSettings, SlideModel, TinyModel
+from eosin.core.settings.model import ComposedModel, HubModel, ModelSettings, SlideModel, TinyModel
 
 ORDINARY_SIDE_PX = 56
 ORDINARY_RATIO = 10
@@ -18,6 +18,9 @@ def picture_refusals(model: ModelSettings) -> Callable[[int, int], str | None]:
 
     The processor is made, or loaded without the model's weights, when the first picture of an unusual shape comes.
     """
+
+    if isinstance(model, ComposedModel):  # any picture becomes one square
+        return lambda width, height: None
 
     @lru_cache(1)
     def ask() -> Callable[[int, int], str | None]:

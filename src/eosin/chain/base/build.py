@@ -1,4 +1,4 @@
-"""The model before any training, where a recipe builds it: the small Qwen2.5-VL, or a slide reader."""
+"""The model before any training, where a recipe builds it: the small Qwen2.5-VL, a composed one, or a slide reader."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from eosin.core.errors import EosinError, ImageError
 from eosin.core.images import RegionReader
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.sample import Sample, SlideBag
+from eosin.core.settings.model import ComposedModel, SlideModel, TinyModel
 from eosin.core.settings.recipe import Recipe
-from eosin.core.settings.stages import SlideModel, TinyModel
 
 MAX_SCALE_BAGS = 200
 """Slides from which mean and spread of the features are taken."""
@@ -28,11 +28,23 @@ def build_base(recipe: Recipe, train: Sequence[Sample], read_region: RegionReade
     from eosin.train.data.rows import corpus_of
 
     settings = recipe.model
+    if isinstance(settings, ComposedModel):
+        return _composed(settings, recipe.seed)
     corpus = [*corpus_of(train, recipe.reply_grammar, recipe.prompt), *_masked_phrases(recipe, train)]
     if isinstance(settings, TinyModel):
         return build_tiny(corpus, settings, recipe.seed)
     assert isinstance(settings, SlideModel)
     return _slide_reader(settings, corpus, recipe.seed, train, read_region)
+
+
+def _composed(settings: ComposedModel, seed: int) -> tuple[Any, Any]:
+    from eosin.chain.base.eyes import find_eyes
+    from eosin.models.composed.compose import compose
+    from eosin.models.composed.language import load_language
+
+    eyes = find_eyes(settings.eyes, seed)
+    language, tokenizer = load_language(settings.language, settings.revision)
+    return compose(language, tokenizer, eyes, settings.projector, seed)
 
 
 def _masked_phrases(recipe: Recipe, train: Sequence[Sample]) -> list[str]:

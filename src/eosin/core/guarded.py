@@ -1,6 +1,6 @@
-"""One bad slide never stops the rest: each is handled in a child process that is killed when its time is over.
+"""One bad file never stops the rest: each is handled in a child process that is killed when its time is over.
 
-A worker process handles many slides, so that its start is paid once; after a kill or a crash a new one takes its place.
+A worker process handles many files, so that its start is paid once; after a kill or a crash a new one takes its place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Work = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Job:
-    """One slide to handle: an id for the tables, and what the function is called with."""
+    """One file to handle: an id for the tables, and what the function is called with."""
 
     id: str
     arguments: tuple[Any, ...]
@@ -35,7 +35,7 @@ def run_guarded(
 
     Args:
         work: a function of a module (it is sent to the children by name). An EosinError becomes Dropped with its
-            message; so does everything else that goes wrong in a slide.
+            message; so does everything else that goes wrong in a file.
         timeout_s: a job that takes longer is killed: Dropped("timed out").
     """
     todo = iter(jobs)
@@ -138,7 +138,7 @@ def _serve(pipe: Connection, work: Work) -> None:
             answer = ("dropped", (exc.message, exc.found or ""))
         except MemoryError:
             answer = ("dropped", ("not enough memory", ""))
-        except Exception as exc:  # one bad slide never stops the rest
+        except Exception as exc:  # one bad file never stops the rest
             answer = ("dropped", ("unexpected fault", f"{type(exc).__name__}: {str(exc)[:200]}"))
         try:
             pipe.send(answer)

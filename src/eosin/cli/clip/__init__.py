@@ -1,0 +1,1 @@
+"""`eosin clip`: image and text towers, examined and searched with."""

@@ -1,0 +1,125 @@
+"""What a recipe or a command may say of documents: which are read, and which of their figures become samples."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+FigureKind = Literal[
+    "histology H&E", "histology IHC", "histology other stain", "cytology", "gross", "fluorescence", "radiology",
+    "endoscopy", "plot", "diagram", "table", "photograph",
+]  # fmt: skip
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ReadingSettings(_Settings):
+    """How documents are read. Other values mean that they are read again.
+
+    Attributes:
+        ocr: "none", or "rapidocr" (extra `ocr`) for pages without a text layer.
+        previews: draw the pages with what was found, to look at. preview_px: width of a drawn page.
+    """
+
+    ocr: Literal["none", "rapidocr"] = "none"
+    previews: bool = True
+    preview_px: int = Field(default=720, ge=200, le=3000)
+
+
+class ChoosingSettings(_Settings):
+    """Which figures become samples; what is left out is set aside with its reason.
+
+    Attributes:
+        name: `Origin.source` of the samples, and the front of their ids.
+        licences: licences to keep, such as CC0 and CC-BY, whatever their version; none keeps all.
+        assume_licence: of documents that state none, for books of one's own.
+        keep_by_permission: keep figures that are shown by permission of somebody else.
+        keep_retracted: keep figures of retracted articles.
+        kinds: kinds of figures to keep; none keeps all. kind_score: below it a kind is not believed (0..1).
+        min_side_px: shorter sides are too small to show tissue.
+        panels: "whole" writes a sample a figure, "apart" one a panel, "both" both.
+        without_labels: leave "Figure 3." out of the caption of a sample.
+    """
+
+    name: str = Field(default="documents", min_length=1)
+    licences: list[str] = Field(default_factory=list)
+    assume_licence: str | None = None
+    keep_by_permission: bool = False
+    keep_retracted: bool = False
+    kinds: list[FigureKind] = Field(default_factory=list)
+    kind_score: float = Field(default=0.5, ge=0, le=1)
+    min_side_px: int = Field(default=64, ge=8)
+    panels: Literal["whole", "apart", "both"] = "whole"
+    without_labels: bool = False
+
+
+class DocumentsData(ReadingSettings, ChoosingSettings):
+    """Figures and captions of PDFs and articles.
+
+    Attributes:
+        path: a file or folder. also: further ones.
+        workers: documents that are read at a time. timeout_s: seconds that one may take.
+        second_url, second_model: a vision-language model behind an OpenAI-compatible server that reads every figure
+            again (docs/documents.md). second_refines: let its kind and panels stand.
+        questions: "captions" asks of each picture which of four captions is its own, so that an exam can be held.
+        valid_fraction, test_fraction: share of the figures to set aside, whole articles only.
+    """
+
+    source: Literal["documents"] = "documents"
+    path: str
+    also: list[str] = Field(default_factory=list)
+    workers: int = Field(default=1, ge=1, le=64)
+    timeout_s: float = Field(default=900.0, gt=0)
+    second_url: str | None = None
+    second_model: str = ""
+    second_refines: bool = False
+    questions: Literal["none", "captions"] = "none"
+    valid_fraction: Fraction = 0.0
+    test_fraction: Fraction = 0.0
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _splits(self) -> DocumentsData:
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError("valid_fraction + test_fraction must leave something to train on")
+        return self
+
+
+class CaptionsData(_Settings):
+    """Pictures with captions as others hand them out.
+
+    Attributes:
+        path: a csv or tsv table, a folder of webdataset tars, one tar, parquet, or a folder of pictures with a
+            metadata.csv or metadata.jsonl (Hugging Face's imagefolder).
+        images: the folder of the pictures of a table; by default that of the table.
+        image_column, caption_column: None: the usual names are looked for.
+        group_column: a column of the unit that may never stand in two splits, kept as the article.
+        image_folders: further folders in which pictures may lie.
+        questions: as for documents.
+    """
+
+    source: Literal["captions"] = "captions"
+    path: str
+    name: str = Field(default="captions", min_length=1)
+    images: str | None = None
+    image_column: str | None = None
+    caption_column: str | None = None
+    group_column: str | None = None
+    licence: str = "unknown"
+    citation: str = ""
+    homepage: str = ""
+    questions: Literal["none", "captions"] = "none"
+    image_folders: list[str] = Field(default_factory=list)
+    valid_fraction: Fraction = 0.0
+    test_fraction: Fraction = 0.0
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _splits(self) -> CaptionsData:
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError("valid_fraction + test_fraction must leave something to train on")
+        return self

@@ -1,0 +1,1 @@
+"""Captions: how a label is written, where a caption begins and ends."""

@@ -1,0 +1,1 @@
+"""Articles fetched from the cloud service of PubMed Central, politely."""

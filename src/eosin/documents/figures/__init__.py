@@ -1,0 +1,1 @@
+"""Figures: pictures and drawings of a page joined into regions, regions joined to captions."""

@@ -1,0 +1,1 @@
+"""Articles in JATS XML: parsed with care, their figures, captions, references and licences."""

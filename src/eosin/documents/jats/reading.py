@@ -1,0 +1,161 @@
+"""An article with its picture files as a reading: a lone XML file, or the folder that PMC hands out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from eosin.core.errors import EosinError, ImageError
+from eosin.core.images import decode, read_regular_file
+from eosin.core.nouns.outcome import Dropped
+from eosin.core.store.names import inside
+from eosin.documents.item import STEP, About, Item, Reading
+from eosin.documents.jats.article import Article, ArticleFigure, read_article
+from eosin.documents.jats.licences import licence_name
+from eosin.documents.jats.xml import MAX_BYTES, parsed
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
+_MAX_FILES = 5000
+_PMC = re.compile(r"PMC\d+(?:\.\d+)?")
+
+
+def read_jats(path: Path, name: str) -> Reading:
+    """Read an article; the pictures are looked for in its own folder only.
+
+    Raises:
+        EosinError: its message is a short reason: not XML, entities declared, not an article.
+    """
+    root = parsed(read_regular_file(path, MAX_BYTES), str(path))
+    article = read_article(root)
+    told = metadata_of(path)
+    about = _about(article, told, path, name)
+    reading = Reading(about, iter(()), tables=article.num_tables)
+    reading.items = _items(article, path.parent, name)
+    return reading
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    """What the metadata of PMC's cloud service say of an article: PMC<id>.<version>.json beside it or in `metadata`."""
+    found = _PMC.search(path.stem) or _PMC.search(path.parent.name)
+    if found is None:
+        return {}
+    name = f"{found.group()}.json"
+    for folder in (path.parent, path.parent / "metadata", path.parent.parent / "metadata", path.parent.parent):
+        file = folder / name
+        if file.is_file():
+            try:
+                told = json.loads(read_regular_file(file, 2**24).decode("utf-8"))
+            except (ValueError, RecursionError, ImageError):
+                return {}
+            return told if isinstance(told, dict) else {}
+    return {}
+
+
+def _about(article: Article, told: Mapping[str, Any], path: Path, name: str) -> About:
+    pmc = _PMC.search(path.stem) or _PMC.search(path.parent.name)
+    unit = article.ids.get("doi") or (pmc.group().split(".")[0] if pmc else "") or name
+    about = About(name, path.name, "jats", unit, article.title[:300], article.licence, article.licence_text)
+    code = told.get("license_code")
+    if isinstance(code, str) and code.strip():
+        named = licence_name(code) or code.strip()
+        if article.licence != "unknown" and not article.licence.startswith(named):
+            about.notes.append(f"licence of the metadata {named}, of the article {article.licence}")
+        about.licence = (
+            named if article.licence == "unknown" or not article.licence.startswith(named) else article.licence
+        )
+    about.retracted = article.retracted or ("metadata" if told.get("is_retracted") in (True, "true", "True", 1) else "")
+    return about
+
+
+def _items(article: Article, folder: Path, name: str) -> Iterator[Item]:
+    files = _files_of(folder)
+    for figure in article.figures:
+        yield _item(figure, files, folder)
+
+
+def _files_of(folder: Path) -> dict[str, list[Path]]:
+    """Picture files of a folder by their stems, in lower case."""
+    found: dict[str, list[Path]] = {}
+    for i, path in enumerate(sorted(folder.rglob("*"))):
+        if i >= _MAX_FILES:
+            break
+        if path.suffix.lower() in _SUFFIXES and inside(folder, str(path.relative_to(folder))) is not None:
+            found.setdefault(path.stem.lower(), []).append(path)
+            found.setdefault(path.name.lower(), []).append(path)
+    return found
+
+
+def _item(figure: ArticleFigure, files: Mapping[str, list[Path]], folder: Path) -> Item:
+    item = Item(
+        figure.number, figure.label, figure.caption, (figure.number,), {"element": figure.id}, "jats",
+        licence=figure.licence, permission=figure.permission, references=list(figure.references),
+    )  # fmt: skip
+    if figure.group:
+        item.place["group_caption"] = figure.group
+    if figure.supplement:
+        item.notes.append("supplement")
+    path = _picture(figure, files)
+    if path is None:
+        told = ", ".join(figure.files)[:160] or "the figure names no file"
+        item.why = Dropped(figure.label, "image file missing", told, STEP)
+        return item
+    item.place["file"] = path.name
+    item.place["files"] = len(figure.files)
+    try:
+        item.image, item.encoded = load(read_regular_file(path), path.name)
+    except ImageError as exc:
+        item.why = Dropped(figure.label, exc.message, f"{path.name}; {exc.found or ''}".strip("; "), STEP)
+    return item
+
+
+def _picture(figure: ArticleFigure, files: Mapping[str, list[Path]]) -> Path | None:
+    """The best file of a figure: the first that it names, in the format that keeps most."""
+    order = {s: i for i, s in enumerate((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"))}
+    for told in figure.files:
+        base = told.replace("\\", "/").rpartition("/")[2].lower()
+        found = files.get(base) or files.get(base.rpartition(".")[0]) or []
+        if found:
+            return min(found, key=lambda p: order[p.suffix.lower()])
+    return None
+
+
+def load(data: bytes, name: str) -> tuple[Image.Image, bytes | None]:
+    """A picture, and its own bytes where they can be kept: JPEG or PNG of eight bits, not turned, without masks.
+
+    Raises:
+        ImageError: as `core.images.decode`, and for animated pictures.
+    """
+    import io
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            frames, kind, mode = getattr(image, "n_frames", 1), image.format, image.mode
+            turned = kind == "JPEG" and image.getexif().get(274, 1) != 1
+    except Exception:
+        frames, kind, mode, turned = 1, None, "", False
+    if frames > 1 and kind in ("GIF", "WEBP", "PNG"):
+        raise ImageError("image is animated", found=f"{frames} frames in {kind}")
+    if kind == "GIF":
+        with Image.open(io.BytesIO(data), formats=("GIF",)) as image:
+            if image.width * image.height > 100_000_000:
+                raise ImageError("image too large", found=f"{image.width} x {image.height} px")
+            return image.convert("RGB"), None
+    picture = decode(data, name)
+    keep = kind in ("JPEG", "PNG") and mode in ("RGB", "L") and not turned
+    return picture, data if keep else None
+
+
+def check_kind(path: Path) -> None:
+    """Refuse an XML file that is no article before it is parsed whole.
+
+    Raises:
+        EosinError: no root of an article in its first part.
+    """
+    head = read_regular_file(path, MAX_BYTES)[:20_000]
+    if not re.search(rb"<(?:article|book|book-part|pmc-articleset|OAI-PMH)\b", head):
+        raise EosinError("not a JATS article", where=path)

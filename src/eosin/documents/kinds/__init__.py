@@ -1,0 +1,1 @@
+"""What a figure is and what its caption says of it: histology or plot, stain, organ, magnification."""

@@ -1,0 +1,1 @@
+"""What a page holds, whatever file it came from: boxes, lines and blocks of text, pictures, drawings."""

@@ -1,0 +1,1 @@
+"""Panels: a figure divided along its gutters, each panel with its letter and its own part of the caption."""

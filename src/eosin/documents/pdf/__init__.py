@@ -1,0 +1,1 @@
+"""PDF files: opened with care, their text with geometry, their pictures at native resolution."""

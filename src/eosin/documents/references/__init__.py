@@ -1,0 +1,1 @@
+"""Sentences of a document that point to its figures."""

@@ -1,0 +1,142 @@
+"""A page of pictures becomes a page with lines: turned upright, read by OCR, its figures found by their ink."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from eosin.documents.captions.labels import caption_label
+from eosin.documents.page.boxes import Box, around
+from eosin.documents.page.page import Line, Page
+from eosin.documents.pdf.read import read_turned
+from eosin.documents.scans.engine import MIN_CONFIDENCE, Reads, Word
+
+SCALE = 150 / 72
+"""Pixels a point at which pages are read: 150 an inch."""
+_INK = 232
+_CLOSE_PT = 5.0
+_MIN_SHARE = 0.01
+"""A figure takes so much of its page at least."""
+_MIN_SIDE_PT = 18.0
+_EDGE_PT = 8.0
+_PANEL_GAP_PT = 45.0
+_LONG = 40
+"""A line of so many letters is running text."""
+_TALL = 1.3
+
+
+def read_scan(document: Any, page: Page, reads: Reads) -> Page:
+    """The page with lines of text and boxes of figures, in the direction in which its words can be read.
+
+    Lines that run down the page say that it lies on its side; of the two ways to stand, the one whose words are read
+    with more confidence is taken.
+    """
+    turned: dict[int, tuple[Image.Image, list[Word]]] = {}
+
+    def at(extra: int) -> list[Word]:
+        if extra not in turned:
+            image = read_turned(document, page, extra, SCALE)
+            turned[extra] = (image, reads(np.asarray(image)))
+        return turned[extra][1]
+
+    first = 1 if _lies(at(0)) else 0
+    extra = first if _sure(at(first)) >= 0.93 else max((first, first + 2), key=lambda e: _sure(at(e)))
+    image, words = turned[extra]
+    kept = [w for w in words if w.confidence >= MIN_CONFIDENCE and w.text.strip()]
+    size = (page.size[1], page.size[0]) if extra % 2 else page.size
+    scale = image.width / size[0]
+    lines = _lines(kept, scale)
+    return Page(
+        number=page.number, size=size, turn=(page.turn + extra) % 4, lines=lines, pictures=page.pictures,
+        seen=figures_in(np.asarray(image.convert("RGB")), kept, scale), has_text=bool(lines),
+    )  # fmt: skip
+
+
+def _lies(words: list[Word]) -> bool:
+    """Whether most of the text runs down the page."""
+    tall = sum(w.box.height for w in words if w.box.height > _TALL * w.box.width)
+    wide = sum(w.box.width for w in words if w.box.width > _TALL * w.box.height)
+    return tall > wide
+
+
+def _sure(words: list[Word]) -> float:
+    """Mean confidence by letter."""
+    letters = sum(len(w.text) for w in words)
+    return sum(w.confidence * len(w.text) for w in words) / letters if letters else 0.0
+
+
+def _lines(words: list[Word], scale: float) -> tuple[Line, ...]:
+    """Words as lines in points. Heights of boxes vary with their letters: like heights become one size."""
+    heights = sorted(w.box.height for w in words)
+    lines = []
+    for word in words:
+        like = [h for h in heights if 0.72 * word.box.height <= h <= 1.4 * word.box.height]
+        size = like[len(like) // 2] / scale
+        box = Box(word.box.x0 / scale, word.box.y0 / scale, word.box.x1 / scale, word.box.y1 / scale)
+        middle = (box.y0 + box.y1) / 2
+        line = Box(box.x0, middle - size / 2, box.x1, middle + size / 2)
+        lines.append(Line(word.text.strip(), line, round(size, 2), confidence=round(word.confidence, 4)))
+    return tuple(sorted(lines, key=lambda x: (x.box.y0, x.box.x0)))
+
+
+def figures_in(rgb: NDArray[np.uint8], words: list[Word], scale: float) -> tuple[Box, ...]:
+    """Boxes in points of what is inked and no text.
+
+    Args:
+        rgb: (H, W, 3) the page. words: what was read on it.
+    """
+    ink = (rgb.min(2) < _INK) | (rgb.max(2).astype(int) - rgb.min(2) > 24)
+    for word in words:
+        if len(word.text) > 12:  # short words may be letters of panels and marks of axes
+            b = word.box.grown(2)
+            ink[max(0, int(b.y0)) : int(b.y1) + 1, max(0, int(b.x0)) : int(b.x1) + 1] = False
+    reach = max(1, round(_CLOSE_PT * scale / 2))
+    small = ink[::2, ::2]
+    joined = ndimage.binary_dilation(small, iterations=max(1, reach // 2))
+    labels, _ = ndimage.label(joined)
+    found = []
+    high, wide = rgb.shape[0] / scale, rgb.shape[1] / scale
+    for y, x in ndimage.find_objects(labels):
+        box = Box(2 * x.start / scale, 2 * y.start / scale, 2 * x.stop / scale, 2 * y.stop / scale)
+        side = min(box.width, box.height)
+        at_edge = box.x0 < _EDGE_PT and box.x1 > wide - _EDGE_PT  # a bar across the page
+        if (
+            side > _MIN_SIDE_PT
+            and box.area < 0.95 * high * wide
+            and max(box.width, box.height) < 14 * side
+            and not at_edge
+        ):
+            found.append(box.grown(-_CLOSE_PT / 2))
+    whole = _merged(found, [w for w in words if len(w.text) > 12], scale)
+    return tuple(b for b in whole if b.area > _MIN_SHARE * high * wide)
+
+
+def _merged(boxes: list[Box], words: list[Word], scale: float) -> list[Box]:
+    """Boxes that stand near to each other without a line of text between them, as panels of a figure do, made one."""
+    lines = [(Box(*(v / scale for v in (w.box.x0, w.box.y0, w.box.x1, w.box.y1))), w.text) for w in words]
+    waiting, whole = list(boxes), []
+    while waiting:
+        box = waiting.pop()
+        for other in waiting:
+            if box.grown(_PANEL_GAP_PT).meet(other) is not None and _may_join(box, other, lines):
+                waiting.remove(other)
+                waiting.append(around([box, other]))
+                break
+        else:
+            whole.append(box)
+    return whole
+
+
+def _may_join(a: Box, b: Box, lines: list[tuple[Box, str]]) -> bool:
+    """Whether two boxes may be one figure: no long line lies between them, and no caption stands under each alone."""
+    both = around([a, b])
+    if any(line.covered(both) > 0.5 and line.covered(a) < 0.5 and line.covered(b) < 0.5 and len(text) > _LONG
+           for line, text in lines):  # fmt: skip
+        return False
+    heads = [line for line, text in lines if caption_label(text) is not None and 0 <= line.y0 - both.y1 < 60]
+    return not (any(h.overlap_x(a) > 0 >= h.overlap_x(b) for h in heads)
+                and any(h.overlap_x(b) > 0 >= h.overlap_x(a) for h in heads))  # fmt: skip

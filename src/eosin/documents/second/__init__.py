@@ -1,0 +1,1 @@
+"""A vision-language model as a second reader, whose disagreement with the rules is recorded."""

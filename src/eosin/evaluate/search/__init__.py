@@ -1,0 +1,1 @@
+"""An index of embeddings on disk: tiles like this one, or like these words."""

@@ -1,0 +1,1 @@
+"""CLIP models: an image tower and a text tower in one space. One door for open_clip's and transformers' checkpoints."""

@@ -1,0 +1,1 @@
+"""A model and slides behind HTTP. Research use only, not for diagnosis."""

@@ -1,0 +1,127 @@
+"""The application: doors, limits, health, metrics, and the routers of model and slides."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, Response
+
+from eosin import __version__
+from eosin.serve.batching import Batcher, WatchedEngine
+from eosin.serve.chat import chat_router, refusal
+from eosin.serve.settings import ServeSettings, check_doors
+from eosin.serve.slides import SlideShelf, slides_router
+
+NOTE = "Research use only, not for diagnosis."
+OPEN = ("/health",)
+"""What may be asked without a token."""
+SAFE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}  # fmt: skip
+audit = logging.getLogger("eosin.serve.audit")
+
+
+def create_app(engine: WatchedEngine, settings: ServeSettings) -> FastAPI:
+    """The application of one model, and of the slides of one folder where the settings name one.
+
+    Raises:
+        EosinError: a door that would stand open; a folder without slides.
+    """
+    check_doors(settings)
+    batcher = Batcher(engine, settings.batch_size, settings.batch_wait_s, settings.max_waiting)
+    shelf = (
+        SlideShelf(settings.slides, settings.max_open_slides, settings.tile_cache_bytes) if settings.slides else None
+    )
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        batcher.close()
+
+    # The interactive pages of FastAPI load scripts from elsewhere, so only the description itself is served.
+    app = FastAPI(title="Eosin", version=__version__, description=NOTE, lifespan=life, docs_url=None, redoc_url=None)
+    app.state.batcher, app.state.shelf = batcher, shelf
+    app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
+    app.middleware("http")(_doors(settings))
+    app.include_router(chat_router(batcher, settings))
+    if shelf is not None:
+        app.include_router(slides_router(shelf, settings))
+    _add_health(app, engine, settings)
+    return app
+
+
+def _add_health(app: FastAPI, engine: WatchedEngine, settings: ServeSettings) -> None:
+    batcher: Batcher = app.state.batcher
+    shelf: SlideShelf | None = app.state.shelf
+
+    @app.get("/health", tags=["server"])
+    def health() -> dict[str, Any]:
+        """Whether questions are answered, and what for."""
+        return {"status": "ok", "model": settings.model_name, "waiting": batcher.waiting, "version": __version__,
+                "note": NOTE}  # fmt: skip
+
+    @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
+    def metrics() -> str:
+        """Counters in Prometheus' text form."""
+        told: dict[str, float] = {f"questions_{k}": v for k, v in vars(batcher.counts).items() if k not in (
+            "batches", "tokens", "busy_s")}  # fmt: skip
+        counts = batcher.counts
+        told |= {"batches": counts.batches, "reply_tokens": counts.tokens, "model_busy_seconds": counts.busy_s}
+        if shelf is not None:
+            told |= {"tile_cache_hits": shelf.tiles.hits, "tile_cache_misses": shelf.tiles.misses}
+        lines = [f"# TYPE eosin_{k}_total counter\neosin_{k}_total {v:g}" for k, v in told.items()]
+        gauges: dict[str, float] = {"questions_waiting": batcher.waiting}
+        if shelf is not None:
+            gauges |= {"tile_cache_bytes": shelf.tiles.size, "slides_open": shelf.num_open}
+        lines += [f"# TYPE eosin_{k} gauge\neosin_{k} {v:g}" for k, v in gauges.items()]
+        return "\n".join(lines) + "\n"
+
+
+Next = Callable[[Request], Awaitable[Response]]
+
+
+def _doors(settings: ServeSettings) -> Callable[[Request, Next], Awaitable[Response]]:
+    """Token, size of a body, safe headers, and a line in the audit log that holds no content."""
+
+    async def through(request: Request, go_on: Next) -> Response:
+        started = time.perf_counter()
+        response = _turned_away(request, settings) or await go_on(request)
+        for name, value in SAFE_HEADERS.items():
+            response.headers.setdefault(name, value)
+        audit.info(
+            "%s %s %s %d %.3f s", request.client.host if request.client else "-", request.method, request.url.path,
+            response.status_code, time.perf_counter() - started,
+        )  # fmt: skip
+        return response
+
+    return through
+
+
+def _turned_away(request: Request, settings: ServeSettings) -> Response | None:
+    """Why a request is not let in, or None."""
+    if settings.token is not None and request.url.path not in OPEN:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), settings.token.encode()):
+            return refusal(401, "This server needs its token: Authorization: Bearer TOKEN.")
+    if request.method in ("POST", "PUT", "PATCH"):
+        told = request.headers.get("content-length", "")
+        if not told.isdigit():
+            return refusal(411, "The length of the body must be stated.")
+        if int(told) > settings.max_body_bytes:
+            return refusal(413, f"A request may have {settings.max_body_bytes} bytes.")
+    return None
+
+
+async def _invalid(request: Request, exc: RequestValidationError) -> Response:
+    """Which field is wrong, in the form that OpenAI's clients read."""
+    told = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in exc.errors()[:5]]
+    return refusal(422, "; ".join(told)[:1000])

@@ -1,0 +1,194 @@
+"""Questions that arrive together are answered together, by one thread that owns the model."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from eosin.core.errors import EosinError
+from eosin.engines.base import Decoding, Generation, Request
+
+Watch = Callable[[int, str], bool]
+
+
+class WatchedEngine(Protocol):
+    """What the batcher asks of an engine."""
+
+    name: str
+
+    def generate_watched(self, requests: Sequence[Request], decoding: Decoding, watch: Watch) -> list[Generation]: ...
+
+
+class BusyError(Exception):
+    """Too many questions wait already."""
+
+
+@dataclass
+class Waiting:
+    """One question on its way.
+
+    Attributes:
+        on_text: is given the reply so far, after every token, from the model's thread.
+        gone: set when nobody waits for the reply any more: it ends at the next token.
+        deadline: time.monotonic() after which it is given up.
+    """
+
+    request: Request
+    decoding: Decoding
+    on_text: Callable[[str], None] | None
+    deadline: float
+    done: Future[Generation] = field(default_factory=Future)
+    gone: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self.gone.is_set() and time.monotonic() < self.deadline
+
+
+@dataclass
+class Counts:
+    """What has happened so far."""
+
+    asked: int = 0
+    answered: int = 0
+    refused: int = 0
+    given_up: int = 0
+    failed: int = 0
+    batches: int = 0
+    tokens: int = 0
+    busy_s: float = 0.0
+
+
+class Batcher:
+    """Takes questions, and answers those with the same decoding together.
+
+    Args:
+        engine: used by one thread only.
+        batch_size: of the largest batch.
+        wait_s: how long the first question of a batch waits for others.
+        max_waiting: questions that may wait.
+    """
+
+    def __init__(self, engine: WatchedEngine, batch_size: int, wait_s: float, max_waiting: int) -> None:
+        self._engine, self._batch_size, self._wait_s, self._max_waiting = engine, batch_size, wait_s, max_waiting
+        self._arrived: queue.Queue[Waiting | None] = queue.Queue()
+        self._put_off: list[Waiting] = []
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self.counts = Counts()
+        self._thread = threading.Thread(target=self._work, name="eosin-serve-model", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Questions that are not answered yet."""
+        return self._waiting
+
+    def submit(
+        self, request: Request, decoding: Decoding, timeout_s: float, on_text: Callable[[str], None] | None = None
+    ) -> Waiting:
+        """Put a question in the row.
+
+        Raises:
+            BusyError: the row is full.
+        """
+        with self._lock:
+            if self._waiting >= self._max_waiting:
+                self.counts.refused += 1
+                raise BusyError
+            self._waiting += 1
+            self.counts.asked += 1
+        waiting = Waiting(request, decoding, on_text, time.monotonic() + timeout_s)
+        self._arrived.put(waiting)
+        return waiting
+
+    def close(self) -> None:
+        """End the thread after the batch in hand."""
+        self._arrived.put(None)
+        self._thread.join(timeout=10)
+
+    def _work(self) -> None:
+        while True:
+            batch = self._next_batch()
+            if batch is None:
+                return
+            wanted = [w for w in batch if w.is_wanted]
+            self._give_up([w for w in batch if not w.is_wanted])
+            if wanted:
+                self._answer(wanted)
+
+    def _next_batch(self) -> list[Waiting] | None:
+        """Questions with the same decoding as the one that waits longest; None at the end."""
+        first = self._put_off.pop(0) if self._put_off else self._arrived.get()
+        if first is None:
+            return None
+        batch: list[Waiting] = [first]
+        others: list[Waiting] = []
+        for one in self._put_off:
+            (batch if one.decoding == first.decoding and len(batch) < self._batch_size else others).append(one)
+        self._put_off = others
+        until = time.monotonic() + self._wait_s
+        while len(batch) < self._batch_size:
+            try:
+                came = self._arrived.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            if came is None:
+                self._arrived.put(None)
+                break
+            (batch if came.decoding == first.decoding else self._put_off).append(came)
+        return batch
+
+    def _answer(self, batch: list[Waiting]) -> None:
+        started = time.perf_counter()
+
+        def watch(place: int, text: str) -> bool:
+            one = batch[place]
+            if one.on_text is not None and one.is_wanted:
+                one.on_text(text)
+            return one.is_wanted
+
+        try:
+            made = self._engine.generate_watched([w.request for w in batch], batch[0].decoding, watch)
+        except Exception as exc:  # whatever the model throws concerns these questions, not the server
+            self._fail(batch, exc)
+            return
+        finally:
+            with self._lock:
+                self.counts.batches += 1
+                self.counts.busy_s += time.perf_counter() - started
+        for one, generation in zip(batch, made, strict=True):
+            if one.is_wanted:
+                self._end(one, "answered", generation)
+            else:
+                self._give_up([one])
+
+    def _fail(self, batch: list[Waiting], exc: Exception) -> None:
+        """Of a batch that failed each question is asked alone, once: one bad picture spoils no other's answer."""
+        if len(batch) > 1:
+            for one in batch:
+                self._answer([one])
+            return
+        self._end(batch[0], "failed", exc if isinstance(exc, EosinError) else EosinError(
+            "The model could not answer this question.", found=f"{type(exc).__name__}: {str(exc)[:200]}",
+        ))  # fmt: skip
+
+    def _give_up(self, batch: list[Waiting]) -> None:
+        for one in batch:
+            self._end(one, "given_up", EosinError("This question was given up: its time ran out, or its client left."))
+
+    def _end(self, one: Waiting, how: str, result: Generation | Exception) -> None:
+        with self._lock:
+            self._waiting -= 1
+            setattr(self.counts, how, getattr(self.counts, how) + 1)
+            if isinstance(result, Generation):
+                self.counts.tokens += result.num_tokens or 0
+        if isinstance(result, Generation):
+            one.done.set_result(result)
+        else:
+            one.done.set_exception(result)
