@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tests.support.toys import toy_image, toy_samples
 
 from eosin.core.nouns.prompt import PromptSettings, prompt_messages, without_images
@@ -88,3 +89,19 @@ def test_mock_engine_obeys_the_cap() -> None:
     engine = MockEngine(lambda request: "one two three")
     [made] = engine.generate([Request("a", ())], Decoding(max_new_tokens=2))
     assert (made.text, made.truncated, made.num_tokens) == ("one two", True, 2)
+
+
+def test_option_logprobs_are_those_of_a_plain_forward_pass(engine: TransformersEngine) -> None:
+    asked = replace(requests()[0], begun="<think>It is red.</think><answer>")
+    options = ["A. red tissue", "B. green tissue", "C. blue"]
+    found = engine.option_logprobs(asked, options)
+    wanted = []
+    start = engine._encode([asked])["input_ids"].shape[1] - 4  # the last signs before an option may join its first
+    for option in options:
+        inputs = engine._encode([replace(asked, begun=asked.begun + option)])
+        ids = inputs["input_ids"][0]
+        with torch.inference_mode():
+            logps = torch.log_softmax(engine._model(**inputs).logits[0].float(), -1)
+        wanted.append(sum(float(logps[t - 1, ids[t]]) for t in range(start, len(ids))))
+    # What all of them share at their start is left out of the found ones: differences are what counts.
+    assert np.diff(found) == pytest.approx(np.diff(wanted), abs=1e-4)

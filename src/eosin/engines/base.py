@@ -76,6 +76,15 @@ class StreamingEngine(Protocol):
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Generation]: ...
 
 
+@runtime_checkable
+class OptionScorer(Protocol):
+    """An engine that knows how probable a continuation is."""
+
+    def option_logprobs(self, request: Request, options: Sequence[str]) -> list[float]:
+        """log p of each option as what comes next after `request.begun`, up to a constant that all of them share."""
+        ...
+
+
 class MockEngine:
     """An engine whose replies a function writes: for tests of exams, serving and the command line."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,6 +40,31 @@ class TransformersEngine:
                 yield from self._batch(batch, decoding)
         finally:
             self._model.train(was_training)
+
+    def option_logprobs(self, request: Request, options: Sequence[str]) -> list[float]:
+        """log p of each option's tokens behind the prompt and `request.begun`: sum over t of log p(x_t | x_<t).
+
+        The tokens that all options share with each other at their start are left out: they change no comparison.
+        """
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            rows = [self._encode([replace(request, begun=request.begun + o)]) for o in options]
+            ids = [r["input_ids"][0].tolist() for r in rows]
+            shared = len(os.path.commonprefix(ids))
+            # One by one: with padding, positions of some families differ from those of a prompt alone.
+            return [self._tail_logprob(r, len(own) - shared) for r, own in zip(rows, ids, strict=True)]
+        finally:
+            self._model.train(was_training)
+
+    def _tail_logprob(self, inputs: Any, num: int) -> float:
+        """log p of the last `num` tokens of one row given those before them."""
+        if num == 0:
+            return 0.0
+        with torch.inference_mode():
+            logits = self._model(**inputs, use_cache=False).logits[0, -num - 1 : -1]
+        last = inputs["input_ids"][0, -num:, None]
+        return float(torch.log_softmax(logits.float(), -1).gather(1, last).sum())
 
     def generate_watched(self, requests: Sequence[Request], decoding: Decoding, watch: Watch) -> list[Generation]:
         """One batch of replies, told of while they are drawn.

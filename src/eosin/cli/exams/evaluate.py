@@ -42,6 +42,7 @@ from eosin.cli.exams.server import (
     MaxCallsOption,
     MaxCostOption,
     PredictionsOption,
+    ProbabilitiesOption,
     RetriesOption,
     SameJudgeOption,
     ServedModelOption,
@@ -121,6 +122,7 @@ def evaluate(
     cache: AnswersOption = None,
     predictions: PredictionsOption = None,
     allow_same_judge: SameJudgeOption = False,
+    option_probabilities: ProbabilitiesOption = False,
 ) -> None:
     """Examine a model on listed exams or on held-out samples: accuracy with intervals, probes, baselines, evidence.
 
@@ -174,8 +176,8 @@ def _settings(given: dict[str, Any]) -> ExamSettings:
     from eosin.core.settings.recipe import check_settings
 
     baselines = given["baselines"]
-    plain = ("split", "max_samples", "max_new_tokens", "batch_size", "num_sampled", "seed", "prompt",
-             "shifts")  # fmt: skip
+    plain = ("split", "max_samples", "max_new_tokens", "batch_size", "num_sampled", "seed", "prompt", "shifts",
+             "option_probabilities")  # fmt: skip
     judge = [n for n in given if n.startswith("judge")]
     return check_settings(
         ExamSettings,

@@ -37,6 +37,10 @@ SameJudgeOption = Annotated[
     bool, typer.Option("--allow-same-judge", help="Allow the judge that also gave the rewards. The report says so.")
 ]
 
+ProbabilitiesOption = Annotated[
+    bool, typer.Option("--option-probabilities", help="Also record how probable each option was, for calibration.")
+]
+
 
 def is_address(model: str) -> bool:
     """Whether a model is named by the address of a server."""

@@ -127,6 +127,8 @@ class ExamSettings(BaseModel):
         terms: reward terms, or a set, that the greedy replies are also scored by, such as a judge's checklist.
         scoring: judge, sentence encoder, CLIP and knowledge graph of these terms; what is left out is the run's.
         same_judge: allow the judge that also gives the rewards of a stage. It then grades what it has taught.
+        option_probabilities: also ask how probable each option was where the reply names one, for calibration. One
+            forward pass an option; only engines that hold the model can say.
         max_unscored: share of the replies without a score of some term above which the exam stops.
         prompt: name of a way of asking (docs/exams.md); None: the checkpoint's own grammar, or the listed exam's.
         input: what is shown of a picture.
@@ -164,6 +166,7 @@ class ExamSettings(BaseModel):
     terms: RewardTerms | None = None
     scoring: ScoringSettings = ScoringSettings()
     same_judge: bool = False
+    option_probabilities: bool = False
     max_unscored: float = Field(default=0.5, ge=0, le=1)
     prompt: str | None = None
     input: InputPolicy = InputPolicy()

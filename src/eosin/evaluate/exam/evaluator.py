@@ -107,7 +107,7 @@ class Evaluator:
         def requests() -> Iterator[Request]:
             for instance in by_id.values():
                 try:
-                    yield self._request(instance)
+                    yield self.request_of(instance)
                 except ImageError as exc:
                     told(_set_aside(instance, exc))
 
@@ -119,7 +119,7 @@ class Evaluator:
         rows: dict[str, dict[str, Any]] = {}
         for instance in batch:
             try:
-                requests.append(self._request(instance))
+                requests.append(self.request_of(instance))
             except ImageError as exc:
                 rows[instance.sample.id] = _set_aside(instance, exc)
         generations = _checked(list(self.engine.generate(requests, decoding)), requests) if requests else []
@@ -133,7 +133,8 @@ class Evaluator:
         whole = replace(generation, text=instance.begun + generation.text)
         return {**grade(whole, instance.sample, self.grammar, self.classes), **instance.facts}
 
-    def _request(self, instance: Instance) -> Request:
+    def request_of(self, instance: Instance) -> Request:
+        """What the engine is asked. Raises ImageError where an image cannot be used."""
         messages = prompt_messages(instance.sample, self.grammar, instruction=self.instruction)
         if instance.show == "nothing":
             return Request(instance.sample.id, without_images(messages), begun=instance.begun)

@@ -26,6 +26,7 @@ from eosin.evaluate.evidence.tests import Attributor
 from eosin.evaluate.exam.evaluator import NO_REPLY, Evaluator, Instance, Progress
 from eosin.evaluate.exam.items import check_samples
 from eosin.evaluate.exam.open_answers import open_figures
+from eosin.evaluate.exam.option_probabilities import option_calibration, option_rows
 from eosin.evaluate.exam.scores import chance, class_figures, further_figures, matching, sampled_figures, score_rows
 from eosin.evaluate.exam.terms import score_terms
 from eosin.evaluate.exam.work import EVIDENCE, Work, exam_key, remove_work
@@ -135,7 +136,7 @@ def _new_at_default(settings: ExamSettings) -> set[str]:
     """Settings on which this exam does not depend."""
     new = (
         "evidence", "baselines", "baseline_train", "terms", "scoring", "same_judge", "max_unscored", "prompt", "input",
-        "questions", "earlier_turns", "think_style",
+        "questions", "earlier_turns", "think_style", "option_probabilities",
     )  # fmt: skip
     found = {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default} | {"shifts"}
     return found if settings.terms is not None else found | {"terms", "scoring", "same_judge", "max_unscored"}
@@ -194,6 +195,11 @@ def _examine(
     if rewards is not None:
         summary["scored"], files["terms.jsonl"] = score_terms(rewards, usable, normal, settings, evaluator.read_region)
         summary["scored"]["same_judge"] = settings.same_judge
+    if settings.option_probabilities:
+        options = option_rows(evaluator, usable, normal)
+        summary["calibration"] = option_calibration(options, rows, settings)
+        if options:
+            files["options.jsonl"] = options
     summary["evidence"], measured = _evidence(evaluator, attributor, usable, normal, settings)
     if measured:
         files["evidence.jsonl"] = measured
