@@ -21,11 +21,11 @@ _INK = 232
 _CLOSE_PT = 5.0
 _MIN_SHARE = 0.01
 """A figure takes so much of its page at least."""
-_MIN_SIDE_PT = 18.0
+_MIN_SIDE_PT = 8.0
 _EDGE_PT = 8.0
 _PANEL_GAP_PT = 45.0
 _LONG = 40
-"""A line of so many letters is running text."""
+"""Two lines of so many letters are running text; one is the title of a panel."""
 _TALL = 1.3
 
 
@@ -132,10 +132,10 @@ def _merged(boxes: list[Box], words: list[Word], scale: float) -> list[Box]:
 
 
 def _may_join(a: Box, b: Box, lines: list[tuple[Box, str]]) -> bool:
-    """Whether two boxes may be one figure: no long line lies between them, and no caption stands under each alone."""
+    """Whether two boxes may be one figure: no paragraph or caption lies between them, and none has its own caption."""
     both = around([a, b])
-    if any(line.covered(both) > 0.5 and line.covered(a) < 0.5 and line.covered(b) < 0.5 and len(text) > _LONG
-           for line, text in lines):  # fmt: skip
+    between = [x for line, x in lines if line.covered(both) > 0.5 and max(line.covered(a), line.covered(b)) < 0.5]
+    if sum(len(x) > _LONG for x in between) > 1 or any(caption_label(x) is not None for x in between):
         return False
     heads = [line for line, text in lines if caption_label(text) is not None and 0 <= line.y0 - both.y1 < 60]
     return not (any(h.overlap_x(a) > 0 >= h.overlap_x(b) for h in heads)
