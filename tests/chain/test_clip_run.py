@@ -50,7 +50,13 @@ def test_two_clip_stages_run_alone_and_are_reported(tmp_path: Path) -> None:
     assert exam["n"] == exam["zero_shot"]["n"] == exam["retrieval"]["n"] == 6
     assert not (out / "stages" / "one" / "exam").exists()
     page = (out / "report" / "index.html").read_text()
-    assert "Images and words" in page and "Zero-shot by class" in page and "colour histogram" in page
+    assert "No exam is on disk:" not in page and "two: zero-shot balanced accuracy" in page
+    assert (
+        "Held-out retrieval" in page
+        and "Images and words" in page
+        and "Zero-shot by class" in page
+        and "colour histogram" in page
+    )
     assert run_recipe(load_recipe(file), out)["state"] == "complete"
 
 
