@@ -85,7 +85,8 @@ def show_summary(summary: dict[str, Any], place: Path) -> None:
     from eosin.report.tables import summary_table
 
     console = Console()
-    console.print(summary_table(summary))
+    if any(s.get("exams") for s in summary.get("stages") or ()):
+        console.print(summary_table(summary))
     console.print(f"report: {(place / 'report' / 'index.html').resolve()}", soft_wrap=True)
 
 

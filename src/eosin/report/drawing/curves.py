@@ -45,6 +45,7 @@ AXES = {
     "train_seconds": "seconds of training, without these questions",
 }
 _LOSS = Panel("Loss", "nats per token", ("loss", "eval_loss"))
+_IS_CONTRASTIVE = Panel("Loss", "contrastive, nats a pair", ("loss",))
 _IS_CLASSIFIER = Panel("Loss", "cross-entropy, nats", ("loss", "eval_loss"))
 _ACCURACY = (
     Panel("Accuracy while training", "share right", ("accuracy", "eval_accuracy"), is_share=True),
@@ -216,8 +217,9 @@ def _panels(series: Mapping[str, Any], kind: str, terms: Sequence[str]) -> list[
     sources = tuple(k for k in series if k.startswith("reward_of/"))[:_MAX_LINES]
     missing = tuple(k for k in series if re.fullmatch(r"reward/.+/unscored", k) and series[k][1].max() > 0)
     panels = [
-        _IS_CLASSIFIER if kind == "warmup" else _LOSS,
+        {"warmup": _IS_CLASSIFIER, "clip": _IS_CONTRASTIVE}.get(kind, _LOSS),
         *_VALID,
+        *_RETRIEVAL,
         _REWARD,
         Panel("Reward, each term", "mean before weighting", own),
         Panel("Reward, each source", "mean", sources),

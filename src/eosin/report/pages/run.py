@@ -13,7 +13,7 @@ from eosin.report import words
 from eosin.report.drawing.pictures import Picture, load_pictures, load_thumbnails
 from eosin.report.pages.changed import changed_ids, write_changed
 from eosin.report.pages.frame import clean, stylesheet, tag_classes, tags_of, templates
-from eosin.report.records.load import Run, load
+from eosin.report.records.load import NO_EXAM, Run, load
 from eosin.report.sections import overview as sections
 from eosin.report.sections import stage_table
 from eosin.report.sections.changed import change_warnings
@@ -78,6 +78,9 @@ def render(run: Run, page_dir: Path, changed: Mapping[str, str] | None = None) -
     """
     last = run.result_exam
     tags = tags_of(run.recipe)
+    clip = clip_sections(run)
+    if clip and NO_EXAM in run.notes:
+        run.notes.remove(NO_EXAM)
     shown, groups = _gallery(run), _groups(run)
     thumbnails = [load_thumbnails(run.root / "stages" / g.stage, g.images) for g in groups]
     without = [g.sample_id for g, own in zip(groups, thumbnails, strict=True) if not own]
@@ -92,7 +95,7 @@ def render(run: Run, page_dir: Path, changed: Mapping[str, str] | None = None) -
             css=stylesheet(),
             date=str(run.record.get("created") or "date not recorded")[:10],
             description=str(run.recipe.get("description") or ""),
-            result=words.result(run),
+            result=_result(run, clip),
             warnings=[*change_warnings(run), *words.warnings(run)],
             changed={stage: sections.relative(Path(name)) for stage, name in (changed or {}).items()},
             headline=sections.headline(run),
@@ -108,7 +111,7 @@ def render(run: Run, page_dir: Path, changed: Mapping[str, str] | None = None) -
             rl=rl_sections(run),
             terms=term_sections(run),
             masking=mask_sections(run),
-            clip=clip_sections(run),
+            clip=clip,
             rollouts=_rollouts(groups, shown_with, tags),
             card=sections.data_card(run),
             record=sections.record_rows(run.record),
@@ -116,6 +119,14 @@ def render(run: Run, page_dir: Path, changed: Mapping[str, str] | None = None) -
             provenance=sections.provenance_rows(run),
         )
     )
+
+
+def _result(run: Run, clip: list[dict[str, Any]]) -> list[str]:
+    """The short result; where only clip stages were examined, theirs."""
+    if run.result_exam is not None or not clip:
+        return words.result(run)
+    told = [f"{s['stage']}: zero-shot balanced accuracy {s['zero_shot']['balanced']}." for s in clip if s["zero_shot"]]
+    return [words.what_was_trained(run), *told]
 
 
 def _rollouts(groups: list[Group], pictures: list[list[Picture]], tags: tuple[str, ...]) -> dict[str, list[Any]]:

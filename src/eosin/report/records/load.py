@@ -16,6 +16,7 @@ from eosin.core.store.yaml_text import parse_yaml
 from eosin.report.records.splits import Split, read_splits
 
 BASE = "base"
+NO_EXAM = "No exam is on disk: nothing is known about accuracy yet."
 _KIND_ORDER = ("warmup", "pretrain", "sft", "rl")
 
 
@@ -348,7 +349,7 @@ def _exams(reader: _Reader, summary: dict[str, Any], stage_names: list[str]) -> 
         for name in dict.fromkeys([*summed.get(stage, {}), *(n for n in names if not n.startswith("."))]):
             exams += _exam(reader, stage, name, summed.get(stage, {}).get(name), name in names)
     if not exams:
-        reader.notes.append("No exam is on disk: nothing is known about accuracy yet.")
+        reader.notes.append(NO_EXAM)
     return exams
 
 

@@ -75,11 +75,16 @@ def _zero_shot(found: Mapping[str, Any], prompts: Mapping[str, Any]) -> dict[str
         "classes": [
             {
                 "name": c["name"], "words": "; ".join(words.get(c["name"], [])), "n": count(c["n"]),
-                "recall": percent(c["recall"]), "precision": percent(c["precision"]), "f1": percent(c["f1"]),
+                "recall": _or_none(c["recall"]), "precision": _or_none(c["precision"]), "f1": percent(c["f1"]),
             }
             for c in found["classes"]
         ],
     }  # fmt: skip
+
+
+def _or_none(value: Any) -> str:
+    """A share, or that there is none: a class that was never said has no precision."""
+    return "none" if value is None else percent(value)
 
 
 def _few_shot(found: Mapping[str, Any], name: str) -> dict[str, Any]:
