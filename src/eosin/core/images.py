@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import warnings
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -89,13 +90,37 @@ def read_regular_file(path: str | os.PathLike[str], max_bytes: int = MAX_FILE_BY
         os.close(handle)
 
 
-def decode(data: bytes, where: str | None = None) -> Image.Image:
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the first bytes of an image tell. `is_turned`: its EXIF orientation is not the plain one."""
+
+    kind: str
+    mode: str
+    size: tuple[int, int]
+    num_frames: int
+    is_turned: bool
+
+
+def header_of(data: bytes) -> ImageHeader | None:
+    """The header of an image of a documented format or of a GIF, or None where it is none."""
+    try:
+        with Image.open(io.BytesIO(data), formats=(*KINDS, "GIF")) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            return ImageHeader(str(image.format), image.mode, image.size, getattr(image, "n_frames", 1), turned)
+    except Exception:  # decoders meet damaged files with many kinds of error
+        return None
+
+
+def decode(data: bytes, where: str | None = None, *, allow_gif: bool = False) -> Image.Image:
     """Decode an image to RGB, wholly, so that a truncated file fails here and not in a training step.
 
     PNG, JPEG, TIFF, BMP and WebP. The picture is turned as its EXIF orientation says, as browsers and `transformers`
     do. Grey of more than eight bits is scaled to eight: by the largest value or the 10 to 14 bits that a TIFF states,
     else by the least of 8, 10, 12, 14 and 16 bits that holds all its values. What is transparent becomes white,
     as glass is on a slide.
+
+    Args:
+        allow_gif: take the first frame of a GIF too, in which old articles have figures.
 
     Raises:
         ImageError: empty, of another format, unreadable, truncated, smaller than 8 px or larger than 20,000 px a side,
@@ -104,7 +129,7 @@ def decode(data: bytes, where: str | None = None) -> Image.Image:
     if not data:
         raise ImageError("image file empty", where=where)
     try:
-        with Image.open(io.BytesIO(data), formats=KINDS) as image:
+        with Image.open(io.BytesIO(data), formats=(*KINDS, "GIF") if allow_gif else KINDS) as image:
             check_size(image.width, image.height, where)
             _check_memory(image, where)
             deep = _is_deep(image)

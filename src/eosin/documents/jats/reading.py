@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from eosin.core.errors import EosinError, ImageError
-from eosin.core.images import decode, read_regular_file
+from eosin.core.images import decode, header_of, read_regular_file
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.store.names import inside
 from eosin.documents.item import STEP, About, Item, Reading
@@ -130,23 +130,11 @@ def load(data: bytes, name: str) -> tuple[Image.Image, bytes | None]:
     Raises:
         ImageError: as `core.images.decode`, and for animated pictures.
     """
-    import io
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            frames, kind, mode = getattr(image, "n_frames", 1), image.format, image.mode
-            turned = kind == "JPEG" and image.getexif().get(274, 1) != 1
-    except Exception:
-        frames, kind, mode, turned = 1, None, "", False
-    if frames > 1 and kind in ("GIF", "WEBP", "PNG"):
-        raise ImageError("image is animated", found=f"{frames} frames in {kind}")
-    if kind == "GIF":
-        with Image.open(io.BytesIO(data), formats=("GIF",)) as image:
-            if image.width * image.height > 100_000_000:
-                raise ImageError("image too large", found=f"{image.width} x {image.height} px")
-            return image.convert("RGB"), None
-    picture = decode(data, name)
-    keep = kind in ("JPEG", "PNG") and mode in ("RGB", "L") and not turned
+    head = header_of(data)
+    if head is not None and head.num_frames > 1 and head.kind in ("GIF", "WEBP", "PNG"):
+        raise ImageError("image is animated", found=f"{head.num_frames} frames in {head.kind}")
+    picture = decode(data, name, allow_gif=True)
+    keep = head is not None and head.kind in ("JPEG", "PNG") and head.mode in ("RGB", "L") and not head.is_turned
     return picture, data if keep else None
 
 

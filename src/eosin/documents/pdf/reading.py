@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from eosin.core.errors import EosinError, ImageError
+from eosin.core.images import decode, header_of
 from eosin.core.nouns.outcome import Dropped
 from eosin.documents.captions.find import body_size, captions_of
 from eosin.documents.figures.figure import STEP, Figure, Found, figures_of
@@ -132,12 +132,17 @@ def _same(jpeg: bytes | None, image: Image.Image) -> bytes | None:
     """The stored JPEG, where any reader of JPEG shows the same picture."""
     if jpeg is None:
         return None
+    head = header_of(jpeg)
+    if (
+        head is None
+        or (head.kind, head.size) != ("JPEG", image.size)
+        or head.mode not in ("RGB", "L")
+        or head.is_turned
+    ):
+        return None
     try:
-        with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as other:
-            if other.mode not in ("RGB", "L") or other.size != image.size or other.getexif().get(274, 1) != 1:
-                return None
-            small = other.convert("RGB").resize((64, 64), Image.Resampling.BOX)
-    except Exception:  # a damaged stream that pdfium mends
+        small = decode(jpeg).resize((64, 64), Image.Resampling.BOX)
+    except ImageError:  # a damaged stream that pdfium mends
         return None
     mine = image.resize((64, 64), Image.Resampling.BOX)
     far = max(abs(a - b) for a, b in zip(small.tobytes(), mine.tobytes(), strict=True))

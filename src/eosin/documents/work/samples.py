@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from eosin.core.images import digest_of, encode_png, read_regular_file
+from eosin.core.images import decode, digest_of, encode_png, read_regular_file
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.prompt import CAPTION_PROMPT
 from eosin.core.nouns.sample import ImageBytes, Origin, Sample, user_prompt
@@ -72,8 +69,7 @@ def _samples(
         yield Kept(_sample(name, data, figure["caption"], figure, about, settings))
     if settings.panels == "whole" or len(panels) < 2:
         return
-    with Image.open(io.BytesIO(data)) as image:
-        whole = image.convert("RGB")
+    whole = decode(data)
     for k, panel in enumerate(panels):
         box = tuple(panel["box_px"])
         if min(box[2] - box[0], box[3] - box[1]) < settings.min_side_px:
