@@ -133,12 +133,9 @@ def _same(jpeg: bytes | None, image: Image.Image) -> bytes | None:
     if jpeg is None:
         return None
     head = header_of(jpeg)
-    if (
-        head is None
-        or (head.kind, head.size) != ("JPEG", image.size)
-        or head.mode not in ("RGB", "L")
-        or head.is_turned
-    ):
+    if head is None or (head.kind, head.size) != ("JPEG", image.size) or head.is_turned:
+        return None
+    if head.mode not in ("RGB", "L"):
         return None
     try:
         small = decode(jpeg).resize((64, 64), Image.Resampling.BOX)
