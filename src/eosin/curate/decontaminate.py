@@ -33,10 +33,10 @@ def decontaminate(
     """
     protected = [s for s in samples if s.split in ("valid", "test")] + list(exams)
     training = [s for s in samples if s.split not in ("valid", "test")]
-    exact = {digest: s for s in protected for digest in _image_keys(s)}
+    exact = {digest: s for s in protected for digest in image_keys(s)}
     verdicts: dict[int, Dropped] = {}
     for i, sample in enumerate(training):
-        hit = next((exact[k] for k in _image_keys(sample) if k in exact), None)
+        hit = next((exact[k] for k in image_keys(sample) if k in exact), None)
         if hit is not None:
             verdicts[i] = Dropped(sample.id, f"image stands in {_split(hit)}", f"as {hit.id}", STEP)
     if perceptual:
@@ -50,7 +50,7 @@ def _split(sample: Sample) -> str:
     return sample.split or "an exam"
 
 
-def _image_keys(sample: Sample) -> list[str]:
+def image_keys(sample: Sample) -> list[str]:
     """One key for each readable image."""
     keys = []
     for ref in sample.images:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from eosin.core.errors import ImageError
 from eosin.core.nouns.sample import Sample
-from eosin.curate.hashes import HashOf, content_of, first_image_hash, near_pairs
+from eosin.curate.decontaminate import image_keys
+from eosin.curate.hashes import HashOf, first_image_hash, near_pairs
 
 WORDS = 13
 """Length of the word sequences that are compared, as in GPT-3 (Brown et al. 2020, arXiv 2005.14165, appendix C)."""
@@ -68,22 +67,12 @@ def _by_group(exam: Sequence[Sample], training: Sequence[Sample]) -> Iterator[Le
             yield Leak(s.id, PATIENT, hit)
 
 
-def _keys(sample: Sample) -> list[str]:
-    keys = []
-    for ref in sample.images:
-        try:
-            keys.append(hashlib.sha256(content_of(ref)).hexdigest())
-        except ImageError:
-            continue
-    return keys
-
-
 def _by_image(exam: Sequence[Sample], training: Sequence[Sample]) -> Iterator[Leak]:
-    asked = {s.id: _keys(s) for s in exam}
+    asked = {s.id: image_keys(s) for s in exam}
     wanted = {k for keys in asked.values() for k in keys}
     known: dict[str, str] = {}
     for t in training:
-        for key in _keys(t):
+        for key in image_keys(t):
             if key in wanted:
                 known.setdefault(key, t.id)
     for id, keys in asked.items():
