@@ -49,6 +49,29 @@ def test_the_tower_learns_and_only_the_tower_moves(context: Make) -> None:
     assert result.num_steps == 30 and result.extra["classes"] == sorted(NAMES)
 
 
+def test_tokens_become_words_of_their_class(context: Make) -> None:
+    """With `words` the mean token of a picture lies nearest to its own class in words, and tokens are as long."""
+    ctx = context("words", num_train=60, num_valid=12)
+    table = ctx.loaded.model.get_input_embeddings().weight
+    with torch.no_grad():  # words of a pretrained model lie apart from each other; those of a random one nearly do not
+        table.mul_(20)
+    settings = WarmupStage(epochs=12, batch_size=12, learning_rate=3e-3, augment=False, words=True)
+    warmup.run(settings, ctx)
+    assert store.read_jsonl(ctx.metrics_file)[-1]["accuracy"] > 0.9
+    encoder = warmup.encoder_of(settings, ctx, ctx.train)
+    words = warmup.class_words(ctx, sorted(NAMES), encoder)
+    tokenizer = ctx.loaded.processor.tokenizer
+    by_hand = table[torch.tensor(tokenizer(" red tissue", add_special_tokens=False)["input_ids"])].mean(0)
+    assert torch.allclose(words[sorted(NAMES).index("red tissue")], by_hand)
+    with torch.no_grad():
+        tokens, _ = encoder.tokens(encoder.load(ctx.valid, ctx.pictures(0.1)))
+    labels = torch.tensor([sorted(NAMES).index(str(s.label)) for s in ctx.valid])
+    near = torch.cdist(tokens.mean(1), words).argmin(1)
+    assert (near == labels).float().mean() > 0.9
+    ratio = tokens.norm(dim=-1).mean() / words.norm(dim=-1).mean()
+    assert 0.5 < ratio < 2
+
+
 def test_a_stopped_warmup_goes_on_to_the_same_weights(context: Make) -> None:
     settings = WarmupStage(epochs=4, batch_size=16, learning_rate=1e-3)
     whole = context("whole")

@@ -52,6 +52,11 @@ class WarmupStage(Stage):
     augment: bool = True
     exam: bool = False
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    words: bool = Field(
+        default=False,
+        description="tokens of a picture are drawn to the language model's own embedding of its class in words: for a "
+        "pretrained language model, which then reads them as it reads words",
+    )
     freeze_first: float = Field(
         default=0.0, ge=0, lt=1,
         description="share of the tower's layers, from the picture on, that stay as they are: for pretrained eyes",

@@ -33,6 +33,10 @@ from eosin.train.monitor import StageBar, StepClock
 from eosin.train.stages.base import StageContext, StageResult
 from eosin.train.warmup.encoders import VisionEncoder, encoder_of
 
+SHARPNESS = 4.0
+PULL = 0.05
+"""Weight of `Heads.pull` beside the classes' cross-entropy."""
+
 
 @dataclass
 class Targets:
@@ -55,12 +59,20 @@ class Heads(nn.Module):
 
     Args:
         attends: weights by gated attention; False: the plain mean.
+        words: embeddings (classes, D) of the classes in words, or None. With them the score of a class is the negative
+            squared distance of the mean token to its words, times `SHARPNESS`: a classifier whose prototypes are
+            those of the language model (as in prototypical networks, arXiv 1703.05175, eq. 2, with fixed prototypes).
     """
 
-    def __init__(self, width: int, num_classes: int, num_findings: int, attends: bool = False) -> None:
+    words: Tensor | None
+
+    def __init__(
+        self, width: int, num_classes: int, num_findings: int, attends: bool = False, words: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.classes = nn.Linear(width, num_classes)
+        self.register_buffer("words", words)
         self.findings = nn.Linear(width, num_findings)
         self.attends = attends
         if attends:
@@ -69,11 +81,19 @@ class Heads(nn.Module):
     def forward(self, tokens_BTD: Tensor, is_padding_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, classes) and (B, findings) of tokens (B, T, D)."""
         if not self.attends:
-            pooled = self.norm(tokens_BTD.mean(1))
-            return self.classes(pooled), self.findings(pooled)
+            mean = tokens_BTD.mean(1)
+            pooled = self.norm(mean)
+            if self.words is None:
+                return self.classes(pooled), self.findings(pooled)
+            return -SHARPNESS * (mean[:, None] - self.words).square().sum(-1), self.findings(pooled)
         normed = self.norm(tokens_BTD)
         weights = self.weights(normed, is_padding_BT)
         return (weights * self.classes(normed)).sum(1), (weights * self.findings(normed)).sum(1)
+
+    def pull(self, tokens_BTD: Tensor, labels_B: Tensor) -> Tensor:
+        """Mean squared distance of every token to the words of its class, so that each is of a word's length."""
+        assert self.words is not None
+        return (tokens_BTD - self.words[labels_B][:, None]).square().sum(-1).mean()
 
     def weights(self, normed_BTD: Tensor, is_padding_BT: Tensor) -> Tensor:
         """Attention (B, T, 1) of every token: softmax of w' (tanh(V h) * sigmoid(U h))."""
@@ -121,7 +141,8 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
     with clock.timing("data"):
         data = [(encoder.load(part, pictures), targets_of(part, classes, findings)) for part in (train, valid)]
     torch.manual_seed(ctx.seed)  # before the heads are drawn, whatever was drawn before this stage
-    heads = Heads(encoder.width, len(classes), len(findings), attends=encoder.attends)
+    words = class_words(ctx, classes, encoder) if settings.words else None
+    heads = Heads(encoder.width, len(classes), len(findings), attends=encoder.attends, words=words)
     job = Job(settings, ctx, encoder, heads, clock)
     job.train(*data[0], *data[1])
     artifact = ctx.save("checkpoint", model, job.step, replace=True)
@@ -134,6 +155,24 @@ def run(settings: WarmupStage, ctx: StageContext) -> StageResult:
         num_parameters=sum(p.numel() for p in model.parameters()),
         extra={"classes": classes, "findings": findings},
     )
+
+
+@torch.no_grad()
+def class_words(ctx: StageContext, classes: Sequence[str], encoder: VisionEncoder) -> Tensor:
+    """Embeddings (classes, D) of the classes in words: the mean over the tokens of each.
+
+    Raises:
+        EosinError: a tower whose tokens are weighed, or that gives none for a language model.
+    """
+    table: Any = ctx.loaded.model.get_input_embeddings()
+    if encoder.attends or table.weight.shape[1] != encoder.width:
+        raise EosinError(
+            "words: true is for pictures whose tokens a language model reads.", where=f"stages.{ctx.name}.words",
+            next_step="leave words out",
+        )  # fmt: skip
+    tokenizer = ctx.loaded.processor.tokenizer  # type: ignore[attr-defined]
+    ids = [tokenizer(f" {name}", add_special_tokens=False)["input_ids"] for name in classes]
+    return torch.stack([table.weight[torch.tensor(i, device=table.weight.device)].float().mean(0) for i in ids])
 
 
 def freeze_first(tower: nn.Module, share: float) -> None:
@@ -213,10 +252,12 @@ class Job:
         rate = one_cycle(self.step / total, self.settings.warmup_fraction) * self.settings.learning_rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        class_logits, finding_logits = self.heads(*self.encoder.tokens(batch))
-        loss = F.cross_entropy(
-            class_logits, targets.labels[chosen].to(self.device), label_smoothing=self.settings.label_smoothing
-        )
+        tokens, is_padding = self.encoder.tokens(batch)
+        class_logits, finding_logits = self.heads(tokens, is_padding)
+        labels = targets.labels[chosen].to(self.device)
+        loss = F.cross_entropy(class_logits, labels, label_smoothing=self.settings.label_smoothing)
+        if self.heads.words is not None:
+            loss = loss + PULL * self.heads.pull(tokens, labels)
         if finding_logits.shape[1]:
             loss = loss + F.binary_cross_entropy_with_logits(finding_logits, targets.findings[chosen].to(self.device))
         loss.backward()
