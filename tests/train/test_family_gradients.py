@@ -96,13 +96,21 @@ def test_a_model_that_only_looks_as_if_it_shared_takes_the_plain_path(
     assert refused.value.where == "stages.on.fast_path" and refused.value.next_step == "stages.on.fast_path=auto"
 
 
-@pytest.mark.parametrize("family", ["llava", "qwen3_vl"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [("model_type", "models of type another are not known"), ("vision_feature_layer", "features of several layers")],
+)
 def test_a_tower_whose_output_cannot_be_kept_is_named(
-    model_of: Models, family: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = model_of(family).model
+    model_of: Models, change: str, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    model = model_of("llava").model
     with cache_vision(model, tmp_path, 0.01) as kept:
         assert kept is None and not caplog.messages  # it trains
     freeze(model, {"vision"})
+    if change == "model_type":
+        monkeypatch.setattr(type(model.config), "model_type", "another")
+    else:
+        model.config.vision_feature_layer = [-2, -1]
     with cache_vision(model, tmp_path, 0.01) as kept:
-        assert kept is None and f"models of type {family}" in caplog.messages[0]
+        assert kept is None and told in caplog.messages[0]
