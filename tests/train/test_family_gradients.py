@@ -18,7 +18,7 @@ from tests.train.test_shared_prefix import assert_same_as_plain, rows_of, saved
 from eosin.core.errors import EosinError
 from eosin.core.settings.rl import Algorithm, RewardSpec
 from eosin.core.settings.stages import Lora, RlStage, SftStage
-from eosin.models import shared_prefix
+from eosin.models import shared_prefix, vision_cache
 from eosin.models.load import Loaded, freeze, load
 from eosin.models.vision_cache import cache_vision
 from eosin.train.stages import rl, sft
@@ -98,7 +98,7 @@ def test_a_model_that_only_looks_as_if_it_shared_takes_the_plain_path(
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [("model_type", "models of type another are not known"), ("vision_feature_layer", "features of several layers")],
+    [("model_type", "models of type llava are not known"), ("vision_feature_layer", "features of several layers")],
 )
 def test_a_tower_whose_output_cannot_be_kept_is_named(
     model_of: Models, change: str, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture,
@@ -109,7 +109,7 @@ def test_a_tower_whose_output_cannot_be_kept_is_named(
         assert kept is None and not caplog.messages  # it trains
     freeze(model, {"vision"})
     if change == "model_type":
-        monkeypatch.setattr(type(model.config), "model_type", "another")
+        monkeypatch.setattr(vision_cache, "PICTURES", ())
     else:
         model.config.vision_feature_layer = [-2, -1]
     with cache_vision(model, tmp_path, 0.01) as kept:
