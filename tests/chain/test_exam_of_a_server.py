@@ -17,7 +17,8 @@ from eosin.clients.settings import ServerSettings
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
 from eosin.core.settings.exam import ExamSettings
-from eosin.core.settings.stages import SftStage, TinyModel, TinyText, TinyVision
+from eosin.core.settings.model import TinyModel, TinyText, TinyVision
+from eosin.core.settings.stages import SftStage
 from eosin.core.store import artifacts as store
 from eosin.models.load import Loaded
 from eosin.models.tiny import build_tiny

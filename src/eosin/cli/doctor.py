@@ -12,7 +12,7 @@ from typing import Annotated
 import psutil
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 # What a user wants to do -> (the extra that brings it, its packages).
 ABILITIES: dict[str, tuple[str | None, tuple[str, ...]]] = {
@@ -43,7 +43,8 @@ def doctor(
     Example: eosin doctor
     """
     console = Console(highlight=False, soft_wrap=True)
-    table = Table("to do this", "state", "how", box=None, padding=(0, 2, 0, 0))
+    how = Column("how", min_width=31)  # a command that mends something stands on one line
+    table = Table("to do this", "state", how, box=None, padding=(0, 2, 0, 0))
     for ability, (extra, packages) in ABILITIES.items():
         missing = [_NAMES.get(p, p) for p in packages if importlib.util.find_spec(p) is None]
         versions = ", ".join(_version(p) for p in packages[:3] if p not in missing)
