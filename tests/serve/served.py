@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -32,7 +33,7 @@ class WordEngine:
         self.said = 0
 
     def generate_watched(
-        self, requests: Sequence[Request], decoding: Decoding, watch: Callable[[int, str], bool]
+        self, requests: Sequence[Request], decoding: Decoding, watch: Callable[[int, Callable[[], str]], bool]
     ) -> list[Generation]:
         self.batches.append([r.id for r in requests])
         words = [self.reply(r).split(" ") for r in requests]
@@ -42,7 +43,7 @@ class WordEngine:
             for i in range(len(requests)):
                 if i not in ended:
                     self.said += 1
-                    if step >= len(words[i]) or not watch(i, " ".join(words[i][:step])):
+                    if step >= len(words[i]) or not watch(i, partial(" ".join, words[i][:step])):
                         ended[i] = step
             if len(ended) == len(requests):
                 break

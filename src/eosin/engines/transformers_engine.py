@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from eosin.models.load import Loaded, end_tokens
 from eosin.models.pictures import max_pixels_of, shrink
 from eosin.models.template import to_chat
 
-Watch = Callable[[int, str], bool]
+Watch = Callable[[int, Callable[[], str]], bool]
 
 
 class TransformersEngine:
@@ -70,8 +71,8 @@ class TransformersEngine:
         """One batch of replies, told of while they are drawn.
 
         Args:
-            watch: is given the place of a request and its reply so far after every token; where it returns False, that
-                reply ends there.
+            watch: is given, after every token, the place of a request and what reads its reply so far (which costs a
+                decoding of all of it); where it returns False, that reply ends there.
         """
         was_training = self._model.training
         self._model.eval()
@@ -142,7 +143,7 @@ class _Watched(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
         """(B,) bool: which replies end here."""
-        ended = [not self._watch(i, self._read(i, row[self._start :])) for i, row in enumerate(input_ids)]
+        ended = [not self._watch(i, partial(self._read, i, row[self._start :])) for i, row in enumerate(input_ids)]
         return torch.tensor(ended, dtype=torch.bool, device=input_ids.device)
 
 

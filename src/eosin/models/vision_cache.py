@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import zlib
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -150,7 +151,7 @@ def weights_digest(tower: nn.Module) -> str:
     return digest.hexdigest()
 
 
-class KeptTower:
+class KeptTower(ABC):
     """What the caches of all towers share: one entry an image, found by its pixels and the tower's weights."""
 
     replaces = "forward"
@@ -185,8 +186,9 @@ class KeptTower:
         digest.update(pixels.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    @abstractmethod
     def _compute(self, pixels: Tensor, grid: Tensor | None, **kwargs: Any) -> Tensor:
-        raise NotImplementedError
+        """What is kept of one image."""
 
 
 class CachedGrid(KeptTower):

@@ -13,7 +13,7 @@ from typing import Protocol
 from eosin.core.errors import EosinError
 from eosin.engines.base import Decoding, Generation, Request
 
-Watch = Callable[[int, str], bool]
+Watch = Callable[[int, Callable[[], str]], bool]
 
 
 class WatchedEngine(Protocol):
@@ -147,10 +147,10 @@ class Batcher:
     def _answer(self, batch: list[Waiting]) -> None:
         started = time.perf_counter()
 
-        def watch(place: int, text: str) -> bool:
+        def watch(place: int, read: Callable[[], str]) -> bool:
             one = batch[place]
             if one.on_text is not None and one.is_wanted:
-                one.on_text(text)
+                one.on_text(read())
             return one.is_wanted
 
         try:
