@@ -74,6 +74,7 @@ def test_a_sample_is_frozen() -> None:
 def test_answers_in_words() -> None:
     assert _sample().answer_text == "tumour"
     assert gold_answer(_sample()) == "B. tumour"
+    assert gold_answer(_sample(), "text_and_letter") == "tumour (B)"
     opened = _sample(choices=(), answer="a cyst")
     assert (opened.answer_text, gold_answer(opened)) == ("a cyst", "a cyst")
     assert (_sample(answer=None).answer_text, gold_answer(_sample(answer=None))) == (None, "")

@@ -141,7 +141,7 @@ def test_a_killed_exam_goes_on(samples: list[Sample], tmp_path: Path) -> None:
 
 
 def test_the_gold_answer_in_the_models_own_form(samples: list[Sample]) -> None:
-    for own, gold in (("normal", "adenoma"), ("B. normal", "A. adenoma"), ("B", "A")):
+    for own, gold in (("normal", "adenoma"), ("B. normal", "A. adenoma"), ("normal (B)", "adenoma (A)"), ("B", "A")):
         reply = f"<think>x</think><answer> {own}</answer>"
         span = answer_span(reply, GRAMMAR)
         assert span is not None and reply[slice(*span)] == own

@@ -23,6 +23,7 @@ from eosin.core.settings.stages import Lora
 from eosin.engines import shared_trial
 from eosin.engines.group_decode import SamplingParams, encode_prompt, sample_groups
 from eosin.engines.packed_rows import pack
+from eosin.engines.reply_automaton import ReplyAutomaton
 from eosin.models import shared_prefix
 from eosin.models.load import Loaded
 from eosin.train.monitor import StepClock
@@ -74,7 +75,7 @@ def dataset_of(rows: list[dict[str, Any]]) -> Dataset:
 
 def trainer_of(
     kind: type[GroupTrainer], loaded: Loaded, folder: Path, rows: list[dict[str, Any]], num: int, *,
-    lora: Lora | None = None, algorithm: Algorithm | None = None, **changes: Any,
+    lora: Lora | None = None, algorithm: Algorithm | None = None, held: ReplyAutomaton | None = None, **changes: Any,
 ) -> GroupTrainer:  # fmt: skip
     algorithm = algorithm or Algorithm()
     values = {
@@ -88,7 +89,7 @@ def trainer_of(
     trainer = kind(
         model=copy.deepcopy(loaded.model), reward_funcs=[reward], args=GRPOConfig(**{**values, **changes}),
         train_dataset=dataset_of(rows[::num]), processing_class=loaded.processor, peft_config=lora_config(lora, []),
-        clock=StepClock(), algorithm=algorithm,
+        clock=StepClock(), algorithm=algorithm, held=held,
     )  # fmt: skip
     trainer.current_gradient_accumulation_steps = 1
     if trainer.ref_model is None and algorithm.beta and lora is None:
@@ -96,8 +97,10 @@ def trainer_of(
     return trainer
 
 
-def loss_and_gradients(trainer: GroupTrainer, rows: list[dict[str, Any]]) -> tuple[float, dict[str, torch.Tensor]]:
-    fixed = ragged(len(rows), trainer.eos_token_ids[0])
+def loss_and_gradients(
+    trainer: GroupTrainer, rows: list[dict[str, Any]], fixed: list[list[int]] | None = None
+) -> tuple[float, dict[str, torch.Tensor]]:
+    fixed = fixed or ragged(len(rows), trainer.eos_token_ids[0])
     trainer._generate_single_turn = lambda ids, *_a, **_k: (fixed[: len(ids)], None)  # type: ignore[method-assign]
     trainer.model.train()
     batch = trainer._generate_and_score_completions(rows)
@@ -124,7 +127,15 @@ def saved(loaded: Loaded, folder: Path) -> Loaded:
 
 
 def assert_same_as_plain(
-    tmp_path: Path, loaded: Loaded, rows: Any, num: int, *, lora: Lora | None, algorithm: Algorithm, **changes: Any
+    tmp_path: Path,
+    loaded: Loaded,
+    rows: Any,
+    num: int,
+    *,
+    lora: Lora | None,
+    algorithm: Algorithm,
+    fixed: list[list[int]] | None = None,
+    **changes: Any,
 ) -> tuple[list[str], list[str]]:
     """Loss and every gradient of the shared prompt are those of plain TRL (relative difference under 1e-4).
 
@@ -141,7 +152,7 @@ def assert_same_as_plain(
             for n, p in trainer.model.named_parameters():
                 if "lora_B" in n:
                     torch.nn.init.normal_(p, std=0.05)
-        results.append(loss_and_gradients(trainer, rows))
+        results.append(loss_and_gradients(trainer, rows, fixed))
     (plain, plain_grads), (shared, shared_grads) = results
     assert shared == pytest.approx(plain, rel=1e-4, abs=1e-7)
     assert plain_grads.keys() == shared_grads.keys()

@@ -380,7 +380,7 @@ def test_8_dropout_is_off_in_both_passes(slides: list[Sample], tmp_path: Path, l
 # 9. Evaluation cannot parse its own answers --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["letter_and_text", "text", "letter"])
+@pytest.mark.parametrize("form", ["letter_and_text", "text_and_letter", "text", "letter"])
 def test_9_the_exam_reads_what_the_data_writes(slides: list[Sample], tmp_path: Path, form: Any) -> None:
     """A model that writes the gold replies of SFT has accuracy 1 and nothing unparsed."""
     from eosin.evaluate.exam.exam import run_exam

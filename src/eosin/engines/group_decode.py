@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
+from eosin.engines.reply_automaton import ReplyAutomaton
 from eosin.models.shared_prefix import Decode, PatternMask, Prefill
 
 
@@ -147,7 +148,10 @@ def for_model(positions: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How completions are drawn. `banned` tokens are never drawn: a written image token would ask for an image."""
+    """How completions are drawn. `banned` tokens are never drawn: a written image token would ask for an image.
+
+    With `held`, only what keeps the reply grammar is drawn, and log-probabilities are those under its mask.
+    """
 
     num: int
     max_new_tokens: int
@@ -155,6 +159,7 @@ class SamplingParams:
     end_ids: tuple[int, ...]
     pad_id: int
     banned: tuple[int, ...] = ()
+    held: ReplyAutomaton | None = None
 
 
 @dataclass
@@ -209,6 +214,8 @@ class _Loop:
         self.lengths = torch.full((n * sampling.num,), sampling.max_new_tokens, device=where)
         self.ends = torch.tensor(sampling.end_ids, device=where)
         self.banned = torch.tensor(sampling.banned, dtype=torch.long, device=where)
+        self.held = None if sampling.held is None else sampling.held.to(where)
+        self.states = torch.zeros(n * sampling.num, dtype=torch.long, device=where)  # of the replies' grammar
 
     def run(self) -> Completions:
         for step in range(self.sampling.max_new_tokens):
@@ -242,11 +249,16 @@ class _Loop:
         self.tokens = chosen.masked_fill(self.is_done, self.sampling.pad_id)
 
     def _draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Chosen tokens and their log-probabilities, which are those of the whole vocabulary: (rows,) each."""
+        """Chosen tokens and their log-probabilities, which are those of the whole vocabulary, or of what the reply
+        grammar allows: (rows,) each."""
         heat = self.sampling.temperature
+        if self.held is not None:
+            logits = logits.masked_fill(~self.held.may[self.states], -torch.inf)
         logps = torch.log_softmax(logits / heat if heat > 0 else logits, -1)
         open_to = logps.index_fill(1, self.banned, -torch.inf) if len(self.banned) else logps
         chosen = torch.multinomial(open_to.exp(), 1)[:, 0] if heat > 0 else open_to.argmax(-1)
+        if self.held is not None:
+            self.states = self.held.step(self.states, chosen)
         return chosen, logps.gather(1, chosen[:, None])[:, 0]
 
     def _drop_finished_groups(self) -> None:
@@ -257,4 +269,5 @@ class _Loop:
         rows = live.repeat_interleave(self.sampling.num)
         self.state.keep_groups(groups)
         self.rows, self.tokens, self.is_done = self.rows[rows], self.tokens[rows], self.is_done[rows]
+        self.states = self.states[rows]
         self.positions = self.positions[:, rows]

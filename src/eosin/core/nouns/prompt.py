@@ -12,7 +12,7 @@ from eosin.core.nouns.reply import Grammar, OptionStyle
 from eosin.core.nouns.sample import ImagePart, Message, Part, Sample, TextPart
 
 CAPTION_PROMPT = "Describe this image."
-AnswerForm = Literal["letter_and_text", "text", "letter"]
+AnswerForm = Literal["letter_and_text", "text_and_letter", "text", "letter"]
 
 
 class PromptSettings(BaseModel):
@@ -20,9 +20,10 @@ class PromptSettings(BaseModel):
 
     Attributes:
         instruction: state the form of the reply in every prompt.
-        answer: what the gold answer block of a closed question holds: "B. tubular adenoma", "tubular adenoma"
-            or "B". Options are shuffled for every sample, so that a letter must be looked up in the prompt: a
-            small model trained from nothing does not learn that in a short run, and is taught the text.
+        answer: what the gold answer block of a closed question holds: "B. tubular adenoma", "tubular adenoma (B)",
+            "tubular adenoma" or "B". Options are shuffled for every sample, so that a letter must be looked up in the
+            prompt: a small model trained from nothing does not learn that in a short run, and is taught the text.
+            With the text first, the letter is looked up once the text is written.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,7 +101,8 @@ def gold_answer(sample: Sample, form: AnswerForm = "letter_and_text") -> str:
         return ""
     if not sample.choices or form == "letter":
         return sample.answer
-    return f"{sample.answer}. {sample.answer_text}" if form == "letter_and_text" else str(sample.answer_text)
+    forms = {"letter_and_text": "{0}. {1}", "text_and_letter": "{1} ({0})", "text": "{1}"}
+    return forms[form].format(sample.answer, sample.answer_text)
 
 
 def gold_reply(sample: Sample, grammar: Grammar, form: AnswerForm = "letter_and_text") -> str:

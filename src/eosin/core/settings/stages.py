@@ -149,6 +149,8 @@ class RlStage(WatchedStage):
             first.
         updates_per_batch: optimiser steps on the completions of one generation, each on its own share of them. From
             the second on the ratio is no longer 1 and the clip bounds bind (DAPO's paper makes 16, GSPO's 4).
+        constrain: "grammar" draws only what keeps the reply grammar, and trains that policy: log-probabilities are
+            those under the mask. Form is then no part of what the rewards decide (docs/rl.md).
         fast_path: read the prompt once a group. "auto" uses it where the model is known to allow it, "on" refuses to
             start where it does not, "off" is plain TRL.
         roundtrip_tolerance: largest difference between the generator's and the trainer's log-probabilities that may
@@ -174,6 +176,7 @@ class RlStage(WatchedStage):
     updates_per_batch: PositiveInt = 1
     temperature: float = Field(default=1.0, gt=0)
     learning_rate: float = Field(default=1e-6, gt=0)
+    constrain: Literal["nothing", "grammar"] = "nothing"
     fast_path: Literal["auto", "on", "off"] = "auto"
     roundtrip_tolerance: float | None = Field(default=None, gt=0)
     collapse: CollapseStop | None = CollapseStop()

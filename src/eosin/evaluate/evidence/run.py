@@ -59,6 +59,8 @@ def with_answer(reply: str, span: tuple[int, int], sample: Sample) -> tuple[str,
     form: AnswerForm = "text"
     if re.match(r"[A-Z][.):]", own):
         form = "letter_and_text"
+    elif re.search(r"\([A-Z]\)\.?$", own):
+        form = "text_and_letter"
     elif re.fullmatch(r"[A-Z]", own):
         form = "letter"
     answer = gold_answer(sample, form)

@@ -90,6 +90,9 @@ def read_plain(text: str, choices: Mapping[str, str]) -> Parsed[Reading] | Unpar
         if letter in choices:
             return Parsed(Reading(letter, True, False))
         return Unparsed("letter not among the options")
+    last = _TRAILING_LETTER.fullmatch(text.strip(" .;"))
+    if last is not None and norm(last["text"]) == norm(choices.get(last["letter"].upper(), "")):
+        return Parsed(Reading(last["letter"].upper(), True, True))
     if _is_letter_list(text, choices):
         return Unparsed("more than one option")
     return _read_letter_and_text(text, choices)

@@ -12,22 +12,28 @@ from torch import Tensor
 
 from eosin.engines.group_decode import for_model
 from eosin.engines.packed_rows import PackedRows
+from eosin.engines.reply_automaton import ReplyAutomaton
 from eosin.models.shared_prefix import PatternMask
+from eosin.train.rl.held_head import states_of_packed
 
 
-def packed_logprobs(model: Any, rows: PackedRows) -> tuple[Tensor, Tensor | None]:
+def packed_logprobs(model: Any, rows: PackedRows, held: ReplyAutomaton | None = None) -> tuple[Tensor, Tensor | None]:
     """Log-probability and entropy of every completion token: (n G, C) each, 0 where not in the loss.
 
     The entropy is None where the model's head does not compute it (a reference model).
 
     `model` has TRL's fused head (`add_fused_lm_head`), which divides the logits by the sampling temperature and takes
     labels that already stand where they are predicted.
+
+    Args:
+        held: the automaton that the model's head is held to (`held_head.hold`).
     """
+    size, num, length = rows.prompt_length, rows.pattern.num, rows.pattern.length
+    states = {} if held is None else {"reply_states": states_of_packed(held, rows.labels, size, num)}
     out = model(
         input_ids=rows.ids, position_ids=for_model(rows.positions), shift_labels=rows.labels, fused_lm_head=True,
-        attention_mask=PatternMask.of(rows.pattern, rows.ids.device), **rows.pixels,
+        attention_mask=PatternMask.of(rows.pattern, rows.ids.device), **states, **rows.pixels,
     )  # fmt: skip
-    size, num, length = rows.prompt_length, rows.pattern.num, rows.pattern.length
     shape = (len(rows.ids) * num, length)
     entropy = None if out.entropy is None else out.entropy[:, size:].reshape(shape)
     return out.log_probs[:, size:].reshape(shape), entropy

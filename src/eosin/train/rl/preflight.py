@@ -22,6 +22,7 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.bags import PatchBag
 from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups
 from eosin.engines.packed_rows import pack
+from eosin.engines.reply_automaton import held_generate
 from eosin.models import shared_prefix
 from eosin.train.rl.packed_loss import packed_logprobs
 
@@ -132,21 +133,27 @@ class _Probe:
 
     def _sample_shared(self) -> tuple[list[list[int]], list[Tensor]]:
         shared_prefix.enable(self.base)
-        sampling = SamplingParams(2, self._length(), self.trainer.temperature, self.ends, self.pad, self.trainer.banned)
+        sampling = SamplingParams(2, self._length(), self.trainer.temperature, self.ends, self.pad, self.trainer.banned,
+                                  self.trainer.held)  # fmt: skip
         drawn = sample_groups(self.model, self.prompts, sampling)
         return drawn.ids[::2], [torch.tensor(row) for row in drawn.logprobs[::2]]
 
     def _sample_plain(self) -> tuple[list[list[int]], list[Tensor]]:
         """As TRL generates: transformers' own generate, one prompt at a time."""
         ids, logps = [], []
+        held = self.trainer.held
         for prompt in self.prompts:
             inputs = self._inputs(prompt, [])
-            out = self.model.generate(
-                **inputs, generation_config=self.trainer.generation_config, max_new_tokens=self._length(),
-                return_dict_in_generate=True, output_logits=True,
-            )  # fmt: skip
+            with held_generate(self.base, held):
+                out = self.model.generate(
+                    **inputs, generation_config=self.trainer.generation_config, max_new_tokens=self._length(),
+                    return_dict_in_generate=True, output_logits=True,
+                )  # fmt: skip
             new = out.sequences[0, len(prompt.ids) :]
             logits = torch.stack(out.logits, 1)[0].float() / self.trainer.temperature
+            if held is not None:
+                own = held.to(logits.device)
+                logits = logits.masked_fill(~own.may[own.states(new[None])[0]], -torch.inf)
             ids.append(new.tolist())
             logps.append(torch.log_softmax(logits, -1).gather(1, new[:, None])[:, 0].cpu())
         return ids, logps
@@ -184,7 +191,7 @@ class _Probe:
             self.trainer.backend,
         )  # fmt: skip
         with self.trainer.accelerator.autocast():
-            logps, _ = packed_logprobs(self.model, packed)
+            logps, _ = packed_logprobs(self.model, packed, self.trainer.held)
         return [logps[2 * i, : len(own)].float().cpu() for i, own in enumerate(ids)]
 
 

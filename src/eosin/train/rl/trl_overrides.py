@@ -26,6 +26,7 @@ from eosin.core.errors import EosinError
 from eosin.core.settings.rl import Algorithm
 from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups
 from eosin.engines.packed_rows import pack
+from eosin.engines.reply_automaton import ReplyAutomaton, held_generate
 from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
@@ -43,6 +44,7 @@ from eosin.train.rl.groups import (
     split_by_group,
     tokens_in_loss,
 )
+from eosin.train.rl.held_head import hold
 from eosin.train.rl.packed_loss import packed_logprobs
 from eosin.train.stages.saves import save_folder
 
@@ -64,6 +66,7 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
         generation_parts: parts in which a generation's replies are then drawn.
         seen: told of every pass of the loss: rows of the batch, their masks, entropies, and KL to the reference.
         noise_every: steps between measurements of the gradient's noise (`gradient_noise`); None for none.
+        held: the reply grammar that drawing and loss are held to; None for none.
 
     Attributes:
         why_plain: why the prompt is not shared, for the record; empty where it is.
@@ -74,11 +77,12 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
     def __init__(
         self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
         decided: Decided | None = None, seen: Seen | None = None, noise_every: int | None = None,
-        asks: AsksAhead | None = None, generation_parts: int = 1, **kwargs: Any,
+        asks: AsksAhead | None = None, generation_parts: int = 1, held: ReplyAutomaton | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         self.clock = clock
         self.asking = Asking(asks, clock, generation_parts)
         self.algorithm = algorithm
+        self.held = held
         self.counts = RolloutCounts()
         self._warn = warn
         self._decided = decided
@@ -100,12 +104,21 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
         kwargs["callbacks"] = [_KeepRolloutState(self), *(kwargs.get("callbacks") or [])]
         super().__init__(*args, **kwargs)
         self.stream = PromptStream(len(self.train_dataset), self.args.seed)
+        if held is not None:
+            hold(self.base_of(self.model), held, self.temperature)
+            if self.ref_model is not None:
+                hold(self.accelerator.unwrap_model(self.ref_model), held, self.temperature)
+
+    def base_of(self, model: Any) -> Any:
+        """The transformers model inside wrappers and adapters."""
+        plain = self.accelerator.unwrap_model(model)
+        return plain.get_base_model() if hasattr(plain, "get_base_model") else plain
 
     # -- the two things TRL asks for while it makes a batch: completions and rewards ---------------------------------
 
     def _generate(self, prompts: list[Any]) -> Any:
         if self._ready is None:
-            with self.clock.timing("generate"):
+            with self.clock.timing("generate"), held_generate(self.base_of(self.model), self.held):
                 return super()._generate(prompts)
         groups = self._ready
         images = None if groups[0].images is None else flat(g.images for g in groups)
@@ -284,11 +297,6 @@ class SharedPrefixTrainer(GroupTrainer):
         if self.ref_model is not None:
             shared_prefix.enable(self.accelerator.unwrap_model(self.ref_model))
 
-    def base_of(self, model: Any) -> Any:
-        """The transformers model inside wrappers and adapters."""
-        plain = self.accelerator.unwrap_model(model)
-        return plain.get_base_model() if hasattr(plain, "get_base_model") else plain
-
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         base = self.base_of(self.model)
         self._encoded = []
@@ -303,7 +311,7 @@ class SharedPrefixTrainer(GroupTrainer):
     ) -> Any:
         sampling = SamplingParams(
             num_generations, self.max_completion_length, self.temperature, tuple(self.eos_token_ids),
-            self._tokenizer.pad_token_id, self.banned,
+            self._tokenizer.pad_token_id, self.banned, self.held,
         )  # fmt: skip
         with unwrap_model_for_generation(
             self.model_wrapped,
@@ -386,7 +394,7 @@ class SharedPrefixTrainer(GroupTrainer):
                 self._tokenizer.pad_token_id, self.backend,
             )  # fmt: skip
             with self.accelerator.autocast():
-                found.append(packed_logprobs(model, packed))
+                found.append(packed_logprobs(model, packed, self.held))
         entropies = torch.cat([e for _, e in found if e is not None]) if compute_entropy else None
         logps = torch.cat([logps for logps, _ in found])
         self._of_loss = (logps.detach(), entropies)

@@ -16,11 +16,13 @@ from trl import GRPOConfig
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError
 from eosin.core.nouns.classes import Classes
+from eosin.core.nouns.prompt import gold_reply
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks, rank
 from eosin.core.settings.stages import RlStage
 from eosin.core.store import artifacts as store
 from eosin.engines import shared_trial
+from eosin.engines.reply_automaton import ReplyAutomaton, automaton_of
 from eosin.models.load import end_tokens, freeze, is_adapter, placeholder_tokens
 from eosin.models.shared_prefix import Backend
 from eosin.models.vision_cache import share_cache
@@ -44,6 +46,7 @@ from eosin.train.stages.base import StageContext, StageResult, callbacks, lora_c
 from eosin.train.stages.saves import StageState
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+GOLD_CHECKED = 100  # gold replies that a grammar which drawing is held to must allow
 
 
 def run(settings: RlStage, ctx: StageContext) -> StageResult:
@@ -193,6 +196,7 @@ def ready_trainer(
         "generation_parts": settings.generation_parts,
         "seen": seen,
         "noise_every": settings.diagnose_every,
+        "held": _held(settings, ctx),
     }
     if why_not is None:
         backend: Backend = "flex" if ctx.loaded.model.device.type == "cuda" else "split"
@@ -214,6 +218,14 @@ def ready_trainer(
     console.print(f"  path: {path_of(trainer)}")
     console.print(f"  {checks.line()}")
     return trainer, checks
+
+
+def _held(settings: RlStage, ctx: StageContext) -> ReplyAutomaton | None:
+    """What drawing is held to, checked on gold replies: a grammar that forbids them would teach nothing."""
+    if settings.constrain == "nothing":
+        return None
+    gold = [gold_reply(s, ctx.grammar, ctx.prompt.answer) for s in ctx.train[:GOLD_CHECKED] if s.answer is not None]
+    return automaton_of(ctx.loaded, ctx.grammar, gold, f"stages.{ctx.name}.constrain")
 
 
 def _cannot_share(ctx: StageContext, probe: list[Any]) -> str | None:
