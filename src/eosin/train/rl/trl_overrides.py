@@ -7,9 +7,11 @@ fails when the parent changes one of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
@@ -278,6 +280,8 @@ class SharedPrefixTrainer(GroupTrainer):
         self._encoded: list[EncodedPrompt] = []
         self._loss_prompts: list[EncodedPrompt] = []
         self._part_groups: list[Group] = []
+        self._drawn_at = -1
+        self._times_drawn: Counter[int] = Counter()
         super().__init__(*args, **kwargs)
         self.banned = placeholder_tokens(self.base_of(self.model))
         shared_prefix.enable(self.base_of(self.model))
@@ -303,7 +307,7 @@ class SharedPrefixTrainer(GroupTrainer):
     ) -> Any:
         sampling = SamplingParams(
             num_generations, self.max_completion_length, self.temperature, tuple(self.eos_token_ids),
-            self._tokenizer.pad_token_id, self.banned,
+            self._tokenizer.pad_token_id, self.banned, self._seeds_of(len(self._encoded)),
         )  # fmt: skip
         with unwrap_model_for_generation(
             self.model_wrapped,
@@ -315,6 +319,22 @@ class SharedPrefixTrainer(GroupTrainer):
                 model, self._encoded, sampling, self.asking.ended(self._drawing, self.processing_class)
             )
         return drawn.ids, None
+
+    def _seeds_of(self, num: int) -> tuple[int, ...] | None:
+        """Of every prompt that is drawn for: from seed, step, its row, and how often this step drew for it before. So
+        several processes draw what one would have drawn, and a resumed stage what an unbroken one."""
+        rows = self._drawing[:: self.num_generations]
+        if len(rows) != num:
+            return None
+        if self._drawn_at != self.state.global_step:
+            self._drawn_at, self._times_drawn = self.state.global_step, Counter()
+        seeds = []
+        for row in rows:
+            number = int(row["sample_number"])
+            key = [self.args.seed % 2**32, self.state.global_step, number, self._times_drawn[number]]
+            seeds.append(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) % 2**63)
+            self._times_drawn[number] += 1
+        return tuple(seeds)
 
     def _encoded_prompts(self) -> list[EncodedPrompt]:
         return self._encoded
