@@ -27,6 +27,7 @@ from eosin.core.ranks import rank
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.recipe import Recipe, Resolved
+from eosin.core.stopping import StopRequested
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import locked
 from eosin.core.store.record import differences
@@ -140,6 +141,8 @@ class Run(RunState):
             for name in self.recipe.stages:
                 self.stage(name)
             shutil.rmtree(self.at.cache, ignore_errors=True)
+        except StopRequested:  # there is little time left: the next start sums up
+            raise
         except BaseException:
             # What stands so far is still summed up, but a second fault must not hide the first.
             with contextlib.suppress(Exception):

@@ -91,6 +91,8 @@ class Launch(Settings):
     def _nodes_need_a_cluster(self) -> Launch:
         if self.nodes > 1 and self.how not in ("slurm", "ray"):
             raise ValueError(f"{self.nodes} nodes are started by how: slurm or how: ray")
+        if self.how == "ray" and self.nodes > 1:
+            raise ValueError("a job of Ray trains on one node; for several say how: slurm")
         if self.how == "local" and (self.processes or 1) > 1:
             raise ValueError("how: local is one process; for several say how: processes")
         return self

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
+from eosin.core import stopping
 from eosin.core.errors import disk_errors
 from eosin.core.images import RegionReader
 from eosin.core.nouns.prompt import PromptSettings
@@ -35,6 +36,7 @@ from eosin.train.monitor import (
     StepClock,
 )
 from eosin.train.stages.saves import StageState, WholeSaveCallback, finished_state, last_whole_save, restore_weights
+from eosin.train.stages.stop import StopCallback
 
 DDP_TIMEOUT_S = 7 * 24 * 3600
 
@@ -131,7 +133,7 @@ def trainer_arguments(
         "logging_steps": settings.log_every,
         "save_strategy": "steps",
         "save_steps": settings.save_every,
-        "save_total_limit": 2,
+        "save_total_limit": settings.keep_saves,
         "eval_strategy": "steps" if has_valid else "no",
         "eval_steps": settings.save_every if has_valid else None,
         "per_device_eval_batch_size": settings.batch_size,
@@ -194,13 +196,21 @@ def lora_config(lora: Lora | None, frozen: Sequence[str]) -> Any:
     )
 
 
-def callbacks(ctx: StageContext, clock: StepClock, state: StageState) -> list[TrainerCallback]:
+def callbacks(
+    settings: PretrainStage | SftStage | RejectionStage | RlStage, ctx: StageContext, clock: StepClock,
+    state: StageState, cycle: int = 1,
+) -> list[TrainerCallback]:  # fmt: skip
     """The callbacks of every trainer: a save is marked whole after all have written into it, and the clock stands last,
-    so that its marks come after the others' work."""
+    so that its marks come after the others' work.
+
+    Args:
+        cycle: steps of one generation of replies; a stage ends and saves between generations.
+    """
     state.add("seconds", lambda: dict(clock.seconds), clock.seconds.update)
     return [
         MetricsCallback(ctx.metrics_file, ctx.name),
         ProgressCallback(ctx.name),
+        StopCallback(cycle, settings.save_minutes),
         state,
         WholeSaveCallback(),
         ClockCallback(clock),
@@ -247,7 +257,7 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock, keeper: S
         restore_weights(trainer.accelerator.unwrap_model(trainer.model), start)
     done = finished_state(start) if start is not None else None
     if done is None:
-        with disk_errors(ctx.folder):
+        with disk_errors(ctx.folder), stopping.saves_first():
             trainer.train(resume_from_checkpoint=str(start) if start else None)
     else:  # killed after its last step: nothing is left to train, and the Trainer would take one step more
         trainer.state = done

@@ -107,9 +107,9 @@ def _watchers(
     settings: RlStage, ctx: StageContext, clock: StepClock, state: StageState, reward: TrlReward
 ) -> list[TrainerCallback]:
     """Callbacks of the trainer; those that stop it stand before the clock: their saves are not data time."""
-    found = callbacks(ctx, clock, state)
+    cycle = settings.updates_per_batch * settings.algorithm.num_iterations
+    found = callbacks(settings, ctx, clock, state, cycle)
     if settings.outage is not None:
-        cycle = settings.updates_per_batch * settings.algorithm.num_iterations
         found.insert(-1, OutageCallback(reward, settings.outage, cycle, ctx.name))
     if settings.collapse is not None:
         found.insert(-1, CollapseCallback(settings, ctx))

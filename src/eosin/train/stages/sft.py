@@ -97,7 +97,7 @@ def train_on_pairs(
         "max_length": settings.max_tokens,
         "completion_only_loss": True,
     }
-    watchers = [*([augment] if augment else []), *callbacks(ctx, clock, state)]
+    watchers = [*([augment] if augment else []), *callbacks(settings, ctx, clock, state)]
     rows = rows_dataset(shown.samples, make_row, pictures, augment=augment, cuts=shown.cuts)
     if settings.max_tokens is not None:
         lengths = of_rows(rows, ctx.loaded, settings.max_tokens, ctx.seed)
