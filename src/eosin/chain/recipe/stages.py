@@ -87,6 +87,7 @@ def context_of(run: RunState, name: str) -> StageContext:
         read_region=run.read_region,
         tools=tools_of_stage(settings, run.at) if isinstance(settings, RlStage | RejectionStage) else Resources(),
         picture_cache=run.picture_cache,
+        launch=run.recipe.launch,
     )
 
 

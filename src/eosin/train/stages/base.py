@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks
+from eosin.core.settings.launch import Launch
 from eosin.core.settings.stages import Lora, PretrainStage, RejectionStage, RlStage, SftStage
 from eosin.core.store import artifacts as store
 from eosin.core.store.artifacts import Artifact
@@ -36,6 +37,7 @@ from eosin.train.monitor import (
     StepClock,
 )
 from eosin.train.stages.saves import StageState, WholeSaveCallback, finished_state, last_whole_save, restore_weights
+from eosin.train.stages.sharding import sharding_arguments, whole_weights
 from eosin.train.stages.stop import StopCallback
 
 DDP_TIMEOUT_S = 7 * 24 * 3600
@@ -54,6 +56,7 @@ class StageContext:
         cache_folder: where a frozen tower's output is kept for all stages of a run; by default the stage's own folder.
         tools: judge, sentence encoder, CLIP and knowledge graph of an RL stage's rewards.
         picture_cache: decoded pictures by the area in pixels that the model keeps; a run hands it from stage to stage.
+        launch: how the processes share the model out.
     """
 
     name: str
@@ -69,6 +72,7 @@ class StageContext:
     cache_folder: Path | None = None
     tools: Resources = Resources()
     picture_cache: dict[int | None, ImageCache] = field(default_factory=dict)
+    launch: Launch = Launch()
 
     @property
     def work(self) -> Path:
@@ -90,8 +94,10 @@ class StageContext:
         """While entered, a frozen vision tower runs once an image (see `models.vision_cache`)."""
         return cache_vision(self.loaded.model, self.cache_folder or self.folder / "work", limit_gib)
 
-    def save(self, name: str, model: Any, step: int, *, replace: bool = False) -> Artifact:
-        """Write a checkpoint artifact of this stage."""
+    def save(
+        self, name: str, model: Any, step: int, *, replace: bool = False, weights: Mapping[str, Any] | None = None
+    ) -> Artifact:
+        """Write a checkpoint artifact of this stage; `weights` stand in for those of a model that is shared out."""
         facts = {
             "stage": self.name,
             "step": step,
@@ -99,8 +105,9 @@ class StageContext:
             "instruction": self.prompt.instruction,
         }
         return checkpoint.save(
-            model, self.loaded.processor, self.folder / name, parents=self.parents, facts=facts, replace=replace
-        )
+            model, self.loaded.processor, self.folder / name, parents=self.parents, facts=facts, replace=replace,
+            weights=weights,
+        )  # fmt: skip
 
 
 @dataclass
@@ -150,6 +157,7 @@ def trainer_arguments(
         "disable_tqdm": True,
         "logging_nan_inf_filter": False,
         "dataloader_pin_memory": on_gpu,
+        **sharding_arguments(ctx.launch, ctx.loaded.model),
     }
 
 
@@ -265,10 +273,11 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock, keeper: S
         trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
     model = trainer.accelerator.unwrap_model(trainer.model)
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    weights = whole_weights(trainer, ctx.launch)
     final = None
     if trainer.is_world_process_zero():
-        step = trainer.state.global_step
-        final = ctx.save("checkpoint", model, keeper.settle(model, step) if keeper else step, replace=True)
+        step = keeper.settle(model, trainer.state.global_step) if keeper else trainer.state.global_step
+        final = ctx.save("checkpoint", model, step, replace=True, weights=weights)
     return StageResult(
         checkpoint=final,
         num_steps=trainer.state.global_step,
