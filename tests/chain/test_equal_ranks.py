@@ -58,7 +58,9 @@ def run(folder: Path, processes: int) -> Path:
     """The folder of a whole run through the command line."""
     path, out = folder / f"on-{processes}.yaml", folder / f"on-{processes}"
     path.write_text(yaml.safe_dump(recipe(folder, processes), sort_keys=False), "utf-8")
-    start = [] if processes == 1 else ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    start = (
+        [] if processes == 1 else ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    )
     command = [sys.executable, "-m", *start, "eosin.cli.main", "run", str(path), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
                    "PYTHONPATH": os.pathsep.join(["src", ".", os.environ.get("PYTHONPATH", "")])}  # fmt: skip

@@ -23,7 +23,7 @@ from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.run import shipped_recipes
 from eosin.cli.main import app
 from eosin.core.errors import EosinError, RecipeError
-from eosin.core.settings.launch import PRESETS, Launch
+from eosin.core.settings.launch import Launch
 from eosin.core.settings.recipe import Recipe, load_recipe
 from eosin.core.store import artifacts as store
 
@@ -45,7 +45,9 @@ def test_a_launch_in_words(said: Any, how: str, processes: int | None, sharding:
     assert (launch.how, launch.processes, launch.sharding) == (how, processes, sharding)
 
 
-@pytest.mark.parametrize("said", ["zero9", "fsdp:x", "fsdp:0", {"how": "fsdp", "nodes": 2}, {"how": "local", "processes": 2}])
+@pytest.mark.parametrize(
+    "said", ["zero9", "fsdp:x", "fsdp:0", {"how": "fsdp", "nodes": 2}, {"how": "local", "processes": 2}]
+)
 def test_a_launch_that_cannot_be_is_a_problem_of_the_recipe(said: Any, tmp_path: Path) -> None:
     recipe = {**toy_recipe(tmp_path, {"steps": 1}, "text"), "launch": said}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
@@ -141,25 +143,41 @@ def script_of(tmp_path: Path, **more: Any) -> str:
 
 def test_the_script_says_nodes_processes_and_who_each_one_is(tmp_path: Path) -> None:
     text = script_of(tmp_path, slurm={"partition": "gpu", "time": "02:00:00", "before": ["module load cuda"]})
-    for line in ("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--partition=gpu", "--time=02:00:00", "--requeue"):
+    for line in (
+        "--nodes=2",
+        "--ntasks-per-node=4",
+        "--gpus-per-node=4",
+        "--partition=gpu",
+        "--time=02:00:00",
+        "--requeue",
+    ):
         assert f"#SBATCH {line}\n" in text
     assert "RANK=$SLURM_PROCID" in text and "WORLD_SIZE=$SLURM_NTASKS" in text and "module load cuda\n" in text
     assert "seed=3" in text and "launch=slurm" not in text and "how: deepspeed" in text
 
 
-@pytest.mark.parametrize(("state", "code", "queued"), [(None, 0, True), ("running", 0, True), ("complete", 0, False), (None, 2, False)])
-def test_a_job_that_is_not_complete_asks_for_another_turn(tmp_path: Path, state: str | None, code: int, queued: bool) -> None:
+@pytest.mark.parametrize(
+    ("state", "code", "queued"), [(None, 0, True), ("running", 0, True), ("complete", 0, False), (None, 2, False)]
+)
+def test_a_job_that_is_not_complete_asks_for_another_turn(
+    tmp_path: Path, state: str | None, code: int, queued: bool
+) -> None:
     """The script itself runs, with stand-ins for Slurm's commands."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, body in (("srun", f"exit {code}"), ("scontrol", f'[ "$1" = requeue ] && touch {tmp_path}/queued; echo node1')):
+    for name, body in (
+        ("srun", f"exit {code}"),
+        ("scontrol", f'[ "$1" = requeue ] && touch {tmp_path}/queued; echo node1'),
+    ):
         (tools / name).write_text(f"#!/bin/bash\n{body}\n", "utf-8")
         (tools / name).chmod(0o755)
     if state is not None:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "summary.json").write_text(json.dumps({"state": state}), "utf-8")
     environment = {"PATH": f"{tools}:/usr/bin:/bin", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": "7"}
-    done = subprocess.run(["bash", "-c", script_of(tmp_path)], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script_of(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == code, done.stderr
     assert (tmp_path / "queued").exists() == queued
 
@@ -186,7 +204,9 @@ def test_print_shows_and_starts_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 def sft_on(folder: Path, launch: str, batch_size: int) -> list[float]:
     raw = toy_recipe(folder / "tiles", {}, "text")
-    raw["stages"] = {"sft": {"steps": 4, "batch_size": batch_size, "learning_rate": 1e-3, "log_every": 1, "exam": False}}
+    raw["stages"] = {
+        "sft": {"steps": 4, "batch_size": batch_size, "learning_rate": 1e-3, "log_every": 1, "exam": False}
+    }
     out, path = folder / launch.partition(":")[0], folder / "fsdp.yaml"
     path.write_text(yaml.safe_dump(raw), "utf-8")
     command = [sys.executable, "-m", "eosin.cli.main", "run", str(path), "--out", str(out), "--launch", launch]

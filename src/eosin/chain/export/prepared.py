@@ -65,7 +65,8 @@ def prepared(place: Path, overrides: Sequence[str], stage: str | None, kinds: tu
     name = stage or (fitting[0] if fitting else "")
     if name not in fitting:
         raise EosinError(
-            "This trainer cannot take this stage.", expected=", ".join(fitting) or "a recipe with another kind of stage",
+            "This trainer cannot take this stage.",
+            expected=", ".join(fitting) or "a recipe with another kind of stage",
             found=stage or f"{', '.join(resolved.recipe.stages)}", where=place, next_step="--stage NAME",
         )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="eosin-export-") as folder:

@@ -69,14 +69,15 @@ def picture_files(ready: Prepared, sample: Sample, number: int, folder: Path) ->
 def swift_rows(ready: Prepared, samples: Sequence[Sample], folder: Path, first: int) -> Iterator[dict[str, Any]]:
     """Rows of ms-swift: messages and pictures, with the columns `solution` and `sample_id` for the rewards."""
     for number, sample in enumerate(samples, first):
-        pictures = [str((folder / n).resolve()) for n in picture_files(ready, sample, number, folder)]
+        pictures = picture_files(ready, sample, number, folder)
         yield {
-            "messages": asked(ready, sample), "images": pictures, "solution": gold_answer(sample), "sample_id": sample.id,
+            "messages": asked(ready, sample), "images": pictures, "solution": gold_answer(sample),
+            "sample_id": sample.id,
         }  # fmt: skip
 
 
 def pair_rows(
-    ready: Prepared, samples: Sequence[Sample], folder: Path, first: int, *, captions: bool, absolute: bool
+    ready: Prepared, samples: Sequence[Sample], folder: Path, first: int, *, captions: bool
 ) -> Iterator[dict[str, Any]]:
     """Rows of SFT: messages that end with the gold reply, or with the caption, and pictures."""
     for number, sample in enumerate(samples, first):
@@ -86,7 +87,6 @@ def pair_rows(
         else:
             messages = asked(ready, sample)
             reply = gold_reply(sample, ready.recipe.reply_grammar, ready.recipe.prompt.answer)
-        names = picture_files(ready, sample, number, folder)
-        shown = [str((folder / n).resolve()) for n in names] if absolute else names
+        shown = picture_files(ready, sample, number, folder)
         yield {"messages": [*messages, {"role": "assistant", "content": reply.replace(PLACE, "&lt;image>")}],
                "images": shown}  # fmt: skip

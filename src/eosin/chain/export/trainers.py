@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ from eosin.chain.export.prepared import Prepared, model_name, prepared
 from eosin.chain.export.rows import pair_rows, swift_rows, verl_file
 from eosin.core.errors import EosinError
 from eosin.core.formats.parquet import write_parquet
+from eosin.core.formats.rows import whole_file
 from eosin.core.nouns.sample import ImageBytes, ImageFile, Sample
 from eosin.core.settings.stages import PretrainStage, RlStage, SftStage
 from eosin.core.store import artifacts as store
 
 TRAINERS = ("verl", "ms-swift", "llama-factory")
-_HEAD = '"""Written by `eosin export` for {trainer}: the rewards of the stage {stage!r}. Needs the package eosin, no torch."""'
+_HEAD = '"""The rewards of the stage {stage!r} for {trainer}, written by `eosin export`. Needs the package eosin, no torch."""'
 VERL_REWARDS = (
     _HEAD
     + """
@@ -177,11 +179,27 @@ def _swift(ready: Prepared, train: list[Sample], valid: list[Sample], out: Path)
     for name, part, first in (("train", train, 0), ("valid", valid, len(train))):
         rows = (
             swift_rows(ready, part, out, first) if isinstance(stage, RlStage)
-            else pair_rows(ready, part, out, first, captions=captions, absolute=True)
+            else pair_rows(ready, part, out, first, captions=captions)
         )  # fmt: skip
-        store.write_jsonl(out / f"{name}.jsonl", rows)
-    values: dict[str, Any] = {
-        "model": model_name(ready.recipe, out), "dataset": "train.jsonl", **({"val_dataset": "valid.jsonl"} if valid else {}),
+        with whole_file(out / f"{name}.jsonl") as handle:
+            for row in rows:
+                handle.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+    values = swift_settings(ready, stage, out, bool(valid))
+    if not isinstance(stage, RlStage):
+        return _flags("swift sft", values), []
+    _keep_samples(ready, [*train, *valid], out)
+    source = SWIFT_REWARDS.format(trainer="ms-swift", stage=ready.name, max_tokens=stage.max_new_tokens)
+    store.write_text_atomic(out / "rewards.py", source)
+    return _flags("swift rlhf", values | swift_rl_settings(stage)), _notes(stage, "ms-swift")
+
+
+def swift_settings(
+    ready: Prepared, stage: RlStage | SftStage | PretrainStage, out: Path, has_valid: bool
+) -> dict[str, Any]:
+    """Options of ms-swift (names as of 4.6) that all its trainings share."""
+    return {
+        "model": model_name(ready.recipe, out), "dataset": "train.jsonl",
+        **({"val_dataset": "valid.jsonl"} if has_valid else {}),
         "tuner_type": "full" if stage.lora is None else "lora", "torch_dtype": "bfloat16",
         "learning_rate": stage.learning_rate, "warmup_ratio": stage.warmup_fraction, "weight_decay": stage.weight_decay,
         "max_grad_norm": stage.max_grad_norm, "gradient_accumulation_steps": stage.gradient_accumulation,
@@ -191,13 +209,12 @@ def _swift(ready: Prepared, train: list[Sample], valid: list[Sample], out: Path)
         **({"max_steps": stage.steps} if stage.steps else {}),
         **({} if stage.lora is None else {"lora_rank": stage.lora.r, "lora_alpha": stage.lora.alpha}),
     }  # fmt: skip
-    if not isinstance(stage, RlStage):
-        return _flags("swift sft", values), []
-    _keep_samples(ready, [*train, *valid], out)
-    source = SWIFT_REWARDS.format(trainer="ms-swift", stage=ready.name, max_tokens=stage.max_new_tokens)
-    store.write_text_atomic(out / "rewards.py", source)
+
+
+def swift_rl_settings(stage: RlStage) -> dict[str, Any]:
+    """Options of its GRPO."""
     a = stage.algorithm
-    values |= {
+    return {
         "rlhf_type": "grpo", "external_plugins": "rewards.py", "reward_funcs": "eosin", "beta": a.beta,
         "num_generations": stage.num_generations, "max_completion_length": stage.max_new_tokens,
         "temperature": stage.temperature, "epsilon": a.epsilon, "epsilon_high": a.epsilon_high, "loss_type": a.loss_type,
@@ -206,7 +223,6 @@ def _swift(ready: Prepared, train: list[Sample], valid: list[Sample], out: Path)
         "max_resample_times": a.max_generation_batches, "overlong_filter": str(a.mask_truncated).lower(),
         "use_vllm": "true", "vllm_mode": "colocate", "remove_unused_columns": "false",
     }  # fmt: skip
-    return _flags("swift rlhf", values), _notes(stage, "ms-swift")
 
 
 def _flags(verb: str, values: dict[str, Any]) -> str:
@@ -220,9 +236,7 @@ def _llama(ready: Prepared, train: list[Sample], valid: list[Sample], out: Path)
     names = {"eosin_train": train, **({"eosin_valid": valid} if valid else {})}
     first, info = 0, {}
     for name, part in names.items():
-        store.write_json(
-            out / f"{name}.json", list(pair_rows(ready, part, out, first, captions=captions, absolute=False))
-        )
+        store.write_json(out / f"{name}.json", list(pair_rows(ready, part, out, first, captions=captions)))
         first += len(part)
         info[name] = {
             "file_name": f"{name}.json", "formatting": "sharegpt",

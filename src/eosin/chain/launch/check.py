@@ -1,4 +1,4 @@
-"""What is wrong with a start, named before the first step: GPUs that are not there, a node that does not see the data."""
+"""What is wrong with a start, named before the first step: too few GPUs, a node that does not see the data."""
 
 from __future__ import annotations
 

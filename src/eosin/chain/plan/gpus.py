@@ -9,7 +9,7 @@ from eosin.core.errors import EosinError
 
 GIB = 2**30
 USABLE = 0.93
-"""Share of a card's memory that a training may fill; the rest is the driver's, the libraries' and lost between blocks."""
+"""Share of a card's memory that a training may fill; the rest is the libraries' and lost between blocks."""
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def _activations(stage: Stage, shape: Shape, work: Work, size: int) -> float:
 
 
 def slide_layer(slide: Slide) -> float:
-    """Bytes a patch that a layer of LongNet keeps in fp32: what a decoder layer keeps, and what each dilation gathers."""
+    """Bytes a patch that a layer of LongNet keeps, fp32: what a decoder layer keeps, and what each dilation gathers."""
     return 4.0 * (6 * slide.width + 5 * 6 * slide.width + 2 * slide.ffn)
 
 

@@ -227,7 +227,8 @@ def _by_name(name: str, where: str) -> Shape:
         if name.lower() in (known.lower(), known.lower().rpartition("/")[2]):
             return Shape(known, shape.text, shape.vision, shape.slide)
     raise EosinError(
-        "The shape of this model is not known.", expected=f"one of {', '.join(KNOWN)}; or a folder with its config.json",
+        "The shape of this model is not known.",
+        expected=f"one of {', '.join(KNOWN)}; or a folder with its config.json",
         found=name, where=where, next_step=f"eosin plan RECIPE {where}=FOLDER   with the folder of a downloaded model",
     )  # fmt: skip
 

@@ -27,7 +27,8 @@ def export(
     place = Path(recipe) if Path(recipe).is_dir() else find_recipe(recipe)
     found = write(trainer, place, overrides or [], out, stage)
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(f"{found['stage']} for {trainer}: {found['train']} training rows, {found['valid']} valid rows in {out}")
+    rows = f"{found['train']} training rows, {found['valid']} valid rows"
+    console.print(f"{found['stage']} for {trainer}: {rows} in {out}")
     for note in found["notes"]:
         console.print(f"note: {note}")
     console.print(f"start it where {trainer} is installed, and eosin beside it: {found['command']}")

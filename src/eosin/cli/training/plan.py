@@ -133,9 +133,11 @@ def say_assumptions(
     """What the figures rest on."""
     from eosin.chain.plan.gpus import USABLE
     from eosin.chain.plan.plan import launch_for
+    from eosin.core.settings.stages import RlStage
 
     gpu, launch = machine.gpu, launch_for(recipe, machine)
-    dynamic = any(p.kind == "rl" and recipe.stages[p.name].algorithm.dynamic_sampling for p in plans)  # type: ignore[union-attr]
+    rl = [s for s in recipe.stages.values() if isinstance(s, RlStage)]
+    dynamic = any(s.algorithm.dynamic_sampling for s in rl)
     lines = [
         f"{gpu.name}: {gpu.memory_gb:g} GB, of which {USABLE:.0%} can be filled; {gpu.tflops:g} TFLOPS dense bf16, "
         f"{gpu.bandwidth_tbs:g} TB/s ({gpu.source})",
@@ -144,8 +146,8 @@ def say_assumptions(
         f"forward and backward passes at {rates.mfu:.0%} of the peak; drawing with transformers at "
         f"{rates.layer_ms:.2f} ms a layer and token (both measured on an H100, docs/benchmarks.md)",
         f"pictures {assumed.image_px} px where the model keeps their size and no max_pixels holds, "
-        f"{assumed.prompt_tokens} tokens of question, {assumed.reply_tokens} of gold reply, {assumed.patches:,} patches a "
-        "slide; replies in RL run to their cap",
+        f"{assumed.prompt_tokens} tokens of question, {assumed.reply_tokens} of gold reply, {assumed.patches:,} patches "
+        "a slide; replies in RL run to their cap",
         "bf16 weights, gradients and AdamW moments in one process and with copies (fp32 under fsdp, masters under "
         "deepspeed, adapters); padding, exams, judges and waiting for data or the network are not counted",
         *([f"dynamic sampling draws each batch {rates.dynamic:g} times"] if dynamic else []),

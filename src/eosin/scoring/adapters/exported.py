@@ -98,7 +98,7 @@ class ExportedRewards:
         tokens = columns.get("response_token_ids") or [None] * len(completions)
         items = []
         for id, completion, own in zip(ids, completions, tokens, strict=True):
-            num = None if own is None else len(own)
+            num = None if own is None else sum(len(turn) if isinstance(turn, list) else 1 for turn in own)
             items.append(self.item(str(id), completion_text(completion), num, num is not None and num >= max_tokens))
         outcomes: list[Outcome] = await self.rewards.ascore_batch(items)
         return [o.total for o in outcomes]
