@@ -19,6 +19,7 @@ from eosin.cli.material import documents, knowledge, phantom, pmc, slides
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import export as export_verb
 from eosin.cli.training import plan as plan_verb
+from eosin.cli.training import push as push_verb
 from eosin.cli.training import run as run_verb
 from eosin.core import stopping
 from eosin.core.errors import EosinError
@@ -36,6 +37,7 @@ app.command("demo")(demo.demo)
 app.command("run")(run_verb.run)
 app.command("plan")(plan_verb.plan)
 app.command("export")(export_verb.export)
+app.command("push")(push_verb.push)
 app.command("rl-data")(rl_data.rl_data)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)

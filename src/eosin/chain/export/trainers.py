@@ -20,7 +20,7 @@ from eosin.core.settings.stages import PretrainStage, RlStage, SftStage
 from eosin.core.store import artifacts as store
 
 TRAINERS = ("verl", "ms-swift", "llama-factory")
-_HEAD = '"""The rewards of the stage {stage!r} for {trainer}, written by `eosin export`. Needs the package eosin, no torch."""'
+_HEAD = '"""The rewards of the stage {stage!r} for {trainer}, by `eosin export`. Needs eosin, no torch."""'
 VERL_REWARDS = (
     _HEAD
     + """
@@ -217,7 +217,8 @@ def swift_rl_settings(stage: RlStage) -> dict[str, Any]:
     return {
         "rlhf_type": "grpo", "external_plugins": "rewards.py", "reward_funcs": "eosin", "beta": a.beta,
         "num_generations": stage.num_generations, "max_completion_length": stage.max_new_tokens,
-        "temperature": stage.temperature, "epsilon": a.epsilon, "epsilon_high": a.epsilon_high, "loss_type": a.loss_type,
+        "temperature": stage.temperature, "epsilon": a.epsilon, "epsilon_high": a.epsilon_high,
+        "loss_type": a.loss_type,
         "scale_rewards": a.scale_rewards, "importance_sampling_level": a.importance_sampling_level,
         "num_iterations": a.num_iterations, "dynamic_sample": str(a.dynamic_sampling).lower(),
         "max_resample_times": a.max_generation_batches, "overlong_filter": str(a.mask_truncated).lower(),

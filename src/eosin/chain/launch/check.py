@@ -13,7 +13,7 @@ from eosin.chain.recipe.layout import Layout
 from eosin.core.errors import EosinError, MissingExtraError
 from eosin.core.settings.launch import Launch
 from eosin.core.settings.recipe import Recipe
-from eosin.core.settings.stages import WatchedStage
+from eosin.core.settings.stages import RlStage, WatchedStage
 
 PLACES = ("root", "path")
 
@@ -46,6 +46,19 @@ def processes_here(launch: Launch, gpus: int) -> int:
             found=f"{launch.processes} processes", where="launch.processes", next_step=f"--launch {launch.kind}:{gpus}",
         )  # fmt: skip
     return launch.processes
+
+
+def check_vllm(recipe: Recipe) -> None:
+    """Raises EosinError where a stage draws with a colocated vLLM that is not installed, or without a GPU."""
+    asked = [n for n, s in recipe.stages.items() if isinstance(s, RlStage) and s.vllm is not None]
+    if not asked:
+        return
+    where = f"stages.{asked[0]}.vllm"
+    if importlib.util.find_spec("vllm") is None:
+        raise EosinError("vLLM is not installed.", where=where, next_step="pip install vllm   or leave vllm out")
+    colocated = [n for n in asked if recipe.stages[n].vllm.mode == "colocate"]  # type: ignore[union-attr]
+    if colocated and not num_gpus():
+        raise EosinError("A colocated vLLM needs a GPU.", where=where, next_step=f"leave {where} out on this machine")
 
 
 def check_launch(recipe: Recipe) -> None:

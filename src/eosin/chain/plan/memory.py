@@ -16,7 +16,6 @@ from eosin.core.settings.launch import Launch
 from eosin.core.settings.stage import Stage
 from eosin.core.settings.stages import RejectionStage, RlStage, WarmupStage
 
-VLLM_SHARE = 0.3
 HEAD_TILE = 256 * 2**20
 """Bytes of the tile of logits that TRL's fused head makes at a time, at most."""
 
@@ -90,12 +89,15 @@ def trained(stage: Stage, shape: Shape) -> Trained:
     return Trained(shape.parameters, own + (0 if "language" in frozen else shape.text.parameters), 0)
 
 
-def memory_of(stage: Stage, shape: Shape, work: Work, launch: Launch, ranks: int, *, on_cpu: bool = False) -> Memory:
+def memory_of(
+    stage: Stage, shape: Shape, work: Work, launch: Launch, ranks: int, *, on_cpu: bool = False, card: float = 0.0
+) -> Memory:
     """Memory of one process.
 
     Args:
         ranks: processes over which sharded parts are shared out.
         on_cpu: fp32, as on a CPU; else bf16.
+        card: bytes of the GPU, of which a colocated vLLM takes its share.
     """
     each, counts = bytes_of(launch, ranks, on_cpu), trained(stage, shape)
     size = 4 if on_cpu else 2
@@ -111,7 +113,9 @@ def memory_of(stage: Stage, shape: Shape, work: Work, launch: Launch, ranks: int
         "head": min(HEAD_TILE, work.tokens * shape.text.vocab * 4.0) * 2 if work.reply else 0.0,
         "reference": _reference(stage, shape, each, size), "KV cache": 0.0, "vLLM": 0.0,
     }  # fmt: skip
-    if isinstance(stage, RlStage | RejectionStage):
+    if isinstance(stage, RlStage) and stage.vllm is not None:  # its keys and values lie in vLLM's share, or elsewhere
+        parts["vLLM"] = card * stage.vllm.memory_share if stage.vllm.mode == "colocate" else 0.0
+    elif isinstance(stage, RlStage | RejectionStage):
         parts["KV cache"] = _cache(stage, shape.text, work, size)
     held = parts["weights"] + parts["optimiser"] + parts["reference"] + parts["vLLM"]
     loss = parts["activations"] + parts["images"] + parts["head"]

@@ -102,7 +102,7 @@ def _stage_plan(
         return _clip_plan(recipe, name, stage, machine, assumed, rates, ranks)
     assert shape is not None
     work = work_of(recipe, name, shape, assumed, ranks)
-    memory = memory_of(stage, shape, work, launch, ranks)
+    memory = memory_of(stage, shape, work, launch, ranks, card=machine.gpu.memory_gb * 1e9)
     step = step_time(stage, shape, work, machine.gpu, rates)
     seconds = work.steps * step.seconds
     if isinstance(stage, RejectionStage):
@@ -143,7 +143,8 @@ def _remedies(recipe: Recipe, name: str, shape: Shape, machine: Machine, assumed
         stages = {**recipe.stages, name: changed}
         work = work_of(recipe.model_copy(update={"stages": stages}), name, shape, assumed,
                        ranks := ranks_of(how, changed, machine))  # fmt: skip
-        return memory_of(changed, shape, work, how, ranks).peak_gib <= machine.gpu.usable_gib
+        memory = memory_of(changed, shape, work, how, ranks, card=machine.gpu.memory_gb * 1e9)
+        return memory.peak_gib <= machine.gpu.usable_gib
 
     found = 0
     for words, changed in _milder(stage, name):

@@ -87,9 +87,10 @@ def _refuse_other(layout: Layout, resolved: Resolved, must_resume: bool) -> None
     new = yaml.safe_load(resolved.to_yaml())
     if layout.recipe.exists():
         old = _with_new_defaults(parse_yaml(layout.recipe.read_text("utf-8"), layout.recipe))
-        for one in (old, new):  # the same run may go on with other processes
+        for one in (old, new):  # the same run may go on with other processes, and be watched elsewhere
             if isinstance(one, dict):
                 one.pop("launch", None)
+                one.pop("track", None)
         if old != new:
             raise EosinError(
                 "This folder holds a run of another recipe.",

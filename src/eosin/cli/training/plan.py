@@ -146,8 +146,8 @@ def say_assumptions(
         f"forward and backward passes at {rates.mfu:.0%} of the peak; drawing with transformers at "
         f"{rates.layer_ms:.2f} ms a layer and token (both measured on an H100, docs/benchmarks.md)",
         f"pictures {assumed.image_px} px where the model keeps their size and no max_pixels holds, "
-        f"{assumed.prompt_tokens} tokens of question, {assumed.reply_tokens} of gold reply, {assumed.patches:,} patches "
-        "a slide; replies in RL run to their cap",
+        f"{assumed.prompt_tokens} tokens of question, {assumed.reply_tokens} of gold reply, "
+        f"{assumed.patches:,} patches a slide; replies in RL run to their cap",
         "bf16 weights, gradients and AdamW moments in one process and with copies (fp32 under fsdp, masters under "
         "deepspeed, adapters); padding, exams, judges and waiting for data or the network are not counted",
         *([f"dynamic sampling draws each batch {rates.dynamic:g} times"] if dynamic else []),

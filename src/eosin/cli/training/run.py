@@ -82,11 +82,13 @@ def run_file(
     for note in notes:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"note: {note}")
     need("torch", "trl", "datasets")
+    from eosin.chain.launch.check import check_vllm
     from eosin.chain.launch.start import is_elsewhere, start
 
     if is_elsewhere(resolved.recipe):
         start(resolved.recipe, path, overrides, place)
         return
+    check_vllm(resolved.recipe)
     from eosin.chain.recipe.run import run_recipe
     from eosin.models.load import quiet
 

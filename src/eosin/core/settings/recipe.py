@@ -50,6 +50,7 @@ class Recipe(BaseModel):
             single entries in a block of its own.
         base_exam: whether the model is examined before any training.
         launch: how the run's processes are started; it may change while a run goes on.
+        track: where figures also go, by name; by default TensorBoard in the run's folder, where it is installed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +72,7 @@ class Recipe(BaseModel):
     exams: dict[str, ExamSettings] = Field(default_factory=lambda: {"heldout": ExamSettings()})
     report: ReportSettings = ReportSettings()
     launch: Launch = Launch()
+    track: list[typing.Literal["tensorboard", "wandb", "mlflow", "trackio"]] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from eosin.core.settings.base import PositiveInt, Settings
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.masking import PseudoBags, Trajectory
-from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec
+from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec, Vllm
 from eosin.core.settings.scoring import OutageStop, ScoringSettings
 from eosin.core.settings.stage import Part, Stage
 
@@ -157,6 +157,7 @@ class RlStage(WatchedStage):
         difficulty: keep the prompts whose measured pass rate lies in a band.
         diagnose_every: steps between measurements of the gradient's noise, each of which costs one more backward pass
             over the batch (docs/rl.md, Looking inside); None for none.
+        vllm: replies are drawn by vLLM (docs/scale.md); None draws them here.
     """
 
     kind: Literal["rl"] = "rl"
@@ -180,6 +181,7 @@ class RlStage(WatchedStage):
     difficulty: Difficulty | None = None
     diagnose_every: PositiveInt | None = None
     over_cap: Literal["refuse", "warn"] = "warn"
+    vllm: Vllm | None = None
     keep_rollouts: PositiveInt = Field(default=400, description="rollouts kept on disk, evenly over the run")
 
     @field_validator("fast_path", mode="before")

@@ -93,7 +93,7 @@ class DrawsGroups:
     def _draw_part(self, rows: list[dict[str, Any]]) -> list[Group]:
         self._drawing = rows
         prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
-        prompt_ids, completion_ids, _, completions, _, _, images, _ = self._generate(prompts)
+        prompt_ids, completion_ids, _, completions, logprobs, _, images, _ = self._generate(prompts)
         self.asking.drawn(rows, completions, completion_ids)
         self._tokens_drawn += sum(map(len, completion_ids))
         num = self.num_generations
@@ -102,6 +102,7 @@ class DrawsGroups:
             Group(
                 rows[i : i + num], prompt_ids[i : i + num], completion_ids[i : i + num], completions[i : i + num],
                 None if images is None else images[i : i + num], encoded[i // num] if encoded else None,
+                logprobs=None if logprobs is None else logprobs[i : i + num],
             )
             for i in range(0, len(rows), num)
         ]  # fmt: skip

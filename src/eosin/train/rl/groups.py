@@ -35,6 +35,7 @@ class Group:
         images: what TRL carries beside a plain prompt; None on the shared path.
         prompt: the encoded prompt of the shared path, else None.
         rewards: (G, number of reward functions), NaN where a function gave no score; empty until they are scored.
+        logprobs: the generator's log-probability of every token where it is another engine (vLLM), else None.
     """
 
     rows: list[dict[str, Any]]
@@ -44,6 +45,7 @@ class Group:
     images: list[Any] | None
     prompt: EncodedPrompt | None
     rewards: Tensor = field(default_factory=lambda: torch.empty(0))
+    logprobs: list[list[float]] | None = None
 
 
 def totals(rewards: Tensor, weights: Tensor) -> Tensor:

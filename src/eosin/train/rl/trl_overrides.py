@@ -111,9 +111,10 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
                 return super()._generate(prompts)
         groups = self._ready
         images = None if groups[0].images is None else flat(g.images for g in groups)
+        logprobs = None if groups[0].logprobs is None else flat(g.logprobs for g in groups)
         return (
             flat(g.prompt_ids for g in groups), flat(g.completion_ids for g in groups), None,
-            flat(g.completions for g in groups), None, {}, images, [],
+            flat(g.completions for g in groups), logprobs, {}, images, [],
         )  # fmt: skip
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
@@ -278,6 +279,7 @@ class SharedPrefixTrainer(GroupTrainer):
     def __init__(self, *args: Any, backend: Backend = "split", **kwargs: Any) -> None:
         self.backend = backend
         self._encoded: list[EncodedPrompt] = []
+        self._shown: list[Any] | None = None  # what another engine is shown: the pictures of every completion
         self._loss_prompts: list[EncodedPrompt] = []
         self._part_groups: list[Group] = []
         self._drawn_at = -1
@@ -295,16 +297,20 @@ class SharedPrefixTrainer(GroupTrainer):
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         base = self.base_of(self.model)
-        self._encoded = []
+        self._encoded, shown = [], []
         for prompt in prompts[:: self.num_generations]:
-            ids, _, fields = super()._tokenize_prompts([prompt])
+            ids, images, fields = super()._tokenize_prompts([prompt])
             self._encoded.append(encode_prompt(base, ids[0], fields))
+            shown += [images[0] if images else None] * self.num_generations
+        self._shown = shown if any(shown) else None
         repeated = [p.ids for p in self._encoded for _ in range(self.num_generations)]
         return repeated, None, {}
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> Any:
+        if self.use_vllm:
+            return super()._generate_single_turn(prompt_ids, self._shown, {}, num_generations)
         sampling = SamplingParams(
             num_generations, self.max_completion_length, self.temperature, tuple(self.eos_token_ids),
             self._tokenizer.pad_token_id, self.banned, self._seeds_of(len(self._encoded)),

@@ -57,6 +57,7 @@ class StageContext:
         tools: judge, sentence encoder, CLIP and knowledge graph of an RL stage's rewards.
         picture_cache: decoded pictures by the area in pixels that the model keeps; a run hands it from stage to stage.
         launch: how the processes share the model out.
+        track: names for the Trainer's `report_to`.
     """
 
     name: str
@@ -73,6 +74,7 @@ class StageContext:
     tools: Resources = Resources()
     picture_cache: dict[int | None, ImageCache] = field(default_factory=dict)
     launch: Launch = Launch()
+    track: tuple[str, ...] = ()
 
     @property
     def work(self) -> Path:
@@ -153,7 +155,7 @@ def trainer_arguments(
         "data_seed": ctx.seed,
         "dataloader_num_workers": settings.num_workers,
         "remove_unused_columns": False,
-        "report_to": [],
+        "report_to": list(ctx.track),
         "disable_tqdm": True,
         "logging_nan_inf_filter": False,
         "dataloader_pin_memory": on_gpu,
