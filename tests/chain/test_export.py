@@ -8,7 +8,6 @@ import json
 import sys
 import types
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -32,7 +31,8 @@ REPLIES = (
 )  # fmt: skip
 RL = {
     "rewards": [{"name": "accuracy", "weight": 0.7}, {"name": "format", "weight": 0.2}, {"name": "repetition"}],
-    "num_generations": 4, "batch_size": 8, "updates_per_batch": 2, "steps": 5, "max_new_tokens": 64, "learning_rate": 2e-6,
+    "num_generations": 4, "batch_size": 8, "updates_per_batch": 2, "steps": 5, "max_new_tokens": 64,
+    "learning_rate": 2e-6,
     "algorithm": {"name": "dapo", "overlong_buffer": 0.0, "beta": 0.01},
 }  # fmt: skip
 

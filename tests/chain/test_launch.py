@@ -35,8 +35,9 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
 @pytest.mark.parametrize(
     ("said", "how", "processes", "sharding"),
     [
-        ("local", "local", None, "none"), ("processes:4", "processes", 4, "none"), ({"processes": 4}, "processes", 4, "none"),
-        ("fsdp:2", "fsdp", 2, "all"), ("zero2-7b:8", "deepspeed", 8, "gradients"), ("fsdp-3b", "fsdp", None, "gradients"),
+        ("local", "local", None, "none"), ("processes:4", "processes", 4, "none"),
+        ({"processes": 4}, "processes", 4, "none"), ("fsdp:2", "fsdp", 2, "all"),
+        ("zero2-7b:8", "deepspeed", 8, "gradients"), ("fsdp-3b", "fsdp", None, "gradients"),
         ({"how": "slurm", "preset": "zero3-32b", "nodes": 4, "processes": 8}, "slurm", 8, "all"),
     ],
 )  # fmt: skip
@@ -103,8 +104,10 @@ open(sys.argv[1] + f"/up{rank}", "w").close()
 """
 
 
-@pytest.mark.parametrize(("end", "words"), [("sys.exit(3)", "ended with exit code 3"),
-                                            ("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [("sys.exit(3)", "ended with exit code 3"), ("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL")],
+)
 def test_a_process_that_dies_takes_the_others_down(tmp_path: Path, end: str, words: str) -> None:
     wait = f"\nwhile not os.path.exists(sys.argv[1] + '/up0'): time.sleep(0.02)\n{end}\n"
     body = BODY + f"if rank == 1:{wait.replace(chr(10), chr(10) + '    ')}\ntime.sleep(300)"

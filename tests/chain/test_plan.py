@@ -127,9 +127,9 @@ def test_time_follows_from_samples_and_cards() -> None:
 
 def test_a_grpo_step_takes_what_was_measured_on_an_h100() -> None:
     """docs/benchmarks.md: prompt 1,024, completion 128, G 8, LoRA, checkpointing: 9.63 s a step."""
-    stages = {"rl": {"lora": {}, "gradient_checkpointing": True, "batch_size": 8, "num_generations": 8, "steps": 1,
-                     "max_new_tokens": 128, "algorithm": {"name": "grpo", "beta": 0.0}, "freeze": ["vision"]}}  # fmt: skip
-    recipe = Recipe.model_validate({"model": {"kind": "hub"}, "stages": stages})
+    rl = {"lora": {}, "gradient_checkpointing": True, "batch_size": 8, "num_generations": 8, "steps": 1,
+          "max_new_tokens": 128, "algorithm": {"name": "grpo", "beta": 0.0}, "freeze": ["vision"]}  # fmt: skip
+    recipe = Recipe.model_validate({"model": {"kind": "hub"}, "stages": {"rl": rl}})
     [plan] = plan_recipe(recipe, machine_of("H100"), Assumed(image_px=896, prompt_tokens=30))
     assert plan.work.prompt == 1024 + 30
     assert plan.step.seconds == pytest.approx(9.63, rel=0.2)
@@ -139,9 +139,10 @@ def test_a_grpo_step_takes_what_was_measured_on_an_h100() -> None:
 def test_a_model_that_nobody_knows_is_refused_and_a_local_config_is_read(tmp_path: Path) -> None:
     with pytest.raises(EosinError, match="shape of this model is not known"):
         shape_of(HubModel(name="nobody/nothing"))
-    (tmp_path / "config.json").write_text(json.dumps({
-        "model_type": "qwen2", "hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14,
-        "num_key_value_heads": 2, "intermediate_size": 4864, "vocab_size": 151936, "tie_word_embeddings": True}), "utf-8")  # fmt: skip
+    config = {"model_type": "qwen2", "hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14,
+              "num_key_value_heads": 2, "intermediate_size": 4864, "vocab_size": 151936,
+              "tie_word_embeddings": True}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
     assert shape_of(HubModel(name=str(tmp_path))).parameters == KNOWN["Qwen/Qwen2.5-0.5B-Instruct"].parameters
 
 

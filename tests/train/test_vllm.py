@@ -48,8 +48,9 @@ class Engine:
         for i in rows:
             row = {"prompt": [{"role": "user", "content": message}], "images": images[i]}
             prompt = preflight.encode_row(base, self.loaded.processor, row, images[i])
-            encoded.append(preflight.encode_prompt(base, prompts[i], {
-                **prompt.pixels, "mm_token_type_ids": [[int(t == base.config.image_token_id) for t in prompts[i]]]}))  # fmt: skip
+            kinds = [[int(t == base.config.image_token_id) for t in prompts[i]]]
+            fields = {**prompt.pixels, "mm_token_type_ids": kinds}
+            encoded.append(preflight.encode_prompt(base, prompts[i], fields))
         shared_prefix.enable(base)
         sampling = SamplingParams(num_generations, self.trainer.max_completion_length, self.trainer.temperature,
                                   tuple(self.trainer.eos_token_ids), self.trainer._tokenizer.pad_token_id,

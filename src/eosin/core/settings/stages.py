@@ -82,6 +82,8 @@ class _LanguageStage(Stage):
         vision_cache_gib: outputs of a frozen vision tower kept for a run, on disk and memory-mapped; 0 keeps none.
         max_cut_share: largest share of gold replies that may be longer than the stage's length cap.
         over_cap: what happens where more are: "refuse" does not start, "warn" says so and goes on.
+        packing: rows of a batch stand one after the other without padding, each seeing itself alone. "on" refuses to
+            start with a model that cannot, "auto" then pads. Not for rl, whose prompts are shared.
     """
 
     lora: Lora | None = None
@@ -92,6 +94,12 @@ class _LanguageStage(Stage):
     vision_cache_gib: float = Field(default=1.0, ge=0)
     max_cut_share: float = Field(default=0.1, ge=0, le=1)
     over_cap: Literal["refuse", "warn"] = "refuse"
+    packing: Literal["auto", "on", "off"] = "auto"
+
+    @field_validator("packing", mode="before")
+    @classmethod
+    def _switch(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML reads on and off so
 
 
 class WatchedStage(_LanguageStage):
