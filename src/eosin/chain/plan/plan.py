@@ -115,13 +115,26 @@ def _stage_plan(
 def _clip_plan(
     recipe: Recipe, name: str, stage: ClipStage, machine: Machine, assumed: Assumed, rates: Rates, ranks: int
 ) -> StagePlan:
-    sizes = clip_sizes(stage)
-    work = work_of(recipe, name, Shape("clip", _NO_TEXT), assumed, ranks)
+    first = stage_of_model(recipe, name)
+    sizes = clip_sizes(first)
+    whole = recipe.model_copy(
+        update={"stages": {**recipe.stages, name: stage.model_copy(update={"model": first.model})}}
+    )
+    work = work_of(whole, name, Shape("clip", _NO_TEXT), assumed, ranks)
     memory = clip_memory(stage, work, sizes)
     step = clip_step(stage, work, sizes, machine.gpu, rates)
     fits = memory.peak_gib <= machine.gpu.usable_gib
     remedies = () if fits else (f"stages.{name}.chunk_size={max(1, (stage.chunk_size or stage.batch_size) // 4)}",)
     return StagePlan(name, stage.kind, ranks, work, memory, step, work.steps * step.seconds, fits, remedies)
+
+
+def stage_of_model(recipe: Recipe, name: str) -> ClipStage:
+    """The clip stage whose `model` a clip stage goes on with: the first of its line."""
+    while (start := recipe.start_of(name)) != "base":
+        name = start
+    stage = recipe.stages[name]
+    assert isinstance(stage, ClipStage)
+    return stage
 
 
 def clip_sizes(stage: ClipStage) -> tuple[int, int]:

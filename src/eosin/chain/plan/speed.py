@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from eosin.chain.plan.gpus import Gpu
 from eosin.chain.plan.memory import trained
 from eosin.chain.plan.shapes import Shape
-from eosin.chain.plan.workload import Work
+from eosin.chain.plan.workload import Work, drawn_together
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.stage import Stage
 from eosin.core.settings.stages import RejectionStage, RlStage, WarmupStage
@@ -53,7 +53,8 @@ def step_time(stage: Stage, shape: Shape, work: Work, gpu: Gpu, rates: Rates, *,
     drawn, tokens = 0.0, work.tokens * work.accumulation
     if isinstance(stage, RlStage):
         rounds = rates.dynamic if stage.algorithm.dynamic_sampling else 1.0
-        drawn = rounds * generate_time(stage, shape, work, gpu, rates) * work.accumulation
+        steps = stage.updates_per_batch * stage.algorithm.num_iterations  # that one generation serves
+        drawn = rounds * generate_time(stage, shape, work, gpu, rates) / steps
         tokens = work.batch * work.reply * work.accumulation
     return StepTime(loss, drawn, tokens)
 
@@ -87,7 +88,7 @@ def _passes(stage: Stage, shape: Shape, work: Work) -> tuple[float, float]:
 def generate_time(stage: RlStage | RejectionStage, shape: Shape, work: Work, gpu: Gpu, rates: Rates) -> float:
     """Seconds to draw a batch of replies that run to their cap: a batch ends with its longest reply."""
     text = shape.text
-    num = stage.batch_size if isinstance(stage, RlStage) else stage.sample_batch_size
+    num = drawn_together(stage)
     prompts = num / stage.num_generations
     read = 2.0 * text.layers * text.per_layer * prompts * work.prompt / (gpu.tflops * 1e12 * rates.mfu)
     moved = 2.0 * text.parameters + 4.0 * text.layers * text.kv_width * num * (work.prompt + stage.max_new_tokens / 2)

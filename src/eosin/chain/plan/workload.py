@@ -71,6 +71,13 @@ class Work:
         return self.batch // self.group * self.prompt + self.batch * self.reply
 
 
+def drawn_together(stage: RlStage | RejectionStage) -> int:
+    """Replies of one generation on one process: those of all batches that it serves."""
+    if isinstance(stage, RejectionStage):
+        return stage.sample_batch_size
+    return stage.batch_size * stage.gradient_accumulation * stage.updates_per_batch
+
+
 def work_of(recipe: Recipe, name: str, shape: Shape, assumed: Assumed, ranks: int) -> Work:
     """The work of a stage on one of `ranks` processes."""
     stage = recipe.stages[name]

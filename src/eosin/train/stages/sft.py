@@ -87,7 +87,8 @@ def train_on_pairs(
     ctx: StageContext,
     make_row: Callable[[Sample, list[Picture]], Row],
 ) -> StageResult:
-    """Next-token cross-entropy on the completion of every pair (mean over its tokens in the loss of a batch)."""
+    """Next-token cross-entropy on the completion of every pair: the mean over all tokens in the loss of an optimiser
+    step, of all its micro-batches and processes."""
     shown = training_rows(settings, ctx)
     freeze(ctx.loaded.model, set(settings.freeze))
     pad_as_tokenizer(ctx.loaded)
@@ -118,6 +119,9 @@ def train_on_pairs(
         peft_config=lora_config(settings.lora, settings.freeze),
         callbacks=[*([BestCallback(ctx)] if ctx.valid else []), *watchers],
     )
+    # Some models say that they take no count of tokens, and the Trainer then averages the means of micro-batches and
+    # of processes. TRL's loss does take it: every token of a step weighs the same, however the step is divided.
+    trainer.model_accepts_loss_kwargs = True
     state.add("num_tokens", lambda: trainer._total_train_tokens, lambda n: setattr(trainer, "_total_train_tokens", n))
     keeper = None
     if not isinstance(settings, PretrainStage):
