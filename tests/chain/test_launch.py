@@ -78,6 +78,7 @@ def test_a_node_without_the_run_or_the_data_says_so(tmp_path: Path) -> None:
     at = Layout(tmp_path / "run")
     with pytest.raises(EosinError, match="does not see the folder of the run"):
         check_node(recipe, at, wait_s=0.1)
+    at.out.mkdir()
     store.write_text_atomic(at.recipe, "x")
     with pytest.raises(EosinError, match="does not see the data"):
         check_node(recipe, at)

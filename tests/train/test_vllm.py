@@ -15,7 +15,7 @@ from tests.train.conftest import new_model
 from tests.train.test_shared_prefix import rows_of, trainer_of
 
 from eosin.core.errors import EosinError
-from eosin.core.settings.rl import Vllm
+from eosin.core.settings.rl import Algorithm, Vllm
 from eosin.core.settings.stages import RlStage
 from eosin.engines.group_decode import SamplingParams, sample_groups
 from eosin.models import shared_prefix
@@ -61,7 +61,7 @@ class Engine:
 
 def with_engine(folder: Path, syncs: bool = True) -> tuple[SharedPrefixTrainer, Engine, list[dict[str, Any]]]:
     rows = rows_of(4, NUM, [1])
-    trainer = trainer_of(SharedPrefixTrainer, new_model(), folder, rows, NUM)
+    trainer = trainer_of(SharedPrefixTrainer, new_model(), folder, rows, NUM, algorithm=Algorithm(beta=0.0))
     trainer.use_vllm, trainer.vllm_mode, trainer._last_loaded_step = True, "server", -1
     trainer.vllm_importance_sampling_correction = False
     engine = Engine(trainer, new_model(seed=1 if not syncs else 0), syncs)
