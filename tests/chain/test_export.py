@@ -101,7 +101,7 @@ def test_settings_of_verl_are_those_of_the_stage(recipe: Path, tmp_path: Path) -
     text = (out / "run.sh").read_text("utf-8")
     for line in ("data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=2", "rollout.n=4",
                  "clip_ratio_high=0.28", "loss_agg_mode=token-mean", "use_kl_loss=True", "kl_loss_coef=0.01",
-                 "reward.custom_reward_function.path=rewards.py", "trainer.n_gpus_per_node=4",
+                 'reward.custom_reward_function.path="$PWD"/rewards.py', "trainer.n_gpus_per_node=4",
                  "trainer.total_training_steps=5", "data.max_response_length=64"):  # fmt: skip
         assert line in text
     assert any("dynamic sampling" in n for n in found["notes"])

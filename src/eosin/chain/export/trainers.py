@@ -129,8 +129,14 @@ def _verl(ready: Prepared, train: list[Sample], valid: list[Sample], out: Path) 
     _keep_samples(ready, [*train, *valid], out)
     store.write_text_atomic(out / "rewards.py", VERL_REWARDS.format(trainer="verl", stage=ready.name))
     settings = verl_settings(ready, stage, out)
-    shown = " \\\n    ".join(f"{k}={shlex.quote(str(v))}" for k, v in settings.items())
+    shown = " \\\n    ".join(f"{k}={_in_shell(v)}" for k, v in settings.items())
     return f"python -m verl.trainer.main_ppo \\\n    {shown}", _notes(stage, "verl")
+
+
+def _in_shell(value: object) -> str:
+    """A value on a command line; a file of the folder by its whole place, as workers may stand elsewhere."""
+    text = str(value)
+    return f'"$PWD"/{shlex.quote(text[2:])}' if text.startswith("./") else shlex.quote(text)
 
 
 def verl_settings(ready: Prepared, stage: RlStage, out: Path) -> dict[str, Any]:
@@ -147,7 +153,7 @@ def verl_settings(ready: Prepared, stage: RlStage, out: Path) -> dict[str, Any]:
     return {
         "algorithm.adv_estimator": "grpo",
         "algorithm.norm_adv_by_std_in_grpo": a.scale_rewards != "none",
-        "data.train_files": "train.parquet", "data.val_files": "valid.parquet", "data.image_key": "images",
+        "data.train_files": "./train.parquet", "data.val_files": "./valid.parquet", "data.image_key": "images",
         "data.train_batch_size": groups * stage.updates_per_batch,
         "data.max_prompt_length": 4096, "data.max_response_length": stage.max_new_tokens,
         "data.filter_overlong_prompts": True, "data.truncation": "error", "data.seed": ready.recipe.seed,
@@ -165,7 +171,7 @@ def verl_settings(ready: Prepared, stage: RlStage, out: Path) -> dict[str, Any]:
         "actor_rollout_ref.rollout.temperature": stage.temperature,
         "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu": 1,
         "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": 1,
-        "reward.custom_reward_function.path": "rewards.py", "reward.custom_reward_function.name": "compute_score",
+        "reward.custom_reward_function.path": "./rewards.py", "reward.custom_reward_function.name": "compute_score",
         "trainer.logger": '["console"]', "trainer.project_name": "eosin", "trainer.experiment_name": ready.name,
         "trainer.n_gpus_per_node": launch.processes or 8, "trainer.nnodes": launch.nodes,
         "trainer.save_freq": stage.save_every, "trainer.total_epochs": max(1, round(stage.epochs)), **length,
