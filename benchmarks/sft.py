@@ -30,7 +30,10 @@ CASES: dict[str, tuple[dict[str, int], int, int, int, bool]] = {
     "100 M, long replies": ({"hidden_size": 768, "intermediate_size": 2304, "num_layers": 12}, 56, 8, 60, False),
 }
 QUICK = ("3 M, short replies",)
-WORDS = "glands nuclei stroma mucin lumen crypts cells mitoses necrosis lymphocytes even crowded pale large".split()
+WORDS = [
+    "glands", "nuclei", "stroma", "mucin", "lumen", "crypts", "cells", "mitoses", "necrosis", "lymphocytes", "even",
+    "crowded", "pale", "large",
+]
 
 
 def rows_of(px: int, median: int, num: int = 64) -> list[Row]:
