@@ -127,12 +127,13 @@ def memory_of(
 def text_layer(text: Text, size: int) -> float:
     """Bytes a token that a decoder layer keeps for its backward pass.
 
-    Norms keep input, normed and output (in 16 bits a copy of the input in fp32 too); attention its queries, keys,
-    values, output, and the output put in order; the gated MLP four tensors of its width.
+    Norms keep input, normed and output (in 16 bits a copy of the input in fp32 too); attention its queries, keys and
+    values, repeated for every head, its output, the output put in order, and the turns of the positions; the gated MLP
+    four tensors of its width.
     """
     wide = text.heads * text.dim
     norms = (6 if size == 4 else 8) * text.hidden
-    return size * (norms + 3 * wide + 2 * text.kv_width + 4 * text.intermediate)
+    return size * (norms + 5 * wide + 2 * text.dim + 4 * text.intermediate)
 
 
 def vision_layer(vision: Vision, size: int) -> float:
@@ -142,35 +143,32 @@ def vision_layer(vision: Vision, size: int) -> float:
 
 
 def _activations(stage: Stage, shape: Shape, work: Work, size: int) -> float:
+    """All that is kept when the backward pass begins, and the gradients within the layer that it begins with. With
+    checkpointing the inputs of the layers, and one layer computed again."""
     saves_memory = bool(getattr(stage, "gradient_checkpointing", False))
-    total = 0.0
+    kept, layers = 0.0, [0.0]
     if not isinstance(stage, WarmupStage):
-        total += _layers(text_layer(shape.text, size), shape.text.layers, shape.text.hidden * size, work.tokens,
-                         saves_memory)  # fmt: skip
-        total += 3 * work.tokens * shape.text.hidden * size  # embedded rows, the last norm
-    rows = work.batch // work.group
-    if shape.vision is not None and work.patches:
-        trains = isinstance(stage, WarmupStage) or (
-            "vision" not in stage.freeze and getattr(stage, "lora", None) is None
-        )
-        one = vision_layer(shape.vision, size)
-        total += (
-            _layers(one, shape.vision.layers, shape.vision.hidden * size, rows * work.patches, saves_memory)
-            if trains else 0.0
-        )  # fmt: skip
+        one = work.tokens * text_layer(shape.text, size)
+        inputs = work.tokens * shape.text.hidden * size
+        kept += 3 * inputs + shape.text.layers * (inputs if saves_memory else one)  # embedded rows, the last norm
+        layers.append(one)
+    if shape.vision is not None and work.patches and _eyes_train(stage):
+        rows = work.batch // work.group * work.patches
+        one = rows * vision_layer(shape.vision, size)
+        kept += shape.vision.layers * (rows * shape.vision.hidden * size if saves_memory else one)
+        layers.append(one)
     if shape.slide is not None and "slide" not in stage.freeze:
-        total += shape.slide.layers * slide_layer(shape.slide) * rows * work.slide_patches
-    return total
+        kept += shape.slide.layers * slide_layer(shape.slide) * (work.batch // work.group) * work.slide_patches
+    return kept + max(layers) * (2 if saves_memory else 1)
+
+
+def _eyes_train(stage: Stage) -> bool:
+    return isinstance(stage, WarmupStage) or ("vision" not in stage.freeze and getattr(stage, "lora", None) is None)
 
 
 def slide_layer(slide: Slide) -> float:
     """Bytes a patch that a layer of LongNet keeps, fp32: what a decoder layer keeps, and what each dilation gathers."""
     return 4.0 * (6 * slide.width + 5 * 6 * slide.width + 2 * slide.ffn)
-
-
-def _layers(one: float, layers: int, boundary: float, rows: int, checkpointing: bool) -> float:
-    """All layers' bytes for so many tokens; with checkpointing each layer's input, and one layer whole."""
-    return rows * (layers * boundary + one if checkpointing else layers * one)
 
 
 def _images(shape: Shape, work: Work, size: int) -> float:

@@ -186,11 +186,12 @@ def _milder(stage: Stage, name: str) -> Iterator[tuple[str, Stage]]:
     if stage.batch_size > group and hasattr(stage, "gradient_accumulation"):
         factor = stage.batch_size // group
         more = stage.gradient_accumulation * factor
-        words = f"stages.{name}.batch_size={group} stages.{name}.gradient_accumulation={more}"
-        steps.append((words, {"batch_size": group, "gradient_accumulation": more}))
+        divided = f"stages.{name}.batch_size={group} stages.{name}.gradient_accumulation={more}"
+        steps.append((divided, {"batch_size": group, "gradient_accumulation": more}))
     if getattr(stage, "lora", 0) is None:
         steps.append((f"stages.{name}.lora={{}}", {"lora": Lora()}))
-    words, update = [], {}
+    words: list[str] = []
+    update: dict[str, Any] = {}
     for told, change in steps:
         words.append(told)
         update |= change
