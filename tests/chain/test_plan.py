@@ -159,3 +159,11 @@ def test_every_shipped_recipe_is_planned(name: str, launch: str) -> None:
         for plan in plan_recipe(recipe, machine, Assumed()):
             assert plan.seconds > 0 and plan.memory.peak > 0
             assert plan.fits or plan.remedies
+
+
+@pytest.mark.parametrize("nodes", [1, 4])
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_shipped_recipe_fits_on_8_gpus_of_80_gb_and_on_4_nodes_of_them(name: str, nodes: int) -> None:
+    recipe = load_recipe(shipped_recipes()[name], ["launch=zero2-7b:8"]).recipe
+    plans = plan_recipe(recipe, machine_of("8xH100", nodes), Assumed())
+    assert [(p.name, p.memory.peak_gib) for p in plans if not p.fits] == []
