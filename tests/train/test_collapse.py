@@ -96,7 +96,7 @@ def trainer_of(
         **trainer_arguments(settings, ctx, False), "max_steps": steps, "num_generations": 2, "max_completion_length": 4,
         "beta": 0.0, "warmup_steps": 0, "disable_dropout": True,
     }  # fmt: skip
-    watchers = callbacks(ctx, clock, StageState())
+    watchers = callbacks(settings, ctx, clock, StageState())
     trainer = GRPOTrainer(
         model=ctx.loaded.model,
         reward_funcs=[reward],

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,8 +49,7 @@ def test_the_stream_visits_every_prompt_avoids_the_batch_and_goes_on_after_a_res
     second = PromptStream(10, seed=3, place=first.place)
     assert first.take(5) == second.take(5)
     assert PromptStream(10, seed=4).take(6) != PromptStream(10, seed=3).take(6)
-    shares = [PromptStream(10, seed=3).take(2, process=p, processes=3) for p in range(3)]
-    assert len({row for share in shares for row in share}) == 6
+    assert len(set(PromptStream(10, seed=3).take(6))) == 6
     assert PromptStream(2, seed=0).take(2, avoid=[0, 1])  # too few prompts: they come again
 
 
@@ -155,6 +155,32 @@ def test_two_processes_agree_on_rounds_and_end_with_the_same_weights(tmp_path: P
     assert all(a != b for a, b in zip(first["kept"], second["kept"], strict=True))  # no prompt twice in a step
     assert first["place"] == second["place"] > 0
     assert first["alike"] == second["alike"] == 0
+
+
+@pytest.mark.parametrize("lacks", [(2, 1), (1, 2), (0, 2), (1, 1)])
+def test_processes_together_draw_the_prompts_that_one_would(
+    lacks: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes its own part of what all lack, and fills up with prompts of its own."""
+    from eosin.train.rl import drawing
+    from eosin.train.rl.groups import Group
+
+    def process(rank: int, wished: list[int], drawn: list[list[int]]) -> tuple[list[int], PromptStream]:
+        told = iter([[n for own in drawn for n in own], wished])
+        monkeypatch.setattr(drawing, "gather_object", lambda _own: next(told))
+        one = object.__new__(drawing.DrawsGroups)
+        one.accelerator, one.num_generations = SimpleNamespace(process_index=rank), 1
+        one.stream, one.train_dataset = PromptStream(20, seed=1), [{"sample_number": n} for n in range(20)]
+        one._scored = [Group([{"sample_number": n}], [], [], [], None, None) for n in drawn[rank]]
+        rows = one._fresh_rows(wished[rank], max(wished))
+        assert len(rows) == max(wished) and one._filled == max(wished) - wished[rank]
+        return [r["sample_number"] for r in rows], one.stream
+
+    alone, stream = process(0, [sum(lacks)], [[3, 4, 5, 6]])
+    found = [process(rank, list(lacks), [[3, 4], [5, 6]]) for rank in range(2)]
+    assert [n for own, (rows, _) in zip(lacks, found, strict=True) for n in rows[:own]] == alone
+    assert {s.place for _, s in found} == {stream.place}
+    assert all(n in ([3, 4], [5, 6])[rank] for rank, own in enumerate(lacks) for n in found[rank][0][own:])
 
 
 def test_a_killed_stage_with_dynamic_sampling_draws_the_same_prompts_again(

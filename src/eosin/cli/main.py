@@ -17,9 +17,13 @@ from eosin.cli.clip import group as clip
 from eosin.cli.exams import ask, evaluate, listed, prove, report, score, serve
 from eosin.cli.material import documents, knowledge, phantom, pmc, slides
 from eosin.cli.training import demo, rl_data, train
+from eosin.cli.training import export as export_verb
+from eosin.cli.training import plan as plan_verb
+from eosin.cli.training import push as push_verb
 from eosin.cli.training import run as run_verb
+from eosin.core import stopping
 from eosin.core.errors import EosinError
-from eosin.core.ranks import leave_processes
+from eosin.core.ranks import LOST_A_PROCESS, leave_processes, lost_a_process
 
 app = typer.Typer(
     name="eosin",
@@ -31,6 +35,9 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("run")(run_verb.run)
+app.command("plan")(plan_verb.plan)
+app.command("export")(export_verb.export)
+app.command("push")(push_verb.push)
 app.command("rl-data")(rl_data.rl_data)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
@@ -66,6 +73,7 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    stopping.listen()
     try:
         app()
     except EosinError as exc:
@@ -77,6 +85,13 @@ def run() -> None:
         console.print(f"[bold red]error:[/bold red] The disk is full ({exc.filename}). Free some space, then give the "
                       "same command again.")  # fmt: skip
         sys.exit(2)
+    except RuntimeError as exc:  # of torch.distributed
+        if not lost_a_process(exc):
+            raise
+        sys.exit(LOST_A_PROCESS)
+    except stopping.StopRequested:
+        console.print("asked to end (SIGTERM). What is done is saved; the same command goes on from there.")
+        sys.exit(0)
     except KeyboardInterrupt:
         console.print("stopped. Give the same command again to go on where it stopped.")
         sys.exit(130)

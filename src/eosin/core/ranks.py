@@ -5,10 +5,24 @@ from __future__ import annotations
 import os
 import sys
 
+LOST_A_PROCESS = 75
+"""Exit code of a process that ends because another one of its run has."""
+_LOST = ("connection closed by peer", "connection reset by peer", "timed out waiting", "remote process exited")
+
+
+def lost_a_process(exc: BaseException) -> bool:
+    """Whether an error says no more than that another process of the run is gone."""
+    return num_ranks() > 1 and any(words in str(exc).lower() for words in _LOST)
+
 
 def rank() -> int:
     """Number of this process; 0 where there is one alone."""
     return int(os.environ.get("RANK", "0"))
+
+
+def is_joined() -> bool:
+    """Whether this process was started as one of a run's, be it the only one."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def num_ranks() -> int:

@@ -150,7 +150,10 @@ def for_model(positions: Tensor) -> Tensor:
 class SamplingParams:
     """How completions are drawn. `banned` tokens are never drawn: a written image token would ask for an image.
 
-    With `held`, only what keeps the reply grammar is drawn, and log-probabilities are those under its mask.
+    Attributes:
+        held: only what keeps the reply grammar is drawn, and log-probabilities are those under its mask.
+        seeds: one a prompt: its completions then follow from it alone, whatever else is drawn beside it, before it or
+            in another process. None draws from torch's global generator.
     """
 
     num: int
@@ -160,6 +163,14 @@ class SamplingParams:
     pad_id: int
     banned: tuple[int, ...] = ()
     held: ReplyAutomaton | None = None
+    seeds: tuple[int, ...] | None = None
+
+    def uniforms(self) -> Tensor | None:
+        """One number in [0, 1) for every token that may be drawn: (n G, max_new_tokens), or None without seeds."""
+        if self.seeds is None:
+            return None
+        size = (self.num, self.max_new_tokens)
+        return torch.cat([torch.rand(size, generator=torch.Generator().manual_seed(s)) for s in self.seeds])
 
 
 @dataclass
@@ -181,7 +192,8 @@ def sample_groups(
 ) -> Completions:
     """Draw `sampling.num` completions for every prompt. The model must be enabled (`models.shared_prefix.enable`).
 
-    Temperature 0 takes the likeliest token. Random numbers come from torch's global generator.
+    Temperature 0 takes the likeliest token. Random numbers come from `sampling.seeds`, else from torch's global
+    generator.
 
     Args:
         ended: told of completions as soon as they end, while others are still drawn; not of those that are cut off.
@@ -195,6 +207,14 @@ def sample_groups(
         )  # fmt: skip
     state = Decode(kept, batch.is_prompt, sampling.num, sampling.max_new_tokens)
     return _Loop(model, batch, state, sampling, ended).run()
+
+
+def by_number(shares: Tensor, numbers: Tensor) -> Tensor:
+    """The token (rows,) at which the shares (rows, V), added up, first exceed a number in [0, 1) of their sum."""
+    added = shares.cumsum(-1)
+    places = torch.searchsorted(added, (numbers * added[:, -1])[:, None], right=True)[:, 0]
+    last = shares.shape[1] - 1 - shares.gt(0).flip(-1).int().argmax(-1)  # rounding must not lead behind the last one
+    return torch.minimum(places, last)
 
 
 class _Loop:
@@ -216,6 +236,8 @@ class _Loop:
         self.banned = torch.tensor(sampling.banned, dtype=torch.long, device=where)
         self.held = None if sampling.held is None else sampling.held.to(where)
         self.states = torch.zeros(n * sampling.num, dtype=torch.long, device=where)  # of the replies' grammar
+        uniforms = sampling.uniforms()
+        self.uniforms = None if uniforms is None else uniforms.to(where)
 
     def run(self) -> Completions:
         for step in range(self.sampling.max_new_tokens):
@@ -236,7 +258,7 @@ class _Loop:
         ).logits[:, -1].float()  # fmt: skip
         self.state.advance()
         self.positions = self.positions + 1
-        chosen, logprob = self._draw(logits)
+        chosen, logprob = self._draw(logits, step)
         live = self.rows[~self.is_done]
         self.ids[live, step] = chosen[~self.is_done]
         self.logprobs[live, step] = logprob[~self.is_done]
@@ -248,7 +270,7 @@ class _Loop:
             self.tell(list(zip(rows.tolist(), self.ids[rows, : step + 1].tolist(), strict=True)))
         self.tokens = chosen.masked_fill(self.is_done, self.sampling.pad_id)
 
-    def _draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw(self, logits: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Chosen tokens and their log-probabilities, which are those of the whole vocabulary, or of what the reply
         grammar allows: (rows,) each."""
         heat = self.sampling.temperature
@@ -256,7 +278,12 @@ class _Loop:
             logits = logits.masked_fill(~self.held.may[self.states], -torch.inf)
         logps = torch.log_softmax(logits / heat if heat > 0 else logits, -1)
         open_to = logps.index_fill(1, self.banned, -torch.inf) if len(self.banned) else logps
-        chosen = torch.multinomial(open_to.exp(), 1)[:, 0] if heat > 0 else open_to.argmax(-1)
+        if heat <= 0:
+            chosen = open_to.argmax(-1)
+        elif self.uniforms is None:
+            chosen = torch.multinomial(open_to.exp(), 1)[:, 0]
+        else:
+            chosen = by_number(open_to.exp(), self.uniforms[self.rows, step])
         if self.held is not None:
             self.states = self.held.step(self.states, chosen)
         return chosen, logps.gather(1, chosen[:, None])[:, 0]

@@ -24,6 +24,7 @@ def save(
     parents: tuple[Artifact, ...] = (),
     facts: Mapping[str, Any] | None = None,
     replace: bool = False,
+    weights: Mapping[str, Any] | None = None,
 ) -> Artifact:
     """Write weights (safetensors), config, processor and chat template as one artifact.
 
@@ -33,10 +34,12 @@ def save(
     Args:
         facts: stage, step, grammar and whatever else belongs to the manifest.
         replace: overwrite a checkpoint that stands there (only a stage's own "best" is rewritten so).
+        weights: what is written in the place of the model's own, of which this process may hold only a part.
     """
     _forget_last_call(processor)
     with store.writing(path, KIND, parents=parents, replace=replace) as writer:
-        model.save_pretrained(writer.dir, safe_serialization=True)
+        own = {} if weights is None else {"state_dict": dict(weights)}
+        model.save_pretrained(writer.dir, safe_serialization=True, **own)
         processor.save_pretrained(writer.dir)
         _relative_base(writer.dir, path)
         writer.facts.update(facts or {})

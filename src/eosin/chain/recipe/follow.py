@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from eosin.chain.launch.check import check_node
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.state import RunState
@@ -31,6 +32,7 @@ def follow(resolved: Resolved, layout: Layout, is_finished: Callable[[Layout], b
     from eosin.chain.recipe.stages import join_stage
 
     run = RunState(resolved, layout)
+    check_node(run.recipe, layout)
     for name, settings in run.recipe.stages.items():
         if isinstance(settings, WarmupStage):  # one process trains a tower
             continue

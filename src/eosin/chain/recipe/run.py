@@ -27,6 +27,7 @@ from eosin.core.ranks import rank
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.recipe import Recipe, Resolved
+from eosin.core.stopping import StopRequested
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import locked
 from eosin.core.store.record import differences
@@ -86,6 +87,10 @@ def _refuse_other(layout: Layout, resolved: Resolved, must_resume: bool) -> None
     new = yaml.safe_load(resolved.to_yaml())
     if layout.recipe.exists():
         old = _with_new_defaults(parse_yaml(layout.recipe.read_text("utf-8"), layout.recipe))
+        for one in (old, new):  # the same run may go on with other processes, and be watched elsewhere
+            if isinstance(one, dict):
+                one.pop("launch", None)
+                one.pop("track", None)
         if old != new:
             raise EosinError(
                 "This folder holds a run of another recipe.",
@@ -137,6 +142,8 @@ class Run(RunState):
             for name in self.recipe.stages:
                 self.stage(name)
             shutil.rmtree(self.at.cache, ignore_errors=True)
+        except StopRequested:  # there is little time left: the next start sums up
+            raise
         except BaseException:
             # What stands so far is still summed up, but a second fault must not hide the first.
             with contextlib.suppress(Exception):

@@ -10,6 +10,7 @@ from rich.console import Console
 from eosin.chain.clip_stage import train_clip
 from eosin.chain.parts import of_sources, training_part
 from eosin.chain.recipe.tools import tools_of_stage, try_stage
+from eosin.chain.recipe.tracking import place_tracking, tracked
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.stages import PretrainStage, RejectionStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
@@ -30,6 +31,7 @@ def run_stage(run: RunState, name: str) -> None:
     folder = run.at.stage(name)
     folder.mkdir(parents=True, exist_ok=True)
     _say(name, settings, start)
+    place_tracking(run.at, name)
     seed_everything(run.recipe.seed)  # whatever ran before in this process
     begun = time.perf_counter()
     before = _seconds_before(folder)
@@ -87,6 +89,8 @@ def context_of(run: RunState, name: str) -> StageContext:
         read_region=run.read_region,
         tools=tools_of_stage(settings, run.at) if isinstance(settings, RlStage | RejectionStage) else Resources(),
         picture_cache=run.picture_cache,
+        launch=run.recipe.launch,
+        track=tracked(run.recipe),
     )
 
 

@@ -15,6 +15,10 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/NAME.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Refuse to start anew: only go on.")] = False,
+    launch: Annotated[
+        str | None, typer.Option(help="How processes are started: processes:4, fsdp:8, zero3-7b, slurm, ray.")
+    ] = None,
+    print_only: Annotated[bool, typer.Option("--print", help="Only show the script or command of --launch.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List the recipes that come with Eosin.")] = False,
 ) -> None:
     """Run a recipe: data, training stages, exams, report.
@@ -33,7 +37,8 @@ def run(
         return
     if recipe is None:
         raise EosinError("Which recipe?", next_step="eosin run --list   shows those that come with Eosin")
-    run_file(find_recipe(recipe), overrides or [], out, dry_run=dry_run, resume=resume)
+    changes = [*(overrides or []), *([f"launch={launch}"] if launch else [])]
+    run_file(find_recipe(recipe), changes, out, dry_run=dry_run, resume=resume, print_only=print_only)
 
 
 def find_recipe(name: str) -> Path:
@@ -47,14 +52,21 @@ def find_recipe(name: str) -> Path:
 
 
 def run_file(
-    path: Path, overrides: list[str], out: Path | None, *, dry_run: bool = False, resume: bool = False
-) -> None:
+    path: Path, overrides: list[str], out: Path | None, *, dry_run: bool = False, resume: bool = False,
+    print_only: bool = False,
+) -> None:  # fmt: skip
     """Load, check and run a recipe file; print the results."""
     from eosin.chain.recipe.checks import check_recipe
     from eosin.core.settings.recipe import load_recipe
 
     resolved = load_recipe(path, overrides)
     notes = check_recipe(resolved.recipe, path, load_code=not dry_run)
+    place = out or Path("runs") / resolved.recipe.name
+    if print_only:
+        from eosin.chain.launch.start import shown
+
+        print(shown(resolved.recipe, path, overrides, place), end="")
+        return
     if dry_run:
         print(resolved.to_yaml(), end="")
         changed = [r for r in resolved.provenance if r["from"] not in ("default", "paper")]
@@ -70,12 +82,17 @@ def run_file(
     for note in notes:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"note: {note}")
     need("torch", "trl", "datasets")
+    from eosin.chain.launch.check import check_vllm
+    from eosin.chain.launch.start import is_elsewhere, start
+
+    if is_elsewhere(resolved.recipe):
+        start(resolved.recipe, path, overrides, place)
+        return
+    check_vllm(resolved.recipe)
     from eosin.chain.recipe.run import run_recipe
     from eosin.models.load import quiet
 
     quiet()
-
-    place = out or Path("runs") / resolved.recipe.name
     summary = run_recipe(resolved, place, must_resume=resume)
     show_summary(summary, place)
 

@@ -19,6 +19,7 @@ from eosin.core.nouns.reply import Grammar, ThinkStyle
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.data import DataSettings, PhantomData
 from eosin.core.settings.exam import ExamSettings
+from eosin.core.settings.launch import Launch
 from eosin.core.settings.model import ModelSettings, TinyModel
 from eosin.core.settings.rl import REWARD_FORMS
 from eosin.core.settings.scoring import ScoringSettings, merged
@@ -48,6 +49,8 @@ class Recipe(BaseModel):
         scoring: judge, sentence encoder, CLIP and knowledge graph of all rewards and exams; a stage or an exam replaces
             single entries in a block of its own.
         base_exam: whether the model is examined before any training.
+        launch: how the run's processes are started; it may change while a run goes on.
+        track: where figures also go, by name; by default TensorBoard in the run's folder, where it is installed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +71,8 @@ class Recipe(BaseModel):
     base_exam: bool = True
     exams: dict[str, ExamSettings] = Field(default_factory=lambda: {"heldout": ExamSettings()})
     report: ReportSettings = ReportSettings()
+    launch: Launch = Launch()
+    track: list[typing.Literal["tensorboard", "wandb", "mlflow", "trackio"]] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -234,7 +239,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Resolved:
 _SECRET = (("api_key_env",), ("url",), ("proxy",))
 
 # Settings that may be written as one word, and the field that the word fills.
-SHORT_FORMS = {"algorithm": "name", "difficulty": "file"}
+SHORT_FORMS = {"algorithm": "name", "difficulty": "file", "launch": "preset"}
 
 Settings = typing.TypeVar("Settings", bound=BaseModel)
 

@@ -58,6 +58,41 @@ PAPERS: dict[str, dict[str, Any]] = {
 TITLES = {"grpo": "GRPO", "dapo": "DAPO", "dr_grpo": "Dr. GRPO", "gspo": "GSPO", "custom": "custom"}
 
 
+class Vllm(Settings):
+    """Replies of an RL stage drawn by vLLM, in TRL's two modes; new weights go there before each generation.
+
+    Attributes:
+        mode: "colocate" runs vLLM on the GPUs that train; "server" asks one that `trl vllm-serve` started.
+        url: of the server.
+        memory_share: of each GPU that a colocated vLLM takes.
+        tensor_parallel: GPUs over which a colocated vLLM spreads one copy.
+        sleep: a colocated vLLM gives its memory back while the loss is computed.
+        max_length: tokens of prompt and reply that it makes room for; by default the model's own.
+        correction: replies are weighed by how far vLLM's probabilities lie from the trainer's (TRL's sequence mask).
+        timeout_s: how long a start waits for the server.
+    """
+
+    mode: Literal["colocate", "server"] = "colocate"
+    url: str | None = None
+    memory_share: float = Field(default=0.3, gt=0, lt=1)
+    tensor_parallel: PositiveInt = 1
+    sleep: bool = False
+    max_length: PositiveInt | None = None
+    correction: bool = True
+    timeout_s: float = Field(default=240.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_word(cls, values: Any) -> Any:
+        return {"mode": values} if isinstance(values, str) else values
+
+    @model_validator(mode="after")
+    def _server_has_an_address(self) -> Vllm:
+        if (self.mode == "server") != (self.url is not None):
+            raise ValueError("mode: server needs url, such as http://host:8000, and mode: colocate has none")
+        return self
+
+
 class Algorithm(Settings):
     """A policy-gradient algorithm as data. Its name tells the truth: a changed field is printed with it.
 

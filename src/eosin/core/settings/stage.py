@@ -25,6 +25,8 @@ class Stage(Settings):
         freeze: parts that do not train.
         augment: flips, quarter turns and stain jitter on training images.
         image_cache_gib: decoded, resized training images kept in memory; 0 decodes each time.
+        keep_saves: the latest saves that a stage under way keeps.
+        save_minutes: also save where so many minutes have passed since the last save, such as 60.
     """
 
     start: str | None = None
@@ -43,6 +45,8 @@ class Stage(Settings):
     max_samples: PositiveInt | None = None
     log_every: PositiveInt = 10
     save_every: PositiveInt = 200
+    keep_saves: PositiveInt = 2
+    save_minutes: float | None = Field(default=None, gt=0)
     num_workers: int = Field(default=0, ge=0)
     image_cache_gib: float = Field(default=1.0, ge=0)
 

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from eosin.core.settings.base import PositiveInt, Settings
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.masking import PseudoBags, Trajectory
-from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec
+from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec, Vllm
 from eosin.core.settings.scoring import OutageStop, ScoringSettings
 from eosin.core.settings.stage import Part, Stage
 
@@ -82,6 +82,8 @@ class _LanguageStage(Stage):
         vision_cache_gib: outputs of a frozen vision tower kept for a run, on disk and memory-mapped; 0 keeps none.
         max_cut_share: largest share of gold replies that may be longer than the stage's length cap.
         over_cap: what happens where more are: "refuse" does not start, "warn" says so and goes on.
+        packing: rows of a batch stand one after the other without padding, each seeing itself alone. "on" refuses to
+            start with a model that cannot, "auto" then pads. Not for rl, whose prompts are shared.
     """
 
     lora: Lora | None = None
@@ -92,6 +94,12 @@ class _LanguageStage(Stage):
     vision_cache_gib: float = Field(default=1.0, ge=0)
     max_cut_share: float = Field(default=0.1, ge=0, le=1)
     over_cap: Literal["refuse", "warn"] = "refuse"
+    packing: Literal["auto", "on", "off"] = "auto"
+
+    @field_validator("packing", mode="before")
+    @classmethod
+    def _switch(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML reads on and off so
 
 
 class WatchedStage(_LanguageStage):
@@ -159,6 +167,7 @@ class RlStage(WatchedStage):
         difficulty: keep the prompts whose measured pass rate lies in a band.
         diagnose_every: steps between measurements of the gradient's noise, each of which costs one more backward pass
             over the batch (docs/rl.md, Looking inside); None for none.
+        vllm: replies are drawn by vLLM (docs/scale.md); None draws them here.
     """
 
     kind: Literal["rl"] = "rl"
@@ -183,6 +192,7 @@ class RlStage(WatchedStage):
     difficulty: Difficulty | None = None
     diagnose_every: PositiveInt | None = None
     over_cap: Literal["refuse", "warn"] = "warn"
+    vllm: Vllm | None = None
     keep_rollouts: PositiveInt = Field(default=400, description="rollouts kept on disk, evenly over the run")
 
     @field_validator("fast_path", mode="before")
@@ -209,6 +219,8 @@ class RlStage(WatchedStage):
 
     @model_validator(mode="after")
     def _groups(self) -> RlStage:
+        if self.vllm is not None and self.constrain == "grammar":
+            raise ValueError("constrain: grammar holds what is drawn here; vLLM draws otherwise. Take one of the two")
         if self.batch_size % self.num_generations:
             raise ValueError(
                 f"batch_size ({self.batch_size}) must be a multiple of num_generations ({self.num_generations})"

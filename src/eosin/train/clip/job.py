@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eosin.core import stopping
 from eosin.core.images import RegionReader
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks, rank
@@ -28,6 +29,7 @@ from eosin.train.clip.step import Tower, backward, half, sum_gradients
 from eosin.train.clip.weights import load_state, optimizer_of, save_state
 from eosin.train.data.augment import AugmentSettings
 from eosin.train.monitor import StageBar, StepClock
+from eosin.train.stages.stop import agreed
 from eosin.train.warmup.stage import one_cycle
 
 SAVES_A_STAGE = 6
@@ -90,8 +92,13 @@ class Job:
     def train(self) -> None:
         """All steps, from the last whole save if there is one."""
         self._resume()
-        losses: list[float] = []
         self.bar.start(self.total, self.step)
+        with stopping.saves_first():
+            self._steps()
+        self.bar.stop()
+
+    def _steps(self) -> None:
+        losses: list[float] = []
         while self.step < self.total:
             with self.clock.timing("data"):
                 chosen, pixels = self._next()
@@ -102,9 +109,11 @@ class Job:
             if is_valid or self._every(self.settings.log_every):
                 self._log(losses, is_valid)
                 losses = []
-            if is_valid or self._every(self.settings.save_every):
+            ends = agreed(stopping.is_asked())[0]
+            if is_valid or ends or self._every(self.settings.save_every):
                 self._save()
-        self.bar.stop()
+            if ends:
+                return
 
     def _every(self, steps: int) -> bool:
         return self.step % steps == 0 or self.step == self.total

@@ -47,29 +47,35 @@ class DrawsGroups:
     _drawing: list[dict[str, Any]]
     _scored: list[Group]
     _varied: list[bool]
+    _filled: int = 0  # groups that were drawn only because another process still lacked some
     _generate: Callable[..., Any]
     _calculate_rewards: Callable[..., Any]
 
     def _collect(self, inputs: list[dict[str, Any]]) -> list[Group]:
         """Groups for one batch. With dynamic sampling, groups whose rewards are alike give way to fresh prompts
-        (DAPO, arXiv 2503.14476, eq. 11), until every process has enough or the limit is reached."""
+        (DAPO, arXiv 2503.14476, eq. 11), until every process has enough or the limit is reached.
+
+        Each process draws for the groups that it lacks, from its own part of what all lack: together they choose the
+        prompts that one process would. All draw as often, as they wait for each other; what only fills up is not used.
+        """
         wanted = len(inputs) // self.num_generations
-        self._scored, self._varied = [], []
-        rows, rounds = inputs, 0
+        self._scored, self._varied, self._filled = [], [], 0
+        rows, rounds, own = inputs, 0, wanted
         while True:
             rounds += 1
             sampled = self._sample(rows)
             self._scored += sampled
-            self._varied += self._varied_of(sampled)
+            self._varied += [varied and i < own for i, varied in enumerate(self._varied_of(sampled))]
             if not self.algorithm.dynamic_sampling:
                 chosen = self._scored
                 break
-            missing = self._most(wanted - sum(self._varied))
+            own = max(0, wanted - sum(self._varied))
+            missing = self._most(own)
             if missing <= 0 or rounds >= self.algorithm.max_generation_batches:
                 chosen = self._varied_first()[:wanted]
                 self._tell_short(missing, rounds)
                 break
-            rows = self._fresh_rows(missing)
+            rows = self._fresh_rows(own, missing)
         self._count(chosen, rounds)
         return chosen
 
@@ -93,7 +99,7 @@ class DrawsGroups:
     def _draw_part(self, rows: list[dict[str, Any]]) -> list[Group]:
         self._drawing = rows
         prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
-        prompt_ids, completion_ids, _, completions, _, _, images, _ = self._generate(prompts)
+        prompt_ids, completion_ids, _, completions, logprobs, _, images, _ = self._generate(prompts)
         self.asking.drawn(rows, completions, completion_ids)
         self._tokens_drawn += sum(map(len, completion_ids))
         num = self.num_generations
@@ -102,6 +108,7 @@ class DrawsGroups:
             Group(
                 rows[i : i + num], prompt_ids[i : i + num], completion_ids[i : i + num], completions[i : i + num],
                 None if images is None else images[i : i + num], encoded[i // num] if encoded else None,
+                logprobs=None if logprobs is None else logprobs[i : i + num],
             )
             for i in range(0, len(rows), num)
         ]  # fmt: skip
@@ -131,12 +138,15 @@ class DrawsGroups:
     def _sum(self, number: float) -> float:
         return float(self.accelerator.gather(torch.tensor([float(number)], device=self.accelerator.device)).sum())
 
-    def _fresh_rows(self, num: int) -> list[dict[str, Any]]:
-        """Rows of `num` prompts that are not in the batch yet, G times each."""
+    def _fresh_rows(self, own: int, num: int) -> list[dict[str, Any]]:
+        """Rows of `num` prompts, G times each: `own` that are not in the batch yet, then some of this process again."""
         # What all processes have drawn: the stream must advance alike everywhere.
-        avoid = gather_object([int(g.rows[0]["sample_number"]) for g in self._scored])
-        process = self.accelerator
-        numbers = self.stream.take(num, avoid, process=process.process_index, processes=process.num_processes)
+        drawn = [int(g.rows[0]["sample_number"]) for g in self._scored]
+        avoid, wished = gather_object(drawn), gather_object([own])
+        start = sum(wished[: self.accelerator.process_index])
+        numbers = self.stream.take(sum(wished), avoid)[start : start + own]
+        numbers += [drawn[i % len(drawn)] for i in range(num - own)]
+        self._filled += num - own
         return [row for number in numbers for row in [self.train_dataset[number]] * self.num_generations]
 
     def _tell_short(self, missing: int, rounds: int) -> None:
@@ -148,7 +158,8 @@ class DrawsGroups:
         num_varied = min(sum(self._varied), len(chosen))
         if self.counts.prompts_seen == 0 and self._sum(sum(self._varied)) == 0:
             self._warn(NOTHING_VARIES)
-        total, lost = self._sum(len(self._scored)), self._sum(len(self._scored) - len(chosen))
+        seen = len(self._scored) - self._filled
+        total, lost = self._sum(seen), self._sum(seen - len(chosen))
         self.counts.prompts_seen += int(total)
         self.counts.groups_dropped += int(lost)
         spreads = [self.reward_std_of(g) for g in self._scored if int((~g.rewards.isnan().all(1)).sum()) > 1]

@@ -35,6 +35,7 @@ class Group:
         images: what TRL carries beside a plain prompt; None on the shared path.
         prompt: the encoded prompt of the shared path, else None.
         rewards: (G, number of reward functions), NaN where a function gave no score; empty until they are scored.
+        logprobs: the generator's log-probability of every token where it is another engine (vLLM), else None.
     """
 
     rows: list[dict[str, Any]]
@@ -44,6 +45,7 @@ class Group:
     images: list[Any] | None
     prompt: EncodedPrompt | None
     rewards: Tensor = field(default_factory=lambda: torch.empty(0))
+    logprobs: list[list[float]] | None = None
 
 
 def totals(rewards: Tensor, weights: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ class PromptStream:
     """Fresh prompts for dynamic sampling: seeded permutations of the data set, one after the other.
 
     Its place is saved with the trainer, so that a resumed run draws the same prompts. Every process walks the same
-    stream and takes its own share.
+    stream.
     """
 
     def __init__(self, num_rows: int, seed: int, place: int = 0) -> None:
@@ -80,19 +82,19 @@ class PromptStream:
         # 77 keeps this stream apart from the trainer's own order of the same seed.
         return int(np.random.default_rng([self._seed, 77, epoch]).permutation(self._num_rows)[index])
 
-    def take(self, num: int, avoid: Iterable[int] = (), *, process: int = 0, processes: int = 1) -> list[int]:
-        """The next `num` row numbers of this process. Rows of `avoid` are passed over while others are left."""
+    def take(self, num: int, avoid: Iterable[int] = ()) -> list[int]:
+        """The next `num` row numbers. Rows of `avoid` are passed over while others are left."""
         skip = set(avoid)
         chosen: list[int] = []
         tried = 0
-        while len(chosen) < num * processes:
+        while len(chosen) < num:
             row = self._at(self.place)
             self.place += 1
             tried += 1
             if row not in skip or tried > 2 * self._num_rows:
                 chosen.append(row)
                 skip.add(row)
-        return chosen[process * num : (process + 1) * num]
+        return chosen
 
 
 STATE_FILE = "rollout_state.json"

@@ -24,7 +24,7 @@ from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_pro
 from eosin.engines.packed_rows import pack
 from eosin.engines.reply_automaton import held_generate
 from eosin.models import shared_prefix
-from eosin.train.rl.packed_loss import packed_logprobs
+from eosin.train.rl.logprobs import packed_logprobs
 
 NUM_PROMPTS = 3
 ROUNDING = 1e-5  # nats or a ratio in fp32: what another address in memory or another kernel changes stays far below
@@ -110,7 +110,7 @@ class _Probe:
         return encode_row(self.base, self.trainer.processing_class, row, images)
 
     def run(self, tolerance: float, shared: bool) -> Checks:
-        ids, drawn = self._sample_shared() if shared else self._sample_plain()
+        ids, drawn = self._sample(shared)
         plain = self._plain(self.prompts, ids)
         ours = self._shared(ids) if shared else plain
         with torch.enable_grad():  # as in the loss
@@ -130,6 +130,22 @@ class _Probe:
 
     def _length(self) -> int:
         return min(32, int(self.trainer.max_completion_length))
+
+    def _sample(self, shared: bool) -> tuple[list[list[int]], list[Tensor]]:
+        """One completion of every prompt by the engine that will draw them, and its log-probabilities."""
+        if self.trainer.use_vllm:
+            return self._sample_vllm()
+        return self._sample_shared() if shared else self._sample_plain()
+
+    def _sample_vllm(self) -> tuple[list[list[int]], list[Tensor]]:
+        """With the policy's own weights, sent there first; the first tokens of each reply are looked at."""
+        engine, size = self.trainer.vllm_generation, self._length()
+        engine.sync_weights()
+        shown = [list(r["images"]) or None for r in self.rows]
+        _, ids, logprobs, _ = engine.generate(
+            prompts=[list(p.ids) for p in self.prompts], images=shown if any(shown) else None, num_generations=1
+        )
+        return [own[:size] for own in ids], [torch.tensor([t[0] for t in own[:size]]) for own in logprobs]
 
     def _sample_shared(self) -> tuple[list[list[int]], list[Tensor]]:
         shared_prefix.enable(self.base)

@@ -7,9 +7,11 @@ fails when the parent changes one of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
@@ -44,8 +46,7 @@ from eosin.train.rl.groups import (
     split_by_group,
     tokens_in_loss,
 )
-from eosin.train.rl.held_head import hold
-from eosin.train.rl.packed_loss import packed_logprobs
+from eosin.train.rl.logprobs import hold, packed_logprobs
 from eosin.train.stages.saves import save_folder
 
 Warn = Callable[[str], None]
@@ -122,9 +123,10 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
                 return super()._generate(prompts)
         groups = self._ready
         images = None if groups[0].images is None else flat(g.images for g in groups)
+        logprobs = None if groups[0].logprobs is None else flat(g.logprobs for g in groups)
         return (
             flat(g.prompt_ids for g in groups), flat(g.completion_ids for g in groups), None,
-            flat(g.completions for g in groups), None, {}, images, [],
+            flat(g.completions for g in groups), logprobs, {}, images, [],
         )  # fmt: skip
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
@@ -289,8 +291,11 @@ class SharedPrefixTrainer(GroupTrainer):
     def __init__(self, *args: Any, backend: Backend = "split", **kwargs: Any) -> None:
         self.backend = backend
         self._encoded: list[EncodedPrompt] = []
+        self._shown: list[Any] | None = None  # what another engine is shown: the pictures of every completion
         self._loss_prompts: list[EncodedPrompt] = []
         self._part_groups: list[Group] = []
+        self._drawn_at = -1
+        self._times_drawn: Counter[int] = Counter()
         super().__init__(*args, **kwargs)
         self.banned = placeholder_tokens(self.base_of(self.model))
         shared_prefix.enable(self.base_of(self.model))
@@ -299,19 +304,23 @@ class SharedPrefixTrainer(GroupTrainer):
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         base = self.base_of(self.model)
-        self._encoded = []
+        self._encoded, shown = [], []
         for prompt in prompts[:: self.num_generations]:
-            ids, _, fields = super()._tokenize_prompts([prompt])
+            ids, images, fields = super()._tokenize_prompts([prompt])
             self._encoded.append(encode_prompt(base, ids[0], fields))
+            shown += [images[0] if images else None] * self.num_generations
+        self._shown = shown if any(shown) else None
         repeated = [p.ids for p in self._encoded for _ in range(self.num_generations)]
         return repeated, None, {}
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> Any:
+        if self.use_vllm:
+            return super()._generate_single_turn(prompt_ids, self._shown, {}, num_generations)
         sampling = SamplingParams(
             num_generations, self.max_completion_length, self.temperature, tuple(self.eos_token_ids),
-            self._tokenizer.pad_token_id, self.banned, self.held,
+            self._tokenizer.pad_token_id, self.banned, self.held, self._seeds_of(len(self._encoded)),
         )  # fmt: skip
         with unwrap_model_for_generation(
             self.model_wrapped,
@@ -323,6 +332,22 @@ class SharedPrefixTrainer(GroupTrainer):
                 model, self._encoded, sampling, self.asking.ended(self._drawing, self.processing_class)
             )
         return drawn.ids, None
+
+    def _seeds_of(self, num: int) -> tuple[int, ...] | None:
+        """Of every prompt that is drawn for: from seed, step, its row, and how often this step drew for it before. So
+        several processes draw what one would have drawn, and a resumed stage what an unbroken one."""
+        rows = self._drawing[:: self.num_generations]
+        if len(rows) != num:
+            return None
+        if self._drawn_at != self.state.global_step:
+            self._drawn_at, self._times_drawn = self.state.global_step, Counter()
+        seeds = []
+        for row in rows:
+            number = int(row["sample_number"])
+            key = [self.args.seed % 2**32, self.state.global_step, number, self._times_drawn[number]]
+            seeds.append(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) % 2**63)
+            self._times_drawn[number] += 1
+        return tuple(seeds)
 
     def _encoded_prompts(self) -> list[EncodedPrompt]:
         return self._encoded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +12,14 @@ from typing import Any, Protocol
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
+from eosin.core import stopping
 from eosin.core.errors import disk_errors
 from eosin.core.images import RegionReader
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks
+from eosin.core.settings.launch import Launch
 from eosin.core.settings.stages import Lora, PretrainStage, RejectionStage, RlStage, SftStage
 from eosin.core.store import artifacts as store
 from eosin.core.store.artifacts import Artifact
@@ -35,6 +37,8 @@ from eosin.train.monitor import (
     StepClock,
 )
 from eosin.train.stages.saves import StageState, WholeSaveCallback, finished_state, last_whole_save, restore_weights
+from eosin.train.stages.sharding import sharding_arguments, whole_weights
+from eosin.train.stages.stop import StopCallback
 
 DDP_TIMEOUT_S = 7 * 24 * 3600
 
@@ -52,6 +56,8 @@ class StageContext:
         cache_folder: where a frozen tower's output is kept for all stages of a run; by default the stage's own folder.
         tools: judge, sentence encoder, CLIP and knowledge graph of an RL stage's rewards.
         picture_cache: decoded pictures by the area in pixels that the model keeps; a run hands it from stage to stage.
+        launch: how the processes share the model out.
+        track: names for the Trainer's `report_to`.
     """
 
     name: str
@@ -67,6 +73,8 @@ class StageContext:
     cache_folder: Path | None = None
     tools: Resources = Resources()
     picture_cache: dict[int | None, ImageCache] = field(default_factory=dict)
+    launch: Launch = Launch()
+    track: tuple[str, ...] = ()
 
     @property
     def work(self) -> Path:
@@ -88,8 +96,10 @@ class StageContext:
         """While entered, a frozen vision tower runs once an image (see `models.vision_cache`)."""
         return cache_vision(self.loaded.model, self.cache_folder or self.folder / "work", limit_gib)
 
-    def save(self, name: str, model: Any, step: int, *, replace: bool = False) -> Artifact:
-        """Write a checkpoint artifact of this stage."""
+    def save(
+        self, name: str, model: Any, step: int, *, replace: bool = False, weights: Mapping[str, Any] | None = None
+    ) -> Artifact:
+        """Write a checkpoint artifact of this stage; `weights` stand in for those of a model that is shared out."""
         facts = {
             "stage": self.name,
             "step": step,
@@ -97,8 +107,9 @@ class StageContext:
             "instruction": self.prompt.instruction,
         }
         return checkpoint.save(
-            model, self.loaded.processor, self.folder / name, parents=self.parents, facts=facts, replace=replace
-        )
+            model, self.loaded.processor, self.folder / name, parents=self.parents, facts=facts, replace=replace,
+            weights=weights,
+        )  # fmt: skip
 
 
 @dataclass
@@ -131,7 +142,7 @@ def trainer_arguments(
         "logging_steps": settings.log_every,
         "save_strategy": "steps",
         "save_steps": settings.save_every,
-        "save_total_limit": 2,
+        "save_total_limit": settings.keep_saves,
         "eval_strategy": "steps" if has_valid else "no",
         "eval_steps": settings.save_every if has_valid else None,
         "per_device_eval_batch_size": settings.batch_size,
@@ -144,10 +155,11 @@ def trainer_arguments(
         "data_seed": ctx.seed,
         "dataloader_num_workers": settings.num_workers,
         "remove_unused_columns": False,
-        "report_to": [],
+        "report_to": list(ctx.track),
         "disable_tqdm": True,
         "logging_nan_inf_filter": False,
         "dataloader_pin_memory": on_gpu,
+        **sharding_arguments(ctx.launch, ctx.loaded.model),
     }
 
 
@@ -194,13 +206,21 @@ def lora_config(lora: Lora | None, frozen: Sequence[str]) -> Any:
     )
 
 
-def callbacks(ctx: StageContext, clock: StepClock, state: StageState) -> list[TrainerCallback]:
+def callbacks(
+    settings: PretrainStage | SftStage | RejectionStage | RlStage, ctx: StageContext, clock: StepClock,
+    state: StageState, cycle: int = 1,
+) -> list[TrainerCallback]:  # fmt: skip
     """The callbacks of every trainer: a save is marked whole after all have written into it, and the clock stands last,
-    so that its marks come after the others' work."""
+    so that its marks come after the others' work.
+
+    Args:
+        cycle: steps of one generation of replies; a stage ends and saves between generations.
+    """
     state.add("seconds", lambda: dict(clock.seconds), clock.seconds.update)
     return [
         MetricsCallback(ctx.metrics_file, ctx.name),
         ProgressCallback(ctx.name),
+        StopCallback(cycle, settings.save_minutes),
         state,
         WholeSaveCallback(),
         ClockCallback(clock),
@@ -247,7 +267,7 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock, keeper: S
         restore_weights(trainer.accelerator.unwrap_model(trainer.model), start)
     done = finished_state(start) if start is not None else None
     if done is None:
-        with disk_errors(ctx.folder):
+        with disk_errors(ctx.folder), stopping.saves_first():
             trainer.train(resume_from_checkpoint=str(start) if start else None)
     else:  # killed after its last step: nothing is left to train, and the Trainer would take one step more
         trainer.state = done
@@ -255,10 +275,11 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock, keeper: S
         trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
     model = trainer.accelerator.unwrap_model(trainer.model)
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    weights = whole_weights(trainer, ctx.launch)
     final = None
     if trainer.is_world_process_zero():
-        step = trainer.state.global_step
-        final = ctx.save("checkpoint", model, keeper.settle(model, step) if keeper else step, replace=True)
+        step = keeper.settle(model, trainer.state.global_step) if keeper else trainer.state.global_step
+        final = ctx.save("checkpoint", model, step, replace=True, weights=weights)
     return StageResult(
         checkpoint=final,
         num_steps=trainer.state.global_step,

@@ -4,6 +4,7 @@ equations; `core.rl_settings` has every algorithm as data; `train.trl_overrides`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,6 +20,7 @@ from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.prompt import gold_reply
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks, rank
+from eosin.core.settings.rl import Vllm
 from eosin.core.settings.stages import RlStage
 from eosin.core.store import artifacts as store
 from eosin.engines import shared_trial
@@ -110,9 +112,9 @@ def _watchers(
     settings: RlStage, ctx: StageContext, clock: StepClock, state: StageState, reward: TrlReward
 ) -> list[TrainerCallback]:
     """Callbacks of the trainer; those that stop it stand before the clock: their saves are not data time."""
-    found = callbacks(ctx, clock, state)
+    cycle = settings.updates_per_batch * settings.algorithm.num_iterations
+    found = callbacks(settings, ctx, clock, state, cycle)
     if settings.outage is not None:
-        cycle = settings.updates_per_batch * settings.algorithm.num_iterations
         found.insert(-1, OutageCallback(reward, settings.outage, cycle, ctx.name))
     if settings.collapse is not None:
         found.insert(-1, CollapseCallback(settings, ctx))
@@ -317,4 +319,18 @@ def grpo_arguments(settings: RlStage, ctx: StageContext, num_prompts: int) -> di
         # A completion that wrote an image token would ask for an image that is not there.
         "generation_kwargs": {"suppress_tokens": list(placeholder_tokens(ctx.loaded.model)) or None},
         "log_completions": False,
+        **vllm_arguments(settings.vllm, placeholder_tokens(ctx.loaded.model)),
     }
+
+
+def vllm_arguments(vllm: Vllm | None, banned: Sequence[int]) -> dict[str, Any]:
+    """The recipe's vLLM in TRL's words; `banned` tokens are made unlikely beyond any draw."""
+    if vllm is None:
+        return {}
+    return {
+        "use_vllm": True, "vllm_mode": vllm.mode, "vllm_server_base_url": vllm.url,
+        "vllm_server_timeout": vllm.timeout_s, "vllm_gpu_memory_utilization": vllm.memory_share,
+        "vllm_tensor_parallel_size": vllm.tensor_parallel, "vllm_enable_sleep_mode": vllm.sleep,
+        "vllm_max_model_length": vllm.max_length, "vllm_importance_sampling_correction": vllm.correction,
+        "generation_kwargs": {"logit_bias": {int(t): -100.0 for t in banned}} if banned else None,
+    }  # fmt: skip

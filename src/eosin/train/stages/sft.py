@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,10 @@ from eosin.core.images import Picture
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.stages import PretrainStage, RejectionStage, SftStage
 from eosin.models.load import Loaded, freeze
+from eosin.models.ragged import reads_ragged
 from eosin.train.data.collate import MaskedCollator
 from eosin.train.data.lengths import check_lengths, of_rows
+from eosin.train.data.ragged import collator_for
 from eosin.train.data.rows import Augmentation, Row, rows_dataset, sft_row
 from eosin.train.keep_best import kept_record, watch_valid
 from eosin.train.masking.pseudo_bags import with_pseudo_bags
@@ -84,7 +87,8 @@ def train_on_pairs(
     ctx: StageContext,
     make_row: Callable[[Sample, list[Picture]], Row],
 ) -> StageResult:
-    """Next-token cross-entropy on the completion of every pair (mean over its tokens in the loss of a batch)."""
+    """Next-token cross-entropy on the completion of every pair: the mean over all tokens in the loss of an optimiser
+    step, of all its micro-batches and processes."""
     shown = training_rows(settings, ctx)
     freeze(ctx.loaded.model, set(settings.freeze))
     pad_as_tokenizer(ctx.loaded)
@@ -97,21 +101,27 @@ def train_on_pairs(
         "max_length": settings.max_tokens,
         "completion_only_loss": True,
     }
-    watchers = [*([augment] if augment else []), *callbacks(ctx, clock, state)]
+    watchers = [*([augment] if augment else []), *callbacks(settings, ctx, clock, state)]
     rows = rows_dataset(shown.samples, make_row, pictures, augment=augment, cuts=shown.cuts)
     if settings.max_tokens is not None:
         lengths = of_rows(rows, ctx.loaded, settings.max_tokens, ctx.seed)
         shown.facts["lengths"] = check_lengths(lengths, settings, f"stages.{ctx.name}")
+    masked = MaskedCollator(ctx.loaded.processor, settings.max_tokens)
+    where, model = f"stages.{ctx.name}", ctx.loaded.model
+    collate, shown.facts["batches"] = collator_for(settings.packing, model, masked, rows, where)
     trainer = SFTTrainer(
         model=ctx.loaded.model,
         args=SFTConfig(**arguments),
-        data_collator=MaskedCollator(ctx.loaded.processor, settings.max_tokens),
+        data_collator=collate,
         train_dataset=rows,
         eval_dataset=rows_dataset(ctx.valid, make_row, pictures) if ctx.valid else None,
         processing_class=ctx.loaded.processor,
         peft_config=lora_config(settings.lora, settings.freeze),
         callbacks=[*([BestCallback(ctx)] if ctx.valid else []), *watchers],
     )
+    # Some models say that they take no count of tokens, and the Trainer then averages the means of micro-batches and
+    # of processes. TRL's loss does take it: every token of a step weighs the same, however the step is divided.
+    trainer.model_accepts_loss_kwargs = True
     state.add("num_tokens", lambda: trainer._total_train_tokens, lambda n: setattr(trainer, "_total_train_tokens", n))
     keeper = None
     if not isinstance(settings, PretrainStage):
@@ -120,7 +130,9 @@ def train_on_pairs(
             settings, ctx, trainer, clock, num_steps(settings, len(rows)), lambda: trainer.state.global_step * a_step
         )
     # Augmented pictures are new every time: keeping their features would fill the file for nothing.
-    with ctx.cache_vision(0.0 if settings.augment else settings.vision_cache_gib):
+    with ctx.cache_vision(0.0 if settings.augment else settings.vision_cache_gib), ExitStack() as stack:
+        if collate is not masked:
+            stack.enter_context(reads_ragged(ctx.loaded.model))
         result = run_trainer(trainer, ctx, clock, keeper)
     result.extra.update(shown.facts | kept_record(keeper))
     return result

@@ -1,4 +1,8 @@
-"""Log-probabilities under the mask of the reply grammar; TRL's fused head computes them over the whole vocabulary.
+"""Log-probabilities of completions as RL needs them, gradients included: with the prompt computed once a group, and
+under the mask of the reply grammar.
+
+Plain training repeats prompt and image for each of the G completions: G (P + C) tokens a group. Here a group is one
+row of P + G C tokens. docs/rl.md derives why the result is the same; tests/train/test_shared_prefix.py holds it.
 
 `hold` stands in front of TRL's fused forward: for the same call it gives the same fields, of the masked and
 renormalised policy (`engines.reply_automaton`). Only positions with a label are projected, a piece at a time, and a
@@ -16,10 +20,35 @@ from torch.utils.checkpoint import checkpoint
 from trl.trainer.utils import FusedCausalLMOutput
 
 from eosin.core.errors import EosinError
+from eosin.engines.group_decode import for_model
+from eosin.engines.packed_rows import PackedRows
 from eosin.engines.reply_automaton import ReplyAutomaton
+from eosin.models.shared_prefix import PatternMask
 
 PIECE = 512
 _SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+
+
+def packed_logprobs(model: Any, rows: PackedRows, held: ReplyAutomaton | None = None) -> tuple[Tensor, Tensor | None]:
+    """Log-probability and entropy of every completion token: (n G, C) each, 0 where not in the loss.
+
+    The entropy is None where the model's head does not compute it (a reference model).
+
+    `model` has TRL's fused head (`add_fused_lm_head`), which divides the logits by the sampling temperature and takes
+    labels that already stand where they are predicted.
+
+    Args:
+        held: the automaton that the model's head is held to (`hold`).
+    """
+    size, num, length = rows.prompt_length, rows.pattern.num, rows.pattern.length
+    states = {} if held is None else {"reply_states": states_of_packed(held, rows.labels, size, num)}
+    out = model(
+        input_ids=rows.ids, position_ids=for_model(rows.positions), shift_labels=rows.labels, fused_lm_head=True,
+        attention_mask=PatternMask.of(rows.pattern, rows.ids.device), **states, **rows.pixels,
+    )  # fmt: skip
+    shape = (len(rows.ids) * num, length)
+    entropy = None if out.entropy is None else out.entropy[:, size:].reshape(shape)
+    return out.log_probs[:, size:].reshape(shape), entropy
 
 
 def hold(model: Any, automaton: ReplyAutomaton, temperature: float) -> None:

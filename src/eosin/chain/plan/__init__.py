@@ -1,0 +1,1 @@
+"""What a recipe needs before it is run: memory by part, tokens a second, time and cost of every stage."""
