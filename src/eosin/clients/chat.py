@@ -212,7 +212,8 @@ class ChatClient:
     async def _exchange(self, transport: Transport, body: dict[str, Any], call: Call) -> Completion:
         """One request and its completion; what it cost is counted even where it is of no use."""
         try:
-            completion = read_completion(self._without_key(await transport.chat(body)))
+            sent = json.dumps(body, separators=(",", ":")).encode("ascii")
+            completion = read_completion(self._without_key(await transport.chat(sent)))
         except StatusError as exc:
             call.free()
             raise self._refused(exc) from None

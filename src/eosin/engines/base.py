@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from eosin.core.images import Picture
@@ -16,12 +16,14 @@ class Request:
 
     Attributes:
         begun: how the reply begins, as given; the engine goes on from there, and its text is what it adds.
+        stored: empty, or for each image the encoded file whose whole, unchanged picture it is, else None.
     """
 
     id: str
     messages: tuple[Message, ...]
     images: tuple[Picture, ...] = ()
     begun: str = ""
+    stored: tuple[bytes | None, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ import numpy as np
 from PIL import Image
 
 from eosin.core.errors import EosinError, ImageError
-from eosin.core.images import Picture, RegionReader, load_picture
+from eosin.core.images import Picture, RegionReader, load_encoded, load_picture
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.prompt import prompt_messages, without_images
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import ImageRef, Sample
+from eosin.core.nouns.sample import ImageBytes, ImageFile, ImageRef, Sample
 from eosin.core.settings.exam import InputPolicy
 from eosin.engines.base import Decoding, Engine, Generation, Request, StreamingEngine
+from eosin.evaluate.exam.ahead import worked_ahead
 from eosin.evaluate.exam.grading import grade
 from eosin.evaluate.exam.policy import fit, shown_images
 from eosin.evaluate.exam.work import Work
@@ -105,11 +106,13 @@ class Evaluator:
                 self.progress(phase, len(rows), len(instances))
 
         def requests() -> Iterator[Request]:
-            for instance in by_id.values():
+            for instance, made in worked_ahead(by_id.values(), self.request_of):
                 try:
-                    yield self.request_of(instance)
+                    request = made.result()
                 except ImageError as exc:
                     told(_set_aside(instance, exc))
+                else:
+                    yield request
 
         for generation in engine.stream(requests(), decoding):
             told(self._row(generation, by_id[generation.id]))
@@ -139,13 +142,23 @@ class Evaluator:
         if instance.show == "nothing":
             return Request(instance.sample.id, without_images(messages), begun=instance.begun)
         messages, refs = shown_images(messages, instance.images, self.policy.num_images)
-        stored = instance.sample.origin.mpp
-        images = tuple(fit(load_picture(ref, self.read_region), ref, stored, self.policy) for ref in refs)
+        shown = [self._shown(ref, instance.sample.origin.mpp) for ref in refs]
+        images = tuple(picture for picture, _ in shown)
+        if instance.show == "image":
+            return Request(instance.sample.id, messages, images, instance.begun, tuple(data for _, data in shown))
         if instance.show == "blank":
             images = tuple(_blank(image) for image in images)
-        if instance.show == "noise":
+        else:
             images = tuple(_noise(image, f"{instance.sample.id}/{i}") for i, image in enumerate(images))
         return Request(instance.sample.id, messages, images, instance.begun)
+
+    def _shown(self, ref: ImageRef, stored_mpp: float | None) -> tuple[Picture, bytes | None]:
+        """A picture under the input policy, and its file where the policy left it as it is."""
+        if not isinstance(ref, ImageFile | ImageBytes):
+            return fit(load_picture(ref, self.read_region), ref, stored_mpp, self.policy), None
+        picture, data = load_encoded(ref)
+        fitted = fit(picture, ref, stored_mpp, self.policy)
+        return fitted, data if fitted is picture else None
 
 
 def _set_aside(instance: Instance, exc: ImageError) -> dict[str, Any]:
