@@ -189,7 +189,7 @@ def server_exam(num: int, delay_s: float) -> list[Case]:
         settings = ServerSettings(url, "stub", concurrency=IN_FLIGHT, backoff_s=0.1, retries=10)
         engine = ServerEngine(settings, Path(folder) / "answers")
         warm = ServerEngine(settings)
-        list(warm.generate([Request("warm", prompt_messages(samples[0], Grammar.of("think/answer")))], Decoding()))
+        list(warm.generate([Request("warm", user_prompt("Which colour?", 0))], Decoding()))
         begun, busy = time.perf_counter(), time.process_time()
         summary = run_exam(engine, samples, Grammar.of("think/answer"), ExamSettings(probes=[]), Path(folder) / "exam")
         ours, busy = num / (time.perf_counter() - begun), (time.process_time() - busy) / num
