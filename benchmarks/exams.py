@@ -172,8 +172,8 @@ async def bare_client(url: str, body: bytes, num: int) -> float:
 def server_exam(num: int, delay_s: float) -> list[Case]:
     """Questions scored a second beside what the stub allows, and processor time a question beside a bare client's."""
     from eosin.clients.settings import ServerSettings
-    from eosin.core.nouns.prompt import prompt_messages
     from eosin.core.nouns.reply import Grammar
+    from eosin.core.nouns.sample import user_prompt
     from eosin.core.settings.exam import ExamSettings
     from eosin.engines.base import Decoding, Request
     from eosin.engines.server_engine import ServerEngine

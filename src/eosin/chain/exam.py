@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from eosin.chain.base.pictures import ordinary_or
-from eosin.chain.listed import Part, asked_as, further_figures, grammar_for, preset_of
+from eosin.chain.listed import Part, asked_as, further_figures, preset_of
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Filtered
 from eosin.core.nouns.reply import Grammar
@@ -114,7 +114,7 @@ def examine(
     preset = preset_of(settings, part, has_own_grammar=bool(grammar_name) or has_grammar(checkpoint))
     settings = settings.model_copy(update={"prompt": None if preset.name == OWN else preset.name})
     read = asked_as(part.read(), preset, settings)
-    grammar, instruction = grammar_for(preset, *grammar_of(checkpoint, grammar_name))
+    grammar, instruction = preset.form(*grammar_of(checkpoint, grammar_name))
     rewards = _tried_rewards(settings, grammar, out, read.kept)
     parents = (store.open_artifact(Path(checkpoint)),) if store.exists(Path(checkpoint)) else ()
     loaded = load(checkpoint)
@@ -201,7 +201,7 @@ def examine_server(
     preset = preset_of(settings, part, has_own_grammar=grammar_name is not None)
     settings = settings.model_copy(update={"prompt": None if preset.name == OWN else preset.name})
     read = asked_as(part.read(), preset, settings)
-    grammar, instruction = grammar_for(preset, Grammar.of(grammar_name or "think/answer"), True)
+    grammar, instruction = preset.form(Grammar.of(grammar_name or "think/answer"), True)
     rewards = _tried_rewards(settings, grammar, out, read.kept)
     engine = ServerEngine(server, cache or out / "answers")
     print_warnings(option_notes(read.kept))

@@ -136,7 +136,7 @@ def _new_at_default(settings: ExamSettings) -> set[str]:
     """Settings on which this exam does not depend."""
     new = (
         "evidence", "baselines", "baseline_train", "terms", "scoring", "same_judge", "max_unscored", "prompt", "input",
-        "questions", "earlier_turns", "think_style", "option_probabilities",
+        "questions", "earlier_turns", "option_probabilities",
     )  # fmt: skip
     found = {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default} | {"shifts"}
     return found if settings.terms is not None else found | {"terms", "scoring", "same_judge", "max_unscored"}
