@@ -36,7 +36,7 @@ def request_of(body: dict[str, Any]) -> Request:
                 parts.append(TextPart(text=part["text"]))
             else:
                 head, _, data = part["image_url"]["url"].partition(",")
-                assert head == "data:image/png;base64", head
+                assert head in ("data:image/png;base64", "data:image/jpeg;base64"), head
                 parts.append(ImagePart(index=len(images)))
                 images.append(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
         messages.append(Message(role=turn["role"], parts=tuple(parts)))

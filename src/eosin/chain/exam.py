@@ -186,7 +186,8 @@ def examine_server(
         cache: folder for the server's answers; by default `out`/answers.
 
     Returns:
-        As `evaluate_samples`, and under "server" what the server was asked and what it cost.
+        As `evaluate_samples`, and under "server" what the server was asked and what it cost, over all restarts of this
+        exam: `out`/spent.jsonl counts it, and the budget is of all of them.
 
     Raises:
         EosinError: the server is gone, or the budget spent. What was answered is kept; the same command goes on.
@@ -203,7 +204,7 @@ def examine_server(
     read = asked_as(part.read(), preset, settings)
     grammar, instruction = preset.form(Grammar.of(grammar_name or "think/answer"), True)
     rewards = _tried_rewards(settings, grammar, out, read.kept)
-    engine = ServerEngine(server, cache or out / "answers")
+    engine = ServerEngine(server, cache or out / "answers", out / "spent.jsonl")
     print_warnings(option_notes(read.kept))
     asking = _Asking(engine, grammar, instruction, rewards=rewards)
     result = asking.of_part(part, read, settings, out, {"checkpoint": engine.name, "prompt": preset.name})

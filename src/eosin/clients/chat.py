@@ -9,11 +9,13 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 from eosin.clients.budget import Budget, Call, Usage
 from eosin.clients.completion import AnswerError, Completion, read_completion, read_models, whole_text
 from eosin.clients.keys import read_key
+from eosin.clients.ledger import Ledger
 from eosin.clients.loop import awaited, waited
 from eosin.clients.settings import ServerSettings
 from eosin.clients.transport import ConnectionFailedError, StatusError, Transport, check_address
@@ -88,15 +90,21 @@ class _FailedError(Exception):
 class ChatClient:
     """A model behind `POST {url}/chat/completions`. May be used from any thread and any event loop.
 
+    Args:
+        ledger: file in which the calls are counted, so that the budget goes on after a restart; None: from nothing.
+
     Raises:
         MissingExtraError: the extra `clients` is not installed.
         EosinError: the key in the environment is not usable.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, ledger: Path | None = None) -> None:
         check_address(settings)
         self.settings = settings
         self.usage = Usage()
+        self._ledger = None if ledger is None else Ledger(ledger)
+        if self._ledger is not None:
+            self.usage.restore(self._ledger.before)
         self._key = read_key(settings.api_key_env)
         self._in_words: set[str] = set()
         self._made: _Session | None = None
@@ -166,7 +174,7 @@ class ChatClient:
             self._made = _Session(
                 loop,
                 Transport(self.settings, self._key),
-                Budget(self.settings, self.usage),
+                Budget(self.settings, self.usage, self._ledger),
                 asyncio.Semaphore(self.settings.concurrency),
             )
         return self._made

@@ -58,16 +58,17 @@ class ServerEngine:
         settings: address, limits, budget.
         cache: folder for answers; None keeps them in memory only. Its key is address, model, messages, pictures,
             decoding and seed.
+        ledger: file in which calls and cost are counted, so that the budget holds over restarts; None: of this process.
 
     Raises:
         MissingExtraError: the extra `clients` is not installed.
         EosinError: the key in the environment is not usable.
     """
 
-    def __init__(self, settings: ServerSettings, cache: Path | None = None) -> None:
+    def __init__(self, settings: ServerSettings, cache: Path | None = None, ledger: Path | None = None) -> None:
         self.settings = settings
         self.name = f"server:{settings.model}@{settings.base_url}"
-        self._client = ChatClient(settings)
+        self._client = ChatClient(settings, ledger)
         self.usage = self._client.usage
         self._cache = TextCache(cache, "completion")
         self._pictures = PictureBytes()
