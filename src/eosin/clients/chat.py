@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -66,6 +66,7 @@ class ChatRequest:
         schema: name and JSON schema of the answer, or None for free text.
         temperature, top_p, seed: of sampling; a top_p of 1 and a seed of None are not sent.
         max_tokens: length limit of the answer; None takes that of the settings.
+        top_logprobs: so many likely tokens at each place are asked for; a server that refuses that is asked without.
     """
 
     messages: tuple[Message, ...]
@@ -74,6 +75,7 @@ class ChatRequest:
     seed: int | None = None
     max_tokens: int | None = None
     top_p: float = 1.0
+    top_logprobs: int = 0
 
 
 class _FailedError(Exception):
@@ -107,6 +109,7 @@ class ChatClient:
             self.usage.restore(self._ledger.before)
         self._key = read_key(settings.api_key_env)
         self._in_words: set[str] = set()
+        self._gives_logprobs = True
         self._made: _Session | None = None
 
     @overload
@@ -147,6 +150,9 @@ class ChatClient:
         failed = _FailedError("no attempt made")
         num_failed = num_sent = 0
         in_words = self._starts_in_words(request)
+        asks_logprobs = request.top_logprobs > 0 and self._gives_logprobs
+        if not asks_logprobs:
+            request = replace(request, top_logprobs=0)
         while num_failed <= self.settings.retries:
             try:
                 value = await self._attempt(session, request, read, in_words=in_words, again=num_sent > 0)
@@ -156,6 +162,9 @@ class ChatClient:
                 if self._may_say_it_in_words(request, exc.status, in_words):
                     in_words = True
                     continue
+                if self._may_do_without_logprobs(request, exc.status):
+                    request = replace(request, top_logprobs=0)
+                    continue
                 if not exc.again:
                     break
                 num_failed += 1
@@ -163,6 +172,7 @@ class ChatClient:
                     await asyncio.sleep(self._wait(num_failed, exc.wait_s))
             else:
                 self._note_words(request, in_words)
+                self._gives_logprobs = self._gives_logprobs and not (asks_logprobs and not request.top_logprobs)
                 return Parsed(value)
         self.usage.failures += 1
         return Unparsed(f"{failed.reason} (after {num_failed} attempts)" if failed.again else failed.reason)
@@ -193,6 +203,11 @@ class ChatClient:
     def _may_say_it_in_words(self, request: ChatRequest, status: int, in_words: bool) -> bool:
         automatic = self.settings.structured == "auto"
         return automatic and request.schema is not None and not in_words and status in NO_SCHEMA_STATUS
+
+    @staticmethod
+    def _may_do_without_logprobs(request: ChatRequest, status: int) -> bool:
+        """Whether a refusal may be one of token probabilities, which some servers and models do not give."""
+        return request.top_logprobs > 0 and status in NO_SCHEMA_STATUS
 
     async def _attempt(
         self, session: _Session, request: ChatRequest, read: Callable[[Completion], T], *, in_words: bool, again: bool
@@ -283,6 +298,8 @@ class ChatClient:
             body["top_p"] = request.top_p
         if request.seed is not None:
             body["seed"] = request.seed
+        if request.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if request.schema is not None:
             name, schema = request.schema
             if in_words:

@@ -34,6 +34,8 @@ BUDGET = "budget spent"
 _NO_ANSWER = ("no connection", "timed out", "the server answered")
 # Questions under way for each place at the server: those that wait between two attempts hold none.
 AHEAD = 2
+TOP_LOGPROBS = 20
+"""The most that OpenAI's own interface and vLLM by its defaults give."""
 ENCODERS = max(2, min(4, os.cpu_count() or 2))
 
 
@@ -133,6 +135,7 @@ class ServerEngine:
             top_p=decoding.top_p if sampled else 1.0,
             seed=(zlib.crc32(request.id.encode()) ^ decoding.seed) & 0x7FFFFFFF if sampled else None,
             max_tokens=decoding.max_new_tokens,
+            top_logprobs=TOP_LOGPROBS if request.scores else 0,
         )
         return _Asked(request.id, chat, self._key(chat))
 
@@ -142,7 +145,8 @@ class ServerEngine:
             [m.role, [hashlib.sha256(p).hexdigest() if isinstance(p, bytes) else [p] for p in m.parts]]
             for m in chat.messages
         ]
-        asked = [chat.temperature, chat.top_p, chat.seed, chat.max_tokens]
+        asked: list[Any] = [chat.temperature, chat.top_p, chat.seed, chat.max_tokens]
+        asked += [chat.top_logprobs] if chat.top_logprobs else []
         parts = [self.settings.base_url, self.settings.model, turns, asked]
         return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -275,4 +279,5 @@ def _generation(id: str, completion: Completion) -> Generation:
     text = completion.text
     if completion.thinking is not None and "<think>" not in text:
         text = f"<think>{completion.thinking}</think>{text}"
-    return Generation(id, text, completion.completion_tokens, completion.finish_reason == "length")
+    cut = completion.finish_reason == "length"
+    return Generation(id, text, completion.completion_tokens, cut, tokens=completion.tokens)

@@ -126,8 +126,9 @@ class ExamSettings(BaseModel):
         terms: reward terms, or a set, that the greedy replies are also scored by, such as a judge's checklist.
         scoring: judge, sentence encoder, CLIP and knowledge graph of these terms; what is left out is the run's.
         same_judge: allow the judge that also gives the rewards of a stage. It then grades what it has taught.
-        option_probabilities: also ask how probable each option was where the reply names one, for calibration. One
-            forward pass an option; only engines that hold the model can say.
+        option_probabilities: also ask how probable each option was where the reply names one, for calibration: by a
+            pass an option where the engine holds the model; behind a server by its token probabilities, and where it
+            gives none by the shares of sampled replies (`num_sampled`, else 8). The exam says which.
         max_unscored: share of the replies without a score of some term above which the exam stops.
         prompt: name of a way of asking (docs/exams.md); None: the checkpoint's own grammar, or the listed exam's. The
             prompt then states the form of the reply, whatever the recipe says.

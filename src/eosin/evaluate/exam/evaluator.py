@@ -22,6 +22,7 @@ from eosin.engines.base import Decoding, Engine, Generation, Request, StreamingE
 from eosin.evaluate.exam.ahead import worked_ahead
 from eosin.evaluate.exam.grading import grade
 from eosin.evaluate.exam.policy import fit, shown_images
+from eosin.evaluate.exam.token_probabilities import token_probabilities
 from eosin.evaluate.exam.work import Work
 
 Progress = Callable[[str, int, int], None]
@@ -42,6 +43,7 @@ class Instance:
             bag, features drawn with its mean and spread); or none, with their places taken out of the prompt.
         facts: further columns of the row.
         begun: how the reply begins; the model goes on from there.
+        scores: whether the likely tokens of the reply are asked for; the row then holds the options' probabilities.
     """
 
     sample: Sample
@@ -49,11 +51,12 @@ class Instance:
     show: Literal["image", "blank", "noise", "nothing"] = "image"
     facts: Mapping[str, Any] = field(default_factory=dict)
     begun: str = ""
+    scores: bool = False
 
     @classmethod
-    def plain(cls, sample: Sample) -> Instance:
+    def plain(cls, sample: Sample, *, scores: bool = False) -> Instance:
         """The sample as it is."""
-        return cls(sample, sample.images)
+        return cls(sample, sample.images, scores=scores)
 
 
 @dataclass(frozen=True)
@@ -134,18 +137,22 @@ class Evaluator:
         if generation.failed is not None:
             return {"id": generation.id, "set_aside": f"{NO_REPLY}: {generation.failed}", "detail": ""}
         whole = replace(generation, text=instance.begun + generation.text)
-        return {**grade(whole, instance.sample, self.grammar, self.classes), **instance.facts}
+        row = {**grade(whole, instance.sample, self.grammar, self.classes), **instance.facts}
+        if instance.scores and generation.tokens is not None:
+            row["option_probabilities"] = token_probabilities(generation.tokens, instance.sample, row["parsed"])
+        return row
 
     def request_of(self, instance: Instance) -> Request:
         """What the engine is asked. Raises ImageError where an image cannot be used."""
         messages = prompt_messages(instance.sample, self.grammar, instruction=self.instruction)
         if instance.show == "nothing":
-            return Request(instance.sample.id, without_images(messages), begun=instance.begun)
+            return Request(instance.sample.id, without_images(messages), begun=instance.begun, scores=instance.scores)
         messages, refs = shown_images(messages, instance.images, self.policy.num_images)
         shown = [self._shown(ref, instance.sample.origin.mpp) for ref in refs]
         images = tuple(picture for picture, _ in shown)
         if instance.show == "image":
-            return Request(instance.sample.id, messages, images, instance.begun, tuple(data for _, data in shown))
+            files = tuple(data for _, data in shown)
+            return Request(instance.sample.id, messages, images, instance.begun, instance.scores, files)
         if instance.show == "blank":
             images = tuple(_blank(image) for image in images)
         else:
