@@ -23,7 +23,7 @@ SecondRefines = Annotated[
 
 
 def documents(
-    paths: Annotated[list[Path], typer.Argument(help="PDFs, JATS articles, packages (.tar.gz), folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(help="PDFs, JATS articles, EPUB, HTML, packages (.tar.gz), folders.")],
     out: Annotated[Path, typer.Option("--out", help="A new folder: the samples artifact.")],
     name: Annotated[str, typer.Option(help="Name of the data set; the front of every sample's id.")] = "documents",
     licence: Licences = None,

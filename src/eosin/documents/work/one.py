@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,12 @@ def _reading(
 
         check_kind(path)
         yield read_jats(path, key), lambda record, place: []
+        return
+    if kind in ("html", "epub"):
+        from eosin.documents.web.reading import opened_epub, read_html
+
+        with opened_epub(path, key) if kind == "epub" else nullcontext(read_html(path, key)) as reading:
+            yield reading, lambda record, place: []
         return
     from eosin.documents.pdf.open import opened
     from eosin.documents.pdf.reading import read_pdf
