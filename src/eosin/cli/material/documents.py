@@ -41,7 +41,7 @@ def documents(
     without_labels: Annotated[
         bool, typer.Option("--without-labels", help='Leave "Figure 3." out of captions.')
     ] = False,
-    ocr: Annotated[str, typer.Option(help="For pages without text: none, or rapidocr (extra ocr).")] = "none",
+    ocr: Annotated[str, typer.Option(help="For pages without text: none, rapidocr or tesseract.")] = "none",
     second_reader: SecondReader = ("", ""),
     second_refines: SecondRefines = False,
     previews: Annotated[bool, typer.Option(help="Draw the pages with what was found.")] = True,

@@ -61,10 +61,3 @@ def rapidocr() -> Reads:
         return words
 
     return read
-
-
-def engine_of(name: str) -> Reads:
-    """The engine of a name."""
-    if name == "rapidocr":
-        return rapidocr()
-    raise MissingExtraError(name, "ocr")

@@ -89,7 +89,7 @@ def _scan(document: Any, engine: str) -> Any:
     """What reads pages without text; None where no engine is asked for."""
     if engine == "none":
         return None
-    from eosin.documents.scans.engine import engine_of
+    from eosin.documents.scans.named import engine_of
     from eosin.documents.scans.read import read_scan
 
     return lambda page: read_scan(document, page, engine_of(engine))
