@@ -25,7 +25,8 @@ from eosin import __version__
 from eosin.clients.completion import AnswerError
 from eosin.clients.keys import ApiKey
 from eosin.clients.settings import ServerSettings
-from eosin.core.errors import EosinError, MissingExtraError
+from eosin.core.errors import EosinError
+from eosin.core.extras import need
 
 MAX_ANSWER_BYTES = 1_000_000
 # The last one tells the package, on the way back, that the body is read here.
@@ -68,12 +69,8 @@ def packages() -> tuple[Any, Any]:
     Raises:
         MissingExtraError: they are not installed.
     """
-    try:
-        import httpx2
-        import openai
-    except ImportError as exc:
-        raise MissingExtraError((exc.name or "openai").split(".")[0], "clients") from None
-    return openai, httpx2
+    http = need("httpx2", "clients")
+    return need("openai", "clients"), http
 
 
 def check_address(settings: ServerSettings) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from eosin.core.errors import MissingExtraError
+from eosin.core.extras import need
 
 DPI = 150
 
@@ -19,12 +19,8 @@ def write_scan(source: Path, path: Path, seed: int) -> None:
     Raises:
         MissingExtraError: pypdfium2 or reportlab is not installed.
     """
-    try:
-        import pypdfium2
-        from reportlab.lib.utils import ImageReader
-        from reportlab.pdfgen import canvas
-    except ImportError as exc:
-        raise MissingExtraError((exc.name or "reportlab").split(".")[0], "documents") from None
+    pypdfium2, canvas = need("pypdfium2", "documents"), need("reportlab.pdfgen.canvas", "documents")
+    picture_of = need("reportlab.lib.utils", "documents").ImageReader
     rng = np.random.default_rng([seed, 83])
     written = canvas.Canvas(str(path), invariant=1)
     document = pypdfium2.PdfDocument(source)
@@ -35,7 +31,7 @@ def write_scan(source: Path, path: Path, seed: int) -> None:
             _scanned(page.render(scale=DPI / 72).to_pil().convert("RGB"), rng).save(buffer, "JPEG", quality=88)
             buffer.seek(0)
             written.setPageSize((width, height))
-            written.drawImage(ImageReader(buffer), 0, 0, width, height)
+            written.drawImage(picture_of(buffer), 0, 0, width, height)
             written.showPage()
     finally:
         document.close()
