@@ -21,12 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from beside import serving
 
 IN_FLIGHT = 64
 FAULTS = 0.1
@@ -138,18 +138,6 @@ async def stub(delay_s: float) -> None:
     await server.serve_forever()
 
 
-@contextmanager
-def running_stub(delay_s: float) -> Iterator[str]:
-    """The address of a stub in a process of its own."""
-    command = [sys.executable, __file__, "--serve", "--delay-s", str(delay_s)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
-    finally:
-        process.terminate()
-
-
 async def bare_client(url: str, body: bytes, num: int) -> float:
     """Processor seconds of a request by the plainest client: 64 in flight, bytes written and read by hand."""
     port, left = int(url.split(":")[2].split("/")[0]), num
@@ -183,9 +171,9 @@ def server_exam(num: int, delay_s: float) -> list[Case]:
     image = "data:image/png;base64," + "A" * 50_000
     content = [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": "Which colour is it?"}]
     body = json.dumps({"model": "stub", "messages": [{"role": "user", "content": content}]}).encode()
-    with running_stub(0.05) as url:
+    with serving(__file__, "--delay-s", "0.05") as url:
         bare = asyncio.run(bare_client(url, body, 2 * IN_FLIGHT))
-    with running_stub(delay_s) as url, tempfile.TemporaryDirectory() as folder:
+    with serving(__file__, "--delay-s", str(delay_s)) as url, tempfile.TemporaryDirectory() as folder:
         settings = ServerSettings(url, "stub", concurrency=IN_FLIGHT, backoff_s=0.1, retries=10)
         engine = ServerEngine(settings, Path(folder) / "answers")
         warm = ServerEngine(settings)
