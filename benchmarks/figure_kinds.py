@@ -26,8 +26,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--tiles", type=Path)
+    parser.add_argument("--num", type=int, default=250, help="pictures of each kind that it is fitted on")
     asked = parser.parse_args()
-    num = 40 if asked.quick else 250
+    num = 40 if asked.quick else asked.num
     kinds = list(MAKERS)
     X, y = _made(kinds, num, seed=0)
     mean, scale = X.mean(0), X.std(0) + 1e-6
@@ -73,14 +74,14 @@ def _results(kinds: list[str], num: int) -> list[dict[str, object]]:
 
 
 def _real(folder: Path) -> list[dict[str, object]]:
-    """Real tiles of H&E, class by class: how many are told as H&E, and as histology at all."""
+    """Real tiles of H&E, class by class: how many are told as H&E, as histology at all, and as blank glass."""
     cases = []
     for place in sorted(p for p in folder.iterdir() if p.is_dir()):
         files = sorted(place.iterdir())[::10][:60]
         found = [k.name for k in kinds_of([Image.open(f).convert("RGB") for f in files])]
         he = found.count("histology H&E") / len(found)
         any_ = sum(k.startswith("histology") for k in found) / len(found)
-        note = f"n {len(found)}; any histology {any_:.3f}"
+        note = f"n {len(found)}; any histology {any_:.3f}, blank {found.count('blank') / len(found):.3f}"
         cases.append(
             {"name": f"real {place.name}", "ours": he, "peer": None, "unit": "share", "ratio": None, "note": note}
         )

@@ -16,13 +16,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from beside import serving
 from rl import Case, dataset, model_of
 from steps import step_timer
 
@@ -88,17 +87,6 @@ def serve() -> None:
     server.daemon_threads = True
     print(server.server_address[1], flush=True)
     server.serve_forever()
-
-
-@contextmanager
-def judge_server() -> Iterator[str]:
-    """The address of a judge in a process of its own."""
-    process = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
-    finally:
-        process.terminate()
 
 
 def rewards_of(url: str | None) -> Any:
@@ -235,7 +223,7 @@ def table(options: argparse.Namespace) -> None:
     """Measure and print the rows."""
     rows = []
     print(f"{'step':<48}{'training':>10}{'judge':>8}{'step':>9}{'ratio':>7}{'waited for':>12}{'ratio':>7}")
-    with judge_server() as url:
+    with serving(__file__) as url:
         for step in QUICK if options.quick else STEPS:
             if options.only and options.only not in step.name:
                 continue

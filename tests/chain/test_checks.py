@@ -20,6 +20,14 @@ def recipe_of(folder: Path, stages: str) -> Path:
     return folder / "mine.yaml"
 
 
+def test_a_way_of_asking_that_is_not_there_is_told_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("stages: {sft: {}}\nexams: {drafts: {prompt: chain-of-drafts}, plain: {}}")
+    with pytest.raises(RecipeError) as told:
+        check_recipe(load_recipe(tmp_path / "mine.yaml").recipe, tmp_path / "mine.yaml")
+    [problem] = told.value.problems
+    assert "exams.drafts.prompt" in problem and "did you mean chain-of-draft?" in problem
+
+
 def test_every_wrong_reward_and_table_is_told_at_once(tmp_path: Path) -> None:
     path = recipe_of(
         tmp_path,

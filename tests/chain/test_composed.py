@@ -36,7 +36,7 @@ def recipe(language: Path, tiles: Path) -> dict[str, Any]:
         "base_exam": False,
         "exams": {
             "heldout": exam,
-            "worded": {**exam, "questions": ["What do you see?", "Name the tissue."], "think_style": "chain-of-draft",
+            "worded": {**exam, "questions": ["What do you see?", "Name the tissue."], "prompt": "chain-of-draft",
                        "earlier_turns": [["Is this a tile?", "Yes."]]},
         },
     }  # fmt: skip

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from eosin.core.errors import EosinError, RecipeError
+from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.recipe import Recipe, load_recipe
 
 
@@ -106,9 +108,20 @@ def test_overrides_that_cannot_be(tmp_path: Path) -> None:
         load_recipe(tmp_path / "none.yaml")
 
 
-def test_ways_of_asking_are_not_part_of_a_run() -> None:
-    for exam in ({"prompt": "direct"}, {"shifts": 1}, {"input": {"joint": False}}):
+def test_what_asks_a_question_again_is_not_part_of_a_run() -> None:
+    for exam in ({"shifts": 1}, {"input": {"joint": False}}):
         with pytest.raises(ValueError, match="is for eosin evaluate"):
             Recipe.model_validate({"stages": {"sft": {}}, "exams": {"mine": exam}})
+    asked = Recipe.model_validate({"stages": {"sft": {}}, "exams": {"mine": {"prompt": "direct"}}})
+    assert asked.exams["mine"].prompt == "direct"
     small = Recipe.model_validate({"stages": {"sft": {}}, "exams": {"mine": {"input": {"max_pixels": 4096}}}})
     assert small.exams["mine"].input.max_pixels == 4096
+
+
+def test_an_exam_that_says_think_style_still_asks_that_way_and_both_are_refused() -> None:
+    assert ExamSettings.model_validate({"think_style": "chain-of-draft"}).prompt == "chain-of-draft"
+    assert ExamSettings.model_validate({"think_style": "plain"}).prompt == "think"
+    assert ExamSettings.model_validate({"think_style": None, "prompt": "letter"}).prompt == "letter"
+    for wrong in ({"think_style": "chain-of-draft", "prompt": "letter"}, {"think_style": "aloud"}):
+        with pytest.raises(ValidationError, match="think_style is now prompt"):
+            ExamSettings.model_validate(wrong)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -207,3 +211,44 @@ def test_the_only_model_is_found(server: ChatServer) -> None:
     server.fault = lambda number: "hang up"
     with pytest.raises(EosinError, match="Which model"):
         only_model(settings)
+
+
+def test_a_budget_holds_over_restarts(server: ChatServer, tmp_path: Path) -> None:
+    """Each engine stands for a process of its own: it knows of the others by the ledger alone."""
+    told = []
+    for limit in (10, 10, 25, 200):
+        settings = ServerSettings(server.url, "tiny", backoff_s=0.01, concurrency=8, max_calls=limit)
+        engine = ServerEngine(settings, tmp_path / "cache", tmp_path / "spent.jsonl")
+        with contextlib.nullcontext() if limit == 200 else pytest.raises(EosinError, match="budget"):
+            run_exam(engine, SAMPLES, GRAMMAR, PLAIN, tmp_path / "exam")
+        told.append((engine.usage.calls, len(server.answered)))
+    assert told == [(10, 10), (10, 10), (25, 25), (60, 60)]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from eosin.clients.settings import ServerSettings
+from eosin.engines.server_engine import ServerEngine
+from eosin.evaluate.exam.exam import run_exam
+from tests.engines.test_server_engine import GRAMMAR, PLAIN, SAMPLES
+
+def progress(phase, done, num):
+    if done == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+engine = ServerEngine(ServerSettings(sys.argv[1], "tiny", concurrency=8), None, Path(sys.argv[2]) / "spent.jsonl")
+run_exam(engine, SAMPLES, GRAMMAR, PLAIN, Path(sys.argv[2]) / "exam", progress=progress)
+"""
+
+
+def test_a_kill_loses_no_row(server: ChatServer, tmp_path: Path) -> None:
+    """Without a cache of answers: what was told before SIGKILL is not asked again, and what was paid is known."""
+    done = subprocess.run([sys.executable, "-c", KILLED, server.url, str(tmp_path)], timeout=200)
+    assert done.returncode == -signal.SIGKILL
+    before = len(server.answered)
+    assert 20 <= before <= 20 + 3 * 8
+    engine = ServerEngine(ServerSettings(server.url, "tiny"), None, tmp_path / "spent.jsonl")
+    assert 20 <= engine.usage.calls <= 60
+    assert run_exam(engine, SAMPLES, GRAMMAR, PLAIN, tmp_path / "exam")["n"] == 60
+    assert len(server.answered) - before == 40

@@ -409,7 +409,7 @@ def test_an_exam_without_baselines_compares_nothing(make, look, grammar, tmp_pat
 
 def test_exams_of_before_baselines_could_be_chosen_keep_their_key() -> None:
     of_terms = {"terms", "scoring", "same_judge", "max_unscored", "prompt", "input", "shifts", "questions",
-                "earlier_turns", "think_style", "option_probabilities"}  # fmt: skip
+                "earlier_turns", "option_probabilities"}  # fmt: skip
     assert _new_at_default(ExamSettings()) == {"evidence", "baselines", "baseline_train"} | of_terms
     assert _new_at_default(ExamSettings(baselines="none", baseline_train=None)) == {"evidence"} | of_terms
     assert _new_at_default(ExamSettings(terms="eosin", max_unscored=0.2)).isdisjoint({"terms", "max_unscored"})

@@ -36,7 +36,7 @@ def request_of(body: dict[str, Any]) -> Request:
                 parts.append(TextPart(text=part["text"]))
             else:
                 head, _, data = part["image_url"]["url"].partition(",")
-                assert head == "data:image/png;base64", head
+                assert head in ("data:image/png;base64", "data:image/jpeg;base64"), head
                 parts.append(ImagePart(index=len(images)))
                 images.append(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
         messages.append(Message(role=turn["role"], parts=tuple(parts)))
@@ -49,6 +49,8 @@ class ChatServer(ThreadingHTTPServer):
     Attributes:
         fault: is given the number of a request (from 1) and says what it meets: an HTTP status, "no choice",
             "garbage", "hang up"; None is an ordinary answer.
+        refuse: is given a request's body and says the same.
+        logprobs: makes the token probabilities of a reply, where they are asked for; None gives none.
         bodies: what was asked, in order.
         headers: sent with a status, such as Retry-After.
         gate: is passed by every request before its answer.
@@ -61,6 +63,8 @@ class ChatServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer = answer
         self.fault: Callable[[int], Any] = lambda number: None
+        self.refuse: Callable[[dict[str, Any]], Any] = lambda body: None
+        self.logprobs: Callable[[str], list[dict[str, Any]]] | None = None
         self.headers: dict[str, str] = {"Retry-After": "0"}
         self.delay_s = 0.0
         self.gate: Callable[[], object] = lambda: None
@@ -93,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with server.lock:
             server.bodies.append(body)
-            fault = server.fault(len(server.bodies))
+            fault = server.fault(len(server.bodies)) or server.refuse(body)
             server.running += 1
             server.most_at_once = max(server.most_at_once, server.running)
         server.gate()
@@ -119,10 +123,12 @@ class _Handler(BaseHTTPRequestHandler):
             made = self.server.answer(request_of(body), decoding)
             with self.server.lock:
                 self.server.answered.append(json.dumps(body, sort_keys=True))
-            choice = {
+            choice: dict[str, Any] = {
                 "message": {"role": "assistant", "content": made.text},
                 "finish_reason": "length" if made.truncated else "stop",
             }
+            if body.get("logprobs") and self.server.logprobs is not None:
+                choice["logprobs"] = {"content": self.server.logprobs(made.text)}
             usage = {"prompt_tokens": 100, "completion_tokens": made.num_tokens}
             self._send(200, {"model": "tiny", "choices": [choice], "usage": usage})
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from eosin.chain.base.pictures import ordinary_or
-from eosin.chain.listed import Part, asked_as, further_figures, grammar_for, preset_of
+from eosin.chain.listed import Part, asked_as, further_figures, preset_of
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Filtered
 from eosin.core.nouns.reply import Grammar
@@ -114,7 +114,7 @@ def examine(
     preset = preset_of(settings, part, has_own_grammar=bool(grammar_name) or has_grammar(checkpoint))
     settings = settings.model_copy(update={"prompt": None if preset.name == OWN else preset.name})
     read = asked_as(part.read(), preset, settings)
-    grammar, instruction = grammar_for(preset, *grammar_of(checkpoint, grammar_name))
+    grammar, instruction = preset.form(*grammar_of(checkpoint, grammar_name))
     rewards = _tried_rewards(settings, grammar, out, read.kept)
     parents = (store.open_artifact(Path(checkpoint)),) if store.exists(Path(checkpoint)) else ()
     loaded = load(checkpoint)
@@ -186,7 +186,8 @@ def examine_server(
         cache: folder for the server's answers; by default `out`/answers.
 
     Returns:
-        As `evaluate_samples`, and under "server" what the server was asked and what it cost.
+        As `evaluate_samples`, and under "server" what the server was asked and what it cost, over all restarts of this
+        exam: `out`/spent.jsonl counts it, and the budget is of all of them.
 
     Raises:
         EosinError: the server is gone, or the budget spent. What was answered is kept; the same command goes on.
@@ -201,9 +202,9 @@ def examine_server(
     preset = preset_of(settings, part, has_own_grammar=grammar_name is not None)
     settings = settings.model_copy(update={"prompt": None if preset.name == OWN else preset.name})
     read = asked_as(part.read(), preset, settings)
-    grammar, instruction = grammar_for(preset, Grammar.of(grammar_name or "think/answer"), True)
+    grammar, instruction = preset.form(Grammar.of(grammar_name or "think/answer"), True)
     rewards = _tried_rewards(settings, grammar, out, read.kept)
-    engine = ServerEngine(server, cache or out / "answers")
+    engine = ServerEngine(server, cache or out / "answers", out / "spent.jsonl")
     print_warnings(option_notes(read.kept))
     asking = _Asking(engine, grammar, instruction, rewards=rewards)
     result = asking.of_part(part, read, settings, out, {"checkpoint": engine.name, "prompt": preset.name})

@@ -118,11 +118,6 @@ def asked_as(read: Filtered[Sample], preset: Preset, settings: ExamSettings) -> 
     return Filtered(tuple(kept), read.dropped)
 
 
-def grammar_for(preset: Preset, own: Grammar, instruction: bool) -> tuple[Grammar, bool]:
-    """The reply grammar, and whether the prompt states it. A preset always states its own."""
-    return (own, instruction) if preset.grammar is None else (preset.grammar, True)
-
-
 Examine = Callable[[Sequence[Sample], ExamSettings, Path], dict[str, Any]]
 
 

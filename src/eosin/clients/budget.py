@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from eosin.clients.completion import Completion
+from eosin.clients.ledger import Ledger
 from eosin.clients.settings import ServerSettings
 
 MAX_NAMES = 8
@@ -68,9 +69,10 @@ class Budget:
     Lives in one event loop; nothing here is locked.
     """
 
-    def __init__(self, settings: ServerSettings, usage: Usage) -> None:
+    def __init__(self, settings: ServerSettings, usage: Usage, ledger: Ledger | None = None) -> None:
         self.settings = settings
         self.usage = usage
+        self.ledger = ledger
         self._running: list[float] = []
         self._changed = asyncio.Event()
 
@@ -92,7 +94,7 @@ class Budget:
         self.usage.calls += 1
         self.usage.retries += again
         self._running.append(worst)
-        return Call(self, worst)
+        return Call(self, worst, 0 if self.ledger is None else self.ledger.admitted(worst, again=again))
 
     def _fits(self, worst: float) -> bool:
         if self.settings.max_cost is None:
@@ -110,10 +112,12 @@ class Budget:
 class Call:
     """One admitted call. Unless told otherwise at its end, it is taken to have cost its worst case."""
 
-    def __init__(self, budget: Budget, worst: float) -> None:
+    def __init__(self, budget: Budget, worst: float, number: int = 0) -> None:
         self._budget = budget
         self._worst = worst
+        self._number = number
         self._settled = False
+        self._counts: dict[str, Any] = {}
 
     def free(self) -> None:
         """The server did no work for it."""
@@ -123,11 +127,12 @@ class Call:
         """The server said what it used."""
         if completion.prompt_tokens is None or completion.completion_tokens is None:
             return
-        usage, settings = self._budget.usage, self._budget.settings
-        usage.prompt_tokens += completion.prompt_tokens
-        usage.completion_tokens += completion.completion_tokens
-        usage.cost += completion.prompt_tokens * settings.price_in / 1e6
-        usage.cost += completion.completion_tokens * settings.price_out / 1e6
+        settings = self._budget.settings
+        cost = completion.prompt_tokens * settings.price_in + completion.completion_tokens * settings.price_out
+        self._counts = {
+            "prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.completion_tokens,
+            "cost": cost / 1e6,
+        }  # fmt: skip
         self._settled = True
 
     def __enter__(self) -> Self:
@@ -137,6 +142,10 @@ class Call:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._settled:
-            self._budget.usage.cost_assumed += self._worst
-            self._budget.usage.unreported += 1
+            self._counts = {"cost_assumed": self._worst, "unreported": 1}
+        usage = self._budget.usage
+        for name, value in self._counts.items():
+            setattr(usage, name, getattr(usage, name) + value)
         self._budget.finished(self._worst)
+        if self._budget.ledger is not None:
+            self._budget.ledger.ended(self._number, self._counts)

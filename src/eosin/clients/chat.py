@@ -8,12 +8,14 @@ import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 from eosin.clients.budget import Budget, Call, Usage
 from eosin.clients.completion import AnswerError, Completion, read_completion, read_models, whole_text
 from eosin.clients.keys import read_key
+from eosin.clients.ledger import Ledger
 from eosin.clients.loop import awaited, waited
 from eosin.clients.settings import ServerSettings
 from eosin.clients.transport import ConnectionFailedError, StatusError, Transport, check_address
@@ -64,6 +66,7 @@ class ChatRequest:
         schema: name and JSON schema of the answer, or None for free text.
         temperature, top_p, seed: of sampling; a top_p of 1 and a seed of None are not sent.
         max_tokens: length limit of the answer; None takes that of the settings.
+        top_logprobs: so many likely tokens at each place are asked for; a server that refuses that is asked without.
     """
 
     messages: tuple[Message, ...]
@@ -72,6 +75,7 @@ class ChatRequest:
     seed: int | None = None
     max_tokens: int | None = None
     top_p: float = 1.0
+    top_logprobs: int = 0
 
 
 class _FailedError(Exception):
@@ -88,17 +92,24 @@ class _FailedError(Exception):
 class ChatClient:
     """A model behind `POST {url}/chat/completions`. May be used from any thread and any event loop.
 
+    Args:
+        ledger: file in which the calls are counted, so that the budget goes on after a restart; None: from nothing.
+
     Raises:
         MissingExtraError: the extra `clients` is not installed.
         EosinError: the key in the environment is not usable.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, ledger: Path | None = None) -> None:
         check_address(settings)
         self.settings = settings
         self.usage = Usage()
+        self._ledger = None if ledger is None else Ledger(ledger)
+        if self._ledger is not None:
+            self.usage.restore(self._ledger.before)
         self._key = read_key(settings.api_key_env)
         self._in_words: set[str] = set()
+        self._gives_logprobs = True
         self._made: _Session | None = None
 
     @overload
@@ -139,6 +150,9 @@ class ChatClient:
         failed = _FailedError("no attempt made")
         num_failed = num_sent = 0
         in_words = self._starts_in_words(request)
+        asks_logprobs = request.top_logprobs > 0 and self._gives_logprobs
+        if not asks_logprobs:
+            request = replace(request, top_logprobs=0)
         while num_failed <= self.settings.retries:
             try:
                 value = await self._attempt(session, request, read, in_words=in_words, again=num_sent > 0)
@@ -148,6 +162,9 @@ class ChatClient:
                 if self._may_say_it_in_words(request, exc.status, in_words):
                     in_words = True
                     continue
+                if self._may_do_without_logprobs(request, exc.status):
+                    request = replace(request, top_logprobs=0)
+                    continue
                 if not exc.again:
                     break
                 num_failed += 1
@@ -155,6 +172,7 @@ class ChatClient:
                     await asyncio.sleep(self._wait(num_failed, exc.wait_s))
             else:
                 self._note_words(request, in_words)
+                self._gives_logprobs = self._gives_logprobs and not (asks_logprobs and not request.top_logprobs)
                 return Parsed(value)
         self.usage.failures += 1
         return Unparsed(f"{failed.reason} (after {num_failed} attempts)" if failed.again else failed.reason)
@@ -166,7 +184,7 @@ class ChatClient:
             self._made = _Session(
                 loop,
                 Transport(self.settings, self._key),
-                Budget(self.settings, self.usage),
+                Budget(self.settings, self.usage, self._ledger),
                 asyncio.Semaphore(self.settings.concurrency),
             )
         return self._made
@@ -185,6 +203,11 @@ class ChatClient:
     def _may_say_it_in_words(self, request: ChatRequest, status: int, in_words: bool) -> bool:
         automatic = self.settings.structured == "auto"
         return automatic and request.schema is not None and not in_words and status in NO_SCHEMA_STATUS
+
+    @staticmethod
+    def _may_do_without_logprobs(request: ChatRequest, status: int) -> bool:
+        """Whether a refusal may be one of token probabilities, which some servers and models do not give."""
+        return request.top_logprobs > 0 and status in NO_SCHEMA_STATUS
 
     async def _attempt(
         self, session: _Session, request: ChatRequest, read: Callable[[Completion], T], *, in_words: bool, again: bool
@@ -212,7 +235,8 @@ class ChatClient:
     async def _exchange(self, transport: Transport, body: dict[str, Any], call: Call) -> Completion:
         """One request and its completion; what it cost is counted even where it is of no use."""
         try:
-            completion = read_completion(self._without_key(await transport.chat(body)))
+            sent = json.dumps(body, separators=(",", ":")).encode("ascii")
+            completion = read_completion(self._without_key(await transport.chat(sent)))
         except StatusError as exc:
             call.free()
             raise self._refused(exc) from None
@@ -274,6 +298,8 @@ class ChatClient:
             body["top_p"] = request.top_p
         if request.seed is not None:
             body["seed"] = request.seed
+        if request.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if request.schema is not None:
             name, schema = request.schema
             if in_words:

@@ -29,6 +29,9 @@ class AnswerError(Exception):
         self.completion = completion
 
 
+Tokens = list[tuple[str, list[tuple[str, float]]]]
+
+
 @dataclass(frozen=True)
 class Completion:
     """One answer.
@@ -40,6 +43,8 @@ class Completion:
         refused: whether the server marks it as a refusal.
         prompt_tokens, completion_tokens: the server's counts; None where it gave none that can be true.
         thinking: what the model wrote before its answer, where the server gives it apart.
+        tokens: of each token of the text: the token, and the tokens that could have stood there with their log
+            probabilities, its own among them. None where the server gave none.
     """
 
     text: str
@@ -49,6 +54,7 @@ class Completion:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     thinking: str | None = None
+    tokens: Tokens | None = None
 
 
 def read_json(text: str) -> Any:
@@ -98,7 +104,31 @@ def read_completion(raw: bytes) -> Completion:
         raise AnswerError("the model called a tool" if called else "the answer is empty", completion=facts)
     if _has_surrogates(text + (thinking or "")):
         raise AnswerError("the answer holds half a character", completion=facts)
-    return replace(facts, text=text, thinking=thinking)
+    return replace(facts, text=text, thinking=thinking, tokens=read_tokens(choices[0].get("logprobs")))
+
+
+def read_tokens(logprobs: object) -> Tokens | None:
+    """The tokens of a choice's `logprobs`; None where there are none, or they cannot be true."""
+    try:
+        found = [
+            (_token(t["token"]), [(_token(o["token"]), _logprob(o["logprob"])) for o in [t, *t["top_logprobs"]]])
+            for t in logprobs["content"]  # type: ignore[index]
+        ]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [(token, list(dict(options).items())) for token, options in found] or None
+
+
+def _token(value: object) -> str:
+    if not isinstance(value, str) or _has_surrogates(value):
+        raise ValueError("a token is a text")
+    return value
+
+
+def _logprob(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= 0.01:
+        raise ValueError("a log probability is a number of at most 0")
+    return min(0.0, float(value))
 
 
 def whole_text(completion: Completion) -> str:

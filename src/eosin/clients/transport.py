@@ -17,19 +17,22 @@ import functools
 import math
 import os
 import ssl
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 from eosin import __version__
 from eosin.clients.completion import AnswerError
 from eosin.clients.keys import ApiKey
 from eosin.clients.settings import ServerSettings
-from eosin.core.errors import EosinError, MissingExtraError
+from eosin.core.errors import EosinError
+from eosin.core.extras import need
 
 MAX_ANSWER_BYTES = 1_000_000
 # The last one tells the package, on the way back, that the body is read here.
-_SENT = ("host", "content-type", "content-length", "x-stainless-raw-response")
+_RAW = "x-stainless-raw-response"
+_SENT = ("host", "content-type", "content-length", _RAW)
+_AS_IT_COMES = {"headers": {_RAW: "stream"}}
 
 
 class StatusError(Exception):
@@ -66,12 +69,8 @@ def packages() -> tuple[Any, Any]:
     Raises:
         MissingExtraError: they are not installed.
     """
-    try:
-        import httpx2
-        import openai
-    except ImportError as exc:
-        raise MissingExtraError((exc.name or "openai").split(".")[0], "clients") from None
-    return openai, httpx2
+    http = need("httpx2", "clients")
+    return need("openai", "clients"), http
 
 
 def check_address(settings: ServerSettings) -> None:
@@ -123,26 +122,30 @@ class Transport:
             base_url=settings.base_url, max_retries=0, timeout=client.timeout, http_client=client,
         )  # fmt: skip
 
-    async def chat(self, body: dict[str, Any]) -> bytes:
+    async def chat(self, body: bytes) -> bytes:
         """The raw answer to a chat completion.
+
+        Args:
+            body: the request in JSON, sent as it is; typed arguments are walked through part by part at each attempt.
 
         Raises:
             StatusError, ConnectionFailedError, AnswerError, TimeoutError.
         """
-        create = self._openai.chat.completions.with_streaming_response.create
-        # As an extra body it is sent as it is; typed arguments are first walked through part by part.
-        return await self._read(lambda: create(model=body["model"], messages=[], extra_body=body))
+        return await self._read(self._openai.post, "/chat/completions", content=body)
 
     async def models(self) -> bytes:
         """The raw list of models. Raises as `chat`."""
-        return await self._read(lambda: self._openai.models.with_streaming_response.list())
+        return await self._read(self._openai.get, "/models")
 
-    async def _read(self, ask: Callable[[], AbstractAsyncContextManager[Any]]) -> bytes:
+    async def _read(self, ask: Callable[..., Awaitable[Any]], path: str, **body: bytes) -> bytes:
         pieces: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self._settings.timeout_s), ask() as response:
-                async for piece in response.iter_bytes():
+            async with (
+                asyncio.timeout(self._settings.timeout_s),
+                aclosing(await ask(path, cast_to=self._http.Response, options=_AS_IT_COMES, **body)) as response,
+            ):
+                async for piece in response.aiter_bytes():
                     pieces.append(piece)
                     size += len(piece)
                     if size > MAX_ANSWER_BYTES:

@@ -288,8 +288,13 @@ def load_image(ref: ImageRef, read_region: RegionReader | None = None) -> Image.
         return read_region(ref)
     if isinstance(ref, SlideBag):
         raise ImageError("a bag of patch features has no pixels", where=ref.path)
-    where = ref.path if isinstance(ref, ImageFile) else None
-    return decode(read_bytes(ref), where)
+    return load_encoded(ref)[0]
+
+
+def load_encoded(ref: ImageFile | ImageBytes) -> tuple[Image.Image, bytes]:
+    """An RGB image, and the encoded bytes that it was decoded from."""
+    data = read_bytes(ref)
+    return decode(data, ref.path if isinstance(ref, ImageFile) else None), data
 
 
 def load_picture(ref: ImageRef, read_region: RegionReader | None = None) -> Picture:

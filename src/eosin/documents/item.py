@@ -19,7 +19,7 @@ class About:
     """What a document says of itself.
 
     Attributes:
-        name: the key under which its results stand. file: name of the file. kind: pdf, jats, html.
+        name: the key under which its results stand. file: name of the file. kind: pdf, jats, epub, html.
         article: what is never divided between splits: the DOI, the PMC number, else the name.
         licence: SPDX identifier, the licence's own words, or "unknown".
         retracted: what says so; empty where nothing does.

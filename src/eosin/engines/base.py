@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from eosin.core.images import Picture
@@ -16,12 +16,16 @@ class Request:
 
     Attributes:
         begun: how the reply begins, as given; the engine goes on from there, and its text is what it adds.
+        scores: whether the likely tokens at each place of the reply are asked for, where the engine has them.
+        stored: empty, or for each image the encoded file whose whole, unchanged picture it is, else None.
     """
 
     id: str
     messages: tuple[Message, ...]
     images: tuple[Picture, ...] = ()
     begun: str = ""
+    scores: bool = False
+    stored: tuple[bytes | None, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Generation:
         num_tokens: tokens generated, the end token included; None where a server does not say.
         truncated: the length cap was reached before the end token.
         failed: why there is no reply, a short phrase fit for counting; None where there is one.
+        tokens: of each token of the text: the token, and the likely tokens at its place with their log probabilities.
     """
 
     id: str
@@ -40,6 +45,7 @@ class Generation:
     num_tokens: int | None
     truncated: bool
     failed: str | None = None
+    tokens: Sequence[tuple[str, Sequence[tuple[str, float]]]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

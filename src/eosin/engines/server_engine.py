@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,11 +21,11 @@ from eosin.clients.completion import AnswerError, Completion
 from eosin.clients.loop import submitted
 from eosin.clients.settings import ServerSettings
 from eosin.core.errors import EosinError
-from eosin.core.images import encode_png
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.outcome import Parsed, Unparsed
 from eosin.core.nouns.sample import ImagePart
 from eosin.engines.base import Decoding, Generation, Request
+from eosin.engines.picture_bytes import PictureBytes
 from eosin.models.template import escape_special
 
 NO_BAG = "a bag of patch features cannot be sent to a server"
@@ -33,6 +34,9 @@ BUDGET = "budget spent"
 _NO_ANSWER = ("no connection", "timed out", "the server answered")
 # Questions under way for each place at the server: those that wait between two attempts hold none.
 AHEAD = 2
+TOP_LOGPROBS = 20
+"""The most that OpenAI's own interface and vLLM by its defaults give."""
+ENCODERS = max(2, min(4, os.cpu_count() or 2))
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class _Asked:
 
 
 class ServerEngine:
-    """Answers requests by a model behind `POST {url}/chat/completions`. Pictures are sent whole, as PNG data URLs.
+    """Answers requests by a model behind `POST {url}/chat/completions`. Pictures are sent whole, as data URLs: a file
+    that holds nothing but its picture as it is, any other picture as PNG.
 
     A question that the server refuses, withholds or does not answer gives a Generation with the reason, after all
     others. As many of these in a row as questions go out at once, with no answer between them, are an outage: then,
@@ -55,18 +60,20 @@ class ServerEngine:
         settings: address, limits, budget.
         cache: folder for answers; None keeps them in memory only. Its key is address, model, messages, pictures,
             decoding and seed.
+        ledger: file in which calls and cost are counted, so that the budget holds over restarts; None: of this process.
 
     Raises:
         MissingExtraError: the extra `clients` is not installed.
         EosinError: the key in the environment is not usable.
     """
 
-    def __init__(self, settings: ServerSettings, cache: Path | None = None) -> None:
+    def __init__(self, settings: ServerSettings, cache: Path | None = None, ledger: Path | None = None) -> None:
         self.settings = settings
         self.name = f"server:{settings.model}@{settings.base_url}"
-        self._client = ChatClient(settings)
+        self._client = ChatClient(settings, ledger)
         self.usage = self._client.usage
         self._cache = TextCache(cache, "completion")
+        self._pictures = PictureBytes()
         self._being_asked: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Generation]:
@@ -83,6 +90,7 @@ class ServerEngine:
         done: SimpleQueue[Future[Generation]] = SimpleQueue()
         under_way: set[Future[Generation]] = set()
         watch = _Watch(self._client)
+        encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="pictures")
 
         def ended() -> Iterator[Generation]:
             future = done.get()
@@ -96,7 +104,7 @@ class ServerEngine:
                 if (unfit := _unfit(request)) is not None:
                     yield Generation(request.id, "", None, False, unfit)
                     continue
-                future = submitted(self._answered(self._as_asked(request, decoding)))
+                future = submitted(self._answered(request, decoding, encoders))
                 under_way.add(future)
                 future.add_done_callback(done.put)
                 while len(under_way) >= AHEAD * self.settings.concurrency or (under_way and not done.empty()):
@@ -107,9 +115,14 @@ class ServerEngine:
         finally:
             for future in under_way:
                 future.cancel()
+            encoders.shutdown(wait=False, cancel_futures=True)
 
     def _as_asked(self, request: Request, decoding: Decoding) -> _Asked:
-        pictures = [encode_png(i) for i in request.images if not isinstance(i, PatchBag)]
+        stored = request.stored or (None,) * len(request.images)
+        pictures = [
+            self._pictures.of(picture, data)
+            for picture, data in zip(request.images, stored, strict=True) if not isinstance(picture, PatchBag)
+        ]  # fmt: skip
         messages = tuple(
             Message(m.role, tuple(pictures[p.index] if isinstance(p, ImagePart) else escape_special(p.text)
                                   for p in m.parts))
@@ -122,6 +135,7 @@ class ServerEngine:
             top_p=decoding.top_p if sampled else 1.0,
             seed=(zlib.crc32(request.id.encode()) ^ decoding.seed) & 0x7FFFFFFF if sampled else None,
             max_tokens=decoding.max_new_tokens,
+            top_logprobs=TOP_LOGPROBS if request.scores else 0,
         )
         return _Asked(request.id, chat, self._key(chat))
 
@@ -131,12 +145,14 @@ class ServerEngine:
             [m.role, [hashlib.sha256(p).hexdigest() if isinstance(p, bytes) else [p] for p in m.parts]]
             for m in chat.messages
         ]
-        asked = [chat.temperature, chat.top_p, chat.seed, chat.max_tokens]
+        asked: list[Any] = [chat.temperature, chat.top_p, chat.seed, chat.max_tokens]
+        asked += [chat.top_logprobs] if chat.top_logprobs else []
         parts = [self.settings.base_url, self.settings.model, turns, asked]
         return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
-    async def _answered(self, asked: _Asked) -> Generation:
-        """In the clients' loop. Equal questions wait for each other, so that one of them is sent."""
+    async def _answered(self, request: Request, decoding: Decoding, encoders: Executor) -> Generation:
+        """In the clients' loop; pictures are encoded beside it. Of equal questions one is sent, the others wait."""
+        asked = await asyncio.get_running_loop().run_in_executor(encoders, self._as_asked, request, decoding)
         lock = self._being_asked.get(asked.key)
         if lock is None:
             lock = self._being_asked[asked.key] = asyncio.Lock()
@@ -263,4 +279,5 @@ def _generation(id: str, completion: Completion) -> Generation:
     text = completion.text
     if completion.thinking is not None and "<think>" not in text:
         text = f"<think>{completion.thinking}</think>{text}"
-    return Generation(id, text, completion.completion_tokens, completion.finish_reason == "length")
+    cut = completion.finish_reason == "length"
+    return Generation(id, text, completion.completion_tokens, cut, tokens=completion.tokens)

@@ -63,6 +63,19 @@ def test_what_each_way_of_asking_writes() -> None:
     assert "<info>...</info><think>...</think><answer>...</answer>" in asked("pathreasoner-r1", question())
 
 
+def test_a_word_on_how_to_think_keeps_the_tags_of_the_checkpoint() -> None:
+    own = Grammar.of("info/think/answer", numbered_steps=True)
+    grammar, stated = preset_named("chain-of-draft").form(own, False)
+    assert (grammar.name, grammar.numbered_steps, grammar.think_style, stated) == (
+        "info/think/answer", True, "chain-of-draft", True,
+    )  # fmt: skip
+    assert preset_named("think").form(grammar, False) == (own, True)
+    bare = Grammar.of("answer", bare="whole")  # without a think block there is nothing to keep
+    assert preset_named("chain-of-draft").form(bare, True)[0].name == "think/answer"
+    assert preset_named("letter").form(own, False)[0].tags == ("answer",)
+    assert preset_named("grammar").form(own, False) == (own, False)
+
+
 def test_any_number_of_options() -> None:
     many = question(options=tuple(f"option {i}" for i in range(26)), answer="Z")
     assert asked("letter", many).splitlines()[26] == "Z. option 25"

@@ -59,9 +59,9 @@ def _small(settings: Eyes, seed: int) -> FoundEyes:
 
 def _timm(settings: Eyes) -> FoundEyes:
     """A network of timm with its pretrained weights, or with those of a file."""
+    from eosin.core.extras import need
     from eosin.slides.encoders.pretrained import weights_file
     from eosin.slides.encoders.weights import read_weights
-    from eosin.slides.extras import need
 
     timm, name = need("timm", "encoders"), settings.name.removeprefix(TIMM)
     options: dict[str, Any] = {"num_classes": 0}

@@ -10,6 +10,7 @@ from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.rl import code_in, plain_rewards, without_code
 from eosin.core.settings.scoring import ScoringSettings
 from eosin.core.settings.stages import RejectionStage, RlStage
+from eosin.evaluate.exams.prompts import OWN, preset_named
 from eosin.scoring.resources.build import tools_of
 from eosin.scoring.sets.by_source import Rewards, departures, length_twice, stage_rewards
 from eosin.scoring.sets.compose import RewardSet
@@ -58,11 +59,23 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
                 read_rates(stage.difficulty.file)
             except EosinError as exc:
                 problems.append(_line(f"stages.{name}.difficulty.file", exc))
+    problems += _prompts(recipe)
     exams = _exam_rewards(recipe, problems, load_code)
     problems += same_judges(recipe, stages, exams)
     if problems:
         raise RecipeError(problems, where)
     return notes
+
+
+def _prompts(recipe: Recipe) -> list[str]:
+    """Ways of asking that do not exist."""
+    found = []
+    for name, exam in recipe.exams.items():
+        try:
+            preset_named(exam.prompt or OWN)
+        except EosinError as exc:
+            found.append(_line(f"exams.{name}.prompt", exc))
+    return found
 
 
 def _tools(settings: ScoringSettings, field: str, problems: list[str]) -> Resources:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from eosin.core.store.lock import locked
 from eosin.core.store.record import differences
 from eosin.core.store.yaml_text import parse_yaml
 from eosin.evaluate.exam import work as exam_work
+from eosin.evaluate.exams.prompts import OWN, preset_named
 
 if TYPE_CHECKING:
     from eosin.evaluate.baselines.baselines import BaselineRunner, Results
@@ -253,16 +253,14 @@ class Run(RunState):
     def asked(self, settings: ExamSettings) -> list[Sample]:
         """The samples of an exam, in the words in which it asks them."""
         samples = self.splits[settings.split]
-        if not settings.questions and not settings.earlier_turns:
-            return samples
-        return [asked_otherwise(s, settings.questions, settings.earlier_turns, settings.seed) for s in samples]
+        if settings.questions or settings.earlier_turns:
+            samples = [asked_otherwise(s, settings.questions, settings.earlier_turns, settings.seed) for s in samples]
+        preset = preset_named(settings.prompt or OWN)
+        return [preset.applied(s) for s in samples]
 
     def form_of(self, settings: ExamSettings) -> tuple[Grammar, bool]:
-        """The reply grammar of an exam, and whether its prompt states it."""
-        grammar = self.recipe.reply_grammar
-        if settings.think_style is None:
-            return grammar, self.recipe.prompt.instruction
-        return dataclasses.replace(grammar, think_style=settings.think_style), True
+        """The reply grammar of an exam, and whether its prompt states it: as `eosin evaluate --prompt` has it."""
+        return preset_named(settings.prompt or OWN).form(self.recipe.reply_grammar, self.recipe.prompt.instruction)
 
     def write_summary(self) -> dict[str, Any]:
         """The joined metrics and rollouts, the report, and last summary.json, also of a run that was cut off.

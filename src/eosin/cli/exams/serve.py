@@ -36,7 +36,7 @@ def serve(
     Example: eosin serve runs/demo/stages/rl/checkpoint --slides slides/
     """
     from eosin.cli.training.run import need
-    from eosin.slides.extras import need as need_of
+    from eosin.core.extras import need as need_of
 
     need("torch")
     for package in ("fastapi", "uvicorn"):

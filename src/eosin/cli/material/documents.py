@@ -23,7 +23,7 @@ SecondRefines = Annotated[
 
 
 def documents(
-    paths: Annotated[list[Path], typer.Argument(help="PDFs, JATS articles, packages (.tar.gz), folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(help="PDFs, JATS articles, EPUB, HTML, packages (.tar.gz), folders.")],
     out: Annotated[Path, typer.Option("--out", help="A new folder: the samples artifact.")],
     name: Annotated[str, typer.Option(help="Name of the data set; the front of every sample's id.")] = "documents",
     licence: Licences = None,
@@ -41,7 +41,7 @@ def documents(
     without_labels: Annotated[
         bool, typer.Option("--without-labels", help='Leave "Figure 3." out of captions.')
     ] = False,
-    ocr: Annotated[str, typer.Option(help="For pages without text: none, or rapidocr (extra ocr).")] = "none",
+    ocr: Annotated[str, typer.Option(help="For pages without text: none, rapidocr or tesseract.")] = "none",
     second_reader: SecondReader = ("", ""),
     second_refines: SecondRefines = False,
     previews: Annotated[bool, typer.Option(help="Draw the pages with what was found.")] = True,

@@ -68,6 +68,7 @@ def documents(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     num: Annotated[int, typer.Option("--num", "-n", help="Number of PDFs; each has eight figures.")] = 4,
     articles: Annotated[int, typer.Option(help="Number of JATS articles with their pictures.")] = 1,
+    scans: Annotated[int, typer.Option(help="Number of PDFs whose pages are pictures, as of a scanner.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the series.")] = 0,
 ) -> None:
     """Write PDFs and JATS articles with figures, panels, captions and references, and truth.jsonl beside them.
@@ -76,7 +77,7 @@ def documents(
     """
     from eosin.phantom.documents.series import write_documents
 
-    truths = write_documents(out, num, seed, articles=articles)
+    truths = write_documents(out, num, seed, articles=articles, scans=scans)
     figures = sum(len(t.figures) for t in truths)
     Console(soft_wrap=True, highlight=False).print(f"{len(truths)} PHANTOM documents with {figures} figures in {out}")
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 FigureKind = Literal[
     "histology H&E", "histology IHC", "histology other stain", "cytology", "gross", "fluorescence", "radiology",
-    "endoscopy", "plot", "diagram", "table", "photograph",
+    "endoscopy", "plot", "diagram", "table", "photograph", "blank",
 ]  # fmt: skip
 
 
@@ -21,11 +21,11 @@ class ReadingSettings(_Settings):
     """How documents are read. Other values mean that they are read again.
 
     Attributes:
-        ocr: "none", or "rapidocr" (extra `ocr`) for pages without a text layer.
+        ocr: "rapidocr" (extra `ocr`) or "tesseract" (the program) for pages without a text layer, or "none".
         previews: draw the pages with what was found, to look at. preview_px: width of a drawn page.
     """
 
-    ocr: Literal["none", "rapidocr"] = "none"
+    ocr: Literal["none", "rapidocr", "tesseract"] = "none"
     previews: bool = True
     preview_px: int = Field(default=720, ge=200, le=3000)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from eosin.core.nouns.reply import ThinkStyle
 from eosin.core.settings.rl import RewardTerms
 from eosin.core.settings.scoring import ScoringSettings
 
@@ -20,6 +20,7 @@ BaselineName = Literal[
     "attention_mil", "nearest_image", "nearest_caption",
 ]  # fmt: skip
 BASELINE_NAMES: tuple[str, ...] = get_args(BaselineName)
+_PROMPT_OF_STYLE = {"plain": "think", "chain-of-thought": "chain-of-thought", "chain-of-draft": "chain-of-draft"}
 EvidenceMethod = Literal["sensitivity", "features", "centred", "gradient", "rollout"]
 
 
@@ -109,8 +110,6 @@ class ExamSettings(BaseModel):
         questions: other wordings of the question, one of which is put to each item in the place of its own: does the
             model read, or does it know one sentence? Seeded; options and answers stay.
         earlier_turns: pairs of a question and a reply that stand before the question, as of a dialogue that goes on.
-        think_style: another instruction of how to think than the recipe's, such as drafts of five words a step. The
-            prompt states the form of the reply then, whatever the recipe says.
         max_samples: examine a seeded random subset of this size; None examines all.
         probes: which probes run beside the exam.
         probe_samples: items of each probe, a seeded class-balanced subset; None probes every item.
@@ -127,10 +126,12 @@ class ExamSettings(BaseModel):
         terms: reward terms, or a set, that the greedy replies are also scored by, such as a judge's checklist.
         scoring: judge, sentence encoder, CLIP and knowledge graph of these terms; what is left out is the run's.
         same_judge: allow the judge that also gives the rewards of a stage. It then grades what it has taught.
-        option_probabilities: also ask how probable each option was where the reply names one, for calibration. One
-            forward pass an option; only engines that hold the model can say.
+        option_probabilities: also ask how probable each option was where the reply names one, for calibration: by a
+            pass an option where the engine holds the model; behind a server by its token probabilities, and where it
+            gives none by the shares of sampled replies (`num_sampled`, else 8). The exam says which.
         max_unscored: share of the replies without a score of some term above which the exam stops.
-        prompt: name of a way of asking (docs/exams.md); None: the checkpoint's own grammar, or the listed exam's.
+        prompt: name of a way of asking (docs/exams.md); None: the checkpoint's own grammar, or the listed exam's. The
+            prompt then states the form of the reply, whatever the recipe says.
         input: what is shown of a picture.
         shifts: each question is asked again with its options moved on by 1, 2, ... places, so many times; -1: by every
             number of places. The exam then says how often the same option was named.
@@ -138,10 +139,23 @@ class ExamSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _think_style_is_a_prompt(cls, raw: object) -> object:
+        """Recipes and records of before `prompt` said `think_style`."""
+        if not isinstance(raw, Mapping) or "think_style" not in raw:
+            return raw
+        rest = {k: v for k, v in raw.items() if k != "think_style"}
+        style = raw["think_style"]
+        if style is None:
+            return rest
+        if rest.get("prompt") is not None or style not in _PROMPT_OF_STYLE:
+            raise ValueError(f"think_style is now prompt, such as prompt: {_PROMPT_OF_STYLE.get(str(style), 'think')}")
+        return {**rest, "prompt": _PROMPT_OF_STYLE[style]}
+
     split: Literal["train", "valid", "test"] = "test"
     questions: list[str] | None = Field(default=None, min_length=1)
     earlier_turns: list[tuple[str, str]] = Field(default=[])
-    think_style: ThinkStyle | None = None
     max_samples: int | None = Field(default=None, ge=1)
     probes: list[ProbeName] = Field(default=["blank", "swapped", "question_only"])
     probe_samples: int | None = Field(default=None, ge=1)

@@ -119,10 +119,9 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _asked_as_trained(self) -> Recipe:
-        """An exam of a run asks in the run's own grammar, each question once."""
+        """An exam of a run asks each question once, all its pictures together."""
         for name, exam in self.exams.items():
-            asked = [k for k in ("prompt", "shifts") if getattr(exam, k)]
-            asked += [] if exam.input.joint else ["input.joint"]
+            asked = [*(["shifts"] if exam.shifts else []), *([] if exam.input.joint else ["input.joint"])]
             if asked:
                 raise ValueError(f"exams.{name}: {', '.join(asked)} is for eosin evaluate, after the run")
         return self

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eosin.core.errors import EosinError, MissingExtraError
+from eosin.core.errors import EosinError
+from eosin.core.extras import need
 from eosin.core.images import MAX_FILE_BYTES, read_regular_file
 
 _PASSWORD = 4
@@ -22,11 +23,7 @@ def pdfium() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
-        import pypdfium2
-    except ImportError:
-        raise MissingExtraError("pypdfium2", "documents") from None
-    return pypdfium2
+    return need("pypdfium2", "documents")
 
 
 @contextmanager

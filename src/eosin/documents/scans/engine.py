@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eosin.core.errors import MissingExtraError
+from eosin.core.extras import need
 from eosin.documents.page.boxes import Box
 
 U8 = NDArray[np.uint8]
@@ -41,10 +41,7 @@ def rapidocr() -> Reads:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
-        from rapidocr import RapidOCR
-    except ImportError:
-        raise MissingExtraError("rapidocr", "ocr") from None
+    RapidOCR = need("rapidocr", "ocr").RapidOCR
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)
     engine = RapidOCR(params={"Global.log_level": "error", "EngineConfig.onnxruntime.intra_op_num_threads": 2,
                               "EngineConfig.onnxruntime.inter_op_num_threads": 1})  # fmt: skip
@@ -61,10 +58,3 @@ def rapidocr() -> Reads:
         return words
 
     return read
-
-
-def engine_of(name: str) -> Reads:
-    """The engine of a name."""
-    if name == "rapidocr":
-        return rapidocr()
-    raise MissingExtraError(name, "ocr")

@@ -11,12 +11,14 @@ from typing import Literal
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped
+from eosin.core.store.artifacts import exists as is_artifact
 from eosin.core.store.names import file_name
 from eosin.documents.item import STEP
 
-Kind = Literal["pdf", "jats", "package"]
+Kind = Literal["pdf", "jats", "epub", "html", "package"]
 _PDF = (".pdf",)
 _XML = (".nxml", ".xml")
+_HTML = (".html", ".htm", ".xhtml")
 _PACKAGES = (".tar.gz", ".tgz", ".tar")
 _PMC = re.compile(r"PMC\d+(?:\.\d+)?")
 
@@ -33,7 +35,8 @@ class Unit:
 def find_units(paths: Sequence[Path]) -> tuple[list[Unit], list[Dropped]]:
     """Documents among files and folders, in a fixed order, and what was set aside.
 
-    In folders, files that are no documents are passed over; hidden ones, and links out of the folder, too. A PDF that
+    In folders, files that are no documents are passed over; hidden ones, links out of the folder, and what Eosin has
+    written itself, too. A PDF that
     lies beside the XML of the same article is set aside: the XML says more.
 
     Raises:
@@ -47,7 +50,9 @@ def find_units(paths: Sequence[Path]) -> tuple[list[Unit], list[Dropped]]:
         if not path.is_dir():
             kind = kind_of(path)
             if kind is None:
-                dropped.append(Dropped(path.name, "not a document", "expected .pdf, .nxml, .xml, .tar.gz", STEP))
+                dropped.append(
+                    Dropped(path.name, "not a document", "expected .pdf, .nxml, .xml, .epub, .html, .tar.gz", STEP)
+                )
             else:
                 units.append(Unit(path.name, path, kind))
             continue
@@ -60,7 +65,7 @@ def find_units(paths: Sequence[Path]) -> tuple[list[Unit], list[Dropped]]:
             else:
                 units.append(Unit(key, file, kind))
     if not units:
-        raise EosinError("There is no document here.", expected="PDF, JATS XML (.nxml, .xml), or packages (.tar.gz)",
+        raise EosinError("There is no document here.", expected="PDF, JATS XML (.nxml, .xml), .epub, .html, .tar.gz",
                          found=f"{len(dropped)} other files", where=", ".join(str(p) for p in paths)[:200])  # fmt: skip
     return _named(units), dropped
 
@@ -72,6 +77,10 @@ def kind_of(path: Path) -> Kind | None:
         return "pdf"
     if name.endswith(_XML):
         return "jats"
+    if name.endswith(".epub"):
+        return "epub"
+    if name.endswith(_HTML):
+        return "html"
     return "package" if name.endswith(_PACKAGES) else None
 
 
@@ -83,6 +92,9 @@ def _stem(path: Path) -> str:
 def _walk(root: Path) -> Iterator[Path]:
     home = root.resolve()
     for folder, folders, files in os.walk(root):
+        if is_artifact(Path(folder)):
+            folders[:] = []
+            continue
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not Path(folder, f).is_symlink())
         for name in sorted(f for f in files if not f.startswith(".")):
             path = Path(folder, name)

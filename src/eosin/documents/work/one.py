@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,12 @@ def _reading(
         check_kind(path)
         yield read_jats(path, key), lambda record, place: []
         return
+    if kind in ("html", "epub"):
+        from eosin.documents.web.reading import opened_epub, read_html
+
+        with opened_epub(path, key) if kind == "epub" else nullcontext(read_html(path, key)) as reading:
+            yield reading, lambda record, place: []
+        return
     from eosin.documents.pdf.open import opened
     from eosin.documents.pdf.reading import read_pdf
     from eosin.documents.view.previews import draw_pages
@@ -83,7 +89,7 @@ def _scan(document: Any, engine: str) -> Any:
     """What reads pages without text; None where no engine is asked for."""
     if engine == "none":
         return None
-    from eosin.documents.scans.engine import engine_of
+    from eosin.documents.scans.named import engine_of
     from eosin.documents.scans.read import read_scan
 
     return lambda page: read_scan(document, page, engine_of(engine))

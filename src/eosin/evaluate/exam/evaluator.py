@@ -11,16 +11,18 @@ import numpy as np
 from PIL import Image
 
 from eosin.core.errors import EosinError, ImageError
-from eosin.core.images import Picture, RegionReader, load_picture
+from eosin.core.images import Picture, RegionReader, load_encoded, load_picture
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.prompt import prompt_messages, without_images
 from eosin.core.nouns.reply import Grammar
-from eosin.core.nouns.sample import ImageRef, Sample
+from eosin.core.nouns.sample import ImageBytes, ImageFile, ImageRef, Sample
 from eosin.core.settings.exam import InputPolicy
 from eosin.engines.base import Decoding, Engine, Generation, Request, StreamingEngine
+from eosin.evaluate.exam.ahead import worked_ahead
 from eosin.evaluate.exam.grading import grade
 from eosin.evaluate.exam.policy import fit, shown_images
+from eosin.evaluate.exam.token_probabilities import token_probabilities
 from eosin.evaluate.exam.work import Work
 
 Progress = Callable[[str, int, int], None]
@@ -41,6 +43,7 @@ class Instance:
             bag, features drawn with its mean and spread); or none, with their places taken out of the prompt.
         facts: further columns of the row.
         begun: how the reply begins; the model goes on from there.
+        scores: whether the likely tokens of the reply are asked for; the row then holds the options' probabilities.
     """
 
     sample: Sample
@@ -48,11 +51,12 @@ class Instance:
     show: Literal["image", "blank", "noise", "nothing"] = "image"
     facts: Mapping[str, Any] = field(default_factory=dict)
     begun: str = ""
+    scores: bool = False
 
     @classmethod
-    def plain(cls, sample: Sample) -> Instance:
+    def plain(cls, sample: Sample, *, scores: bool = False) -> Instance:
         """The sample as it is."""
-        return cls(sample, sample.images)
+        return cls(sample, sample.images, scores=scores)
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,13 @@ class Evaluator:
                 self.progress(phase, len(rows), len(instances))
 
         def requests() -> Iterator[Request]:
-            for instance in by_id.values():
+            for instance, made in worked_ahead(by_id.values(), self.request_of):
                 try:
-                    yield self.request_of(instance)
+                    request = made.result()
                 except ImageError as exc:
                     told(_set_aside(instance, exc))
+                else:
+                    yield request
 
         for generation in engine.stream(requests(), decoding):
             told(self._row(generation, by_id[generation.id]))
@@ -131,21 +137,35 @@ class Evaluator:
         if generation.failed is not None:
             return {"id": generation.id, "set_aside": f"{NO_REPLY}: {generation.failed}", "detail": ""}
         whole = replace(generation, text=instance.begun + generation.text)
-        return {**grade(whole, instance.sample, self.grammar, self.classes), **instance.facts}
+        row = {**grade(whole, instance.sample, self.grammar, self.classes), **instance.facts}
+        if instance.scores and generation.tokens is not None:
+            row["option_probabilities"] = token_probabilities(generation.tokens, instance.sample, row["parsed"])
+        return row
 
     def request_of(self, instance: Instance) -> Request:
         """What the engine is asked. Raises ImageError where an image cannot be used."""
         messages = prompt_messages(instance.sample, self.grammar, instruction=self.instruction)
         if instance.show == "nothing":
-            return Request(instance.sample.id, without_images(messages), begun=instance.begun)
+            return Request(instance.sample.id, without_images(messages), begun=instance.begun, scores=instance.scores)
         messages, refs = shown_images(messages, instance.images, self.policy.num_images)
-        stored = instance.sample.origin.mpp
-        images = tuple(fit(load_picture(ref, self.read_region), ref, stored, self.policy) for ref in refs)
+        shown = [self._shown(ref, instance.sample.origin.mpp) for ref in refs]
+        images = tuple(picture for picture, _ in shown)
+        if instance.show == "image":
+            files = tuple(data for _, data in shown)
+            return Request(instance.sample.id, messages, images, instance.begun, instance.scores, files)
         if instance.show == "blank":
             images = tuple(_blank(image) for image in images)
-        if instance.show == "noise":
+        else:
             images = tuple(_noise(image, f"{instance.sample.id}/{i}") for i, image in enumerate(images))
         return Request(instance.sample.id, messages, images, instance.begun)
+
+    def _shown(self, ref: ImageRef, stored_mpp: float | None) -> tuple[Picture, bytes | None]:
+        """A picture under the input policy, and its file where the policy left it as it is."""
+        if not isinstance(ref, ImageFile | ImageBytes):
+            return fit(load_picture(ref, self.read_region), ref, stored_mpp, self.policy), None
+        picture, data = load_encoded(ref)
+        fitted = fit(picture, ref, stored_mpp, self.policy)
+        return fitted, data if fitted is picture else None
 
 
 def _set_aside(instance: Instance, exc: ImageError) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _new_at_default(settings: ExamSettings) -> set[str]:
     """Settings on which this exam does not depend."""
     new = (
         "evidence", "baselines", "baseline_train", "terms", "scoring", "same_judge", "max_unscored", "prompt", "input",
-        "questions", "earlier_turns", "think_style", "option_probabilities",
+        "questions", "earlier_turns", "option_probabilities",
     )  # fmt: skip
     found = {name for name in new if getattr(settings, name) == ExamSettings.model_fields[name].default} | {"shifts"}
     return found if settings.terms is not None else found | {"terms", "scoring", "same_judge", "max_unscored"}
@@ -174,7 +174,7 @@ def _examine(
     rewards: RewardSet | None,
 ) -> tuple[dict[str, Any], dict[str, Rows]]:  # fmt: skip
     """All phases of an exam: its summary and the rows of each file."""
-    everything = evaluator.run("predictions", [Instance.plain(s) for s in asked])
+    everything = evaluator.run("predictions", [Instance.plain(s, scores=settings.option_probabilities) for s in asked])
     rows = [r for r in everything if "set_aside" not in r]
     aside = [r for r in everything if "set_aside" in r]
     if not rows:
@@ -196,8 +196,8 @@ def _examine(
         summary["scored"], files["terms.jsonl"] = score_terms(rewards, usable, normal, settings, evaluator.read_region)
         summary["scored"]["same_judge"] = settings.same_judge
     if settings.option_probabilities:
-        options = option_rows(evaluator, usable, normal)
-        summary["calibration"] = option_calibration(options, rows, settings)
+        options, found_by = option_rows(evaluator, usable, normal, draws, settings)
+        summary["calibration"] = option_calibration(options, found_by, rows, settings)
         if options:
             files["options.jsonl"] = options
     summary["evidence"], measured = _evidence(evaluator, attributor, usable, normal, settings)

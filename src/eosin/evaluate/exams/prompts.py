@@ -7,7 +7,7 @@ taken with a preset is not the paper's figure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
@@ -28,6 +28,7 @@ class Preset:
         system: a system message in front of the dialogue.
         note: what it does, and where it is from.
         paper: whether it stands for the prompt of a paper.
+        keeps_tags: it only says how to think: a checkpoint whose own grammar has a think block is asked in its tags.
     """
 
     name: str
@@ -35,6 +36,18 @@ class Preset:
     grammar: Grammar | None
     system: str = ""
     paper: bool = False
+    keeps_tags: bool = False
+
+    def form(self, own: Grammar, instruction: bool) -> tuple[Grammar, bool]:
+        """The reply grammar for a checkpoint with this one of its own, and whether the prompt states it.
+
+        A preset always states its own.
+        """
+        if self.grammar is None:
+            return own, instruction
+        if self.keeps_tags and "think" in own.tags:
+            return replace(own, think_style=self.grammar.think_style, ask=""), True
+        return self.grammar, True
 
     def applied(self, sample: Sample) -> Sample:
         """The sample as this preset puts it: with the system message, unless it has one."""
@@ -65,10 +78,12 @@ PRESETS: dict[str, Preset] = {
                _bare("Answer with a word or a short phrase.")),
         Preset("report", "an open task; the whole reply is the answer", _bare("Write in plain sentences, without a "
         "list.")),
+        Preset("think", "reasoning between think tags, then the answer between answer tags; no word of how to think",
+               Grammar.of(_TAGS), keeps_tags=True),
         Preset("chain-of-thought", "steps in full sentences between think tags, then the answer between answer tags",
-               Grammar.of(_TAGS, think_style="chain-of-thought")),
+               Grammar.of(_TAGS, think_style="chain-of-thought"), keeps_tags=True),
         Preset("chain-of-draft", "steps of at most five words between think tags, then the answer between answer tags",
-               Grammar.of(_TAGS, think_style="chain-of-draft")),
+               Grammar.of(_TAGS, think_style="chain-of-draft"), keeps_tags=True),
         Preset("answer-line", "free reasoning; the last line is `Answer: ...`; that line alone is read",
                _bare("Think first. Then write a last line of the form: Answer: LETTER", bare="last line")),
         Preset("pathvlm-r1", "PathVLM-R1 (arXiv 2504.09258): think and answer tags, the answer is letter and option "

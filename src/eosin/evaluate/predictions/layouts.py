@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eosin.core.errors import EosinError, MissingExtraError
+from eosin.core.errors import EosinError
+from eosin.core.extras import need
 from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 
 MAX_MEMBER_BYTES = 2**26
@@ -128,12 +129,9 @@ def _tsv(path: Path) -> Log:
 
 
 def _xlsx(path: Path) -> Log:
+    openpyxl = need("openpyxl", "exams")
     try:
-        from openpyxl import load_workbook
-    except ImportError:
-        raise MissingExtraError("openpyxl", "exams") from None
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         table = [list(r) for r in book.worksheets[0].iter_rows(values_only=True)]
         book.close()
     except Exception as exc:  # damaged archives fail in many ways

@@ -3,6 +3,7 @@
 Clusters with the same row of a table are one pattern. How often each pattern is drawn in a resample of G clusters is
 multinomial with probabilities n_u / G, so that a resample costs as much as there are patterns, not clusters: right and
 wrong replies of a closed exam form few, however many items it has. The distribution is that of drawing the clusters.
+Where patterns are many, the clusters themselves are drawn.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 _MAX_CELLS = 4_000_000
 _MANY_PATTERNS = 1_000
-_GATHERED_CELLS = 2_000_000
+_GATHERED_CELLS = 1_000_000
 
 
 def draw_weights(num_clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
@@ -57,11 +58,10 @@ def draw_sums(table: NDArray[np.float64], resamples: int, seed: int) -> NDArray[
 def _gathered(table: NDArray[np.float64], size: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """(size, C): each resample adds up the rows that it drew."""
     num_clusters, num_columns = table.shape
-    kind = np.uint16 if num_clusters < 2**16 else np.uint32
-    drawn = rng.integers(0, num_clusters, size=(size, num_clusters), dtype=kind)
+    drawn = rng.integers(0, num_clusters, size=(size, num_clusters))  # as places: narrower ones are widened first
     if num_columns <= 2:
         return np.stack([_sums_of(table[:, c], drawn) for c in range(num_columns)], axis=1)
-    flat = drawn + num_clusters * np.arange(size)[:, None]
+    flat = drawn + np.arange(0, size * num_clusters, num_clusters)[:, None]
     weights = np.bincount(flat.ravel(), minlength=size * num_clusters).reshape(size, num_clusters)
     return weights.astype(np.float64) @ table
 
@@ -70,7 +70,7 @@ def _sums_of(column: NDArray[np.float64], drawn: NDArray[Any]) -> NDArray[np.flo
     """Sums over the drawn rows (size, G); a column of one value needs no look-up."""
     if (column == column[0]).all():
         return np.full(len(drawn), column[0] * len(column))
-    return np.asarray(column[drawn].sum(axis=1))
+    return np.asarray(column.take(drawn, mode="clip").sum(axis=1))
 
 
 def by_cluster(clusters: Sequence[str], columns: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eosin.core.errors import EosinError
-from eosin.models.clip.network import OPENAI_MEAN, OPENAI_STD, need_open_clip
+from eosin.core.extras import need
+from eosin.models.clip.network import OPENAI_MEAN, OPENAI_STD
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -149,7 +150,7 @@ def tokenizer_of(model_cfg: Mapping[str, Any], folder: str | None = None) -> Any
     Args:
         folder: where a tokenizer of Hugging Face stands; by default it is loaded by its name.
     """
-    open_clip = need_open_clip()
+    open_clip = need("open_clip", "encoders")
     text = model_cfg.get("text_cfg") or {}
     length, options = int(text.get("context_length", 77)), dict(text.get("tokenizer_kwargs") or {})
     name = text.get("hf_tokenizer_name")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from eosin.core.errors import EosinError
+from eosin.core.extras import need
 from eosin.core.foreign_code import NO_CODE, no_foreign_code
 from eosin.core.settings.clip import ClipModel, TinyClip
 from eosin.core.store import artifacts as store
@@ -17,7 +18,7 @@ from eosin.core.store.artifacts import Artifact
 from eosin.models.clip.clip import Clip, tokenizer_of
 from eosin.models.clip.convert import from_transformers, open_clip_config, to_transformers, transformers_config
 from eosin.models.clip.known import KNOWN, KnownClip
-from eosin.models.clip.network import build_network, loading, named_network, need_open_clip, tiny_settings
+from eosin.models.clip.network import build_network, loading, named_network, tiny_settings
 from eosin.models.load import device, load_whole
 
 CONFIG = "open_clip_config.json"
@@ -39,7 +40,7 @@ def load_clip(name: str | Path, *, to: torch.device | None = None) -> Clip:
         EosinError: nothing can be loaded there; weights are missing, left over, or of another architecture.
     """
     source = str(name).removeprefix("open_clip:")
-    need_open_clip()
+    need("open_clip", "encoders")
     clip = _load(source)
     clip.network.eval()
     return clip.to(to or device())
@@ -90,7 +91,7 @@ def _of_folder(folder: Path) -> Clip:
 
 def read_weights(file: Path) -> dict[str, torch.Tensor]:
     """Tensors of a weights file by name; nothing is unpickled."""
-    open_clip = need_open_clip()
+    open_clip = need("open_clip", "encoders")
     with loading(str(file)):
         found = open_clip.factory.load_state_dict(str(file), weights_only=True)
     if not all(isinstance(v, torch.Tensor) for v in found.values()):
@@ -135,7 +136,7 @@ def _of_transformers(source: str) -> Clip:
 
 
 def _of_hub(source: str) -> Clip:
-    open_clip = need_open_clip()
+    open_clip = need("open_clip", "encoders")
     with loading(source):
         network = open_clip.create_model(source)
         return _whole(network, open_clip.get_model_config(source), source, open_clip.get_tokenizer(source))
@@ -194,7 +195,7 @@ def new_clip(settings: ClipModel, seed: int) -> Clip:
     """The model that a recipe starts from: a small one with seeded weights, or a named one."""
     if not isinstance(settings, TinyClip):
         return load_clip(settings.name)
-    need_open_clip()
+    need("open_clip", "encoders")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         cfg = tiny_settings(settings)

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib.util
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from eosin.core.errors import EosinError, MissingExtraError
+from eosin.core.errors import EosinError
+from eosin.core.extras import need
 from eosin.core.settings.clip import TinyClip
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 VOCABULARY = 49_408
 """Tokens of CLIP's byte-pair encoding; open_clip carries its table."""
-
-
-def need_open_clip() -> Any:
-    """open_clip, or an error that says how to install it."""
-    if importlib.util.find_spec("open_clip") is None:
-        raise MissingExtraError("open_clip", "encoders")
-    import open_clip
-
-    return open_clip
 
 
 @contextlib.contextmanager
@@ -55,7 +46,7 @@ def build_network(model_cfg: Mapping[str, Any]) -> Any:
     Raises:
         EosinError: settings that open_clip does not know.
     """
-    open_clip = need_open_clip()
+    open_clip = need("open_clip", "encoders")
     settings = copy.deepcopy(dict(model_cfg))
     text, vision = settings.get("text_cfg") or {}, settings.get("vision_cfg") or {}
     vision.pop("timm_model_pretrained", None)
@@ -100,7 +91,7 @@ def named_network(model: str, weights: str) -> tuple[Any, dict[str, Any]]:
     Raises:
         EosinError: no such architecture, tag or file; weights of another architecture.
     """
-    open_clip = need_open_clip()
+    open_clip = need("open_clip", "encoders")
     settings = open_clip.get_model_config(model)
     if settings is None:
         raise EosinError("open_clip has no such architecture.", found=model, next_step="name one such as ViT-B-16")

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from eosin.core.errors import EosinError, MissingExtraError
+from eosin.core.errors import EosinError
+from eosin.core.extras import need
 
 MODEL_TYPE = "eosin_eyes"
 
@@ -135,10 +136,10 @@ def build_network(config: EyesConfig) -> nn.Module:
     """
     options = dict(config.options or {})
     if config.library == "timm":
-        timm = _need("timm")
+        timm = need("timm", "encoders")
         return timm.create_model(config.architecture, pretrained=False, **_layers(options))  # type: ignore[no-any-return]
     if config.library == "open_clip":
-        return _need("open_clip").create_model(config.architecture, **options).visual  # type: ignore[no-any-return]
+        return need("open_clip", "encoders").create_model(config.architecture, **options).visual  # type: ignore[no-any-return]
     told = dict(config.network_config or {})
     return AutoModel.from_config(AutoConfig.for_model(told.pop("model_type"), **told))  # type: ignore[no-any-return]
 
@@ -146,16 +147,7 @@ def build_network(config: EyesConfig) -> nn.Module:
 def _layers(options: dict[str, Any]) -> dict[str, Any]:
     """Options whose name ends in _layer are classes, which a config names: of timm's layers, or of torch."""
     named = {k: v for k, v in options.items() if k.endswith("_layer") and isinstance(v, str)}
-    return options | {k: getattr(_need("timm.layers"), v, None) or getattr(nn, v) for k, v in named.items()}
-
-
-def _need(package: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(package)
-    except ImportError as exc:
-        raise MissingExtraError((exc.name or package).split(".")[0], "encoders") from exc
+    return options | {k: getattr(need("timm.layers", "encoders"), v, None) or getattr(nn, v) for k, v in named.items()}
 
 
 def _features(network: Any, library: str, pixels: Tensor) -> Tensor:

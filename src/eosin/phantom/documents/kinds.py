@@ -43,8 +43,44 @@ def _stained(rng: Rng, first: F, second: F) -> Image.Image:
     return Image.fromarray((np.exp(-density).clip(0, 1) * 255).astype(np.uint8))
 
 
+def _fat(rng: Rng) -> Image.Image:
+    """Fat: empty cells with thin walls, folds of pale tissue between some, few nuclei at the walls."""
+    ground = rng.uniform(228, 246) + rng.normal(0, 2, 3)
+    image = Image.new("RGB", (160, 160), tuple(int(v) for v in ground))
+    draw = ImageDraw.Draw(image, "RGBA")
+    cells = rng.uniform(-40, 200, (int(rng.integers(3, 14)), 2))
+    y, x = np.mgrid[0:160:2, 0:160:2]
+    near = np.sort(np.hypot(x[..., None] - cells[:, 0], y[..., None] - cells[:, 1]), axis=2)
+    walls = (near[..., 1] - near[..., 0] < rng.uniform(2, 8)).astype(np.uint8) * 255
+    wall = Image.fromarray(walls).resize((160, 160), Image.Resampling.BICUBIC)
+    pink, dark = (int(rng.integers(150, 225)), int(rng.integers(70, 170)), int(rng.integers(140, 205))), (75, 45, 105)
+    for _ in range(int(rng.integers(0, 5))):
+        corners = [tuple(c) for c in (rng.uniform(-20, 180, 2) + rng.normal(0, 28, (5, 2)))]
+        draw.polygon(corners, fill=(*pink, int(rng.integers(20, 90))))
+    image.paste(pink, mask=wall.point(lambda v: v * 3 // 4))
+    draw = ImageDraw.Draw(image)
+    for row, column in rng.permutation(np.argwhere(walls))[: int(rng.integers(0, 7))] * 2:
+        r, thin = float(rng.uniform(3, 8)), float(rng.uniform(0.4, 0.8))
+        draw.ellipse((column - r, row - thin * r, column + r, row + thin * r), fill=dark)
+    return _jitter(image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.2)))), rng, 0.1)
+
+
+def _blank(rng: Rng) -> Image.Image:
+    """Glass without tissue: even light, its noise, at most some dust."""
+    light = rng.uniform(205, 252) + rng.normal(0, 2, 3)
+    slope = np.linspace(-1, 1, 160)[:, None, None] * rng.uniform(-4, 4, 3)
+    pixels = light + slope + rng.normal(0, rng.uniform(0.3, 4), (160, 160, 3))
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(0, 4)) if rng.integers(2) else 0):
+        px, py, r = (*rng.integers(0, 160, 2), float(rng.uniform(1, 5)))
+        grey = int(rng.integers(120, 235))
+        draw.ellipse((px - r, py - r, px + r, py + r), fill=(grey, grey, grey))
+    return image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.2, 1.2))))
+
+
 def _he(rng: Rng) -> Image.Image:
-    image = _jitter(_tile(rng), rng, 0.3)
+    image = _fat(rng) if rng.integers(5) == 0 else _jitter(_tile(rng), rng, 0.3)
     pixels = np.asarray(image.convert("HSV")).copy()
     pixels[..., 0] = (pixels[..., 0].astype(int) + int(rng.integers(-12, 8))) % 256
     pixels[..., 1] = (pixels[..., 1] * rng.uniform(0.5, 1.3)).clip(0, 255)
@@ -247,7 +283,7 @@ def _photograph(rng: Rng) -> Image.Image:
 MAKERS: dict[str, Callable[[Rng], Image.Image]] = {
     "histology H&E": _he, "histology IHC": _ihc, "histology other stain": _other_stain, "cytology": _cytology,
     "gross": _gross, "fluorescence": _fluorescence, "radiology": _radiology, "endoscopy": _endoscopy, "plot": _plot,
-    "diagram": _diagram, "table": _table, "photograph": _photograph,
+    "diagram": _diagram, "table": _table, "photograph": _photograph, "blank": _blank,
 }  # fmt: skip
 
 

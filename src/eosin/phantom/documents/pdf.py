@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eosin.core.errors import MissingExtraError
+from eosin.core.extras import need
 from eosin.phantom.documents.pictures import GUTTER_PX, panel_boxes, picture, sign, table_picture
 from eosin.phantom.documents.plan import DocumentPlan, FigurePlan, Pointing
 
@@ -38,10 +38,7 @@ def write_pdf(plan: DocumentPlan, path: Path, seed: int) -> Truth:
     Raises:
         MissingExtraError: reportlab is not installed.
     """
-    try:
-        from reportlab.pdfgen import canvas
-    except ImportError:
-        raise MissingExtraError("reportlab", "documents") from None
+    canvas = need("reportlab.pdfgen.canvas", "documents")
     writer = _Writer(plan, canvas.Canvas(str(path), pagesize=PAGE, invariant=1), seed)
     for item in plan.order:
         writer.add(item)

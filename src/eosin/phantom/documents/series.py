@@ -10,12 +10,15 @@ from eosin.core.errors import EosinError
 from eosin.phantom.documents.jats import write_article
 from eosin.phantom.documents.pdf import Truth, write_pdf
 from eosin.phantom.documents.plan import plan_document
+from eosin.phantom.documents.scan import write_scan
 
 TRUTH = "truth.jsonl"
 
 
-def write_documents(out: Path, num: int, seed: int, *, articles: int = 0) -> list[Truth]:
-    """Write `num` PDFs and `articles` JATS articles with their pictures, and `truth.jsonl`, a line a document.
+def write_documents(out: Path, num: int, seed: int, *, articles: int = 0, scans: int = 0) -> list[Truth]:
+    """Write `num` PDFs, `articles` JATS articles with their pictures, and `scans` PDFs without a text layer.
+
+    `truth.jsonl` has a line a document.
 
     Raises:
         EosinError: something stands at `out` already.
@@ -31,6 +34,14 @@ def write_documents(out: Path, num: int, seed: int, *, articles: int = 0) -> lis
     for number in range(num, num + articles):
         plan = plan_document(seed, number)
         truths.append(write_article(plan, out / f"PMC{9000 + number}.1", seed))
+    for number in range(num + articles, num + articles + scans):
+        plan = plan_document(seed, number)
+        path, plain = out / f"{plan.name}-scan.pdf", out / f".{plan.name}.pdf"
+        truth = write_pdf(plan, plain, seed)
+        write_scan(plain, path, seed + number)
+        plain.unlink()
+        truth.file = path.name
+        truths.append(truth)
     (out / TRUTH).write_text("".join(json.dumps(asdict(t), ensure_ascii=False) + "\n" for t in truths), "utf-8")
     return truths
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eosin.report.drawing.figures import DASHES, INK, MUTED, SERIES, Chart, in_style, short
+from eosin.report.drawing.figures import DASHES, MUTED, SERIES, Chart, accuracy_axis, accuracy_dot, in_style, short
 
 MAX_LINES = 6
 
@@ -13,30 +13,11 @@ MAX_LINES = 6
 @in_style
 def models_chart(rows: Sequence[Mapping[str, Any]], chance: float | None, name: str, alt: str) -> str:
     """Dot and whisker, a row a model: accuracy with its 95 % interval."""
-    from matplotlib.ticker import PercentFormatter
-
     chart = Chart(name, alt, (7.2, 0.9 + 0.36 * len(rows)))
     axes = chart.axes
     for i, row in enumerate(rows):
-        if row["ci95"] is not None:
-            axes.plot(row["ci95"], [i, i], color=SERIES[0], linewidth=3, alpha=0.45, solid_capstyle="round")
-        axes.plot([row["accuracy"]], [i], "o", markersize=7, color=SERIES[0], clip_on=False)
-        axes.annotate(
-            f"{100 * row['accuracy']:.1f}", (1.02, i), xycoords=("axes fraction", "data"), va="center", color=INK,
-            annotation_clip=False,
-        )  # fmt: skip
-    if chance is not None:
-        axes.axvline(chance, color=MUTED, linestyle=(0, (3, 3)), linewidth=1)
-        axes.annotate(
-            f"chance {100 * chance:.1f} %", (chance, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 3),
-            textcoords="offset points", color=MUTED, fontsize=8.5,
-        )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [short(r["model"]) for r in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("accuracy")
+        accuracy_dot(axes, i, row["accuracy"], row["ci95"], SERIES[0])
+    accuracy_axis(axes, [r["model"] for r in rows], chance, "accuracy")
     return chart.svg()
 
 

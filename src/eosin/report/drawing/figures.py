@@ -140,37 +140,47 @@ def accuracy_chart(rows: Sequence[Mapping[str, Any]], chance: float | None, name
     Args:
         rows: label, accuracy, ci95 (pair or None), balanced (or None), is_baseline; top row first.
     """
-    from matplotlib.ticker import PercentFormatter
-
     chart = Chart(name, alt, (7.2, 0.9 + 0.36 * len(rows)))
     axes = chart.axes
     for i, row in enumerate(rows):
         colour = SERIES[2] if row["is_baseline"] else SERIES[0]
-        if row["ci95"] is not None:
-            axes.plot(row["ci95"], [i, i], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
+        accuracy_dot(axes, i, row["accuracy"], row["ci95"], colour)
         if row["balanced"] is not None:
             axes.plot(
                 [row["balanced"]], [i], "D", markersize=8.5, zorder=4, fillstyle="none", color=SERIES[1], clip_on=False
             )
-        if row["accuracy"] is not None:
-            axes.plot([row["accuracy"]], [i], "o", markersize=7, color=colour, clip_on=False)
-            axes.annotate(
-                f"{100 * row['accuracy']:.1f}", (1.02, i), xycoords=("axes fraction", "data"),
-                va="center", color=INK, annotation_clip=False,
-            )  # fmt: skip
+    accuracy_axis(axes, [r["label"] for r in rows], chance, "accuracy on held-out questions")
+    return chart.svg()
+
+
+def accuracy_dot(axes: Any, row: int, accuracy: float | None, ci95: Sequence[float] | None, colour: str) -> None:
+    """Accuracy as a dot with its number at the edge, and its interval as a whisker; what is None is not drawn."""
+    if ci95 is not None:
+        axes.plot(ci95, [row, row], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
+    if accuracy is not None:
+        axes.plot([accuracy], [row], "o", markersize=7, color=colour, clip_on=False)
+        axes.annotate(
+            f"{100 * accuracy:.1f}", (1.02, row), xycoords=("axes fraction", "data"), va="center", color=INK,
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def accuracy_axis(axes: Any, names: Sequence[object], chance: float | None, label: str) -> None:
+    """Rows from the top with their names, accuracy from 0 to 100 %, and a line where a guess would be."""
+    from matplotlib.ticker import PercentFormatter
+
     if chance is not None:
         axes.axvline(chance, color=MUTED, linestyle=(0, (3, 3)), linewidth=1)
         axes.annotate(
-            f"chance {100 * chance:.1f} %", (chance, 1.0), xycoords=("data", "axes fraction"),
-            xytext=(3, 3), textcoords="offset points", color=MUTED, fontsize=8.5,
+            f"chance {100 * chance:.1f} %", (chance, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 3),
+            textcoords="offset points", color=MUTED, fontsize=8.5,
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [short(r["label"]) for r in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), [short(n) for n in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("accuracy on held-out questions")
-    return chart.svg()
+    axes.set_xlabel(label)
 
 
 @in_style

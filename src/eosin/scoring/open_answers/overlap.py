@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eosin.core.errors import EosinError, MissingExtraError
+from eosin.core.errors import EosinError
+from eosin.core.extras import need
 
 ROUGES = ("rouge1", "rouge2", "rougeL")
 
@@ -21,10 +22,7 @@ def corpus_bleu(answers: Sequence[str], references: Sequence[str]) -> float:
         EosinError: no answers, or other numbers of them.
     """
     _check(answers, references)
-    try:
-        import sacrebleu
-    except ImportError:
-        raise MissingExtraError("sacrebleu", "exams") from None
+    sacrebleu = need("sacrebleu", "exams")
     return float(sacrebleu.corpus_bleu(list(answers), [list(references)]).score) / 100
 
 
@@ -36,10 +34,7 @@ def rouge(answers: Sequence[str], references: Sequence[str]) -> dict[str, list[f
         EosinError: no answers, or other numbers of them.
     """
     _check(answers, references)
-    try:
-        from rouge_score import rouge_scorer
-    except ImportError:
-        raise MissingExtraError("rouge_score", "exams") from None
+    rouge_scorer = need("rouge_score.rouge_scorer", "exams")
     scorer = rouge_scorer.RougeScorer(list(ROUGES), use_stemmer=True)
     scored = [scorer.score(r, a) for a, r in zip(answers, references, strict=True)]
     return {name: [float(s[name].fmeasure) for s in scored] for name in ROUGES}

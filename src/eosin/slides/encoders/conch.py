@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from eosin.core.errors import EosinError
+from eosin.core.extras import need
 from eosin.slides.encoders.records import EncoderRecord
-from eosin.slides.extras import need
 
 PREFIX = "visual."
 POOL_HEADS = 8

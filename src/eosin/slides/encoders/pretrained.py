@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import EosinError
+from eosin.core.extras import need
 from eosin.core.foreign_code import NO_CODE, no_foreign_code
 from eosin.slides.encoders.efficientnet_lite import packaged_weights, timm_names
 from eosin.slides.encoders.encoder import check_features, check_tiles
 from eosin.slides.encoders.records import EncoderRecord
 from eosin.slides.encoders.weights import fill_network, read_weights
-from eosin.slides.extras import need
 
 WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 

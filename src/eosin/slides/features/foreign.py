@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import EosinError
-from eosin.slides.extras import need
+from eosin.core.extras import need
 from eosin.slides.features.h5 import FeatureBag, TileGeometry
 from eosin.slides.features.h5_read import MAX_RATIO, SMALL_BYTES, checked_rows, number
 from eosin.slides.untrusted import clean, regular_size, told

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import EosinError, disk_errors
+from eosin.core.extras import need
 from eosin.core.store.artifacts import lock_for_life
 from eosin.core.store.names import unfinished
-from eosin.slides.extras import need
 
 NOMINAL = (1.25, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0)
 ROWS_PER_CHUNK = 256

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from eosin.core.errors import EosinError
-from eosin.slides.extras import need
+from eosin.core.extras import need
 from eosin.slides.features.h5 import FeatureBag, TileGeometry
 from eosin.slides.features.h5_texts import check_attribute_texts, check_dataset_texts
 from eosin.slides.untrusted import clean, regular_size, told

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from eosin.core.errors import EosinError
-from eosin.slides.extras import need
+from eosin.core.extras import need
 
 MAX_TEXT_BYTES = 16 * 2**20
 _NOWHERE = 2**64 - 1

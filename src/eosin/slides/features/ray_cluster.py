@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from eosin.core.errors import EosinError
+from eosin.core.extras import need
 from eosin.core.nouns.outcome import Dropped
 from eosin.slides.batch.progress import Progress
 from eosin.slides.encoders.encoder import MakeEncoder
-from eosin.slides.extras import need
 from eosin.slides.features.extract import encode_slides
 from eosin.slides.features.pipeline import STEP, Job
 from eosin.slides.features.plan import Done, Plan
