@@ -26,11 +26,12 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/eosin demo --out runs/demo
 
 test: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The rooms whose results are computed floats, with one thread and the plainest kernels of the CPU: other rounding.
 test-rounding: $(VENV)/dev.stamp
 	@ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+		--no-loadscope-reorder \
 		tests/models tests/engines tests/train tests/evaluate tests/chain
 
 # Every reader of files for FUZZ_SECONDS; longer: make fuzz FUZZ_SECONDS=600.
