@@ -124,5 +124,5 @@ def test_what_cannot_be_held_is_said_before_anything_is_drawn(context: Callable[
     assert found.value.where == "stages.bare.constrain"
     loaded = new_model()
     loaded.model.config.get_text_config().logit_scale = 2.0
-    with pytest.raises(EosinError, match="scales its logits"):
+    with pytest.raises(EosinError, match="cannot be held to a grammar"):
         rl.run(settings, context("scaled", loaded))

@@ -32,6 +32,7 @@ from eosin.engines.reply_automaton import ReplyAutomaton, held_generate
 from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
+from eosin.train.label_head import score_labels_alone
 from eosin.train.monitor import StepClock
 from eosin.train.rl import gradient_noise
 from eosin.train.rl.asking import Asking, AsksAhead
@@ -46,7 +47,7 @@ from eosin.train.rl.groups import (
     split_by_group,
     tokens_in_loss,
 )
-from eosin.train.rl.logprobs import hold, packed_logprobs
+from eosin.train.rl.packed_loss import packed_logprobs
 from eosin.train.stages.saves import save_folder
 
 Warn = Callable[[str], None]
@@ -105,10 +106,10 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
         kwargs["callbacks"] = [_KeepRolloutState(self), *(kwargs.get("callbacks") or [])]
         super().__init__(*args, **kwargs)
         self.stream = PromptStream(len(self.train_dataset), self.args.seed)
-        if held is not None:
-            hold(self.base_of(self.model), held, self.temperature)
+        if held is not None or self.accelerator.device.type == "cpu":
+            score_labels_alone(self.base_of(self.model), self.temperature, held)
             if self.ref_model is not None:
-                hold(self.accelerator.unwrap_model(self.ref_model), held, self.temperature)
+                score_labels_alone(self.accelerator.unwrap_model(self.ref_model), self.temperature, held)
 
     def base_of(self, model: Any) -> Any:
         """The transformers model inside wrappers and adapters."""

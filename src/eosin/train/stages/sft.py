@@ -22,6 +22,7 @@ from eosin.train.data.lengths import check_lengths, of_rows
 from eosin.train.data.ragged import collator_for
 from eosin.train.data.rows import Augmentation, Row, rows_dataset, sft_row
 from eosin.train.keep_best import kept_record, watch_valid
+from eosin.train.label_head import score_labels_alone
 from eosin.train.masking.pseudo_bags import with_pseudo_bags
 from eosin.train.masking.trajectory import TrainingRows, trajectory_rows, whole_rows
 from eosin.train.monitor import StepClock
@@ -122,6 +123,9 @@ def train_on_pairs(
     # Some models say that they take no count of tokens, and the Trainer then averages the means of micro-batches and
     # of processes. TRL's loss does take it: every token of a step weighs the same, however the step is divided.
     trainer.model_accepts_loss_kwargs = True
+    if trainer.accelerator.device.type == "cpu":
+        plain = trainer.accelerator.unwrap_model(trainer.model)
+        score_labels_alone(plain.get_base_model() if hasattr(plain, "get_base_model") else plain)
     state.add("num_tokens", lambda: trainer._total_train_tokens, lambda n: setattr(trainer, "_total_train_tokens", n))
     keeper = None
     if not isinstance(settings, PretrainStage):
