@@ -6,11 +6,13 @@ A step works in three parts, and only the last one must be written:
 2. `decide(inputs)`: once, over the tables of all shards; whatever it finds out goes into files in `self.state`.
 3. `run(shard, samples)`: an outcome for each sample of a shard.
 
-The engine calls them shard by shard, keeps what is done on disk, and after a kill calls only what is not. So a part may
-be called again with the same arguments, in another process, or on another machine: `measure` and `run` use nothing but
-their arguments, the settings, and files in `self.state`. `decide` writes its files whole or not at all (core/store), and
-may be called again where it was cut off. A step that pays for its answers keeps a journal in `self.state` and looks
-there first.
+`begin(inputs)` comes before all of them, once, for what `measure` itself needs.
+
+The engine calls them shard by shard, keeps what is done on disk, and after a kill calls only what is not. So a part
+may be called again with the same arguments, in another process, or on another machine: `measure` and `run` use nothing
+but their arguments, the settings, and files in `self.state`. `begin` and `decide` write their files whole or not at all
+(core/store), and may be called again where they were cut off. A step that pays for its answers keeps a journal in
+`self.state` and looks there first.
 
 A new step is one file beside this one with a subclass of `Step`, one class of settings in `core/settings/curation/`
 that is named in its `steps.py`, and one line in `registry.py`.
@@ -29,7 +31,7 @@ from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.curation.step import StepSettings
 
-__all__ = ["Context", "Inputs", "Made", "SettingsT", "Step", "StepOutcome", "read_nothing"]
+__all__ = ["Again", "Context", "Inputs", "Made", "SettingsT", "Step", "StepOutcome", "read_nothing"]
 
 SettingsT = TypeVar("SettingsT", bound=StepSettings)
 
@@ -48,7 +50,14 @@ class Made:
     rejected: tuple[Dropped, ...] = ()
 
 
-StepOutcome = Kept[Sample] | Dropped | Made
+@dataclass(frozen=True)
+class Again:
+    """A sample that comes once more, under another id: a mixture may repeat what is scarce. It is no input."""
+
+    sample: Sample
+
+
+StepOutcome = Kept[Sample] | Dropped | Made | Again
 """`Kept` may hold a changed sample. `Dropped.step` may be left empty: the engine puts the step's name there."""
 
 
@@ -88,6 +97,11 @@ class Inputs(Protocol):
         """How many samples they hold together."""
         ...
 
+    @property
+    def splits(self) -> dict[str, int]:
+        """How many samples stand in each split; "none" for those without one."""
+        ...
+
     def read(self, shard: int) -> list[Sample]:
         """The samples of a shard."""
         ...
@@ -116,6 +130,9 @@ class Step(Generic[SettingsT]):
         self.settings = settings
         self.context = context
         self.state = state
+
+    def begin(self, inputs: Inputs) -> None:
+        """Write what `measure` needs into files of `self.state`, such as an index of exams."""
 
     def measure(self, samples: Sequence[Sample]) -> pa.Table | None:
         """What of a shard the decision needs, a row a sample. None, and no subclass: nothing is measured."""

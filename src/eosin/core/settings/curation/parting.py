@@ -54,7 +54,7 @@ class MixtureStep(StepSettings):
             raised to 1/temperature and scaled so that they add up to what they would without a temperature.
         temperature: 1 keeps proportions; larger values draw small parts up, towards equal parts.
         max_repeats: how often a sample of a small part may come. 1: never twice.
-        size: training samples of the mixture. None: as many as the parts allow without going over max_repeats.
+        size: training samples of the mixture. None: as many as there are, or as the parts allow within max_repeats.
     """
 
     step: Literal["mixture"] = "mixture"
