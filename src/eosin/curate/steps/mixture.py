@@ -28,7 +28,7 @@ class MixSamples(Step[MixtureStep]):
     """The first output shards hold the mixture; then valid, test, and what was left over follow in order.
 
     Item k of the m_p items of part p stands at (k + u) / m_p of the whole, with u drawn from 0 to 1: so every stretch
-    of the mixture holds each part in its proportion. Shards of a part come in an order drawn with the seed, and so do the
+    of the mixture holds each part in its proportion. Shards of a part come in an order drawn with the seed, and so do
     samples of a shard: what is held is a number an item, and the samples of a few shards.
     """
 
