@@ -97,7 +97,7 @@ def _best_way(
     a = (q[m] - q[k]) / (p[m] - p[k])
     size = np.abs(a)
     told = np.sqrt(scales[k] * scales[m])
-    fits = (size > 1 / MAX_SCALE) & (size < MAX_SCALE) & (np.abs(np.log(size / told)) < 0.4)
+    fits = (size > 1 / MAX_SCALE) & (size < MAX_SCALE) & (np.abs(np.log(np.maximum(size, 1e-9) / told)) < 0.4)
     a, k = a[fits], k[fits]
     if not len(a):
         return None

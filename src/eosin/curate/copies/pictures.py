@@ -29,7 +29,7 @@ from eosin.curate.copies.texts import U64, bucket_pairs, numbers_mixed
 from eosin.curate.hashes import dhash
 from eosin.curate.steps.base import Inputs
 
-LIKE = 0.8
+LIKE = 0.85
 """Correlation from which two pictures are one. See docs/curation.md for how it was measured."""
 _TABLES, _CELL, _MOST_DIMS, _MOST_BUCKET = 6, 2.4, 20, 60
 _TURNED = 12
