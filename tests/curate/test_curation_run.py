@@ -22,7 +22,8 @@ from eosin.curate.engine import run as engine
 from eosin.curate.engine.shards import Place
 from eosin.curate.steps.base import Context
 
-WORDS = [
+WORDS = """gland crypt nucleus stroma mucosa lumen mitosis necrosis lymphocyte plasma smooth muscle fibre
+    vessel""".split()
     "gland",
     "crypt",
     "nucleus",
@@ -147,7 +148,8 @@ def test_processes_give_the_same_bytes(tmp_path: Path) -> None:
 def test_bad_input_is_named_counted_and_set_aside(tmp_path: Path) -> None:
     samples = [
         make(1), make(1), make(1, caption="Another caption of five words"), make(2, licence="unknown"),
-        make(3, caption=caption(3) * 20_000), Dropped("x.csv:7", "row damaged", "a quote is not closed", "read"), make(4),
+        make(3, caption=caption(3) * 20_000), Dropped("x.csv:7", "row damaged", "a quote is not closed", "read"),
+        make(4),
     ]  # fmt: skip
     run(recipe("filter"), tmp_path / "out", samples)
     read = ledger_of(tmp_path / "out")["steps"][0]
