@@ -22,23 +22,10 @@ from eosin.curate.engine import run as engine
 from eosin.curate.engine.shards import Place
 from eosin.curate.steps.base import Context
 
-WORDS = """gland crypt nucleus stroma mucosa lumen mitosis necrosis lymphocyte plasma smooth muscle fibre
-    vessel""".split()
-    "gland",
-    "crypt",
-    "nucleus",
-    "stroma",
-    "mucosa",
-    "lumen",
-    "mitosis",
-    "necrosis",
-    "lymphocyte",
-    "plasma",
-    "smooth",
-    "muscle",
-    "fibre",
-    "vessel",
-]
+WORDS = [
+    "gland", "crypt", "nucleus", "stroma", "mucosa", "lumen", "mitosis", "necrosis", "lymphocyte", "plasma", "smooth",
+    "muscle", "fibre", "vessel",
+]  # fmt: skip
 
 
 def caption(number: int) -> str:

@@ -46,7 +46,8 @@ def _view(sample: Sample, has_room: bool) -> dict[str, Any]:
     origin = sample.origin
     known = {
         "split": sample.split, "label": sample.label, "unit": origin.group, "organ": origin.organ,
-        "stain": origin.stain, "source": origin.source, "licence": origin.licence, "made from": ", ".join(origin.parents),
+        "stain": origin.stain, "source": origin.source, "licence": origin.licence,
+        "made from": ", ".join(origin.parents),
     }  # fmt: skip
     uri, why_not = _thumbnail(sample) if has_room else (None, "left out to keep this page small")
     return {
