@@ -103,6 +103,10 @@ def stained(image: Image.Image) -> Image.Image:
     return Image.fromarray((256 * np.exp(-density) - 1).clip(0, 255).astype(np.uint8))
 
 
+def shown(name: str, data: bytes) -> Sample:
+    return Sample(id=name, images=(ImageBytes(data=data),), messages=user_prompt("q"), origin=Origin(source="t"))
+
+
 def test_crops_turns_flips_encodings_and_stains_are_found_and_nothing_else() -> None:
     base = [texture(i) for i in range(14)]
     changed = {
