@@ -112,21 +112,24 @@ def run_one(count: int, workers: int) -> dict[str, Any]:
             asked[0] += 1
             yield Sample(id=f"e{i}", messages=user_prompt(text, 0), answer="yes", origin=Origin(source="exam"))
 
-    recipe = CurationRecipe.model_validate({
-        "data": {"source": "samples", "path": "made"}, "workers": workers,
-        "steps": [{"filter": {"languages": []}}, {"dedupe": {"near_image": False}},
-                  {"decontaminate": {"against": "exam", "near_images": False}}, {"split": {"valid": 0.05, "test": 0.05}}],
-    })  # fmt: skip
+    steps = [
+        "filter",
+        {"dedupe": {"near_image": False}},
+        {"decontaminate": {"against": "exam", "near_images": False}},
+        {"split": {"valid": 0.05, "test": 0.05}},
+    ]
+    told = {"data": {"source": "samples", "path": "made"}, "workers": workers, "steps": steps}
+    recipe = CurationRecipe.model_validate(told)
     folder = Path(tempfile.mkdtemp(prefix="eosin-curate-"))
     try:
         began = time.monotonic()
         made = run_curation(recipe, folder / "out", source, Context(read_exam=exam, report=lambda line: None))
         wall = time.monotonic() - began
-        told = json.loads((folder / "out/ledger.json").read_text("utf-8"))
+        ledger = json.loads((folder / "out/ledger.json").read_text("utf-8"))
         return {
             "wall_s": wall, "seconds": dict(made.manifest["seconds"]), "peak_gib": _peak() / 2**30, "exam": asked[0],
             "cpu_s": sum(sum(resource.getrusage(w)[:2]) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)),
-            "out": told["total"]["out"], "reasons": told["total"]["reasons"],
+            "out": ledger["total"]["out"], "reasons": ledger["total"]["reasons"],
         }  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -231,8 +234,9 @@ def _planted(name: str, pictures: Sequence[Image.Image]) -> Iterator[Any]:
         k: f"{sum(p in found for p in true if true[p] == k)}/{sum(v == k for v in true.values())}" for k in kinds
     }
     size = f"{len(pictures):,} with {len(planted):,} planted"
-    yield case(f"near pictures, {name}: recall", sum(p in found for p in true) / len(true), "share", f"{size}; {by_kind}; "
-               f"{len(flat - found)} of those missed are blank")  # fmt: skip
+    recall = sum(p in found for p in true) / len(true)
+    missed = f"{size}; {by_kind}; {len(flat - found)} of those missed are blank"
+    yield case(f"near pictures, {name}: recall", recall, "share", missed)
     yield case(
         f"near pictures, {name}: precision", right / max(1, len(found)), "share", f"{len(found) - right} false pairs"
     )
