@@ -42,10 +42,18 @@ def run_on_ray(task: Task, shards: Sequence[int], address: str | None) -> Iterat
             ray.shutdown()
 
 
+_MADE: dict[tuple[str, str], ShardWorker] = {}
+"""What this worker does at present: a step is made once, with what it reads from its folder."""
+
+
 def _do(task: Task, shard: int) -> int | str:
     """One shard on a worker. An error for the user comes back as its text: Ray would wrap it."""
+    key = (str(task.place.folder), task.kind)
     try:
-        return ShardWorker(task)(shard)
+        if key not in _MADE:
+            _MADE.clear()
+            _MADE[key] = ShardWorker(task)
+        return _MADE[key](shard)
     except EosinError as exc:
         return str(exc)
 
