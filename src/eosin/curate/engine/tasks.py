@@ -117,7 +117,9 @@ def run_local(task: Task, shards: Sequence[int], step: Step[Any], workers: int) 
 
 
 def _in_pool(task: Task, shards: Sequence[int], workers: int) -> Iterator[int]:
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(task,)) as pool:
+    context = get_context("forkserver")  # one clean process imports once; the others are copies of it
+    context.set_forkserver_preload([__name__, "eosin.curate"])
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(task,)) as pool:
         waiting = [pool.submit(_do, shard) for shard in shards]
         try:
             for future in as_completed(waiting):
