@@ -56,11 +56,11 @@ class Facts:
         for name, counts in self.by.items():
             if set(counts) - {"none"}:
                 rows.append((name, _list(counts).removeprefix(": ")))
-        for name, counts in self.lengths.items():
-            if counts:
-                low, middle, high = (quantile(counts, q) for q in (0.05, 0.5, 0.95))
+        for name, lengths in self.lengths.items():
+            if lengths:
+                low, middle, high = (quantile(lengths, q) for q in (0.05, 0.5, 0.95))
                 span = f"median {middle}; 5 % under {low}, 5 % over {high}"
-                rows.append((f"{name}, words", f"{span}; {counts.total():,} texts"))
+                rows.append((f"{name}, words", f"{span}; {lengths.total():,} texts"))
         return rows
 
     def as_json(self) -> dict[str, Any]:

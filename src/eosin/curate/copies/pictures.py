@@ -30,7 +30,7 @@ from eosin.curate.hashes import dhash
 from eosin.curate.steps.base import Inputs
 
 LIKE = 0.85
-"""Correlation from which two pictures are one. See docs/curation.md for how it was measured."""
+"""Correlation from which two pictures are one; docs/curation.md says on what it was tried."""
 _TABLES, _CELL, _MOST_DIMS, _MOST_BUCKET = 6, 2.4, 20, 60
 _TURNED = 12
 _MIN_VOTES, _CANDIDATES = 3, 8
