@@ -71,7 +71,7 @@ def tissue(seed: int = 0) -> Image.Image:
 
 
 def test_what_is_wrong_with_a_picture() -> None:
-    wanted = FilterStep(min_sharpness=0.05, without_kinds=[])
+    wanted = FilterStep(min_sharpness=0.05, min_contrast=1, without_kinds=[])
     reasons = [
         (picture_problem(p, wanted) or ("fine",))[0]
         for p in (tissue(), tissue().resize((20, 20)), tissue().resize((900, 70)), Image.new("RGB", (99, 99), "pink"),
