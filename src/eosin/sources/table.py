@@ -16,6 +16,8 @@ from eosin.sources.files import OUTSIDE, is_missing, outside_detail
 from eosin.sources.labelled import STEP, LabelledImage, collect, nearest
 
 MAX_CELL_CHARS = 10_000_000
+MAX_MENDED = 1000
+"""Lines with a quotation mark too many of one table that the lines below are read again for."""
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -100,15 +102,17 @@ def read_cells(
         raise EosinError("The table is empty.", expected="a header line and rows", where=path)
     delimiter = delimiter or _find_delimiter(text, set((wanted or {}).values()))
     before = csv.field_size_limit(MAX_CELL_CHARS)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines, delimiter=delimiter)
     try:
         header = [name.strip() for name in next(reader)]
-        rows = [(reader.line_num, cells) for cells in reader if any(c.strip() for c in cells)]
+        begun = reader.line_num
+        rows = _rows(lines[begun:], begun, delimiter, len(header))
     except csv.Error as exc:
         raise EosinError(
             "The table cannot be read.", expected=f"cells of at most {MAX_CELL_CHARS:,} letters", found=str(exc),
-            where=f"{path}:{reader.line_num}",
-            next_step="look for a quotation mark that is not closed, at that line or above it",
+            where=path,
+            next_step="look for a quotation mark that is not closed",
         ) from None  # fmt: skip
     finally:
         csv.field_size_limit(before)  # it is one for the whole process: other tables have their own
@@ -118,6 +122,41 @@ def read_cells(
     if not rows:
         raise EosinError("The table has a header but no rows.", found=", ".join(header), where=path)
     return header, rows
+
+
+def _rows(lines: list[str], before: int, delimiter: str, width: int) -> list[tuple[int, list[str]]]:
+    """Rows with the number of their last line. A row that runs over several lines and has not the table's width, or
+    whose marks do not close before a delimiter, has a quotation mark too many in its first line: that line becomes one
+    cell, and the lines below it are rows again.
+
+    Args:
+        before: lines of the file above these.
+    """
+    rows: list[tuple[int, list[str]]] = []
+    at = mended = 0
+    while at < len(lines):
+        reader = csv.reader(lines[at:], delimiter=delimiter)
+        last = 0
+        for cells in reader:
+            own = lines[at + last : at + reader.line_num]
+            if len(own) > 1 and mended < MAX_MENDED and (len(cells) != width or not _is_strict(own, delimiter)):
+                rows.append((before + at + last + 1, [lines[at + last].strip()]))
+                at, mended = at + last + 1, mended + 1
+                break
+            last = reader.line_num
+            if any(c.strip() for c in cells):
+                rows.append((before + at + last, cells))
+        else:
+            break
+    return rows
+
+
+def _is_strict(lines: list[str], delimiter: str) -> bool:
+    """Whether lines are one row in which a closing quotation mark stands before a delimiter or the end."""
+    try:
+        return len(list(csv.reader(lines, delimiter=delimiter, strict=True))) == 1
+    except csv.Error:
+        return False
 
 
 def _decode(path: Path, encoding: str | None) -> str:
@@ -157,6 +196,8 @@ def _find_delimiter(text: str, wanted: set[str]) -> str:
 
 def row_of(header: Sequence[str], cells: Sequence[str], place: str) -> dict[str, str] | Dropped:
     """The cells of a line by column, without blanks around them; Dropped where they are not as many as the columns."""
+    if len(cells) == 1 < len(header) and cells[0].count('"') % 2:
+        return Dropped(place, "quotation mark not closed", cells[0][:120], STEP)
     if len(cells) != len(header):
         return Dropped(place, "wrong number of cells", f"{len(cells)} cells, {len(header)} columns", STEP)
     return {name: cell.strip() for name, cell in zip(header, cells, strict=True)}

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from eosin.core.formats.rows import STEP, Outcome, file_errors, read_row, reason_of, row_id, whole_file
 from eosin.core.formats.sharegpt import is_dialogue, sharegpt_row
+from eosin.core.formats.trl import from_trl, taken
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.sample import Sample
 
@@ -30,7 +31,7 @@ def write_jsonl(samples: Iterable[Sample], path: Path) -> int:
 def iter_jsonl(
     path: Path, *, source: str | None = None, image_folders: Sequence[str | os.PathLike[str]] = ()
 ) -> Iterator[Outcome]:
-    """Read line by line: samples, or dialogues as LLaVA writes them, a row a line.
+    """Read line by line: samples, dialogues as LLaVA writes them, or prompts and completions as TRL does, a row a line.
 
     A bad line is Dropped with the id `FILE:LINE`, or its own id where it has one.
 
@@ -56,6 +57,10 @@ def _read_line(
             return Dropped(place, "not valid JSON", str(not_json)[:200], STEP)
         if is_dialogue(row):
             return read_row(partial(sharegpt_row, row, path.parent, place, source, image_folders), row, place)
+        if isinstance(row, dict) and isinstance(row.get("prompt"), list):
+            return from_trl(
+                row, place=place, source=source, take=partial(taken, folder=path.parent, others=image_folders)
+            )
         if not isinstance(row, dict):
             return Dropped(place, "not valid JSON", "the line is not an object", STEP)
         reason, detail = reason_of(exc)

@@ -64,10 +64,10 @@ def write_sharegpt(
 
 def _row(sample: Sample, path: Path, grammar: Grammar, instruction: bool) -> dict[str, Any]:
     prompt, reply = turns_of(sample, grammar, instruction=instruction)
-    conversations = [{"from": _NAMES[m.role], "value": _value(m)} for m in prompt]
+    conversations = [{"from": _NAMES[m.role], "value": with_places(m)} for m in prompt]
     if reply is not None:
-        conversations.append({"from": "gpt", "value": reply.replace(PLACE, _ESCAPED)})
-    files = [_image_path(ref, path) for ref in sample.images]
+        conversations.append({"from": "gpt", "value": escaped(reply)})
+    files = [image_path(ref, path) for ref in sample.images]
     shown = [files[i] for i in shown_indices(prompt)]
     row: dict[str, Any] = {"id": sample.id}
     if len(shown) == 1:
@@ -79,14 +79,21 @@ def _row(sample: Sample, path: Path, grammar: Grammar, instruction: bool) -> dic
     return row
 
 
-def _value(message: Message) -> str:
-    return "".join(p.text.replace(PLACE, _ESCAPED) if isinstance(p, TextPart) else PLACE for p in message.parts)
+def escaped(text: str) -> str:
+    """A text in which a literal "<image>" counts as no place."""
+    return text.replace(PLACE, _ESCAPED)
 
 
-def _image_path(ref: ImageRef, path: Path) -> str:
+def with_places(message: Message) -> str:
+    """The text of a message, with `<image>` where a picture is shown."""
+    return "".join(escaped(p.text) if isinstance(p, TextPart) else PLACE for p in message.parts)
+
+
+def image_path(ref: ImageRef, path: Path) -> str:
+    """What a row of the file `path` says for a picture. One held as bytes is written beside the file first."""
     base = path.parent.resolve()
     if isinstance(ref, ImageBytes):
-        name = hashlib.sha256(ref.data).hexdigest()[:32] + _suffix(ref.data)
+        name = hashlib.sha256(ref.data).hexdigest()[:32] + image_suffix(ref.data)
         target = path.parent / f"{path.stem}_images" / name
         if not target.exists():
             with disk_errors(target):
@@ -97,7 +104,8 @@ def _image_path(ref: ImageRef, path: Path) -> str:
     return os.path.relpath(full, base) if full.startswith(str(base) + os.sep) else full
 
 
-def _suffix(data: bytes) -> str:
+def image_suffix(data: bytes) -> str:
+    """The usual end of a file's name for an encoded picture."""
     for magic, suffix in (
         (b"\x89PNG", ".png"),
         (b"\xff\xd8", ".jpg"),

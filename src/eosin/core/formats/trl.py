@@ -72,14 +72,7 @@ def to_trl(sample: Sample, *, grammar: Grammar = DEFAULT_GRAMMAR, instruction: b
     prompt_rows = [_message(m) for m in prompt]
     completion = [] if reply is None else [{"role": "assistant", "content": [_text(reply)]}]
     shown = shown_indices(prompt)
-    hidden = [i for i in range(len(sample.images)) if i not in shown]
-    sealed = {**seal(sample, read_turns(prompt_rows + completion)), "order": shown}
-    if hidden:  # images that no message shows have no place in the row
-        sealed["hidden"] = {
-            str(i): _base64(cell["bytes"])
-            for i in hidden
-            if (cell := image_cell(sample.images[i])) and cell["bytes"] is not None
-        }
+    sealed = {**seal(sample, read_turns(prompt_rows + completion)), "order": shown, **hidden_images(sample, shown)}
     return {
         "id": sample.id,
         "prompt": prompt_rows,
@@ -87,6 +80,17 @@ def to_trl(sample: Sample, *, grammar: Grammar = DEFAULT_GRAMMAR, instruction: b
         "images": [image_cell(sample.images[i]) for i in shown],
         OUR_KEY: json.dumps(sealed, ensure_ascii=False),
     }
+
+
+def hidden_images(sample: Sample, shown: Sequence[int]) -> dict[str, Any]:
+    """The images that no message shows, which have no place in a row: under `hidden`, where there are any."""
+    hidden = [i for i in range(len(sample.images)) if i not in shown]
+    held = {
+        str(i): _base64(cell["bytes"])
+        for i in hidden
+        if (cell := image_cell(sample.images[i])) and cell["bytes"] is not None
+    }
+    return {"hidden": held} if hidden else {}
 
 
 def _base64(data: bytes) -> str:
@@ -128,12 +132,13 @@ def iter_trl_parquet(
         source: data set name for foreign rows; by default the file's name.
         image_folders: further folders, beside the file's own, from which images may be taken.
     """
-    take = partial(_inside, folder=path.parent, others=tuple(image_folders))
+    take = partial(taken, folder=path.parent, others=tuple(image_folders))
     for place, row in iter_rows(path):
         yield row if isinstance(row, Dropped) else from_trl(row, place=place, source=source or path.stem, take=take)
 
 
-def _inside(name: str, folder: Path, others: Sequence[str | os.PathLike[str]]) -> str:
+def taken(name: str, folder: Path, others: Sequence[str | os.PathLike[str]]) -> str:
+    """The path of an image of a row; it refuses one that leads out of the data's folders."""
     found = inside_any(folder, name, others)
     if found is None:
         raise image_folders_hint(name)
@@ -152,10 +157,19 @@ def from_trl(row: Mapping[str, Any], *, place: str, source: str = "trl", take: C
 def _from_trl(row: Mapping[str, Any], place: str, source: str, take: Callable[[str], str]) -> Outcome:
     dialogue = next((row[k] for k in ("prompt", "messages", "conversations") if row.get(k)), None)
     turns = read_turns([*_as_messages(dialogue, "user"), *_as_messages(row.get("completion"), "assistant")])
+    if not any(role == "assistant" for role, _ in turns[-1:]) and not row.get(OUR_KEY):
+        turns += [("assistant", (truth,))] if (truth := _ground_truth(row)) else []
     if row.get(OUR_KEY):
         return _read_ours(row[OUR_KEY], turns, row.get("images") or [], place)
     images = [_reference(cell, take) for cell in image_cells(row)]
     return foreign_sample(row, turns, images, place=place, source=source, known_keys=_KNOWN)
+
+
+def _ground_truth(row: Mapping[str, Any]) -> str | None:
+    """The answer of a row of verl, which has no completion."""
+    told = row.get("reward_model")
+    truth = told.get("ground_truth") if isinstance(told, Mapping) else None
+    return truth if isinstance(truth, str) and truth.strip() else None
 
 
 def _read_ours(text: Any, turns: Sequence[Turn], cells: Sequence[Any], place: str) -> Outcome:
@@ -279,7 +293,7 @@ def iter_dataset_folder(
     Raises:
         EosinError: the folder cannot be opened; a key that is no name of a split.
     """
-    take = partial(_inside, folder=path, others=tuple(image_folders))
+    take = partial(taken, folder=path, others=tuple(image_folders))
     datasets = _datasets()
     with file_errors(path, "folder of datasets"):
         loaded = datasets.load_from_disk(str(path))

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from eosin.core.errors import EosinError
+from eosin.core.formats.dialogue import OUR_KEY
 from eosin.core.formats.parquet import iter_rows
-from eosin.core.formats.rows import BadRowError, Outcome, make_sample, read_row, unique
+from eosin.core.formats.rows import BadRowError, Outcome, make_sample, put_bytes_back, read_row, unique
 from eosin.core.nouns.outcome import Dropped, Filtered, filtered
 from eosin.core.nouns.prompt import CAPTION_PROMPT
 from eosin.core.nouns.sample import ImageBytes, ImageFile, ImageRef, user_prompt
@@ -38,7 +39,7 @@ def read_captions(settings: CaptionsData) -> Collection:
         EosinError: nothing there, no columns of picture and caption, or no usable row.
     """
     path = Path(settings.path).expanduser()
-    samples = filtered(unique(_rows(path, settings)))
+    samples = filtered(unique(iter_captions(path, settings)))
     if not samples.kept:
         raise EosinError("No picture with a caption could be read.", where=path,
                          found=", ".join(f"{n} x {r}" for r, n in samples.reasons().items()) or "no rows")  # fmt: skip
@@ -47,18 +48,19 @@ def read_captions(settings: CaptionsData) -> Collection:
     return Collection(card=card.counted(samples.kept), samples=Filtered(samples.kept, samples.dropped))
 
 
-def _rows(path: Path, settings: CaptionsData) -> Iterator[Outcome]:
+def iter_captions(path: Path, settings: CaptionsData) -> Iterator[Outcome]:
+    """Samples of whatever stands at `path`, one at a time, and what cannot be used."""
     if path.is_dir():
         told = next((path / n for n in ("metadata.jsonl", "metadata.csv") if (path / n).is_file()), None)
         if told is not None:
-            yield from _rows(told, settings)
+            yield from iter_captions(told, settings)
             return
         files = sorted(p for p in path.rglob("*") if p.suffix in (".tar", ".parquet") and p.is_file())
         if not files:
             raise EosinError("This folder holds no captions.", where=path,
                              expected="metadata.csv, metadata.jsonl, .tar or .parquet files")  # fmt: skip
         for file in files:
-            yield from _rows(file, settings)
+            yield from iter_captions(file, settings)
     elif not path.is_file():
         raise EosinError("There is no such file or folder.", where=path, next_step="set data.path")
     elif path.suffix == ".tar":
@@ -175,6 +177,9 @@ def _of_key(path: Path, key: str, held: Mapping[str, bytes], settings: CaptionsD
         if ".json" in held:
             value = json.loads(held[".json"])
             told = value if isinstance(value, dict) else {}
+        if isinstance(told.get(OUR_KEY), dict):
+            files = told[OUR_KEY].get("files") or []
+            return make_sample(put_bytes_back(told[OUR_KEY]["sample"], [held.get(f) for f in files]), place)
         text = held.get(".txt", held.get(".caption"))
         if text is not None:
             caption = text.decode("utf-8")
