@@ -79,10 +79,15 @@ def _matter(sample: Sample, digest: str) -> tuple[object, ...]:
 
     Where the options are yes and no, the wording says what is asked.
     """
+    return (digest, question_matter(sample))
+
+
+def question_matter(sample: Sample) -> frozenset[str] | tuple[str, ...]:
+    """What is asked, without the pictures: the options, or the texts where there are none or they are yes and no."""
     options = frozenset(c.text for c in sample.choices)
     if options and not {o.strip().casefold() for o in options} <= _PLAIN_OPTIONS:
-        return (digest, options)
-    return (digest, tuple(m.text for m in sample.messages))
+        return options
+    return tuple(m.text for m in sample.messages)
 
 
 def _contradicting(samples: Sequence[Sample], digests: Sequence[str | None]) -> set[tuple[object, ...]]:

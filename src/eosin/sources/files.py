@@ -55,15 +55,16 @@ def _belongs(root: Path, folder: Path, told: str, folders: Sequence[str]) -> boo
 
 def keep_inside(samples: Filtered[Sample], base: Path, folders: Sequence[str]) -> Filtered[Sample]:
     """Set aside samples whose pictures or slides lie outside of the data's folder and of the allowed ones."""
-
-    def check(sample: Sample) -> Kept[Sample] | Dropped:
-        for path in _paths(sample):
-            if inside_any(base, os.path.abspath(path), folders) is None:
-                return Dropped(sample.id, OUTSIDE, outside_detail(path), "source")
-        return Kept(sample)
-
-    checked = filtered(check(s) for s in samples.kept)
+    checked = filtered(kept_inside(s, base, folders) for s in samples.kept)
     return Filtered(checked.kept, (*samples.dropped, *checked.dropped))
+
+
+def kept_inside(sample: Sample, base: Path, folders: Sequence[str]) -> Kept[Sample] | Dropped:
+    """One sample, kept where its pictures and slides lie in the data's folder or in an allowed one."""
+    for path in _paths(sample):
+        if inside_any(base, os.path.abspath(path), folders) is None:
+            return Dropped(sample.id, OUTSIDE, outside_detail(path), "source")
+    return Kept(sample)
 
 
 def _paths(sample: Sample) -> Iterator[str]:

@@ -179,7 +179,7 @@ def _same(shown: Sequence[tuple[Sample, Picture]]) -> Iterator[Found]:
     )
     yield from hits_of("one picture, two answers", "{n} of {of} samples answer a question about a picture otherwise "
                        "than an earlier sample.", differing, n)  # fmt: skip
-    yield from hits_of("one picture, two patients", "{n} of {of} samples show a picture that another patient, case or slide "
+    yield from hits_of("one picture, two patients", "{n} of {of} samples show a picture that another patient or slide "
                        "also has.", strangers, n)  # fmt: skip
     several = sum(map(len, repeats.values()))
     if several:
@@ -204,6 +204,6 @@ def _nearly(shown: Sequence[tuple[Sample, Picture]]) -> Iterator[Found]:
             hit = (b.id, f"as {a.id}, correlation {alike:.2f}")
             (strangers if is_known and group_of(a) != group_of(b) else own).append(hit)
     yield from hits_of("nearly one picture, two patients", "{n} pairs of pictures of different patients or slides "
-                       "are nearly the same: one was copied, turned or encoded again.", strangers, len(shown))  # fmt: skip
+                       "are nearly the same: copied, turned or encoded again.", strangers, len(shown))  # fmt: skip
     yield from hits_of("nearly the same picture twice", "{n} pairs of pictures are nearly the same.", own, len(shown),
                        level="note")  # fmt: skip

@@ -183,7 +183,7 @@ def _labelled_table(
     if image is None or label is None:
         raise EosinError(
             "The columns of this table are not known.", where=path, found=", ".join(names.values()),
-            expected=f"an image ({', '.join(IMAGE)}) and a label ({', '.join(LABEL)}), a question and answer, or a caption",
+            expected=f"an image ({', '.join(IMAGE)}) and a label ({', '.join(LABEL)}), a question, or a caption",
             next_step="rename the columns, or give a recipe with the data's columns in place of the table",
         )  # fmt: skip
     unit = next((u for u in UNITS if u in names), None)

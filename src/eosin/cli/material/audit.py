@@ -54,3 +54,18 @@ def audit(
     console.print("Research use only, not for diagnosis.")
     if strict and made.faults:
         raise typer.Exit(1)
+
+
+def reason_templates(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the 60 files.")],
+) -> None:
+    """Write the templates of reasoning chains, to be edited; a recipe's step takes them: reason: {templates: DIR}.
+
+    Example: eosin reason-templates my-templates
+    """
+    from rich.console import Console
+
+    from eosin.curate.reason.templates import copy_templates
+
+    n = copy_templates(folder)
+    Console(highlight=False, soft_wrap=True, markup=False).print(f"{n} templates in {folder}")

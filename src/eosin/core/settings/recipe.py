@@ -189,6 +189,9 @@ def _has_scoring(kind: Any) -> bool:
     return isinstance(kind, str) and kind in STAGE_CLASSES and "scoring" in STAGE_CLASSES[kind].model_fields
 
 
+Settings = typing.TypeVar("Settings", bound=BaseModel)
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A recipe with all its fields, and where each came from."""
@@ -208,6 +211,31 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Resolved:
     Raises:
         RecipeError: with every problem found, each naming its field and, for an unknown key, the nearest known one.
     """
+    raw = read_raw(path)
+    from_file = {field: value for field, value in _leaves(raw) if value != {}}
+    changed = [_override(raw, item) for item in overrides]
+    recipe = _checked(Recipe, raw, path)
+    return Resolved(recipe, tuple(_provenance(recipe, from_file, changed)))
+
+
+def load_settings(model: type[Settings], path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read a file of settings of another kind than a run's, with `key=value` overrides.
+
+    Raises:
+        RecipeError: as for `load_recipe`.
+    """
+    raw = read_raw(path)
+    for item in overrides:
+        _override(raw, item)
+    return _checked(model, raw, path)
+
+
+def read_raw(path: Path) -> dict[str, Any]:
+    """The mapping that a recipe file holds.
+
+    Raises:
+        EosinError: it is not there, cannot be read, or holds something else.
+    """
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -221,22 +249,21 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Resolved:
     raw = parse_yaml(text, path)
     if not isinstance(raw, dict):
         raise EosinError("A recipe is a mapping of settings.", found=type(raw).__name__, where=path)
-    from_file = {field: value for field, value in _leaves(raw) if value != {}}
-    changed = [_override(raw, item) for item in overrides]
+    return raw
+
+
+def _checked(model: type[Settings], raw: dict[str, Any], path: Path) -> Settings:
     raw.setdefault("name", file_name(path.stem))
     try:
-        recipe = Recipe.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as exc:
-        raise RecipeError(_problems(exc), path) from None
-    return Resolved(recipe, tuple(_provenance(recipe, from_file, changed)))
+        raise RecipeError(_problems(exc, model), path) from None
 
 
 _SECRET = (("api_key_env",), ("url",), ("proxy",))
 
 # Settings that may be written as one word, and the field that the word fills.
 SHORT_FORMS = {"algorithm": "name", "difficulty": "file"}
-
-Settings = typing.TypeVar("Settings", bound=BaseModel)
 
 
 def check_settings(model: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
@@ -313,13 +340,13 @@ def _is_of_paper(recipe: Recipe, name: str, value: Any) -> bool:
     return field in paper and paper[field] == value
 
 
-def _problems(exc: ValidationError) -> list[str]:
+def _problems(exc: ValidationError, root: type[BaseModel] = Recipe) -> list[str]:
     problems = []
     for error in exc.errors():
         loc = tuple(error["loc"])
-        where = ".".join(str(x) for x in _without_tags(loc)) or "recipe"
+        where = ".".join(str(x) for x in _without_tags(loc, root)) or "recipe"
         if error["type"] == "extra_forbidden":
-            known = sorted({f for c in _classes_at(loc[:-1]) for f in c.model_fields})
+            known = sorted({f for c in _classes_at(loc[:-1], root) for f in c.model_fields})
             problems.append(f"{where}: there is no such setting{_nearest(str(loc[-1]), known)}")
         elif error["type"] in ("union_tag_invalid", "union_tag_not_found"):
             ctx = error.get("ctx", {})
@@ -338,10 +365,10 @@ def _nearest(key: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; known are: {', '.join(known)}"
 
 
-def _without_tags(loc: tuple[int | str, ...]) -> list[int | str]:
+def _without_tags(loc: tuple[int | str, ...], root: type[BaseModel]) -> list[int | str]:
     kept: list[int | str] = []
     for i, item in enumerate(loc):
-        classes = _classes_at(loc[:i])
+        classes = _classes_at(loc[:i], root)
         is_tag = len(classes) > 1 and any(item in _tags(c) for c in classes)
         is_form = item in REWARD_FORMS and ("rewards" in loc[:i] or (loc[0] == "exams" and "terms" in loc[:i]))
         if not is_tag and not is_form:
@@ -350,12 +377,12 @@ def _without_tags(loc: tuple[int | str, ...]) -> list[int | str]:
 
 
 def _tags(cls: type[BaseModel]) -> set[Any]:
-    return {f.default for n, f in cls.model_fields.items() if n in ("kind", "source")}
+    return {f.default for n, f in cls.model_fields.items() if n in ("kind", "source", "step")}
 
 
-def _classes_at(loc: tuple[int | str, ...]) -> set[type[BaseModel]]:
+def _classes_at(loc: tuple[int | str, ...], root: type[BaseModel]) -> set[type[BaseModel]]:
     """Model classes that may stand at a place of the recipe; discriminator tags in `loc` narrow them."""
-    classes: set[type[BaseModel]] = {Recipe}
+    classes: set[type[BaseModel]] = {root}
     for item in loc:
         holders = [c for c in classes if item in c.model_fields]
         if holders:

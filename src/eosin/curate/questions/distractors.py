@@ -1,4 +1,4 @@
-"""Wrong options that are near the right one, and are wrong: relatives of the answer in the graph, checked one by one."""
+"""Wrong options that are near the right one: relatives of the answer in the graph, checked one by one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,13 @@ class Distractors:
         self._near = lru_cache(maxsize=4096)(self._relatives)
 
     def of(
-        self, answer: str, num: int, rng: random.Random, *, known: Sequence[Entity] = (), text: str = "",
+        self,
+        answer: str,
+        num: int,
+        rng: random.Random,
+        *,
+        known: Sequence[Entity] = (),
+        text: str = "",
         only_pool: bool = False,
     ) -> list[str] | None:
         """`num` wrong options in no order, the nearest relatives first drawn; None where there are too few.
@@ -47,7 +53,7 @@ class Distractors:
         concept = self._linker.concept_of(answer)
         taken = self._taken(answer, concept, known, text)
         found: list[str] = []
-        for tier in ((self._pool,) if only_pool else (*self._tiers(concept), self._pool)):
+        for tier in (self._pool,) if only_pool else (*self._tiers(concept), self._pool):
             names = [n for n in tier if normalised(n) not in taken]
             rng.shuffle(names)
             names.sort(key=lambda n: _length_class(n, answer, rng))

@@ -59,7 +59,15 @@ def draw_of(seed: int, *parts: object) -> float:
 
 
 def closed_question(
-    sample: Sample, kind: str, answer: str, known: Known, distractors: Distractors, *, num: int, place: int, seed: int,
+    sample: Sample,
+    kind: str,
+    answer: str,
+    known: Known,
+    distractors: Distractors,
+    *,
+    num: int,
+    place: int,
+    seed: int,
     only_pool: bool = False,
 ) -> Sample | Dropped:
     """A question with `num` options whose right one stands at `place`; a Dropped says why there is none.

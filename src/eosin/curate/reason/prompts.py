@@ -94,7 +94,7 @@ def write_request(
 
 
 def check_request(made: Sample, ref: str, seed: int) -> JudgeRequest:
-    """The second call: do the steps, without their conclusion, lead to the answer? Nobody tells it which one is right."""
+    """The second call: do the steps without their conclusion lead to the answer? It is not told which one is right."""
     steps = list(without_conclusion(made))
     if made.choices:
         data: dict[str, Any] = {

@@ -19,9 +19,10 @@ Problem = tuple[str, str]
 _TAGS = re.compile(r"</?[a-z_]+>|<\||\|>")
 _LETTERS = re.compile(r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+\(?[A-H]\b|\([A-H]\)")
 _ORDERS = re.compile(
-    r"\b(?:ignore|disregard|forget)\b[^.]{0,40}\b(?:above|previous|prior|earlier|all|other|these|instructions?|rules?)\b"
+    r"\b(?:ignore|disregard|forget)\b[^.]{0,40}\b(?:above|previous|prior|earlier|all|these|instructions?|rules?)\b"
     r"|\b(?:you are|act as|pretend to be)\b[^.]{0,30}\b(?:now|an? (?:AI|assistant|model))\b"
-    r"|\b(?:system|developer) prompt\b|\b(?:reply|respond|answer|output|say)\b[^.]{0,25}\b(?:only|exactly|with the word)\b"
+    r"|\b(?:system|developer) prompt\b"
+    r"|\b(?:reply|respond|answer|output|say)\b[^.]{0,25}\b(?:only|exactly|with the word)\b"
     r"|<\|?(?:im_start|system|assistant)\b|\[/?INST\]",
     re.IGNORECASE,
 )

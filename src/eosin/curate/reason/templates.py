@@ -90,7 +90,7 @@ def load_templates(folder: Path | None = None) -> Mapping[str, Template]:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise EosinError("A template is missing or cannot be read.", expected=f"{name}.yaml", found=str(exc)[:120],
-                             where=root, next_step="eosin reason-templates DIR   writes all 60 to edit") from None  # fmt: skip
+                             where=root, next_step="eosin reason-templates DIR   writes all 60") from None  # fmt: skip
         found[name] = _template(text, name, path)
     return found
 

@@ -48,7 +48,7 @@ class Writing:
     check: bool = True
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The server cannot be asked any more; what is done is kept."""
 
 
@@ -77,7 +77,7 @@ class ChainWriter:
         todo = [s for s in samples if s.id not in done]
         try:
             made = waited(self._all(todo)) if todo else []
-        except Stopped as exc:
+        except StoppedError as exc:
             raise EosinError(
                 "The teacher cannot be asked any more.", found=str(exc), where=self._teacher.model,
                 next_step="mend it (or raise the budget), then give the same command again: no answer is paid twice",
@@ -96,8 +96,11 @@ class ChainWriter:
 
     async def _one(self, sample: Sample) -> Kept[Sample] | Dropped:
         outcome = await self._outcome(sample)
-        row = {"id": sample.id, "reason": outcome.reason, "detail": outcome.detail} if isinstance(outcome, Dropped) else {
-            "id": sample.id, "made": outcome.value.model_dump(mode="json", include=_WRITTEN)}  # fmt: skip
+        row: dict[str, Any] = {"id": sample.id}
+        if isinstance(outcome, Dropped):
+            row |= {"reason": outcome.reason, "detail": outcome.detail}
+        else:
+            row["made"] = outcome.value.model_dump(mode="json", include=_WRITTEN)
         store.append_jsonl(self._journal, [row])
         return outcome
 
@@ -147,7 +150,7 @@ class ChainWriter:
     async def _ask(self, model: Judge, request: JudgeRequest) -> Parsed[Any] | Unparsed:
         answer = await model.ask(request)
         if isinstance(answer, Unparsed) and answer.reason.startswith(_STOPS):
-            raise Stopped(answer.reason)
+            raise StoppedError(answer.reason)
         return answer
 
     def _sample(self, sample: Sample, template: Template, form: Any) -> Sample | Dropped:

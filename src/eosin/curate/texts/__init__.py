@@ -1,1 +1,1 @@
-"""Marks of bad text: leaks of the source, left-overs of templates, repetition, language."""
+"""What written texts must not hold: leaks of their source, left-overs of templates, repetition, two scripts."""

@@ -1,0 +1,1 @@
+"""How a curation is run: shards on disk, steps over them here or on Ray, a ledger that adds up, and the result."""
