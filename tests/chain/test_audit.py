@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
+from tests.support.audited import CLASSES, changed, clean_sample, clean_samples, encoded, picture
 from typer.testing import CliRunner
 
 from eosin.chain.audit.answers import blind_guess, concludes_otherwise
@@ -17,7 +18,6 @@ from eosin.core.formats import write_samples
 from eosin.core.nouns.sample import ImageBytes, Sample, make_choices, user_prompt
 from eosin.core.settings.data import PhantomData
 from eosin.sources.phantom import read_phantom
-from tests.support.audited import CLASSES, changed, clean_sample, clean_samples, encoded, picture
 
 Plant = Callable[[list[Sample]], list[Sample]]
 
@@ -62,7 +62,9 @@ def _split_by_question(samples: list[Sample]) -> list[Sample]:
 
 
 def _written_text_again(samples: list[Sample]) -> list[Sample]:
-    words = "Which of these four statements about the nuclei in the upper left part of this field of view is the right one?"
+    words = (
+        "Which of these four statements about the nuclei in the upper left part of this field of view is the right one?"
+    )
     options = make_choices(["large and pale nuclei", "small and dark nuclei", "nuclei in rows", "no nuclei"])
     test, train = (next(s for s in samples if s.split == name) for name in ("test", "train"))
     asked = {"messages": user_prompt(words), "choices": options, "answer": "A", "reasoning": (), "label": None}
@@ -80,7 +82,9 @@ def _always_a(samples: list[Sample]) -> list[Sample]:
 def _longest_is_right(samples: list[Sample]) -> list[Sample]:
     made = []
     for i, s in enumerate(samples):
-        texts = [f"{c.text} {i}" if c.letter != s.answer else f"{c.text} with all the features of it {i}" for c in s.choices]
+        texts = [
+            f"{c.text} {i}" if c.letter != s.answer else f"{c.text} with all the features of it {i}" for c in s.choices
+        ]
         made.append(changed(s, choices=make_choices(texts)))
     return made
 
@@ -99,7 +103,9 @@ def _says(text: str) -> Plant:
 
 
 def _ends(text: str) -> Plant:
-    return lambda samples: [changed(s, reasoning=(s.reasoning[0], text)) if i == 3 else s for i, s in enumerate(samples)]
+    return lambda samples: [
+        changed(s, reasoning=(s.reasoning[0], text)) if i == 3 else s for i, s in enumerate(samples)
+    ]
 
 
 def _caption(text: str) -> Plant:
@@ -142,9 +148,9 @@ PLANTED: list[tuple[str, Plant]] = [
     ("the text names its source", _says("As described in the caption, glands are crowded.")),
     ("template left-overs", _says("The image shows {finding} in the centre.")),
     ("repetition", _says("Glands are crowded and dark here. " * 6)),
-    ("mixed languages", _says("La muestra de colon con una lesi\u00f3n que es de las glándulas y no del estroma, sin atipia.")),
-    ("mixed languages", _says("\u817a\u4f53\u62e5\u6324\uff0c\u6838\u589e\u5927\u3002\u672a\u89c1\u574f\u6b7b\u3002" * 4)),
-    ("texts are cut off", _caption("Crowded glands are seen. " + "There are many dark nuclei in the upper part " * 2 + "and the")),
+    ("mixed languages", _says("La muestra de colon con una lesi\u00f3n que es de las gl\u00e1ndulas y no del estroma.")),
+    ("mixed languages", _says("\u817a\u4f53\u62e5\u6324\uff0c\u6838\u589e\u5927\u3002" * 8)),
+    ("texts are cut off", _caption("Crowded glands are seen. " + "There are many dark nuclei in it " * 3 + "and the")),
     ("reasoning and answer disagree", _ends("So the answer is normal mucosa of an unremarkable kind.")),
     ("a class comes from one group", _one_slide_a_class),
     ("a class comes from one source", _two_sources),
@@ -154,7 +160,7 @@ PLANTED: list[tuple[str, Plant]] = [
     ("no licence", lambda samples: [origin(samples[0], licence="unknown"), *samples[1:]]),
     ("licence forbids derivatives", lambda samples: [origin(samples[0], licence="CC-BY-NC-ND-4.0"), *samples[1:]]),
     ("no patient, case, slide or article", lambda samples: [origin(samples[0], case=None), *samples[1:]]),
-    ("images that cannot be read", lambda samples: [changed(samples[0], images=(ImageBytes(data=b"none"),)), *samples[1:]]),
+    ("images that cannot be read", lambda s: [changed(s[0], images=(ImageBytes(data=b"none"),)), *s[1:]]),
 ]  # fmt: skip
 
 
@@ -175,7 +181,10 @@ def test_a_step_that_rules_an_option_out_does_not_conclude_on_it() -> None:
     other = next(c for c in sample.choices if c.letter != sample.answer)
     assert concludes_otherwise(changed(sample, reasoning=(f"Goblet cells speak against {other.text}.",))) is None
     assert concludes_otherwise(changed(sample, reasoning=(f"So this is {other.text}.",))) is not None
-    assert concludes_otherwise(changed(sample, reasoning=(f"The answer is {other.letter}.",))) == f"answer is {other.letter}"
+    assert (
+        concludes_otherwise(changed(sample, reasoning=(f"The answer is {other.letter}.",)))
+        == f"answer is {other.letter}"
+    )
 
 
 def test_dialogues_of_strangers_letters_that_disagree_tags_and_ids(tmp_path: Path) -> None:
@@ -216,10 +225,16 @@ def test_layouts_of_strangers(layout: str, tmp_path: Path) -> None:
     if layout != "folder":
         path = tmp_path / "pics" / f"{layout}.{'parquet' if layout == 'parquet' else 'csv'}"
     if layout == "table":
-        rows = [f"{('train', 'test')[i % 2]}/class{i % 4 // 2}/{i}.jpg,class{i % 4 // 2},p{i},{('train', 'test')[i % 2]}" for i in range(8)]
+        rows = [
+            f"{('train', 'test')[i % 2]}/class{i % 4 // 2}/{i}.jpg,class{i % 4 // 2},p{i},{('train', 'test')[i % 2]}"
+            for i in range(8)
+        ]
         path.write_text("\n".join(["file,label,patient,split", *rows]))
     elif layout == "questions":
-        rows = [f"{('train', 'test')[i % 2]}/class{i % 4 // 2}/{i}.jpg,Which {i}?,one,two,A,p{i},{('train', 'test')[i % 2]}" for i in range(8)]
+        rows = [
+            f"{('train', 'test')[i % 2]}/class{i % 4 // 2}/{i}.jpg,Which {i}?,one,two,A,p{i},{('train', 'test')[i % 2]}"
+            for i in range(8)
+        ]
         path.write_text("\n".join(["image,question,A,B,answer,patient,split", *rows]))
     elif layout == "parquet":
         import pyarrow as pa
@@ -236,7 +251,9 @@ def test_layouts_of_strangers(layout: str, tmp_path: Path) -> None:
 def test_the_page_holds_samples_and_faults_and_no_markup_of_the_data(tmp_path: Path) -> None:
     samples = _says("<script>alert(1)</script> in {place}")(clean_samples(20))
     write_samples(samples, tmp_path / "data.parquet")
-    done = CliRunner().invoke(app, ["audit", str(tmp_path / "data.parquet"), "--out", str(tmp_path / "page"), "--strict"])
+    done = CliRunner().invoke(
+        app, ["audit", str(tmp_path / "data.parquet"), "--out", str(tmp_path / "page"), "--strict"]
+    )
     assert done.exit_code == 1 and "template left-overs" in done.output
     page = (tmp_path / "page" / "index.html").read_text("utf-8")
     assert page.count('<article class="card">') == 20 and "data:image/jpeg" in page
