@@ -148,7 +148,7 @@ PLANTED: list[tuple[str, Plant]] = [
     ("the text names its source", _says("As described in the caption, glands are crowded.")),
     ("template left-overs", _says("The image shows {finding} in the centre.")),
     ("repetition", _says("Glands are crowded and dark here. " * 6)),
-    ("mixed languages", _says("La muestra de colon con una lesi\u00f3n que es de las gl\u00e1ndulas y no del estroma.")),
+    ("mixed languages", _says("La muestra de colon con una lesi\u00f3n que es de las gl\u00e1ndulas y del estroma.")),
     ("mixed languages", _says("\u817a\u4f53\u62e5\u6324\uff0c\u6838\u589e\u5927\u3002" * 8)),
     ("texts are cut off", _caption("Crowded glands are seen. " + "There are many dark nuclei in it " * 3 + "and the")),
     ("reasoning and answer disagree", _ends("So the answer is normal mucosa of an unremarkable kind.")),

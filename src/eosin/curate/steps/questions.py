@@ -74,10 +74,12 @@ class AskQuestions(Step[QuestionsStep]):
         """Questions of each sample; a sample that allows none is dropped."""
         wanted = [(s, known_of(s, self._linker)) for s in samples]
         asked = [(s, k, askable(s, k, self.settings.kinds, self.context.seed)) for s, k in wanted]
-        num = sum(len(a) for _, _, a in asked)
-        draws = [draw_of(self.context.seed, shard, i) for i in range(max(1, num))]
-        free = iter(places(num, self.settings.options, draws))
-        return [self._outcome(s, k, a, [next(free) for _ in a]) for s, k, a in asked]
+        free = {}
+        for kind in self.settings.kinds:
+            num = sum(k == kind for _, _, a in asked for k, _ in a)
+            draws = [draw_of(self.context.seed, kind, shard, i) for i in range(max(1, num))]
+            free[kind] = iter(places(num, max(2, self._num_options(kind)), draws))
+        return [self._outcome(s, k, a, [next(free[kind]) for kind, _ in a]) for s, k, a in asked]
 
     def _outcome(
         self, sample: Sample, known: Known, asked: Sequence[tuple[str, str]], free: Sequence[int]
