@@ -28,7 +28,7 @@ QUESTION, ANSWER, CAPTION = (
     ("caption", "text", "report"),
 )
 IMAGE = ("image", "file", "image_path", "img", "path", "filename", "file_name", "image_id")
-LABEL = ("label", "class", "class_name", "category", "diagnosis", "tissue")
+LABEL = ("class_text", "class_name", "label_name", "label", "class", "category", "diagnosis", "tissue")
 UNITS = ("patient", "case", "slide", "article")
 _TAG = re.compile(rb"<(info|observe|think|answer)>")
 

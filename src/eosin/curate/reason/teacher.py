@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eosin.core.errors import EosinError
 from eosin.core.settings.curation.writing import TeacherServer
 from eosin.core.store import artifacts as store
 from eosin.curate.reason.templates import Template
@@ -30,11 +31,18 @@ class Teachers:
         self._state, self._tools = state, tools
         self._made: dict[TeacherServer, OpenAIJudge] = {}
 
-    def get(self, role: str, server: TeacherServer) -> Judge:
-        """The model of a role."""
-        injected = self._tools.get(role)
+    def get(self, role: str, server: TeacherServer | None) -> Judge:
+        """The model of a role.
+
+        Raises:
+            EosinError: no server is named, and none is injected.
+        """
+        injected = self._tools.get(role) or (self._tools.get("teacher") if server is None else None)
         if injected is not None:
             return injected  # type: ignore[no-any-return]
+        if server is None:
+            raise EosinError("This step needs a teacher.", expected="teacher: {url: ..., model: ...}, in the recipe or "
+                             "in the step", found="none")  # fmt: skip
         known = next((m for s, m in self._made.items() if s == server), None)
         if known is None:
             known = OpenAIJudge(judge_settings(server, self._state / "answers"))
@@ -64,7 +72,7 @@ def _name(server: TeacherServer) -> str:
 
 
 def estimate(
-    requests: Sequence[tuple[Template, JudgeRequest]], num_samples: int, server: TeacherServer, *, check: bool
+    requests: Sequence[tuple[Template, JudgeRequest]], num_samples: int, server: TeacherServer | None, *, check: bool
 ) -> list[str]:
     """What writing will take, from the prompts of some samples: calls, tokens, cost, in words.
 
@@ -73,6 +81,8 @@ def estimate(
     if not requests:
         return ["no sample of these would be asked about"]
     read = statistics.mean((len(r.system) + len(r.text)) / CHARS_PER_TOKEN for _, r in requests)
+    if server is None:
+        return ["no teacher is named: the cost cannot be told"]
     pictures = server.image_tokens if any(r.image for _, r in requests) else 0
     written = statistics.mean(sum(t.words) / 2 * TOKENS_PER_WORD * 1.6 for t, _ in requests)
     factor = 1.5 if check else 1.0

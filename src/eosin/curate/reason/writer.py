@@ -66,6 +66,7 @@ class ChainWriter:
     ) -> None:  # fmt: skip
         self._writing, self._templates, self._rules, self._linker = writing, templates, rules, linker
         self._teacher, self._checker, self._journal = teacher, checker, journal
+        self._stopped = ""
 
     def write(self, samples: Sequence[Sample]) -> list[Kept[Sample] | Dropped]:
         """One outcome a sample, in order.
@@ -86,13 +87,14 @@ class ChainWriter:
         return [new[s.id] if s.id in new else _recalled(s, done[s.id]) for s in samples]
 
     async def _all(self, samples: Sequence[Sample]) -> list[Kept[Sample] | Dropped]:
-        tasks = [asyncio.ensure_future(self._one(s)) for s in samples]
-        try:
-            return list(await asyncio.gather(*tasks))
-        except BaseException:
-            for task in tasks:
-                task.cancel()
-            raise
+        """All outcomes. Once the server cannot be asked any more no new question is put; those under way are paid, and
+        their answers are waited for."""
+        self._stopped = ""
+        made = await asyncio.gather(*(self._one(s) for s in samples), return_exceptions=True)
+        failed = [m for m in made if isinstance(m, BaseException)]
+        if failed:
+            raise next((f for f in failed if not isinstance(f, StoppedError)), failed[0])
+        return [m for m in made if not isinstance(m, BaseException)]
 
     async def _one(self, sample: Sample) -> Kept[Sample] | Dropped:
         outcome = await self._outcome(sample)
@@ -148,8 +150,11 @@ class ChainWriter:
                              images=w.images)  # fmt: skip
 
     async def _ask(self, model: Judge, request: JudgeRequest) -> Parsed[Any] | Unparsed:
+        if self._stopped:
+            raise StoppedError(self._stopped)
         answer = await model.ask(request)
         if isinstance(answer, Unparsed) and answer.reason.startswith(_STOPS):
+            self._stopped = answer.reason
             raise StoppedError(answer.reason)
         return answer
 

@@ -57,11 +57,8 @@ class GroundSamples(Step[GroundStep]):
     def __init__(self, settings: GroundStep, context: Context, state: Path) -> None:
         super().__init__(settings, context, state)
         self._teachers = Teachers(state, context.tools)
-        if (
-            settings.teacher is None
-            and "model" in (settings.extractor, settings.writer)
-            and "teacher" not in context.tools
-        ):
+        needs = "model" in (settings.extractor, settings.writer)
+        if needs and settings.teacher is None and "teacher" not in context.tools:
             raise EosinError("The step ground needs a teacher.", expected="teacher: {url: ..., model: ...}",
                              found=f"extractor: {settings.extractor}, writer: {settings.writer}")  # fmt: skip
 
@@ -189,8 +186,7 @@ class GroundSamples(Step[GroundStep]):
 
     def _ask_all(self, requests: Sequence[JudgeRequest | None]) -> list[Any]:
         """Answers in order; a text says why there is none, None where nothing was asked."""
-        server = self.settings.teacher
-        model: Judge = self.context.tools["teacher"] if server is None else self._teachers.get("teacher", server)
+        model: Judge = self._teachers.get("teacher", self.settings.teacher)
 
         async def one(request: JudgeRequest | None) -> Any:
             if request is None:

@@ -26,8 +26,8 @@ class ReasonStep(StepSettings):
     """Chains of reasoning that a teacher writes from captions and labels, sifted by rules and a second call.
 
     Attributes:
-        teacher: writes. checker: asked whether the answer follows from the chain without its conclusion; by default
-            the teacher. check: whether to ask at all.
+        teacher: writes; null takes the recipe's. checker: asked whether the answer follows from the chain without its
+            conclusion; null: the teacher. check: whether to ask at all.
         templates: a folder of the user's own templates; null takes Eosin's 60.
         tasks, difficulties: weights of the draw, 1 by default. A question with options stays multiple choice.
         style: chain-of-thought, or chain-of-draft with steps of at most five words.
@@ -37,7 +37,7 @@ class ReasonStep(StepSettings):
     """
 
     step: Literal["reason"] = "reason"
-    teacher: TeacherServer
+    teacher: TeacherServer | None = None
     checker: TeacherServer | None = None
     check: bool = True
     templates: str | None = None
