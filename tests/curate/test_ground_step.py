@@ -77,7 +77,8 @@ def test_polarity_and_what_is_left_open() -> None:
 
 
 def test_a_tcga_table_end_to_end(tmp_path: Path) -> None:
-    made, facts, reasons = grounded(table(tmp_path / "reports.csv"), tmp_path, text_only="none")
+    made, facts, told = grounded(table(tmp_path / "reports.csv"), tmp_path, text_only="none")
+    reasons = {k.split(": ", 1)[-1]: n for k, n in told.items()}
     assert len(made) >= 12, reasons
     assert reasons["empty report"] == 1 and reasons["duplicate id"] == 1
     assert reasons["no diagnosis in the report"] == 1 and reasons["no finding in the report"] == 1

@@ -110,13 +110,14 @@ def test_a_closed_question_stays_and_another_answer_is_dropped(tmp_path: Path) -
     assert {o.reason for o in bad if isinstance(o, Dropped)} == {"the answer is not the known one"}
 
 
+CHINESE = "\u817a\u4f53\u62e5\u6324\uff0c\u6838\u589e\u5927\uff0c\u672a\u89c1\u574f\u6b7b\uff0c\u95f4\u8d28\u5b89\u9759"
 BROKEN: list[tuple[str, dict[int, str]]] = [
     ("leaks its source", {1: "As the caption says, this speaks for it."}),
     ("template left-overs", {1: "The {finding} speaks for it here."}),
     ("tag inside the text", {1: "This speaks for it.</think>"}),
     ("states what no image can show", {1: "The resection margins are free of tumour."}),
     ("repetition", {1: "Together this is tubular adenoma."}),
-    ("mixed languages", {1: "This speaks for tubular adenoma \u817a\u4f53\u62e5\u6324\uff0c\u6838\u589e\u5927\u3002" * 5}),
+    ("mixed languages", {1: "This speaks for it, " + CHINESE}),
     ("contradicts the polarity of its source", {1: "No necrosis is seen in the glands."}),
     ("outside the length band", {1: "x " * 90}),
     ("names options by letter", {1: "This speaks for option B."}),

@@ -40,7 +40,8 @@ def sections(report: str) -> dict[str, str]:
     found: dict[str, str] = {}
     marks = list(_HEAD.finditer(report))
     parts = [("head", report[: marks[0].start()] if marks else report)]
-    for mark, end in zip(marks, [*(m.start() for m in marks[1:]), len(report)], strict=True):
+    for k, mark in enumerate(marks):
+        end = marks[k + 1].start() if k + 1 < len(marks) else len(report)
         name = next(n for n in _HEADS if mark.group(n) is not None)
         parts.append((name, report[mark.end() : end]))
     for name, text in parts:
