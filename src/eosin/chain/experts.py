@@ -1,4 +1,4 @@
-"""Batches of samples go to experts as a table, pictures and GeoJSON, and come back: verdicts, corrections, agreement."""
+"""Batches of samples go to experts as a table, pictures and GeoJSON, and come back with verdicts and corrections."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError, ImageError
@@ -23,7 +25,10 @@ from eosin.slides.annotations.geojson import Shape, write_geojson
 from eosin.slides.annotations.geojson_read import read_geojson
 
 KIND = "expert batch"
-COLUMNS = ("number", "question", "options", "answer", "findings", "reasoning", "picture", "verdict", "correct_answer", "comment")
+COLUMNS = (
+    "number", "question", "options", "answer", "findings", "reasoning", "picture", "verdict",
+    "correct_answer", "comment",
+)  # fmt: skip
 VERDICTS = {"keep": "keep", "ok": "keep", "yes": "keep", "drop": "drop", "no": "drop", "unsure": "unsure", "": ""}
 STEP = "experts"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -57,7 +62,8 @@ def write_batch(samples: Sequence[Sample], out: Path, num: int, seed: int = 0) -
         for number, sample in enumerate(chosen, 1):
             picture = _picture(sample, writer.dir, number)
             options = "\n".join(f"{c.letter}. {c.text}" for c in sample.choices)
-            told = (sample.question, options, sample.answer or "", sample.findings or "", "\n".join(sample.reasoning), picture)
+            chain = "\n".join(sample.reasoning)
+            told = (sample.question, options, sample.answer or "", sample.findings or "", chain, picture)
             table.writerow([number, *map(_safe, told), "", "", ""])
         (writer.dir / "batch.csv").write_text(text.getvalue(), encoding="utf-8-sig", newline="")
         writer.counts["samples"] = len(chosen)
@@ -81,7 +87,7 @@ def _picture(sample: Sample, folder: Path, number: int) -> str:
         return exc.message
     (folder / "pictures" / f"{number:04d}.png").write_bytes(data)
     shapes = [
-        Shape(class_name=e.name, polygons=[[[(b.x0, b.y0), (b.x1, b.y0), (b.x1, b.y1), (b.x0, b.y1)]]])
+        Shape([[np.array([[b.x0, b.y0], [b.x1, b.y0], [b.x1, b.y1], [b.x0, b.y1], [b.x0, b.y0]])]], e.name)
         for e in sample.entities if e.image == 0 for b in e.boxes
     ]  # fmt: skip
     write_geojson(folder / "shapes" / f"{number:04d}.geojson", shapes)
@@ -118,8 +124,8 @@ class Returned:
 def read_back(batch: Path, tables: Sequence[Path]) -> Returned:
     """Read the tables of one or more readers; a table's name is its reader's. Shapes are read from the batch's folder.
 
-    A sample is kept where more readers say keep than drop, and at least one does; ties and samples nobody judged are set
-    aside. An answer is corrected where all who keep it and name one name the same.
+    A sample is kept where more readers say keep than drop; ties and samples that nobody judged are set aside.
+    An answer is corrected where all who keep it and name one name the same.
 
     Raises:
         EosinError: no batch, no table, or a table without its columns.
@@ -171,19 +177,23 @@ def _judged(
     if not told:
         return Dropped(sample.id, "nobody judged it", "", STEP)
     if votes["keep"] <= votes["drop"]:
-        reason = "experts are divided" if votes["keep"] else "experts drop it" if votes["drop"] else "experts are unsure"
+        reason = (
+            "experts are divided" if votes["keep"] else "experts drop it" if votes["drop"] else "experts are unsure"
+        )
         return Dropped(sample.id, reason, comment[:200], STEP)
     changes: dict[str, Any] = {}
-    named = {a for verdict, a, _ in told.values() if verdict == "keep" and a}
+    corrected = [a for verdict, a, _ in told.values() if verdict == "keep" and a]
+    named = {_answer(sample, a) for a in corrected}
+    if None in named:
+        problems.append(f"{sample.id}: a corrected answer is none of its options")
+        named.discard(None)
     if len(named) == 1:
-        answer = _answer(sample, named.pop())
-        if answer is None:
-            problems.append(f"{sample.id}: the corrected answer is none of its options")
-        elif answer != sample.answer:
+        answer = named.pop()
+        if answer != sample.answer:
             changes["answer"] = answer
             counts["answers"] += 1
     elif named:
-        return Dropped(sample.id, "experts correct it differently", ", ".join(sorted(named))[:200], STEP)
+        return Dropped(sample.id, "experts correct it differently", ", ".join(map(str, named))[:200], STEP)
     boxes = _boxes(sample, batch / "shapes" / f"{number:04d}.geojson", problems)
     if boxes is not None:
         changes["entities"] = boxes
@@ -204,10 +214,14 @@ def _boxes(sample: Sample, path: Path, problems: list[str]) -> Any:
     problems += [f"{path.name}: {d.reason}" for d in read.dropped]
     by_name: dict[str, list[BoxPixels]] = defaultdict(list)
     for shape in read.kept:
-        xs, ys = zip(*[p for polygon in shape.polygons for ring in polygon for p in ring], strict=True)
-        by_name[shape.class_name].append(BoxPixels(x0=min(xs), y0=min(ys), x1=max(xs), y1=max(ys)))
+        points = np.concatenate([ring for part in shape.parts for ring in part])
+        (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+        if x1 - x0 >= 1 and y1 - y0 >= 1:
+            by_name[shape.kind].append(BoxPixels(x0=round(x0), y0=round(y0), x1=round(x1), y1=round(y1)))
+    names = Counter(e.name for e in sample.entities)
     made = tuple(
-        e.model_copy(update={"boxes": tuple(by_name.get(e.name, ()))}) if e.image == 0 else e for e in sample.entities
+        e.model_copy(update={"boxes": tuple(by_name.get(e.name, ()))}) if e.image == 0 and names[e.name] == 1 else e
+        for e in sample.entities
     )
     return made if made != sample.entities else None
 
