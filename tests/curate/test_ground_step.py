@@ -23,6 +23,8 @@ from eosin.curate.reports.probe import Probe, fit_probe
 from eosin.curate.reports.sections import diagnosis_part, sections, seen_part
 from eosin.engines.base import Request
 from eosin.knowledge.linking.linker import Linker
+from eosin.phantom.tiles.report import case_report
+from eosin.phantom.tiles.tile import cases, render_tile
 
 SPANISH = Path("/work/shared/data/reports/synthetic_es")
 MICRO = {
@@ -99,6 +101,21 @@ def test_the_probe_drops_what_the_text_gives_away_and_nothing_else(tmp_path: Pat
     probe = Probe(tmp_path)
     shares = [sum(probe(s) == s.answer for s in part) / len(part) for part in (clean, told)]
     assert shares[0] < 0.45 and shares[1] > 0.9
+
+
+def test_the_phantom_s_reports_end_to_end(tmp_path: Path) -> None:
+    """Reports that the phantom writes of its own cases: most can be grounded, and the diagnosis is the case's."""
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    truth = {}
+    for case in cases(12, 5):
+        tile = render_tile(case, 0, size_px=64)
+        (folder / f"{case.id}.txt").write_text(case_report(case, [tile]))
+        truth[case.id] = case.diagnosis
+    made, facts, told = grounded(folder, tmp_path, text_only="none", options=3)
+    assert facts["lost_at_each_step"]["reports"] == 12 and sum(told.values()) + len(made) == 12
+    assert made, told
+    assert all(s.answer_text == truth[s.origin.slide or ""] for s in made)
 
 
 def reader(request: Request) -> Any:

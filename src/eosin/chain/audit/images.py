@@ -29,6 +29,7 @@ MAX_BITS = 5
 SAME = 0.93
 """Correlation of two grey copies from which on they are one picture (measured, see docs/audit.md)."""
 MIN_SIDE_PX = 48
+_BLOCK = 4096
 _NO_TISSUE = re.compile(r"background|blank|empty|no tissue|no-tissue|\bback\b|white", re.I)
 Grey = NDArray[np.uint8]
 
@@ -115,16 +116,19 @@ def near(left: Sequence[Picture], right: Sequence[Picture]) -> Iterator[tuple[in
     turns = [
         (j, _code(t), t) for j, p in enumerate(right) if not p.is_flat and p.grey is not None for t in turned(p.grey)
     ]
+    codes = [c for _, c in a]
     seen: set[tuple[int, int]] = set()
-    for x, y, _ in near_pairs([c for _, c in a], [c for _, c, _ in turns], MAX_BITS):
-        i, (j, _, grey) = a[x][0], turns[y]
-        own = left[i].grey
-        if (i, j) in seen or own is None or left[i].keys == right[j].keys:
-            continue
-        alike = likeness(own, grey)
-        if alike >= SAME:
-            seen.add((i, j))
-            yield i, j, alike
+    for start in range(0, len(turns), _BLOCK):
+        part = turns[start : start + _BLOCK]
+        for x, y, _ in near_pairs(codes, [c for _, c, _ in part], MAX_BITS):
+            i, (j, _, grey) = a[x][0], part[y]
+            own = left[i].grey
+            if (i, j) in seen or own is None or left[i].keys == right[j].keys:
+                continue
+            alike = likeness(own, grey)
+            if alike >= SAME:
+                seen.add((i, j))
+                yield i, j, alike
 
 
 def image_faults(samples: Sequence[Sample], pictures: Sequence[Picture]) -> tuple[list[Found], dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ class AuditSettings:
     Attributes:
         sees: what its images are, for statements that they cannot show; None: as each sample says.
         licence: of samples that state none.
+        max_samples: of a larger data set a seeded subset of this size is looked at.
         num_shown: random samples on the page.
     """
 
     sees: Sees | None = None
     licence: str | None = None
     image_folders: tuple[str, ...] = ()
+    max_samples: int = 50_000
     num_shown: int = 50
     seed: int = 0
 
@@ -76,8 +78,10 @@ def audit(
         EosinError: it cannot be read.
     """
     read = read_any(path, image_folders=settings.image_folders, licence=settings.licence)
+    num = len(read.samples)
+    read = replace(read, samples=tuple(subset(read.samples, settings.max_samples, settings.seed)))
     samples = read.samples
-    tell(f"{len(samples):,} samples; looking at their pictures")
+    tell(f"{num:,} samples, {len(samples):,} are looked at; their pictures")
     pictures = look_at(samples)
     found, figures = origin_faults(samples, read.dropped)
     found += _tag_sets(read)
@@ -91,7 +95,7 @@ def audit(
     found += split_leaks(samples, pictures)
     for other in others:
         found += against(samples, pictures, _other(other, settings))
-    figures |= _counts(read)
+    figures |= _counts(read) | {"all_samples": num}
     figures["against"] = list(others)
     order = {"fault": 0, "note": 1}
     return Audit(read, tuple(sorted(found, key=lambda f: order[f.level])), figures)

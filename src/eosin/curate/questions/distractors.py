@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from eosin.core.nouns.classes import normalised
@@ -53,7 +53,7 @@ class Distractors:
         concept = self._linker.concept_of(answer)
         taken = self._taken(answer, concept, known, text)
         found: list[str] = []
-        for tier in (self._pool,) if only_pool else (*self._tiers(concept), self._pool):
+        for tier in (self._pool,) if only_pool else self._in_order(concept):
             names = [n for n in tier if normalised(n) not in taken]
             rng.shuffle(names)
             names.sort(key=lambda n: _length_class(n, answer, rng))
@@ -72,6 +72,18 @@ class Distractors:
             taken.add(normalised(self._linker.label_of(concept)))
         taken |= {normalised(m.label) for m in self._linker.link(text) if m.present}
         return taken | {normalised(m.text) for m in self._linker.link(text) if m.present}
+
+    def _in_order(self, concept: str | None) -> Iterator[Sequence[str]]:
+        """Relatives that are answers elsewhere, the nearest first; other answers; relatives that never are one.
+
+        A name that is never the right answer of any question would be known as wrong from the texts alone.
+        """
+        tiers = self._tiers(concept)
+        pool = {normalised(n) for n in self._pool}
+        for tier in tiers:
+            yield [n for n in tier if normalised(n) in pool]
+        yield self._pool
+        yield from tiers
 
     def _tiers(self, concept: str | None) -> tuple[Sequence[str], ...]:
         if concept is None or concept not in self._graph:

@@ -38,7 +38,7 @@ class AskQuestions(Step[QuestionsStep]):
 
     def measure(self, samples: Sequence[Sample]) -> pa.Table:
         """Of each sample: its label, and kind, name, presence and draw of what can be asked with yes or no."""
-        rows = [self._signed(s) if "yes-no" in self.settings.kinds else [] for s in samples]
+        rows = [self._signed(s) for s in samples]
         return pa.table({
             "label": pa.array([s.label for s in samples], pa.string()),
             "split": pa.array([s.split or "train" for s in samples], pa.string()),
@@ -53,10 +53,15 @@ class AskQuestions(Step[QuestionsStep]):
         """Limits of the draws of every concept; and the labels and diagnoses that may serve as distractors."""
         labels: Counter[str] = Counter()
         diagnoses: Counter[str] = Counter()
+        findings: set[str] = set()
         tables = [t.to_pydict() for t in inputs.measured()]
         for t in tables:
             labels.update(x for x in t["label"] if x)
             diagnoses.update(x for x in t["diagnosis"] if x)
+            for own, there in zip(t["name"], t["there"], strict=True):
+                findings.update(
+                    n.partition("|")[2] for n, y in zip(own, there, strict=True) if y and n.startswith("finding|")
+                )
         names = sorted(diagnoses)
         rows = []
         for t in tables:
@@ -68,7 +73,10 @@ class AskQuestions(Step[QuestionsStep]):
                 if wrong is not None:
                     rows.append((f"{split}|diagnosis|{wrong}", False, other))
         limits = yes_no_limits(rows, self.settings.yes_no_most)
-        write_json(self.state / STATE, {"limits": limits, "labels": sorted(labels), "diagnoses": names})
+        write_json(
+            self.state / STATE,
+            {"limits": limits, "labels": sorted(labels), "diagnoses": names, "findings": sorted(findings)},
+        )
 
     def run(self, shard: int, samples: Sequence[Sample]) -> Iterable[StepOutcome]:
         """Questions of each sample; a sample that allows none is dropped."""
@@ -87,7 +95,7 @@ class AskQuestions(Step[QuestionsStep]):
         made: list[Sample] = []
         rejected: list[Dropped] = []
         for (kind, answer), place in zip(asked, free, strict=True):
-            pool = self._labels if kind == "label" else self._diagnoses
+            pool = self._pools[{"label": "labels", "diagnosis": "diagnoses"}.get(kind, "findings")]
             one = closed_question(
                 sample, kind, answer, known, pool, num=self._num_options(kind), place=place, seed=self.context.seed,
                 only_pool=kind == "label",
@@ -142,12 +150,10 @@ class AskQuestions(Step[QuestionsStep]):
         return read_object(self.state / STATE)
 
     @cached_property
-    def _labels(self) -> Distractors:
-        return Distractors(self._graph, self._linker, self._state["labels"])
-
-    @cached_property
-    def _diagnoses(self) -> Distractors:
-        return Distractors(self._graph, self._linker, self._state["diagnoses"])
+    def _pools(self) -> dict[str, Distractors]:
+        """Distractors of each kind of answer; the names that are right answers in this data come first."""
+        names = ("labels", "diagnoses", "findings")
+        return {name: Distractors(self._graph, self._linker, self._state[name]) for name in names}
 
     def facts(self) -> dict[str, Any]:
         """How many concepts have both a yes and a no."""
