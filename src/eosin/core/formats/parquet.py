@@ -20,8 +20,8 @@ from eosin.core.errors import EosinError
 from eosin.core.formats.rows import (
     STEP,
     Outcome,
-    dump_without_bytes,
     file_errors,
+    json_without_bytes,
     make_sample,
     put_bytes_back,
     read_row,
@@ -71,30 +71,38 @@ def _schema() -> pa.Schema:
 
 
 def _row(sample: Sample) -> dict[str, Any]:
-    rest = dump_without_bytes(sample, exclude=COLUMNS)
     return {
         **{c: getattr(sample, c) for c in COLUMNS},
         "group": sample.origin.group,
         "images": [image_cell(ref) for ref in sample.images],
-        "sample": json.dumps(rest, ensure_ascii=False),
+        "sample": json_without_bytes(sample, exclude=COLUMNS),
     }
 
 
 def write_rows(rows: Iterable[dict[str, Any]], path: Path, schema: pa.Schema) -> int:
     """Write rows in groups of at most 1,000 rows or about 32 MiB of images; returns how many."""
+    count = 0
+    with whole_file(path) as handle, _writer(handle, schema) as writer:
+        for batch in _batches(rows):
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            count += len(batch)
+    return count
+
+
+def _writer(handle: Any, schema: pa.Schema) -> pq.ParquetWriter:
     compression = dict.fromkeys(_leaf_columns(schema), "zstd")
     compression[IMAGES_BYTES_COLUMN] = "none"  # PNG and JPEG do not shrink
-    count = 0
-    with whole_file(path) as handle:
-        writer = pq.ParquetWriter(
-            handle, schema, compression=compression, use_dictionary=["split", "label", "answer", "group"],
-            write_statistics=["id", "split", "group", "label"],
-        )  # fmt: skip
-        with writer:
-            for batch in _batches(rows):
-                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-                count += len(batch)
-    return count
+    return pq.ParquetWriter(
+        handle, schema, compression=compression, use_dictionary=["split", "label", "answer", "group"],
+        write_statistics=["id", "split", "group", "label"],
+    )  # fmt: skip
+
+
+def copy_rows(source: Path, path: Path, keep: Sequence[bool]) -> None:
+    """Write the wanted rows of a parquet file of samples as they stand, without making samples of them."""
+    table = pq.read_table(source)
+    with whole_file(path) as handle, _writer(handle, table.schema) as writer:
+        writer.write_table(table.filter(pa.array(keep, pa.bool_())), row_group_size=ROWS_PER_GROUP)
 
 
 def _leaf_columns(schema: pa.Schema) -> list[str]:

@@ -131,6 +131,15 @@ def dump_without_bytes(sample: Sample, exclude: Iterable[str] = ()) -> dict[str,
     return fields
 
 
+def json_without_bytes(sample: Sample, exclude: Iterable[str] = ()) -> str:
+    """The JSON text of `dump_without_bytes`, made quicker."""
+    text = sample.model_dump_json(exclude={"images", *exclude})
+    images = ",".join(
+        '{"kind":"bytes"}' if isinstance(ref, ImageBytes) else ref.model_dump_json() for ref in sample.images
+    )
+    return f'{text[:-1]},"images":[{images}]}}'
+
+
 def put_bytes_back(fields: dict[str, Any], blobs: Sequence[bytes | None]) -> dict[str, Any]:
     """The inverse of `dump_without_bytes`: `blobs[i]` is the encoded image number i, where it had bytes.
 

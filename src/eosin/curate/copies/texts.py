@@ -44,7 +44,7 @@ def _factors(run: int) -> list[int]:
     return [int.from_bytes(hashlib.blake2b(b"run %d" % i, digest_size=8).digest(), "big") | 1 for i in range(run)]
 
 
-def _mixed(values: U64) -> U64:
+def numbers_mixed(values: U64) -> U64:
     """Numbers spread over 64 bits (the finisher of SplitMix64, Steele et al. 2014)."""
     x = values.copy()
     x ^= x >> np.uint64(30)
@@ -80,7 +80,7 @@ def runs(texts: Sequence[str], run: int, min_words: int = 1) -> tuple[U64, NDArr
     counts = np.array([0 if n == 0 else max(1, n - run + 1) for n in lengths], dtype=np.int64)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     at = np.repeat(np.array(starts, dtype=np.int64) - offsets[:-1], counts) + np.arange(offsets[-1])
-    return _mixed(total[at]) if len(at) else np.zeros(0, np.uint64), offsets
+    return numbers_mixed(total[at]) if len(at) else np.zeros(0, np.uint64), offsets
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def band_keys(values: U64, offsets: NDArray[np.int64], shape: Bands) -> U64:
         least = np.minimum.reduceat(mixed, starts, axis=1).astype(np.uint64)
         rows = least.reshape(shape.bands, shape.rows, -1)
         factors = np.array(_factors(shape.rows), np.uint64)[None, :, None]
-        keys[full[begin:end]] = (_mixed((rows * factors).sum(1, dtype=np.uint64)) | np.uint64(1)).T
+        keys[full[begin:end]] = (numbers_mixed((rows * factors).sum(1, dtype=np.uint64)) | np.uint64(1)).T
     return keys
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from eosin.core.errors import EosinError
 from eosin.core.formats.artifact import dropped_line
-from eosin.core.formats.parquet import iter_parquet, write_parquet
+from eosin.core.formats.parquet import copy_rows, iter_parquet, write_parquet
 from eosin.core.formats.rows import whole_file
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.sample import Sample
@@ -124,9 +124,15 @@ class Place:
         for name in names:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def write(self, shard: int, outcomes: Iterable[StepOutcome]) -> Counts:
-        """Write what became of a shard. Its counts come last."""
-        counts, lines = Counts(), []
+    def write(self, shard: int, outcomes: Iterable[StepOutcome], unchanged: Path | None = None) -> Counts:
+        """Write what became of a shard. Its counts come last.
+
+        Args:
+            unchanged: the file of the shard, where every sample is kept as it stands there or dropped, in order. Then
+                `outcomes` can be gone through twice.
+        """
+        counts = Counts()
+        lines: list[str] = []
 
         def kept() -> Iterator[Sample]:
             for outcome in outcomes:
@@ -134,7 +140,13 @@ class Place:
                     counts.out(sample)
                     yield sample
 
-        write_parquet(kept(), self.kept(shard))
+        if unchanged is None:
+            write_parquet(kept(), self.kept(shard))
+        else:
+            keep = [isinstance(o, Kept) for o in outcomes]
+            for _ in kept():
+                pass
+            copy_rows(unchanged, self.kept(shard), keep)
         if lines:
             write_text_atomic(self.dropped(shard), "".join(lines))
         write_json(self.counts(shard), counts.as_json())

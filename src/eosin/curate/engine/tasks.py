@@ -10,9 +10,11 @@ from multiprocessing import get_context
 from typing import Any, Literal
 
 from eosin.core.errors import EosinError
+from eosin.core.nouns.outcome import Dropped, Kept
+from eosin.core.nouns.sample import Sample
 from eosin.core.settings.curation.step import StepSettings
 from eosin.curate.engine.shards import Place, Shards
-from eosin.curate.steps.base import Context, Step
+from eosin.curate.steps.base import Context, Step, StepOutcome
 from eosin.curate.steps.registry import make_step, step_class
 
 TRIES = 3
@@ -43,10 +45,15 @@ def do_shard(task: Task, shard: int, step: Step[Any]) -> int:
     """Do one shard, whole or not at all; gives its number back."""
     if task.done(shard):
         return shard
-    if task.kind == "make":
+    if task.kind == "make" and type(step).make is not Step.make:
         task.place.write(shard, step.make(shard, task.inputs))
         return shard
     samples = task.inputs.read(shard)
+    if task.kind == "make":
+        outcomes = list(step.run(shard, samples))
+        same = len(outcomes) == len(samples) and all(_stays(o, s) for o, s in zip(outcomes, samples, strict=True))
+        task.place.write(shard, outcomes, task.inputs.place.kept(shard) if same and samples else None)
+        return shard
     table = step.measure(samples)
     if table is None or table.num_rows != len(samples):
         raise EosinError(
@@ -55,6 +62,11 @@ def do_shard(task: Task, shard: int, step: Step[Any]) -> int:
         )  # fmt: skip
     task.place.write_measured(shard, table)
     return shard
+
+
+def _stays(outcome: StepOutcome, sample: Sample) -> bool:
+    """Whether a sample is dropped, or kept as it is."""
+    return isinstance(outcome, Dropped) or (isinstance(outcome, Kept) and outcome.value is sample)
 
 
 class ShardWorker:

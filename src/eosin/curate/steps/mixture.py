@@ -29,7 +29,7 @@ class MixSamples(Step[MixtureStep]):
 
     Item k of the m_p items of part p stands at (k + u) / m_p of the whole, with u drawn from 0 to 1: so every stretch
     of the mixture holds each part in its proportion. Shards of a part come in an order drawn with the seed, and so do
-    samples of a shard: what is held is a number an item, and the samples of a few shards.
+    the samples of a shard: what is held is a number an item, and the samples of a few shards.
     """
 
     def measure(self, samples: Sequence[Sample]) -> pa.Table:

@@ -17,6 +17,7 @@ from eosin.core.nouns.splits import Split
 from eosin.core.settings.curation.parting import SplitStep
 from eosin.core.store.artifacts import read_object, write_json
 from eosin.curate.copies.groups import Groups
+from eosin.curate.copies.questions import places_of
 from eosin.curate.decontaminate import image_keys
 from eosin.curate.hashes import image_digest
 from eosin.curate.steps.base import Inputs, Step
@@ -123,9 +124,10 @@ class SplitSamples(Step[SplitStep]):
 
 
 def group_key(sample: Sample) -> str | None:
-    """The unit that may never stand in two splits, with its source; the pictures where nothing else is known."""
+    """The unit that may never stand in two splits, with its source unless it is known beyond it (PMC, DOI, TCGA);
+    the pictures where nothing else is known."""
     if sample.origin.group is not None:
-        return f"{sample.origin.source}/{sample.origin.group}"
+        return places_of(sample)[-1]
     digest = sample.origin.digest or image_digest(sample)
     return None if digest is None else f"image:{digest}"
 
