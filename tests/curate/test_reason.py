@@ -265,6 +265,27 @@ def test_a_server_that_is_down_stops_the_step_and_answers_are_not_paid_twice(tmp
         assert len(outcomes) == 12
 
 
+def test_a_hanging_answer_drops_its_sample_alone(tmp_path: Path) -> None:
+    sample = captions(1)[0]
+    with serving(by_reply(reply())) as server:
+        server.delay_s = 1.5
+        teacher = TeacherServer(url=server.url, model="tiny", retries=0, timeout_s=0.5)
+        [outcome] = step_of(server, tmp_path, teacher=teacher).run(0, [sample])
+        assert isinstance(outcome, Dropped) and outcome.reason == "teacher: timed out"
+
+
+def test_the_server_is_kept_at_its_limit(tmp_path: Path) -> None:
+    """As many questions are under way as the recipe allows, and never more."""
+    at_start: list[int] = []
+    with serving(by_reply(reply())) as server:
+        server.delay_s = 0.05
+        server.gate = lambda: at_start.append(server.running)
+        outcomes = list(step_of(server, tmp_path).run(0, captions(24)))
+        assert sum(isinstance(o, Kept) for o in outcomes) == 24 and server.most_at_once == 4
+    steady = sorted(at_start[6:-6])
+    assert steady[len(steady) // 2] == 4
+
+
 def test_a_budget_that_is_spent_stops_the_step(tmp_path: Path) -> None:
     with serving(by_reply(reply())) as server:
         teacher = TeacherServer(url=server.url, model="tiny", max_calls=3, retries=0)

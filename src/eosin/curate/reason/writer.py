@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from eosin.clients.loop import waited
 from eosin.core.errors import EosinError, ImageError
@@ -22,6 +22,7 @@ from eosin.curate.texts.language import language_of
 from eosin.knowledge.linking.linker import Linker
 from eosin.scoring.judge.model import GIVEN_UP, Judge, JudgeRequest
 
+T = TypeVar("T")
 MAX_SOURCE_CHARS = 20_000
 MIN_SOURCE_WORDS = 4
 _STOPS = (GIVEN_UP, "budget spent", "no connection")
@@ -107,7 +108,7 @@ class ChainWriter:
         return outcome
 
     async def _outcome(self, sample: Sample) -> Kept[Sample] | Dropped:
-        told = self.prepared(sample)
+        told = await _aside(self.prepared, sample)
         if isinstance(told, Dropped):
             return told
         template, source = told
@@ -121,7 +122,7 @@ class ChainWriter:
         made = self._sample(sample, template, answer.value)
         if isinstance(made, Dropped):
             return made
-        problem = self._rules.problem(made, source, template)
+        problem = await _aside(self._rules.problem, made, source, template)
         if problem is not None:
             return Dropped(sample.id, *problem)
         return await self._checked(made, sample, template) if self._writing.check else Kept(made)
@@ -200,6 +201,11 @@ def _recalled(sample: Sample, row: Mapping[str, Any]) -> Kept[Sample] | Dropped:
         return Dropped(sample.id, row["reason"], row["detail"])
     kept = {name: getattr(sample, name) for name in Sample.model_fields if name not in _WRITTEN}
     return Kept(Sample.model_validate(kept | row["made"]))
+
+
+async def _aside(work: Callable[..., T], *given: Any) -> T:
+    """Work of the processor in another thread: the clients' loop keeps the server busy meanwhile."""
+    return await asyncio.get_running_loop().run_in_executor(None, work, *given)
 
 
 def _short(reason: str) -> str:
