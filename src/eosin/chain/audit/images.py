@@ -12,129 +12,86 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 from PIL import Image
 
 from eosin.chain.audit.found import Found, hits_of
 from eosin.core.errors import ImageError
 from eosin.core.images import decode
 from eosin.core.nouns.classes import normalised
-from eosin.core.nouns.sample import ImageRef, Sample, SlideBag, SlideRegion
-from eosin.curate.hashes import FLAT_STD, content_of, near_pairs
+from eosin.core.nouns.sample import Sample, SlideBag, SlideRegion
+from eosin.curate.copies.pictures import Pictures, measure_pictures
+from eosin.curate.hashes import FLAT_STD, content_of
 from eosin.evaluate.exam.items import group_of
 
-SIDE_PX = 72
-"""Side of the grey copy that hashes and comparisons are made of: 9 x 8 blocks of whole pixels."""
-MAX_BITS = 5
-SAME = 0.93
-"""Correlation of two grey copies from which on they are one picture (measured, see docs/audit.md)."""
 MIN_SIDE_PX = 48
-_BLOCK = 4096
+_GREY_PX = 32
 _NO_TISSUE = re.compile(r"background|blank|empty|no tissue|no-tissue|\bback\b|white", re.I)
-Grey = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The first image of a sample, as far as comparisons need it.
+    """The images of a sample, as far as comparisons need them.
 
     Attributes:
         keys: a digest of each image's content.
-        grey: (72, 72) copy; None for slides and pictures that cannot be read.
-        size: width and height in pixels.
+        is_flat: whether the first one is nearly of one colour.
+        size: width and height of the first one in pixels.
         why_not: why an image cannot be read.
     """
 
     keys: tuple[str, ...]
-    grey: Grey | None = None
+    is_flat: bool = False
     size: tuple[int, int] = (0, 0)
     why_not: str = ""
 
-    @property
-    def is_flat(self) -> bool:
-        return self.grey is not None and float(self.grey.std()) < FLAT_STD
 
-    def code(self) -> int | None:
-        """Its difference hash, or None for a flat or missing picture."""
-        return None if self.grey is None or self.is_flat else _code(self.grey)
+@dataclass(frozen=True)
+class Near:
+    """Two pictures that show the same, by their numbers, with their likeness (0 to 1). Exact copies are none."""
 
-
-def _code(grey: Grey) -> int:
-    """64 bits: whether each of 8 x 8 blocks is brighter than its right neighbour."""
-    blocks = grey.reshape(8, 9, 9, 8).mean(axis=(1, 3))
-    return int.from_bytes(np.packbits((blocks[:, :-1] > blocks[:, 1:]).ravel()).tobytes(), "big")
+    first: int
+    second: int
+    likeness: float
 
 
 def look_at(samples: Sequence[Sample]) -> list[Picture]:
-    """Read the images of all samples. Pictures of one content are decoded once a thread has time for each sample."""
+    """Read the images of all samples."""
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         return list(pool.map(_look, samples))
 
 
 def _look(sample: Sample) -> Picture:
     keys = []
-    first: Grey | None = None
-    size = (0, 0)
+    is_flat, size = False, (0, 0)
     for i, ref in enumerate(sample.images):
         try:
             content = content_of(ref)
             keys.append(hashlib.sha256(content).hexdigest())
             if i == 0 and not isinstance(ref, SlideRegion | SlideBag):
-                first, size = _grey(content, ref)
+                picture = decode(content, getattr(ref, "path", None))
+                small = picture.convert("L").resize((_GREY_PX, _GREY_PX), Image.Resampling.BOX)
+                is_flat, size = float(np.asarray(small).std()) < FLAT_STD, picture.size
         except ImageError as exc:
-            return Picture(tuple(keys), None, size, f"image {i}: {exc.message}")
-    return Picture(tuple(keys), first, size)
+            return Picture(tuple(keys), False, size, f"image {i}: {exc.message}")
+    return Picture(tuple(keys), is_flat, size)
 
 
-def _grey(content: bytes, ref: ImageRef) -> tuple[Grey, tuple[int, int]]:
-    picture = decode(content, getattr(ref, "path", None))
-    small = picture.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.uint8), picture.size
+def near_pairs_of(parts: Sequence[Sequence[Sample]], pictures: Sequence[Picture], *, crops: bool) -> list[Near]:
+    """Near pictures among the samples of several data sets, numbered through; see `curate.copies.pictures`."""
+    held = Pictures([pa.table(measure_pictures(part, crops=crops)) for part in parts])
+    return [
+        Near(i, j, like) for i, j, like in held.verified(held.candidates(crops))
+        if not (pictures[i].is_flat or pictures[j].is_flat) and pictures[i].keys != pictures[j].keys
+    ]  # fmt: skip
 
 
-def turned(grey: Grey) -> list[Grey]:
-    """The eight ways in which a square picture can lie: four turns, each also as in a mirror."""
-    turns = [np.rot90(grey, k) for k in range(4)]
-    return [np.ascontiguousarray(t) for t in (*turns, *(np.fliplr(t) for t in turns))]
-
-
-def likeness(a: Grey, b: Grey) -> float:
-    """Correlation of two grey copies; 0 where one is flat."""
-    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    x, y = x - x.mean(), y - y.mean()
-    norm = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / norm if norm else 0.0
-
-
-def near(left: Sequence[Picture], right: Sequence[Picture]) -> Iterator[tuple[int, int, float]]:
-    """Pairs (index in left, index in right, correlation) that are nearly one picture, turned and mirrored ones too.
-
-    Hashes that differ in at most `MAX_BITS` bits are candidates; their grey copies must then correlate by `SAME`.
-    Exact copies are left out. Crops are not looked for.
-    """
-    a = [(i, c) for i, p in enumerate(left) if (c := p.code()) is not None]
-    turns = [
-        (j, _code(t), t) for j, p in enumerate(right) if not p.is_flat and p.grey is not None for t in turned(p.grey)
-    ]
-    codes = [c for _, c in a]
-    seen: set[tuple[int, int]] = set()
-    for start in range(0, len(turns), _BLOCK):
-        part = turns[start : start + _BLOCK]
-        for x, y, _ in near_pairs(codes, [c for _, c, _ in part], MAX_BITS):
-            i, (j, _, grey) = a[x][0], part[y]
-            own = left[i].grey
-            if (i, j) in seen or own is None or left[i].keys == right[j].keys:
-                continue
-            alike = likeness(own, grey)
-            if alike >= SAME:
-                seen.add((i, j))
-                yield i, j, alike
-
-
-def image_faults(samples: Sequence[Sample], pictures: Sequence[Picture]) -> tuple[list[Found], dict[str, Any]]:
-    """Faults of pictures within one data set, and what the page shows of them."""
+def image_faults(
+    samples: Sequence[Sample], pictures: Sequence[Picture], pairs: Sequence[Near]
+) -> tuple[list[Found], dict[str, Any]]:
+    """Faults of pictures within one data set, and what the page shows. Pairs with other data sets are passed by."""
     shown = [(s, p) for s, p in zip(samples, pictures, strict=True) if s.images]
-    found = [*_unusable(shown), *_same(shown), *_nearly(shown)]
+    found = [*_unusable(shown), *_same(shown), *_nearly(samples, pairs)]
     sizes = sorted({p.size for _, p in shown if p.size != (0, 0)})
     return found, {
         "with_images": len(shown), "different_images": len({k for _, p in shown for k in p.keys}),
@@ -197,17 +154,19 @@ def _matter(sample: Sample) -> tuple[object, ...]:
     return (options,) if len(options) > 2 else (wording, options)
 
 
-def _nearly(shown: Sequence[tuple[Sample, Picture]]) -> Iterator[Found]:
-    pictures = [p for _, p in shown]
+def _nearly(samples: Sequence[Sample], pairs: Sequence[Near]) -> Iterator[Found]:
     own: list[tuple[str, str]] = []
     strangers: list[tuple[str, str]] = []
-    for i, j, alike in near(pictures, pictures):
-        a, b = shown[i][0], shown[j][0]
-        if i < j:
-            is_known = a.origin.group is not None and b.origin.group is not None
-            hit = (b.id, f"as {a.id}, correlation {alike:.2f}")
-            (strangers if is_known and group_of(a) != group_of(b) else own).append(hit)
-    yield from hits_of("nearly one picture, two patients", "{n} pairs of pictures of different patients or slides "
-                       "are nearly the same: copied, turned or encoded again.", strangers, len(shown))  # fmt: skip
-    yield from hits_of("nearly the same picture twice", "{n} pairs of pictures are nearly the same.", own, len(shown),
-                       level="note")  # fmt: skip
+    for pair in pairs:
+        if max(pair.first, pair.second) >= len(samples):
+            continue
+        a, b = samples[pair.first], samples[pair.second]
+        is_known = a.origin.group is not None and b.origin.group is not None
+        hit = (b.id, f"as {a.id}, likeness {pair.likeness:.2f}")
+        (strangers if is_known and group_of(a) != group_of(b) else own).append(hit)
+    said = (
+        "{n} pairs of pictures of different patients or slides show the same: a copy, a crop, a turn or a new encoding."
+    )
+    yield from hits_of("nearly one picture, two patients", said, strangers, len(samples))
+    said = "{n} pairs of pictures show nearly the same."
+    yield from hits_of("nearly the same picture twice", said, own, len(samples), level="note")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from eosin.chain.audit.found import Found, Level, hits_of
-from eosin.chain.audit.images import Picture, near
+from eosin.chain.audit.images import Near, Picture
 from eosin.core.nouns.sample import Sample
 from eosin.curate.leaks import PATIENT, TEXT, find_leaks
 
@@ -20,32 +20,38 @@ _SAID = {
 
 @dataclass(frozen=True)
 class Part:
-    """Samples and their pictures, under a name."""
+    """Samples and their pictures, under a name.
+
+    Attributes:
+        numbers: of the samples in the row of all that is compared, by which near pairs name them.
+    """
 
     name: str
     samples: Sequence[Sample]
     pictures: Sequence[Picture]
+    numbers: Sequence[int]
 
 
-def split_leaks(samples: Sequence[Sample], pictures: Sequence[Picture]) -> Iterator[Found]:
+def split_leaks(samples: Sequence[Sample], pictures: Sequence[Picture], pairs: Sequence[Near]) -> Iterator[Found]:
     """Leaks between the splits of one data set: the later split is the one that must not be known."""
     parts: dict[str, Part] = {}
     for split in SPLITS:
         at = [i for i, s in enumerate(samples) if (s.split or "train") == split]
         if at:
-            parts[split] = Part(split, [samples[i] for i in at], [pictures[i] for i in at])
+            parts[split] = Part(split, [samples[i] for i in at], [pictures[i] for i in at], at)
     names = list(parts)
     for k, exam in enumerate(names):
         for earlier in names[:k]:
-            yield from _leaks(parts[exam], parts[earlier], "in two splits", f"{earlier} ({exam} against {earlier}).")
+            yield from _leaks(parts[exam], parts[earlier], "in two splits", f"{earlier} ({exam} against {earlier}).",
+                              pairs)  # fmt: skip
 
 
-def against(samples: Sequence[Sample], pictures: Sequence[Picture], other: Part) -> Iterator[Found]:
+def against(this: Part, other: Part, pairs: Sequence[Near]) -> Iterator[Found]:
     """Leaks between this data set and another one."""
-    yield from _leaks(Part("this", samples, pictures), other, f"as in {other.name}", f"{other.name}.")
+    yield from _leaks(this, other, f"as in {other.name}", f"{other.name}.", pairs)
 
 
-def _leaks(exam: Part, training: Part, where: str, ending: str) -> Iterator[Found]:
+def _leaks(exam: Part, training: Part, where: str, ending: str, pairs: Sequence[Near]) -> Iterator[Found]:
     n = len(exam.samples)
     hits: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for leak in find_leaks(_bare(exam.samples), _bare(training.samples), hash_of=lambda s: None):
@@ -55,12 +61,8 @@ def _leaks(exam: Part, training: Part, where: str, ending: str) -> Iterator[Foun
     said = "{n} of {of} samples show an image that also stands in " + ending
     yield from hits_of(f"same image {where}", said, exact, n)
     known = {id for id, _ in exact}
-    nearly = {
-        exam.samples[i].id: f"as {training.samples[j].id}, correlation {alike:.2f}"
-        for i, j, alike in near(exam.pictures, training.pictures)
-    }
-    left = [(id, seen) for id, seen in nearly.items() if id not in known]
-    said = "{n} of {of} samples show a copy (turned, mirrored, encoded again, stained otherwise) of an image in "
+    left = [(id, seen) for id, seen in _nearly(exam, training, pairs).items() if id not in known]
+    said = "{n} of {of} samples show a copy (cropped, turned, encoded again, stained otherwise) of an image in "
     yield from hits_of(f"nearly the same image {where}", said + ending, left, n)
     written = _written_for_one((*exam.samples, *training.samples))
     own = [(id, seen) for id, seen in hits[TEXT] if id in written]
@@ -68,6 +70,18 @@ def _leaks(exam: Part, training: Part, where: str, ending: str) -> Iterator[Foun
     said = "{n} of {of} captions stand word for word in " + ending
     level: Level = "note" if _are_templates(training.samples) else "fault"
     yield from hits_of(f"same caption {where}", said, _captions(exam, training), n, level=level)
+
+
+def _nearly(exam: Part, training: Part, pairs: Sequence[Near]) -> dict[str, str]:
+    """Samples of the exam with a near picture in training, and which one."""
+    asked = {number: s.id for number, s in zip(exam.numbers, exam.samples, strict=True)}
+    trained = {number: s.id for number, s in zip(training.numbers, training.samples, strict=True)}
+    found: dict[str, str] = {}
+    for pair in pairs:
+        for a, b in ((pair.first, pair.second), (pair.second, pair.first)):
+            if a in asked and b in trained:
+                found.setdefault(asked[a], f"as {trained[b]}, likeness {pair.likeness:.2f}")
+    return found
 
 
 def _written_for_one(samples: Sequence[Sample]) -> set[str]:

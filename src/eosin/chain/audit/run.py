@@ -10,7 +10,7 @@ from typing import Any
 
 from eosin.chain.audit.answers import answer_faults
 from eosin.chain.audit.found import Found
-from eosin.chain.audit.images import Picture, image_faults, look_at
+from eosin.chain.audit.images import Picture, image_faults, look_at, near_pairs_of
 from eosin.chain.audit.leaks import Part, against, split_leaks
 from eosin.chain.audit.origins import origin_faults
 from eosin.chain.audit.read import Read, read_any
@@ -32,6 +32,7 @@ class AuditSettings:
     Attributes:
         sees: what its images are, for statements that they cannot show; None: as each sample says.
         licence: of samples that state none.
+        crops: look for crops of pictures too. Without it whole pictures are compared, which is quicker.
         max_samples: of a larger data set a seeded subset of this size is looked at.
         num_shown: random samples on the page.
     """
@@ -39,6 +40,7 @@ class AuditSettings:
     sees: Sees | None = None
     licence: str | None = None
     image_folders: tuple[str, ...] = ()
+    crops: bool = True
     max_samples: int = 50_000
     num_shown: int = 50
     seed: int = 0
@@ -82,19 +84,24 @@ def audit(
     read = replace(read, samples=tuple(subset(read.samples, settings.max_samples, settings.seed)))
     samples = read.samples
     tell(f"{num:,} samples, {len(samples):,} are looked at; their pictures")
-    pictures = look_at(samples)
+    this = Part(read.name, samples, look_at(samples), range(len(samples)))
+    compared = [this]
+    for told in others:
+        compared.append(_other(told, settings, sum(len(p.samples) for p in compared)))
+    every = [p for part in compared for p in part.pictures]
+    pairs = near_pairs_of([p.samples for p in compared], every, crops=settings.crops)
     found, figures = origin_faults(samples, read.dropped)
     found += _tag_sets(read)
-    parts = ((image_faults, (samples, pictures)), (answer_faults, (samples, settings.seed)),
+    parts = ((image_faults, (samples, this.pictures, pairs)), (answer_faults, (samples, settings.seed)),
              (text_faults, (samples, settings.seed, settings.sees)))  # fmt: skip
     for name, (check, given) in zip(("images", "answers", "texts"), parts, strict=True):
         tell(f"checking {name}")
         more, figures[name] = check(*given)  # type: ignore[operator]
         found += more
     tell("looking for what stands in two places")
-    found += split_leaks(samples, pictures)
-    for other in others:
-        found += against(samples, pictures, _other(other, settings))
+    found += split_leaks(samples, this.pictures, pairs)
+    for other in compared[1:]:
+        found += against(this, other, pairs)
     figures |= _counts(read) | {"all_samples": num}
     figures["against"] = list(others)
     order = {"fault": 0, "note": 1}
@@ -128,14 +135,15 @@ def _tag_sets(read: Read) -> list[Found]:
     return [Found("two tag sets", "fault", said, min(both.values()), sum(both.values()))]
 
 
-def _other(told: str, settings: AuditSettings) -> Part:
-    """Another data set by its path, or an exam by its name."""
+def _other(told: str, settings: AuditSettings, start: int) -> Part:
+    """Another data set by its path, or an exam by its name; its samples are numbered from `start`."""
     path = Path(told)
     if path.exists():
         read = read_any(path, image_folders=settings.image_folders)
-        return Part(read.name, read.samples, look_at(read.samples))
-    samples = _exam_samples(told)
-    return Part(told, samples, look_at(samples))
+        name, samples = read.name, read.samples
+    else:
+        name, samples = told, tuple(_exam_samples(told))
+    return Part(name, samples, look_at(samples), range(start, start + len(samples)))
 
 
 def _exam_samples(told: str) -> Sequence[Sample]:

@@ -23,6 +23,7 @@ def audit(
         list[str] | None, typer.Option("--image-folder", help="A further folder of images. Repeatable.")
     ] = None,
     shown: Annotated[int, typer.Option(help="Random samples on the page.")] = 50,
+    crops: Annotated[bool, typer.Option(help="Look for crops of pictures too.")] = True,
     seed: Annotated[int, typer.Option(help="Of subsets and folds.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="End with status 1 where there is a fault.")] = False,
 ) -> None:
@@ -40,7 +41,8 @@ def audit(
     if out.exists():
         raise EosinError("There is something at this place already.", where=out, next_step="choose another --out")
     settings = AuditSettings(
-        check_sees(sees) if sees else None, licence, tuple(image_folder or ()), max(0, shown), seed
+        sees=check_sees(sees) if sees else None, licence=licence, image_folders=tuple(image_folder or ()),
+        crops=crops, num_shown=max(0, shown), seed=seed,
     )  # fmt: skip
     progress = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     made = look(data, against or (), settings, progress.print)
