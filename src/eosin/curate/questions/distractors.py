@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
+import numpy as np
+
 from eosin.core.nouns.classes import normalised
 from eosin.core.nouns.sample import Entity
 from eosin.curate.evidence import GraphEvidence
@@ -91,23 +93,24 @@ class Distractors:
         return self._near(concept)
 
     def _relatives(self, concept: str) -> tuple[Sequence[str], ...]:
-        """Names of siblings, then of concepts of the same organ, then of those that share a finding."""
+        """Names of siblings, then of concepts of the same organ, then of those that share a finding, then of any."""
         graph, kind = self._graph, self._graph.type_of(concept)
-        parents = set(graph.ancestors(concept, _PARENTS, 1)) - {concept}
-        own = {(r.predicate, r.object) for r in graph.relations(concept) if r.subject == concept}
-        places = {o for p, o in own if p in _PLACES}
-        tiers: list[list[str]] = [[], [], [], []]
-        for other in graph.ids():
-            if other == concept or graph.type_of(other) != kind or self._is_kin(concept, other):
-                continue
-            if parents and parents & set(graph.ancestors(other, _PARENTS, 1)):
-                tiers[0].append(other)
-                continue
-            theirs = {(r.predicate, r.object) for r in graph.relations(other) if r.subject == other}
-            place = 1 if places & {o for p, o in theirs if p in _PLACES} else 2 if own & theirs else 3
-            if len(tiers[place]) < MAX_PER_RELATIVE:
-                tiers[place].append(other)
-        return tuple([graph.label_of(c) for c in tier] for tier in tiers)
+        tiers: list[dict[str, None]] = [{}, {}, {}, {}]
+        for own in graph.relations(concept):
+            place = 0 if own.predicate in _PARENTS else 1 if own.predicate in _PLACES else 2
+            for other in graph.relations(own.object, "in", (own.predicate,)):
+                if len(tiers[place]) < MAX_PER_RELATIVE and graph.type_of(other.subject) == kind:
+                    tiers[place][other.subject] = None
+        rows = np.flatnonzero(graph.of_type(kind))
+        step = max(1, len(rows) // MAX_PER_RELATIVE)
+        tiers[3] = dict.fromkeys(graph.id_at(int(r)) for r in rows[::step])
+        told: set[str] = set()
+        names: list[list[str]] = []
+        for tier in tiers:
+            able = [c for c in tier if c not in told and not self._is_kin(concept, c)]
+            told.update(able)
+            names.append([graph.label_of(c) for c in able])
+        return tuple(names)
 
     def _is_kin(self, a: str, b: str) -> bool:
         """Whether one is the other, a kind of it, or said to be the same."""
@@ -116,7 +119,7 @@ class Distractors:
             return True
         if b in graph.ancestors(a, _PARENTS) or a in graph.ancestors(b, _PARENTS):
             return True
-        return any(r.predicate in _SAME and {r.subject, r.object} == {a, b} for r in graph.relations(a))
+        return any(r.predicate in _SAME and {r.subject, r.object} == {a, b} for r in graph.relations(a, "both"))
 
     def _is_right_too(self, name: str, answer: str, concept: str | None, known: Sequence[Entity]) -> bool:
         """Whether an option may be right: kin of the answer, its words inside it, or as well spoken for."""
