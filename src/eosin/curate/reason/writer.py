@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from eosin.scoring.judge.model import GIVEN_UP, Judge, JudgeRequest
 T = TypeVar("T")
 MAX_SOURCE_CHARS = 20_000
 MIN_SOURCE_WORDS = 4
+NUM_THREADS = 2
 _STOPS = (GIVEN_UP, "budget spent", "no connection")
 NOT_FOLLOWING = "the answer does not follow from the chain"
 
@@ -68,6 +70,7 @@ class ChainWriter:
         self._writing, self._templates, self._rules, self._linker = writing, templates, rules, linker
         self._teacher, self._checker, self._journal = teacher, checker, journal
         self._stopped = ""
+        self._pool: ThreadPoolExecutor | None = None
 
     def write(self, samples: Sequence[Sample]) -> list[Kept[Sample] | Dropped]:
         """One outcome a sample, in order.
@@ -78,7 +81,8 @@ class ChainWriter:
         done = {row["id"]: row for row in store.read_jsonl(self._journal)}
         todo = [s for s in samples if s.id not in done]
         try:
-            made = waited(self._all(todo)) if todo else []
+            with ThreadPoolExecutor(NUM_THREADS) as self._pool:
+                made = waited(self._all(todo)) if todo else []
         except StoppedError as exc:
             raise EosinError(
                 "The teacher cannot be asked any more.", found=str(exc), where=self._teacher.model,
@@ -97,6 +101,10 @@ class ChainWriter:
             raise next((f for f in failed if not isinstance(f, StoppedError)), failed[0])
         return [m for m in made if not isinstance(m, BaseException)]
 
+    async def _aside(self, work: Callable[..., T], *given: Any) -> T:
+        """Work of the processor in another thread: the clients' loop keeps the server busy meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
+
     async def _one(self, sample: Sample) -> Kept[Sample] | Dropped:
         outcome = await self._outcome(sample)
         row: dict[str, Any] = {"id": sample.id}
@@ -108,7 +116,7 @@ class ChainWriter:
         return outcome
 
     async def _outcome(self, sample: Sample) -> Kept[Sample] | Dropped:
-        told = await _aside(self.prepared, sample)
+        told = await self._aside(self.prepared, sample)
         if isinstance(told, Dropped):
             return told
         template, source = told
@@ -122,7 +130,7 @@ class ChainWriter:
         made = self._sample(sample, template, answer.value)
         if isinstance(made, Dropped):
             return made
-        problem = await _aside(self._rules.problem, made, source, template)
+        problem = await self._aside(self._rules.problem, made, source, template)
         if problem is not None:
             return Dropped(sample.id, *problem)
         return await self._checked(made, sample, template) if self._writing.check else Kept(made)
@@ -201,11 +209,6 @@ def _recalled(sample: Sample, row: Mapping[str, Any]) -> Kept[Sample] | Dropped:
         return Dropped(sample.id, row["reason"], row["detail"])
     kept = {name: getattr(sample, name) for name in Sample.model_fields if name not in _WRITTEN}
     return Kept(Sample.model_validate(kept | row["made"]))
-
-
-async def _aside(work: Callable[..., T], *given: Any) -> T:
-    """Work of the processor in another thread: the clients' loop keeps the server busy meanwhile."""
-    return await asyncio.get_running_loop().run_in_executor(None, work, *given)
 
 
 def _short(reason: str) -> str:
