@@ -114,8 +114,9 @@ def test_the_phantom_s_reports_end_to_end(tmp_path: Path) -> None:
         truth[case.id] = case.diagnosis
     made, facts, told = grounded(folder, tmp_path, text_only="none", options=3)
     assert facts["lost_at_each_step"]["reports"] == 12 and sum(told.values()) + len(made) == 12
-    assert made, told
-    assert all(s.answer_text == truth[s.origin.slide or ""] for s in made)
+    assert len(made) >= 8, told
+    named = {dx: {m.label for m in Linker.builtin().link(dx)} for dx in truth.values()}
+    assert all(s.answer_text in named[truth[s.origin.slide or ""]] for s in made)
 
 
 def reader(request: Request) -> Any:
