@@ -183,7 +183,7 @@ class ChainWriter:
                 "origin": sample.origin.model_copy(update={"parents": (*sample.origin.parents, sample.id)}),
                 "extra": {**sample.extra, "reason": about},
             })  # fmt: skip
-        except ValueError as exc:
+        except ValidationError as exc:
             return Dropped(
                 sample.id, "the written sample is none", reason_of(exc)[0] if hasattr(exc, "errors") else str(exc)
             )

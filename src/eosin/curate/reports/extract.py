@@ -16,6 +16,7 @@ from eosin.curate.link import entities_of
 from eosin.curate.quality.language import language_of
 from eosin.curate.reason.forms import same_reference
 from eosin.curate.reports.sections import diagnosis_part, seen_part
+from eosin.knowledge.linking.cues import Polarity
 from eosin.knowledge.linking.linker import Linker, Mention
 from eosin.knowledge.reasoning.check import FINDINGS
 from eosin.scoring.judge.model import JudgeRequest
@@ -135,7 +136,7 @@ def by_model(told: Any, report: str, linker: Linker) -> Read:
         elif _is_denied(finding, named, linker):
             lost["polarity differs from the words"] += 1
         else:
-            polarity = "present" if finding.present else "absent"
+            polarity: Polarity = "present" if finding.present else "absent"
             name, kind = linker.label_of(named), linker.type_of(named)
             entities.setdefault(f"{named}{polarity}", Entity(name=name, concept=named, kind=kind, polarity=polarity))
     return _checked(linker.label_of(concept), concept, list(entities.values()), lost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class AskQuestions(Step[QuestionsStep]):
         """Questions of each sample; a sample that allows none is dropped."""
         wanted = [(s, known_of(s, self._linker)) for s in samples]
         asked = [(s, k, askable(s, k, self.settings.kinds, self.context.seed)) for s, k in wanted]
-        free = {}
+        free: dict[str, Iterator[int]] = {}
         for kind in self.settings.kinds:
             num = sum(k == kind for _, _, a in asked for k, _ in a)
             draws = [draw_of(self.context.seed, kind, shard, i) for i in range(max(1, num))]

@@ -50,7 +50,7 @@ class ReasonSamples(Step[ReasonStep]):
     def _writer(self, teacher: Any, checker: Any, journal: Path) -> ChainWriter:
         s = self.settings
         writing = Writing(
-            Draw(dict(s.tasks), dict(s.difficulties), self.context.seed), self.context.seed,
+            Draw({str(k): w for k, w in s.tasks.items()}, {str(k): w for k, w in s.difficulties.items()}, self.context.seed), self.context.seed,
             s.style == "chain-of-draft", s.images, s.language, s.any_source, s.temperature, s.check,
         )  # fmt: skip
         linker = Linker.builtin()

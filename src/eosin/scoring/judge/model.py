@@ -153,7 +153,7 @@ class OpenAIJudge:
 
     def _key(self, request: JudgeRequest) -> str:
         image = hashlib.sha256(request.image).hexdigest() if request.image else None
-        parts = [self.model, request.version, _schema(request.verdict), request.system, request.text, image]
+        parts: list[Any] = [self.model, request.version, _schema(request.verdict), request.system, request.text, image]
         if request.temperature or request.seed is not None:
             parts += [request.temperature, request.seed]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
