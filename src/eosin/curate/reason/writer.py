@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from eosin.clients.loop import waited
 from eosin.core.errors import EosinError, ImageError
 from eosin.core.formats.rows import reason_of
@@ -184,9 +186,7 @@ class ChainWriter:
                 "extra": {**sample.extra, "reason": about},
             })  # fmt: skip
         except ValidationError as exc:
-            return Dropped(
-                sample.id, "the written sample is none", reason_of(exc)[0] if hasattr(exc, "errors") else str(exc)
-            )
+            return Dropped(sample.id, "the written sample is none", reason_of(exc)[0])
 
     async def _checked(self, made: Sample, sample: Sample, template: Template) -> Kept[Sample] | Dropped:
         ref = reference_of(made, template, self._writing.seed)

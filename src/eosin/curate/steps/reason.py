@@ -49,8 +49,10 @@ class ReasonSamples(Step[ReasonStep]):
 
     def _writer(self, teacher: Any, checker: Any, journal: Path) -> ChainWriter:
         s = self.settings
+        tasks = {str(k): w for k, w in s.tasks.items()}
+        difficulties = {str(k): w for k, w in s.difficulties.items()}
         writing = Writing(
-            Draw({str(k): w for k, w in s.tasks.items()}, {str(k): w for k, w in s.difficulties.items()}, self.context.seed), self.context.seed,
+            Draw(tasks, difficulties, self.context.seed), self.context.seed,
             s.style == "chain-of-draft", s.images, s.language, s.any_source, s.temperature, s.check,
         )  # fmt: skip
         linker = Linker.builtin()
