@@ -15,7 +15,7 @@ from eosin import __version__
 from eosin.cli import doctor
 from eosin.cli.clip import group as clip
 from eosin.cli.exams import ask, evaluate, listed, prove, report, score, serve
-from eosin.cli.material import curate, documents, knowledge, phantom, pmc, samples, slides
+from eosin.cli.material import audit, curate, documents, experts, knowledge, phantom, pmc, samples, slides
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import export as export_verb
 from eosin.cli.training import plan as plan_verb
@@ -51,6 +51,9 @@ app.command("curate")(curate.curate)
 app.command("documents")(documents.documents)
 app.command("pmc")(pmc.pmc)
 app.add_typer(samples.app, name="samples")
+app.command("audit")(audit.audit)
+app.command("reason-templates")(audit.reason_templates)
+app.add_typer(experts.app, name="experts")
 app.add_typer(slides.app, name="slides")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(phantom.app, name="phantom")

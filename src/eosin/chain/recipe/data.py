@@ -27,6 +27,7 @@ from eosin.core.settings.data import (
     PhantomDomainData,
     PhantomSlidesData,
     QuestionsData,
+    ReportsData,
     SamplesData,
     SlidesData,
     TableData,
@@ -121,6 +122,10 @@ def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -
         from eosin.sources.questions import read_questions_file
 
         return read_questions_file(settings)
+    if isinstance(settings, ReportsData):
+        from eosin.sources.reports import read_reports
+
+        return read_reports(settings)
     if isinstance(settings, (DocumentsData, CaptionsData)):
         from eosin.chain.captions import read_pairs
 

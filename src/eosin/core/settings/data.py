@@ -348,6 +348,29 @@ class QuestionsData(_Settings):
         return self
 
 
+class ReportsData(_Settings):
+    """Free-text reports: a table of slide id and report, as those of TCGA are kept, or a folder of .txt files.
+
+    Attributes:
+        slide_column, report_column: of the table; None looks for the usual names. A slide id that is a TCGA barcode
+            tells its patient.
+        encoding, delimiter: of the table; None means: find out.
+    """
+
+    source: Literal["reports"] = "reports"
+    path: str
+    name: str = Field(default="reports", min_length=1)
+    title: str = ""
+    licence: str = "unknown"
+    citation: str = ""
+    homepage: str = ""
+    organ: str | None = None
+    slide_column: str | None = None
+    report_column: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+
+
 DataSettings = Annotated[
     PhantomData
     | PhantomSlidesData
@@ -357,6 +380,7 @@ DataSettings = Annotated[
     | SlidesData
     | SamplesData
     | QuestionsData
+    | ReportsData
     | DocumentsData
     | CaptionsData,
     Field(discriminator="source"),

@@ -49,7 +49,7 @@ def _grey(image: Image.Image) -> NDArray[np.float32]:
 def sharpness(grey: NDArray[np.float32]) -> float:
     """How much of a picture's contrast stands in its finest lines: var(L * g) / var(g), with the Laplacian L.
 
-    White noise has 20, a checkerboard 64; noise under a Gaussian blur of s px about 2 / s^4. 0 where the picture is flat.
+    White noise has 20, a checkerboard 64; noise under a Gaussian blur of s px about 2 / s^4. 0 where it is flat.
     After Pech-Pacheco et al. 2000 (variance of the Laplacian), made independent of contrast.
     """
     spread = float(grey.var())

@@ -16,6 +16,10 @@ STEPS: dict[str, tuple[str, str]] = {
     "decontaminate": ("decontaminate", "DecontaminateSamples"),
     "split": ("split", "SplitSamples"),
     "mixture": ("mixture", "MixSamples"),
+    "reason": ("reason", "ReasonSamples"),
+    "questions": ("questions", "AskQuestions"),
+    "rl-set": ("rl_set", "DrawRlSet"),
+    "ground": ("ground", "GroundSamples"),
 }
 
 

@@ -43,6 +43,7 @@ class JudgeRequest:
         version: version of the prompt; part of the cache key.
         image: encoded image, or None.
         fault: says what is wrong with a verdict that fits the schema, or None.
+        temperature, seed: of sampling; a judge has neither, a teacher that writes may. Part of the key where given.
     """
 
     system: str
@@ -51,6 +52,8 @@ class JudgeRequest:
     version: str
     image: bytes | None = field(default=None, repr=False)
     fault: Callable[[Any], str | None] | None = None
+    temperature: float = 0.0
+    seed: int | None = None
 
 
 class Judge(Protocol):
@@ -150,7 +153,9 @@ class OpenAIJudge:
 
     def _key(self, request: JudgeRequest) -> str:
         image = hashlib.sha256(request.image).hexdigest() if request.image else None
-        parts = [self.model, request.version, _schema(request.verdict), request.system, request.text, image]
+        parts: list[Any] = [self.model, request.version, _schema(request.verdict), request.system, request.text, image]
+        if request.temperature or request.seed is not None:
+            parts += [request.temperature, request.seed]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _recall(self, key: str, request: JudgeRequest) -> Parsed[BaseModel] | None:
@@ -207,6 +212,8 @@ def _as_chat(request: JudgeRequest) -> ChatRequest:
     return ChatRequest(
         (Message("system", (request.system,)), Message("user", parts)),
         schema=(request.verdict.__name__, _schema(request.verdict)),
+        temperature=request.temperature,
+        seed=request.seed,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from eosin.core.settings.base import Settings
+from eosin.core.settings.curation.step import spelled_out
 from eosin.core.settings.curation.steps import CurationStep
+from eosin.core.settings.curation.writing import TeacherServer
 from eosin.core.settings.data import DataSettings
 
 
@@ -21,6 +23,7 @@ class CurationRecipe(Settings):
         shard_samples: samples of a shard; a shard is closed earlier where its pictures reach 64 MiB.
         workers: processes that work on shards.
         engine: local, or ray (extra `cluster`). ray_address: of a cluster; None starts one on this machine.
+        teacher: the server of the steps `reason` and `ground` that name none of their own.
         steps: in their order.
     """
 
@@ -35,4 +38,19 @@ class CurationRecipe(Settings):
     workers: int = Field(default=1, ge=1, le=256)
     engine: Literal["local", "ray"] = "local"
     ray_address: str | None = None
+    teacher: TeacherServer | None = None
     steps: list[CurationStep] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _taught(cls, raw: Any) -> Any:
+        """Give the recipe's teacher to the steps that name none."""
+        if not isinstance(raw, dict) or not raw.get("teacher") or not isinstance(raw.get("steps"), list):
+            return raw
+        steps = []
+        for told in raw["steps"]:
+            step = spelled_out(told)
+            if isinstance(step, dict) and step.get("step") in ("reason", "ground") and not step.get("teacher"):
+                step = {**step, "teacher": raw["teacher"]}
+            steps.append(step)
+        return {**raw, "steps": steps}
