@@ -84,6 +84,7 @@ class CorrectionStore:
             if url.startswith("sqlite:///") and "://" not in self.where:
                 Path(self.where).absolute().parent.mkdir(parents=True, exist_ok=True)
             self._engine = create_engine(url)
+            self._writer = self._engine.execution_options(writes=True)
             if self._engine.dialect.name == "sqlite":
                 event.listen(self._engine, "connect", _careful)
                 event.listen(self._engine, "begin", _write_at_once)
@@ -92,24 +93,24 @@ class CorrectionStore:
             raise EosinError(
                 "The store of corrections cannot be opened.", found=f"{type(exc).__name__}: {str(exc).splitlines()[0][:200]}",
                 expected="a path of a SQLite file, or a URL such as postgresql+psycopg://USER@HOST/NAME",
-                where=self._plain_where,
+                where=self.plain_where,
             ) from exc  # fmt: skip
 
     @property
-    def _plain_where(self) -> str:
+    def plain_where(self) -> str:
         """Without a password."""
         head, at, tail = self.where.rpartition("@")
         return f"{head.partition('://')[0]}://...@{tail}" if at and "://" in head else self.where
 
     def _prepare(self) -> None:
         _meta.create_all(self._engine)
-        with self._engine.begin() as connection:
+        with self._writer.begin() as connection:
             told = connection.execute(select(_about.c.value).where(_about.c.name == "schema")).scalar()
             if told is None:
                 connection.execute(insert(_about).values(name="schema", value=str(SCHEMA)))
         if told is not None and int(told) > SCHEMA:
             raise EosinError("These corrections were written by a later Eosin.", expected=f"schema {SCHEMA}",
-                             found=str(told), where=self._plain_where)  # fmt: skip
+                             found=str(told), where=self.plain_where)  # fmt: skip
 
     @property
     def engine(self) -> Engine:
@@ -125,7 +126,7 @@ class CorrectionStore:
         """Keep a finished reading. `image`: its reference as JSON, "" where no sample can name it."""
         row = {"id": reading["id"], "slide": reading["slide"], "created": reading["created"],
                "body": json.dumps(reading, ensure_ascii=False), "image": image}  # fmt: skip
-        with self._engine.begin() as connection:
+        with self._writer.begin() as connection:
             connection.execute(insert(_readings).values(row))
 
     def reading(self, id: str) -> dict[str, Any] | None:
@@ -170,7 +171,7 @@ class CorrectionStore:
         raise EosinError("The store is too busy.", next_step="send the correction again, with the same key")
 
     def _add(self, reading: str, correction: Correction) -> Version:
-        with self._engine.begin() as connection:
+        with self._writer.begin() as connection:
             before = connection.execute(select(_corrections).where(_corrections.c.key == correction.key)).first()
             if before is not None:
                 if before.digest != correction.digest() or before.reading != reading:
@@ -225,5 +226,5 @@ def _careful(connection: Any, _: Any) -> None:
 
 
 def _write_at_once(connection: Any) -> None:
-    """Take the writer's place at the beginning: what is looked up is still so when it is written."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    """Who will write takes the writer's place at the beginning: what is looked up is still so when it is written."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
