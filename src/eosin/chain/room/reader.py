@@ -43,16 +43,15 @@ class CheckpointReader:
         cache: folder of feature files. options: encoder, tiles, and scale of slides that do not state theirs.
     """
 
-    def __init__(
-        self, loaded: Loaded, checkpoint: str, cache: Path, options: SlideOptions | None = None
-    ) -> None:
+    def __init__(self, loaded: Loaded, checkpoint: str, cache: Path, options: SlideOptions | None = None) -> None:
         self._loaded, self._checkpoint, self._cache = loaded, checkpoint, cache
         self._options = options or SlideOptions()
         self.grammar, self.instruction = grammar_of(checkpoint, None)
         self.sees_slides = slide_tower(loaded.model) is not None
         self.sees_regions = not self.sees_slides or bool(getattr(loaded.model.config, "sees_images", True))
         self.about: dict[str, Any] = {
-            "checkpoint": Path(checkpoint).name, **{k: v for k, v in facts_of(checkpoint).items() if k in _TOLD}
+            "checkpoint": Path(checkpoint).name,
+            **{k: v for k, v in facts_of(checkpoint).items() if k in _TOLD},
         }
         self._bags, self._regions = BagCache(512 * 2**20), SlideRegions()
         self._locks: dict[Path, threading.Lock] = {}

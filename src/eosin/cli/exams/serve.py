@@ -47,7 +47,8 @@ def serve(
         Path | None, typer.Option(help="Exam with --option-probabilities: confidence is calibrated on it.")
     ] = None,
     max_risk: Annotated[
-        float, typer.Option(help="Abstain below the confidence where more of the exam's answers are wrong.", min=0, max=1)
+        float,
+        typer.Option(help="Abstain below the confidence where more of the exam's answers are wrong.", min=0, max=1),
     ] = 0.1,
     slide_mpp: Annotated[
         float | None, typer.Option(help="µm per pixel of level 0, for slides that do not state it.")

@@ -65,7 +65,9 @@ class Desk:
             return None
 
 
-def corrections_router(store: CorrectionStore, shelf: SlideShelf, settings: ServeSettings, grammar: Grammar) -> APIRouter:
+def corrections_router(
+    store: CorrectionStore, shelf: SlideShelf, settings: ServeSettings, grammar: Grammar
+) -> APIRouter:
     """Readings, their corrections, agreement, export."""
     router = APIRouter(tags=["corrections"])
     desk = Desk(store, shelf, settings)

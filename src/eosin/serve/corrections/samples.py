@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
-from eosin.core.nouns.prompt import gold_reply
+from eosin.core.nouns.prompt import REJECTED, gold_reply
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageRef, Origin, Sample, SlideBag, make_choices, user_prompt
 from eosin.serve.corrections.body import Correction
@@ -18,8 +18,6 @@ from eosin.serve.corrections.store import CorrectionStore, Version
 
 SOURCE = "corrections"
 STEP = "corrections"
-REJECTED = "rejected"
-"""Key of `Sample.extra` under which the reply stands that the expert put right."""
 _REF: TypeAdapter[ImageRef] = TypeAdapter(ImageRef)
 
 

@@ -75,7 +75,9 @@ def with_shapes(correction: Correction, shapes: Sequence[Shape], key: str) -> tu
     return Correction.model_validate(correction.model_copy(update=update).model_dump()), aside
 
 
-def label_studio(reading: dict[str, Any], versions: Sequence[Version], size_px: tuple[int, int] | None) -> dict[str, Any]:
+def label_studio(
+    reading: dict[str, Any], versions: Sequence[Version], size_px: tuple[int, int] | None
+) -> dict[str, Any]:
     """A task of Label Studio with one annotation a reader: polygons in percent of the slide, texts, choices, rating.
 
     Without the size of the slide there are no polygons.

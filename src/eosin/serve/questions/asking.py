@@ -166,7 +166,10 @@ async def _after(
     if sample.choices and reading["letter"] and tools.confidence is not None:
         reading["confidence"] = await _confidence(tools, sample, asked, made.text, str(reading["letter"]))
     if hidden:
-        yield "hidden", {"id": reading["id"], "text": "The model's reply is kept, and shown once you have signed yours."}
+        yield (
+            "hidden",
+            {"id": reading["id"], "text": "The model's reply is kept, and shown once you have signed yours."},
+        )
     else:
         yield "reading", reading
     if body.evidence:
@@ -213,9 +216,7 @@ async def _confidence(tools: Tools, sample: Sample, asked: Asked, reply: str, le
     """Calibrated confidence of the chosen option, with the probability of each; None where it cannot be said."""
     assert tools.confidence is not None
     texts = [c.text for c in sample.choices]
-    errand = tools.batcher.run(
-        lambda: tools.reader.option_probabilities(asked, reply, texts), tools.settings.timeout_s
-    )
+    errand = tools.batcher.run(lambda: tools.reader.option_probabilities(asked, reply, texts), tools.settings.timeout_s)
     try:
         found = await asyncio.wrap_future(errand.done)
     finally:

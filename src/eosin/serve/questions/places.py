@@ -27,7 +27,7 @@ def places_of(bag: PatchBag, scores: F64, mpp: float | None) -> dict[str, Any]:
     positive = np.clip(np.asarray(scores, dtype=float), 0, None)
     total = float(positive.sum())
     if total <= 0:
-        return {"boxes": [], "patches": []}
+        return {"boxes": [], "patches": [], "tile_um": bag.tile_um}
     top = [int(i) for i in np.argsort(-positive, kind="stable")[:NUM_TOP] if positive[i] > 0]
     groups = _touching(bag.centres_um[top], bag.tile_um)
     boxes = []
@@ -44,7 +44,7 @@ def places_of(bag: PatchBag, scores: F64, mpp: float | None) -> dict[str, Any]:
          "strength": round(float(positive[i]) / best, 3)}
         for i in top
     ]  # fmt: skip
-    return {"boxes": boxes[:MAX_BOXES], "patches": patches}
+    return {"boxes": boxes[:MAX_BOXES], "patches": patches, "tile_um": bag.tile_um}
 
 
 def box_of(um: list[float], mpp: float | None) -> dict[str, Any]:

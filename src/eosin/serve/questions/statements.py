@@ -72,7 +72,9 @@ class Knowledge:
         return check(list(texts), self.graph, self.linker, sees=sees, answer=answer or None).record()
 
 
-def standing(statements: Sequence[Statement], knowledge: Knowledge | None, answer: str | None, sees: str) -> dict[str, Any]:
+def standing(
+    statements: Sequence[Statement], knowledge: Knowledge | None, answer: str | None, sees: str
+) -> dict[str, Any]:
     """{"statements": [...], "flags": [...], "counts": {...}}: each statement with its verdict and the graph's path."""
     rows: list[dict[str, Any]] = [
         {"id": s.id, "block": s.block, "text": s.text, "verdict": None, "paths": [], "unseen": []} for s in statements
