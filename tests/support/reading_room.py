@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tests.support.memorise import memorise
-from tests.support.slide_toys import new_reader
 
 from eosin.chain.ask.question import SlideOptions
 from eosin.chain.ask.whole_slide import EncoderPlan, features_of
@@ -20,6 +18,8 @@ from eosin.evaluate.evidence.tests import AttributionTarget
 from eosin.models import checkpoint
 from eosin.phantom.slides.slide import write_slide
 from eosin.slides.features.bags import read_bag
+from tests.support.memorise import memorise
+from tests.support.slide_toys import new_reader
 
 MPP, TILE_UM = 2.0, 128.0
 QUESTION = "What is the diagnosis?"

@@ -12,8 +12,10 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from eosin.serve.chat import refusal
 
 HERE = Path(__file__).parent / "page"
-KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-         ".svg": "image/svg+xml"}  # fmt: skip
+KINDS = {
+    ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",
+    ".js": "text/javascript; charset=utf-8",
+}  # fmt: skip
 VIEWER = "openseadragon.min.js"
 VIEWER_VERSION = "6.1.1"
 

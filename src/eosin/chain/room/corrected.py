@@ -58,8 +58,10 @@ def read_corrections(settings: CorrectionsSettings, samples: Sequence[Sample]) -
             kept.append(sample.model_copy(update={"extra": {**sample.extra, WEIGHT: settings.weight}}))
     if not kept:
         reasons = dict(Counter(d.reason for d in dropped))
-        raise EosinError("No correction can be learned from.", found=f"{len(versions)} signed; set aside: {reasons}",
-                         where=settings.path, next_step="sign corrections of training slides, or leave them out")  # fmt: skip
+        raise EosinError(
+            "No correction can be learned from.", found=f"{len(versions)} signed; set aside: {reasons}",
+            where=settings.path, next_step="sign corrections of training slides, or leave them out",
+        )  # fmt: skip
     return Corrected(kept, tuple(dropped), {
         "n": len(kept), "pairs": sum(REJECTED in s.extra for s in kept), "weight": settings.weight,
         "readers": dict(Counter(str(s.extra["reader"]) for s in kept)), "set_aside": len(dropped),

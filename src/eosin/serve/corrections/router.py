@@ -92,7 +92,7 @@ def corrections_router(
 
     @router.post("/readings/{id}/corrections", response_model=None, responses={**_MISSING, 409: {}})
     def correct(id: Id, body: Correction) -> JSONResponse:
-        """Keep a version. The same key and content again give the same version; the same key and another content 409."""
+        """Keep a version. The same key and content again give the same version; with another content 409."""
         return _keep(desk, id, body)
 
     @router.get("/corrections/agreement")

@@ -111,5 +111,6 @@ def _polygon(id: str, state: str, region: Region, size_px: tuple[int, int]) -> d
     points = [[round(100 * x / wide, 5), round(100 * y / high, 5)] for x, y in region.points]
     return {
         "id": id, "from_name": "region", "to_name": "slide", "type": "polygonlabels", "original_width": wide,
-        "original_height": high, "image_rotation": 0, "value": {"points": points, "closed": True, "polygonlabels": [state]},
+        "original_height": high, "image_rotation": 0,
+        "value": {"points": points, "closed": True, "polygonlabels": [state]},
     }  # fmt: skip

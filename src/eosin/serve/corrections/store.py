@@ -37,7 +37,8 @@ _meta = MetaData()
 _about = Table("about", _meta, Column("name", String(32), primary_key=True), Column("value", Text, nullable=False))
 _readings = Table(
     "readings", _meta, Column("id", String(32), primary_key=True), Column("slide", String(16), nullable=False),
-    Column("created", Float, nullable=False), Column("body", Text, nullable=False), Column("image", Text, nullable=False),
+    Column("created", Float, nullable=False), Column("body", Text, nullable=False),
+    Column("image", Text, nullable=False),
 )  # fmt: skip
 _corrections = Table(
     "corrections", _meta, Column("key", String(64), primary_key=True),
@@ -91,7 +92,8 @@ class CorrectionStore:
             self._prepare()
         except (SQLAlchemyError, OSError, ImportError, ValueError) as exc:
             raise EosinError(
-                "The store of corrections cannot be opened.", found=f"{type(exc).__name__}: {str(exc).splitlines()[0][:200]}",
+                "The store of corrections cannot be opened.",
+                found=f"{type(exc).__name__}: {(str(exc).splitlines() or [''])[0][:200]}",
                 expected="a path of a SQLite file, or a URL such as postgresql+psycopg://USER@HOST/NAME",
                 where=self.plain_where,
             ) from exc  # fmt: skip

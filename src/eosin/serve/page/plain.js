@@ -197,7 +197,7 @@ export class PlainViewer {
       if (slide === this.slide) this.tiles.set(key, null);
     } finally {
       this.loading -= 1;
-      if (slide === this.slide) this.draw();
+      this.draw();
     }
   }
 

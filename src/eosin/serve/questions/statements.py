@@ -85,8 +85,8 @@ def standing(
     for row, step in zip(rows, report["steps"], strict=False):
         row["verdict"] = step["verdict"]
         row["paths"] = [
-            {"finding": s["finding"]["label"], "polarity": s["finding"]["polarity"], "diagnosis": s["diagnosis"]["label"],
-             "verdict": s["verdict"], "steps": s["evidence"], "sources": s["sources"]}
+            {"finding": s["finding"]["label"], "polarity": s["finding"]["polarity"], "verdict": s["verdict"],
+             "diagnosis": s["diagnosis"]["label"], "steps": s["evidence"], "sources": s["sources"]}
             for s in step["statements"]
         ]  # fmt: skip
         row["unseen"] = [u["text"] for u in step["unseen"]]
