@@ -217,7 +217,8 @@ def corrected() -> list[CorrectedStatement]:
 def test_a_signed_correction_is_a_sample_and_a_pair(store: CorrectionStore) -> None:
     id = keep(store, correction(answer="normal", statements=corrected(), rating=2))
     [sample] = samples_of(store).kept
-    assert (sample.findings, sample.reasoning, sample.answer) == ("Mitoses are rare.", ("Glands are regular.",), "normal")
+    assert (sample.findings, sample.reasoning) == ("Mitoses are rare.", ("Glands are regular.",))
+    assert sample.answer == "normal"
     assert sample.origin.slide == "a" and sample.extra["rating"] == 2 and sample.extra[REJECTED] == REPLY
     want = "<info>Mitoses are rare.</info>\n<think>1. Glands are regular.</think>\n<answer>normal</answer>"
     assert gold_reply(sample, GRAMMAR) == want
@@ -228,7 +229,8 @@ def test_a_signed_correction_is_a_sample_and_a_pair(store: CorrectionStore) -> N
 
 
 def test_what_was_kept_as_it_is_gives_a_sample_and_no_pair(store: CorrectionStore) -> None:
-    moved = [s.model_copy(update={"regions": [Region(points=[(0, 0), (9, 0), (9, 9)])]}) for s in correction().statements]
+    drawn = {"regions": [Region(points=[(0, 0), (9, 0), (9, 9)])]}
+    moved = [s.model_copy(update=drawn) for s in correction().statements]
     keep(store, correction(statements=moved))
     [sample] = samples_of(store).kept
     assert REJECTED not in sample.extra
