@@ -166,6 +166,7 @@ def test_from_a_slide_to_a_signed_correction(page: Page, room: tuple[str, Any], 
     page.mouse.move(box["x"] + 320, box["y"] + 300)
     page.mouse.up()
     page.select_option("#answer", "tubular adenoma")
+    assert page.locator(".answer .said").inner_text() == "adenocarcinoma tubular adenoma"
     page.get_by_label("4", exact=True).check()
     page.fill("#initials", "AB")
     page.locator("#sign").click()

@@ -71,7 +71,6 @@ export class Reading {
     this.versions = versions;
     const own = versions.filter((v) => v.reader === this.app.initials()).at(-1);
     this.draft = own ? this.fromVersion(own) : this.fromReading();
-    this.hasChanged = false;
     this.draw();
   }
 
@@ -239,14 +238,15 @@ export class Reading {
   }
 
   changed(s) {
-    this.hasChanged = true;
     this.now = s && this.draft.statements.includes(s) ? s.id : null;
     this.draw();
   }
 
   answer() {
     const r = this.reading, box = make("div", { class: "answer" });
-    box.append(make("div", { class: "said" }, r.answer || (r.hidden ? "(hidden)" : "(none)")));
+    const own = r.answer || (r.hidden ? "(hidden)" : "(none)"), said = this.draft.answer;
+    const differs = said && said !== r.answer;
+    box.append(make("div", { class: "said" }, differs ? make("del", {}, own) : own, differs ? ` ${said}` : null));
     if (r.confidence) {
       const c = r.confidence, percent = `${Math.round(100 * c.value)} %`;
       box.append(c.abstains
@@ -267,12 +267,15 @@ export class Reading {
       ? make("select", { id: "answer" }, ...["", ...options].map((o) => make("option", { value: o, selected: o === d.answer }, o || "(none)")))
       : make("input", { id: "answer", maxlength: 4000 });
     if (!options.length) answer.value = d.answer;
-    answer.addEventListener("change", () => { d.answer = answer.value; this.hasChanged = true; });
+    answer.addEventListener("change", () => {
+      d.answer = answer.value;
+      this.app.place.querySelector(".answer").replaceWith(this.answer());
+    });
     const comment = make("textarea", { id: "comment", rows: 2, maxlength: 8000 });
     comment.value = d.comment;
-    comment.addEventListener("change", () => { d.comment = comment.value; this.hasChanged = true; });
+    comment.addEventListener("change", () => { d.comment = comment.value; });
     const rating = make("fieldset", { class: "rating" }, make("legend", {}, "Rating"), ...[1, 2, 3, 4, 5].map((k) => make("label", {},
-      make("input", { type: "radio", name: "rating", value: k, checked: d.rating === k, onchange: () => { d.rating = k; this.hasChanged = true; } }), String(k))));
+      make("input", { type: "radio", name: "rating", value: k, checked: d.rating === k, onchange: () => { d.rating = k; } }), String(k))));
     const initials = make("input", { id: "initials", class: "initials", maxlength: 16, value: this.app.initials() });
     initials.addEventListener("change", () => this.app.setInitials(initials.value.trim()));
     const box = make("section", { class: "correct", "aria-label": "Correction" }, make("h2", {}, "Correction"),
