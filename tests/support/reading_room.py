@@ -41,7 +41,7 @@ def write_slides(folder: Path, num: int = 2, size_px: int = 640) -> list[Path]:
 
 
 def write_reader(slides: list[Path], place: Path, features: Path) -> Path:
-    """A checkpoint that gives REPLY to QUESTION with OPTIONS, and without, about these slides."""
+    """A checkpoint that gives REPLY to QUESTION with OPTIONS about these slides."""
     made = new_reader(dimension=112, encoder="colour-texture", tile_um=TILE_UM, mpp=MPP, sees_images=False)
     plan = EncoderPlan("colour-texture", None, round(TILE_UM / MPP), MPP)
     bags = [read_bag(SlideBag(path=str(features_of(s, plan, features, SlideOptions(), None)))) for s in slides]
@@ -49,7 +49,7 @@ def write_reader(slides: list[Path], place: Path, features: Path) -> Path:
     made.model.slide_tower.set_scale(torch.from_numpy(both.mean(0)), torch.from_numpy(both.std(0)))
     rng = np.random.default_rng(0)
     bags += [b.take(rng.permutation(len(b))[: len(b) // 2]) for b in bags]
-    asked = [_asked(bag, options) for bag in bags for options in (OPTIONS, [])]
+    asked = [_asked(bag, OPTIONS) for bag in bags]
     memorise(made, asked)
     facts = {"stage": "sft", "step": 0, "grammar": GRAMMAR.as_facts(), "instruction": False}
     checkpoint.save(made.model, made.processor, place, facts=facts)

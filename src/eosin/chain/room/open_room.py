@@ -125,8 +125,13 @@ def opened_room(place: Place, settings: ServeSettings, options: RoomOptions) -> 
     )
     facts = {"questions": list(place.questions), "corrections": kept.plain_where if kept else None, **place.data}
     room = Room(reader, kept, knowledge_of(options.knowledge), calibration, facts)
-    with kept_slides(loaded.model), cache_vision(loaded.model, work / "picture-features", 0.25, trains=False):
-        yield create_app(TransformersEngine(loaded), settings, room)
+    with (
+        kept_slides(loaded.model) as slides,
+        cache_vision(loaded.model, work / "picture-features", 0.25, trains=False) as pictures,
+    ):
+        app = create_app(TransformersEngine(loaded), settings, room)
+        app.state.kept, app.state.kept_pictures = slides, pictures
+        yield app
 
 
 def _store(options: RoomOptions, work: Path) -> Any:
