@@ -19,6 +19,7 @@ from tests.serve.served import serving
 
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.reply import Grammar
+from eosin.serve.questions.asking import without_paths
 from eosin.serve.questions.blocks import BlockStream
 from eosin.serve.questions.places import places_of
 from eosin.serve.questions.statements import statements_of
@@ -253,6 +254,11 @@ def test_touching_patches_are_one_box_and_shares_are_of_all_evidence() -> None:
     ]
     assert [(p["number"], p["strength"]) for p in found["patches"]] == [(1, 1.0), (2, 0.75), (0, 0.5)]
     assert places_of(bag, np.array([-1.0, 0.0, -2.0, 0.0]), None)["boxes"] == []
+
+
+def test_messages_name_no_folder_of_the_server() -> None:
+    assert without_paths("no file /srv/slides/a b.svs here, 3/4 of it") == "no file a b.svs here, 3/4 of it"
+    assert without_paths("see https://x.org/a") == "see https://x.org/a" and without_paths(None) is None
 
 
 def test_a_slide_is_read_again_when_its_folder_is_gone(slides: Path, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ class ServeSettings(BaseModel):
         max_new_tokens: cap of any reply, in tokens.
         timeout_s: a question that waits longer is given up.
         blinded: readers answer before they see the model's reply, or one another's.
-        with_labels: say so where a slide has a label or macro image, and give them; they may name a patient.
         tile_cache_bytes, max_open_slides: bounds of the viewer's memory.
     """
 
@@ -44,7 +43,6 @@ class ServeSettings(BaseModel):
     max_new_tokens: int = Field(default=1024, ge=1)
     timeout_s: float = Field(default=600.0, gt=0)
     blinded: bool = False
-    with_labels: bool = False
     tile_cache_bytes: int = Field(default=256 * 2**20, ge=0)
     max_open_slides: int = Field(default=32, ge=1)
 

@@ -123,7 +123,7 @@ def opened_room(place: Place, settings: ServeSettings, options: RoomOptions) -> 
     reader = CheckpointReader(
         loaded, place.checkpoint, work / "slide-features", SlideOptions(slide_mpp=options.slide_mpp)
     )
-    facts = {"questions": list(place.questions), "corrections": kept.plain_where if kept else None, **place.data}
+    facts = {"questions": list(place.questions), **place.data}
     room = Room(reader, kept, knowledge_of(options.knowledge), calibration, facts)
     with (
         kept_slides(loaded.model) as slides,

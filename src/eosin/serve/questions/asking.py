@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ from eosin.serve.settings import ServeSettings
 from eosin.serve.slides import Shown
 
 Event = tuple[str, dict[str, Any]]
+_FOLDERS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?[/\\](?:[^/\\\s:'\"]+[/\\])+")
 NOTE = "Research use only, not for diagnosis."
 
 
@@ -102,8 +104,14 @@ async def events_of(body: AskBody, shown: Shown, tools: Tools) -> AsyncIterator[
         async for event in _after(body, shown, tools, seen, sample, asked, made):
             yield event
     except EosinError as exc:
-        yield "error", {"message": exc.message + (f" {exc.found}" if exc.found else ""), "expected": exc.expected,
-                        "next_step": exc.next_step, "again": True}  # fmt: skip
+        told = {"message": exc.message + (f" {exc.found}" if exc.found else ""), "expected": exc.expected,
+                "next_step": exc.next_step}  # fmt: skip
+        yield "error", {k: without_paths(v) for k, v in told.items()} | {"again": True}
+
+
+def without_paths(text: str | None) -> str | None:
+    """A message without the folders of this machine: the last part of a path is left."""
+    return None if text is None else _FOLDERS.sub("", text)
 
 
 def _sample(body: AskBody, seen: Seen) -> Sample:
