@@ -44,7 +44,7 @@ AXE = """() => {
     .map((x) => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
     return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
   const back = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
-    if (!/, 0\\)$|transparent/.test(c)) return c; } return 'rgb(255, 255, 255)'; };
+    if (!/^rgba.*, 0\\)$|transparent/.test(c)) return c; } return 'rgb(255, 255, 255)'; };
   for (const e of document.querySelectorAll('p, h1, h2, button, label, span, summary, li, dt, dd, .said, .sure')) {
     if (!shown(e) || !e.textContent.trim() || e.disabled || e.closest('[disabled]')) continue;
     const a = light(getComputedStyle(e).color), b = light(back(e));

@@ -13,52 +13,61 @@ from rich.markup import escape
 
 from eosin.core.errors import EosinError
 
+CheckpointArgument = Annotated[
+    str | None, typer.Argument(help="Checkpoint folder, a run's folder, or a model's name on the hub.")
+]
+SlidesOption = Annotated[
+    Path | None, typer.Option(help="Folder whose slides are shown. Default: those that a run made.")
+]
+HostOption = Annotated[str, typer.Option(help="Address to listen on. Others than this machine need --token-env.")]
+PortOption = Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65535)]
+NameOption = Annotated[str | None, typer.Option(help="What clients call the model. Default: its folder or hub name.")]
+TokenOption = Annotated[str | None, typer.Option(help="Variable that holds the token which clients must send.")]
+BatchOption = Annotated[int, typer.Option(help="Questions that are answered together.", min=1)]
+LengthOption = Annotated[int, typer.Option(help="Length cap of any reply, in tokens.", min=1)]
+KnowledgeOption = Annotated[
+    Path | None, typer.Option(help="Graph that statements are held against. Default: Eosin's own tables.")
+]
+WorkOption = Annotated[
+    Path | None, typer.Option(help="Folder of features and corrections. Default: eosin-room, or RUN/room.")
+]
+CorrectionsOption = Annotated[
+    str | None,
+    typer.Option(help="SQLite file or URL (postgresql+psycopg://...). Default: WORK/corrections.sqlite; 'none'."),
+]
+CalibrationOption = Annotated[
+    Path | None, typer.Option(help="Exam with --option-probabilities: confidence is calibrated on it.")
+]
+RiskOption = Annotated[
+    float,
+    typer.Option(help="Abstain below the confidence where more of the exam's answers are wrong.", min=0, max=1),
+]
+MppOption = Annotated[float | None, typer.Option(help="µm per pixel of level 0, for slides that do not state it.")]
+BlindedOption = Annotated[
+    bool, typer.Option("--blinded", help="Reader study: the model's reply is shown after the reader has signed.")
+]
+ViewerOption = Annotated[
+    bool, typer.Option("--get-viewer", help="Fetch OpenSeadragon from npm for the page, and stop.")
+]
+
 
 def serve(
-    checkpoint: Annotated[
-        str | None, typer.Argument(help="Checkpoint folder, a run's folder, or a model's name on the hub.")
-    ] = None,
-    slides: Annotated[
-        Path | None, typer.Option(help="Folder whose slides are shown. Default: those that a run made.")
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. Others than this machine need --token-env.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65535)] = 8000,
-    name: Annotated[
-        str | None, typer.Option(help="What clients call the model. Default: its folder or hub name.")
-    ] = None,
-    token_env: Annotated[
-        str | None, typer.Option(help="Variable that holds the token which clients must send.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Questions that are answered together.", min=1)] = 32,
-    max_new_tokens: Annotated[int, typer.Option(help="Length cap of any reply, in tokens.", min=1)] = 1024,
-    knowledge: Annotated[
-        Path | None, typer.Option(help="Graph that statements are held against. Default: Eosin's own tables.")
-    ] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder of features and corrections. Default: eosin-room, or RUN/room.")
-    ] = None,
-    corrections: Annotated[
-        str | None,
-        typer.Option(help="SQLite file or URL (postgresql+psycopg://...). Default: WORK/corrections.sqlite; 'none'."),
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Exam with --option-probabilities: confidence is calibrated on it.")
-    ] = None,
-    max_risk: Annotated[
-        float,
-        typer.Option(help="Abstain below the confidence where more of the exam's answers are wrong.", min=0, max=1),
-    ] = 0.1,
-    slide_mpp: Annotated[
-        float | None, typer.Option(help="µm per pixel of level 0, for slides that do not state it.")
-    ] = None,
-    blinded: Annotated[
-        bool, typer.Option("--blinded", help="Reader study: the model's reply is shown after the reader has signed.")
-    ] = False,
-    get_viewer: Annotated[
-        bool, typer.Option("--get-viewer", help="Fetch OpenSeadragon from npm for the page, and stop.")
-    ] = False,
+    checkpoint: CheckpointArgument = None,
+    slides: SlidesOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    name: NameOption = None,
+    token_env: TokenOption = None,
+    batch_size: BatchOption = 32,
+    max_new_tokens: LengthOption = 1024,
+    knowledge: KnowledgeOption = None,
+    work: WorkOption = None,
+    corrections: CorrectionsOption = None,
+    calibration: CalibrationOption = None,
+    max_risk: RiskOption = 0.1,
+    slide_mpp: MppOption = None,
+    blinded: BlindedOption = False,
+    get_viewer: ViewerOption = False,
 ) -> None:
     """Serve a model: a page to read slides, ask and correct; /v1/chat/completions and /v1/models for any OpenAI client.
     Research use only, not for diagnosis.

@@ -160,7 +160,10 @@ def preference_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample
         own = _pair(messages, gold_reply(sample, grammar, prompt.answer), pictures)
         other = _pair(messages, str(sample.extra[REJECTED]), pictures)
         return {
-            "prompt": own["prompt"], "chosen": own["completion"], "rejected": other["completion"], "images": pictures
+            "prompt": own["prompt"],
+            "chosen": own["completion"],
+            "rejected": other["completion"],
+            "images": pictures,
         }
 
     return make
