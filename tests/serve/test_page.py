@@ -110,7 +110,9 @@ def shot(page: Page, name: str) -> None:
     if out := os.environ.get("EOSIN_SCREENSHOTS"):
         png = Path(out) / f"{name}.png"
         page.screenshot(path=png)
-        Image.open(png).convert("RGB").save(png.with_suffix(".jpg"), quality=72, optimize=True)
+        picture = Image.open(png).convert("RGB")
+        picture.thumbnail((960, 1400))
+        picture.save(png.with_suffix(".jpg"), quality=70, optimize=True)
         png.unlink()
 
 

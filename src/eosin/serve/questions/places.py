@@ -59,7 +59,7 @@ def box_of(um: list[float], mpp: float | None) -> dict[str, Any]:
 
 def _touching(centres_um: NDArray[np.float64], tile_um: float) -> list[int]:
     """The group of each patch: two patches are of one group if they touch, or if others lead from one to the other."""
-    near = (np.abs(centres_um[:, None] - centres_um[None]) <= 1.05 * tile_um).all(-1)
+    near = np.asarray((np.abs(centres_um[:, None] - centres_um[None]) <= 1.05 * tile_um).all(-1))
     group = [-1] * len(centres_um)
     for first in range(len(group)):
         if group[first] >= 0:
