@@ -49,7 +49,7 @@ def test_a_slide_is_asked_and_its_correction_is_a_source_of_the_next_run(
     served: tuple[Path, Path], tmp_path: Path
 ) -> None:
     slides, reader = served
-    settings = ServeSettings(slides=slides, model_name="reader", max_new_tokens=120)
+    settings = ServeSettings(slides=slides, model_name="reader", max_new_tokens=240)
     options = RoomOptions(work=tmp_path / "room")
     with opened_room(Place(str(reader)), settings, options) as app, TestClient(app) as client:
         key = client.get("/slides").json()["slides"][0]["key"]
