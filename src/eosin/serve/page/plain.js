@@ -175,7 +175,7 @@ export class PlainViewer {
         this.tiles.set(key, tile);
         const left = Math.max(0, column * TILE - 1), top = Math.max(0, row * TILE - 1);
         const [x, y] = this.toScreen(left * shrink, top * shrink), s = shrink * this.at.scale;
-        pen.imageSmoothingEnabled = s < 3;
+        pen.imageSmoothingEnabled = level < this.deepest || s < 3;
         pen.drawImage(tile, x, y, tile.width * s, tile.height * s);
       }
     }
