@@ -55,9 +55,9 @@ class WordEngine:
 
 
 @contextmanager
-def serving(engine: Any, **settings: Any) -> Iterator[tuple[str, Any]]:
+def serving(engine: Any, room: Any = None, **settings: Any) -> Iterator[tuple[str, Any]]:
     """Address and application of a running server."""
-    app = create_app(engine, ServeSettings(port=0, **settings))
+    app = create_app(engine, ServeSettings(port=0, **settings), room)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -183,7 +183,7 @@ def test_limits_and_doors() -> None:
         assert post(url, long, {"Authorization": f"Bearer {secret}"})[0] == 413
         with urllib.request.urlopen(f"{url}/health") as reply:  # open, so that a balancer can look
             assert json.load(reply)["note"].startswith("Research use only")
-            assert "default-src 'self'" in reply.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
     with serving(WordEngine(said), max_images=1) as (url, _):
         two = {"messages": [{"role": "user", "content": [picture(), picture()]}]}
         assert "may show 1 pictures" in post(url, two)[1]["error"]["message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from eosin.core.draw import part_of
@@ -25,7 +26,19 @@ def training_part(recipe: Recipe, name: str, train: Sequence[Sample]) -> list[Sa
             "This part of the training samples is empty.", expected="patients enough for the part", found=str(part),
             where=f"stages.{name}.part",
         )  # fmt: skip
-    return found
+    return weighed(found, recipe.seed)
+
+
+def weighed(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """Samples as often as `extra["weight"]` says, copies right behind one another: 2.5 is twice, and once more for half
+    of such samples, drawn by seed and id."""
+    shown: list[Sample] = []
+    for sample in samples:
+        weight = sample.extra.get("weight", 1.0) if sample.origin.source == "corrections" else 1.0
+        digest = hashlib.sha256(f"{seed}:{sample.id}".encode()).digest()
+        drawn = int.from_bytes(digest[:6], "big") / 2**48
+        shown += [sample] * (int(weight) + (drawn < weight % 1))
+    return shown
 
 
 def of_sources(recipe: Recipe, name: str, samples: Sequence[Sample]) -> list[Sample]:

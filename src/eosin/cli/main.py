@@ -14,7 +14,7 @@ from rich.console import Console
 from eosin import __version__
 from eosin.cli import doctor
 from eosin.cli.clip import group as clip
-from eosin.cli.exams import ask, evaluate, listed, prove, report, score, serve
+from eosin.cli.exams import ask, corrections, evaluate, listed, prove, report, score, serve
 from eosin.cli.material import audit, curate, documents, experts, knowledge, phantom, pmc, samples, slides
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import export as export_verb
@@ -43,6 +43,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
+app.add_typer(corrections.app, name="corrections")
 app.add_typer(report.app, name="report")
 app.add_typer(listed.app, name="exams")
 app.command("score")(score.score)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,23 +15,50 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
 
 from eosin import __version__
+from eosin.core.nouns.reply import Grammar
 from eosin.serve.batching import Batcher, WatchedEngine
 from eosin.serve.chat import chat_router, refusal
+from eosin.serve.corrections.router import corrections_router
+from eosin.serve.corrections.store import CorrectionStore
+from eosin.serve.pages import pages_router
+from eosin.serve.questions.asking import Tools
+from eosin.serve.questions.base import Confidence, ReadingsInMemory, SlideReader
+from eosin.serve.questions.router import questions_router
+from eosin.serve.questions.statements import Knowledge
 from eosin.serve.settings import ServeSettings, check_doors
 from eosin.serve.slides import SlideShelf, slides_router
 
 NOTE = "Research use only, not for diagnosis."
-OPEN = ("/health",)
-"""What may be asked without a token."""
+OPEN = ("/health", "/")
+"""What may be asked without a token, beside the files of the page."""
 SAFE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-    "frame-ancestors 'none'", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data: blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-}  # fmt: skip
+}
 audit = logging.getLogger("eosin.serve.audit")
 
 
-def create_app(engine: WatchedEngine, settings: ServeSettings) -> FastAPI:
+@dataclass(frozen=True)
+class Room:
+    """What the reading room has beside model and slides.
+
+    Attributes:
+        reader: the model as a reader of slides; without one no question is asked about a slide.
+        store: of readings and corrections; without one the last readings are kept in memory, and none is corrected.
+        facts: what the page says: licence and data of the model, usual questions with their options.
+    """
+
+    reader: SlideReader | None = None
+    store: CorrectionStore | None = None
+    knowledge: Knowledge | None = None
+    confidence: Confidence | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def create_app(engine: WatchedEngine, settings: ServeSettings, room: Room | None = None) -> FastAPI:
     """The application of one model, and of the slides of one folder where the settings name one.
 
     Raises:
@@ -46,6 +74,8 @@ def create_app(engine: WatchedEngine, settings: ServeSettings) -> FastAPI:
     async def life(app: FastAPI) -> AsyncIterator[None]:
         yield
         batcher.close()
+        if room is not None and room.store is not None:
+            room.store.close()
 
     # The interactive pages of FastAPI load scripts from elsewhere, so only the description itself is served.
     app = FastAPI(title="Eosin", version=__version__, description=NOTE, lifespan=life, docs_url=None, redoc_url=None)
@@ -55,8 +85,28 @@ def create_app(engine: WatchedEngine, settings: ServeSettings) -> FastAPI:
     app.include_router(chat_router(batcher, settings))
     if shelf is not None:
         app.include_router(slides_router(shelf, settings))
+        _add_room(app, batcher, shelf, settings, room or Room())
     _add_health(app, engine, settings)
     return app
+
+
+def _add_room(app: FastAPI, batcher: Batcher, shelf: SlideShelf, settings: ServeSettings, room: Room) -> None:
+    """Questions, corrections and the page."""
+    facts: dict[str, Any] = {
+        "model": settings.model_name, "version": __version__, "note": NOTE, "blinded": settings.blinded,
+        "asks": room.reader is not None, "corrects": room.store is not None, "checks": room.knowledge is not None,
+        "calibrated": room.confidence is not None, **room.facts,
+    }  # fmt: skip
+    if room.reader is not None:
+        facts |= {"sees_slides": room.reader.sees_slides, "sees_regions": room.reader.sees_regions,
+                  "about": room.reader.about}  # fmt: skip
+        readings = room.store or ReadingsInMemory()
+        tools = Tools(batcher, room.reader, readings, settings, room.knowledge, room.confidence)
+        app.include_router(questions_router(shelf, tools))
+    if room.store is not None:
+        grammar = room.reader.grammar if room.reader else Grammar.of("think/answer")
+        app.include_router(corrections_router(room.store, shelf, settings, grammar))
+    app.include_router(pages_router(facts))
 
 
 def _add_health(app: FastAPI, engine: WatchedEngine, settings: ServeSettings) -> None:
@@ -108,7 +158,8 @@ def _doors(settings: ServeSettings) -> Callable[[Request, Next], Awaitable[Respo
 
 def _turned_away(request: Request, settings: ServeSettings) -> Response | None:
     """Why a request is not let in, or None."""
-    if settings.token is not None and request.url.path not in OPEN:
+    path = request.url.path
+    if settings.token is not None and path not in OPEN and not path.startswith("/page/"):
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), settings.token.encode()):
             return refusal(401, "This server needs its token: Authorization: Bearer TOKEN.")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from eosin.core.errors import EosinError
 from eosin.engines.base import Decoding, Generation, Request
@@ -51,6 +51,20 @@ class Waiting:
 
 
 @dataclass
+class Errand:
+    """Something else than a reply for which the model is needed: evidence, probabilities of options."""
+
+    work: Callable[[], Any]
+    deadline: float
+    done: Future[Any] = field(default_factory=Future)
+    gone: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self.gone.is_set() and time.monotonic() < self.deadline
+
+
+@dataclass
 class Counts:
     """What has happened so far."""
 
@@ -76,8 +90,9 @@ class Batcher:
 
     def __init__(self, engine: WatchedEngine, batch_size: int, wait_s: float, max_waiting: int) -> None:
         self._engine, self._batch_size, self._wait_s, self._max_waiting = engine, batch_size, wait_s, max_waiting
-        self._arrived: queue.Queue[Waiting | None] = queue.Queue()
+        self._arrived: queue.Queue[Waiting | Errand | None] = queue.Queue()
         self._put_off: list[Waiting] = []
+        self._errands: list[Errand] = []
         self._lock = threading.Lock()
         self._waiting = 0
         self.counts = Counts()
@@ -89,6 +104,11 @@ class Batcher:
         """Questions that are not answered yet."""
         return self._waiting
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next question would be refused."""
+        return self._waiting >= self._max_waiting
+
     def submit(
         self, request: Request, decoding: Decoding, timeout_s: float, on_text: Callable[[str], None] | None = None
     ) -> Waiting:
@@ -97,15 +117,29 @@ class Batcher:
         Raises:
             BusyError: the row is full.
         """
+        self._take_place()
+        waiting = Waiting(request, decoding, on_text, time.monotonic() + timeout_s)
+        self._arrived.put(waiting)
+        return waiting
+
+    def run(self, work: Callable[[], Any], timeout_s: float) -> Errand:
+        """Put other work of the model in the row: it is done between two batches.
+
+        Raises:
+            BusyError: the row is full.
+        """
+        self._take_place()
+        errand = Errand(work, time.monotonic() + timeout_s)
+        self._arrived.put(errand)
+        return errand
+
+    def _take_place(self) -> None:
         with self._lock:
             if self._waiting >= self._max_waiting:
                 self.counts.refused += 1
                 raise BusyError
             self._waiting += 1
             self.counts.asked += 1
-        waiting = Waiting(request, decoding, on_text, time.monotonic() + timeout_s)
-        self._arrived.put(waiting)
-        return waiting
 
     def close(self) -> None:
         """End the thread after the batch in hand."""
@@ -123,10 +157,16 @@ class Batcher:
                 self._answer(wanted)
 
     def _next_batch(self) -> list[Waiting] | None:
-        """Questions with the same decoding as the one that waits longest; None at the end."""
+        """Questions with the same decoding as the one that waits longest; None at the end. Errands come first."""
+        for errand in self._errands:
+            self._do(errand)
+        self._errands = []
         first = self._put_off.pop(0) if self._put_off else self._arrived.get()
         if first is None:
             return None
+        if isinstance(first, Errand):
+            self._errands.append(first)
+            return []
         batch: list[Waiting] = [first]
         others: list[Waiting] = []
         for one in self._put_off:
@@ -141,8 +181,24 @@ class Batcher:
             if came is None:
                 self._arrived.put(None)
                 break
+            if isinstance(came, Errand):
+                self._errands.append(came)
+                break
             (batch if came.decoding == first.decoding else self._put_off).append(came)
         return batch
+
+    def _do(self, errand: Errand) -> None:
+        if not errand.is_wanted:
+            self._end(errand, "given_up", EosinError("This was given up: its time ran out, or its client left."))
+            return
+        started = time.perf_counter()
+        try:
+            self._end(errand, "answered", errand.work())
+        except Exception as exc:  # concerns this errand, not the server
+            self._end(errand, "failed", _told(exc, "The model could not do this."))
+        finally:
+            with self._lock:
+                self.counts.busy_s += time.perf_counter() - started
 
     def _answer(self, batch: list[Waiting]) -> None:
         started = time.perf_counter()
@@ -174,21 +230,26 @@ class Batcher:
             for one in batch:
                 self._answer([one])
             return
-        self._end(batch[0], "failed", exc if isinstance(exc, EosinError) else EosinError(
-            "The model could not answer this question.", found=f"{type(exc).__name__}: {str(exc)[:200]}",
-        ))  # fmt: skip
+        self._end(batch[0], "failed", _told(exc, "The model could not answer this question."))
 
     def _give_up(self, batch: list[Waiting]) -> None:
         for one in batch:
             self._end(one, "given_up", EosinError("This question was given up: its time ran out, or its client left."))
 
-    def _end(self, one: Waiting, how: str, result: Generation | Exception) -> None:
+    def _end(self, one: Waiting | Errand, how: str, result: Any) -> None:
         with self._lock:
             self._waiting -= 1
             setattr(self.counts, how, getattr(self.counts, how) + 1)
             if isinstance(result, Generation):
                 self.counts.tokens += result.num_tokens or 0
-        if isinstance(result, Generation):
-            one.done.set_result(result)
-        else:
+        if isinstance(result, Exception):
             one.done.set_exception(result)
+        else:
+            one.done.set_result(result)
+
+
+def _told(exc: Exception, message: str) -> EosinError:
+    """What the client is told of a failure."""
+    if isinstance(exc, EosinError):
+        return exc
+    return EosinError(message, found=f"{type(exc).__name__}: {str(exc)[:200]}")

@@ -23,6 +23,7 @@ class ServeSettings(BaseModel):
         max_body_bytes: of a request. max_images, max_image_px: pictures of a question, and pixels of each.
         max_new_tokens: cap of any reply, in tokens.
         timeout_s: a question that waits longer is given up.
+        blinded: readers answer before they see the model's reply, or one another's.
         tile_cache_bytes, max_open_slides: bounds of the viewer's memory.
     """
 
@@ -41,6 +42,7 @@ class ServeSettings(BaseModel):
     max_image_px: int = Field(default=64_000_000, ge=1)
     max_new_tokens: int = Field(default=1024, ge=1)
     timeout_s: float = Field(default=600.0, gt=0)
+    blinded: bool = False
     tile_cache_bytes: int = Field(default=256 * 2**20, ge=0)
     max_open_slides: int = Field(default=32, ge=1)
 

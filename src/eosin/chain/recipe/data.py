@@ -83,19 +83,34 @@ def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
         refuses=picture_refusals(recipe.model),
         **fractions,
     )
-    dropped = (*collection.dropped, *cleaned.dropped)
+    corrected, corrected_facts = _corrected(recipe, cleaned.samples)
+    dropped = (*collection.dropped, *cleaned.dropped, *corrected[1])
     warnings = tuple(dict.fromkeys((*collection.warnings, *cleaned.warnings)))
     print_warnings(warnings)
     with store.writing(at.samples, "samples", record={"recipe": recipe.name, "seed": recipe.seed}) as writer:
         for split in SPLITS:
-            part = [s for s in cleaned.samples if (s.split or "train") == split]
+            part = [s for s in (*cleaned.samples, *corrected[0]) if (s.split or "train") == split]
             writer.counts[split] = len(part)
             write_parquet(part, writer.dir / f"{split}.parquet")
         writer.counts["dropped"] = len(dropped)
         write_dropped(writer.dir / "dropped.jsonl", dropped)
-        store.write_json(writer.dir / "card.json", card_of(collection.card, cleaned, dropped, ground_steps, warnings))
+        card = card_of(collection.card, cleaned, dropped, ground_steps, warnings)
+        store.write_json(writer.dir / "card.json", card | corrected_facts)
     counts = ", ".join(f"{writer.counts[s]} {s}" for s in SPLITS)
     console.print(f"samples: {counts}, {len(dropped)} set aside {_reasons(dropped) or ''}")
+
+
+def _corrected(
+    recipe: Recipe, samples: Sequence[Sample]
+) -> tuple[tuple[list[Sample], tuple[Dropped, ...]], dict[str, Any]]:
+    """Experts' corrections for the train split, what was set aside of them, and what the data card says."""
+    if recipe.corrections is None:
+        return ([], ()), {}
+    from eosin.chain.room.corrected import read_corrections, told
+
+    found = read_corrections(recipe.corrections, samples)
+    console.print(f"corrections: {told(found.facts)}")
+    return (found.samples, found.dropped), {"corrections": told(found.facts)}
 
 
 def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -> Collection:

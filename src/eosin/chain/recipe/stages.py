@@ -12,7 +12,7 @@ from eosin.chain.parts import of_sources, training_part
 from eosin.chain.recipe.tools import tools_of_stage, try_stage
 from eosin.chain.recipe.tracking import place_tracking, tracked
 from eosin.core.settings.clip import ClipStage
-from eosin.core.settings.stages import PretrainStage, RejectionStage, RlStage, SftStage, WarmupStage
+from eosin.core.settings.stages import DpoStage, PretrainStage, RejectionStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.scoring.terms.base import Resources
 from eosin.train.stages.base import PeakMemory, StageContext, StageResult
@@ -111,6 +111,10 @@ def _train(settings: Any, ctx: StageContext) -> StageResult:
         from eosin.train.stages import rejection
 
         return rejection.run(settings, ctx)
+    if isinstance(settings, DpoStage):
+        from eosin.train.stages import dpo
+
+        return dpo.run(settings, ctx)
     if isinstance(settings, RlStage):
         from eosin.train.stages import rl
 

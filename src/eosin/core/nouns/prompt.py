@@ -12,6 +12,8 @@ from eosin.core.nouns.reply import Grammar, OptionStyle
 from eosin.core.nouns.sample import ImagePart, Message, Part, Sample, TextPart
 
 CAPTION_PROMPT = "Describe this image."
+REJECTED = "rejected"
+"""Key of `Sample.extra` under which the reply stands that an expert put right: beside the gold reply, a pair."""
 AnswerForm = Literal["letter_and_text", "text_and_letter", "text", "letter"]
 
 

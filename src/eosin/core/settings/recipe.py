@@ -17,6 +17,7 @@ from eosin.core.errors import EosinError, RecipeError
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar, ThinkStyle
 from eosin.core.settings.clip import ClipStage
+from eosin.core.settings.corrections import CorrectionsSettings
 from eosin.core.settings.data import DataSettings, PhantomData
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.launch import Launch
@@ -43,6 +44,7 @@ class Recipe(BaseModel):
     """One run: data, model, stages in order, exams, report.
 
     Attributes:
+        corrections: experts' corrections, added to the training samples with a weight of their own (docs/serve.md).
         grammar: tag set of the reply, such as think/answer or info/think/answer.
         think_style: what the prompt says of how to think: nothing, step by step, or in drafts of five words a step.
         train: settings that every stage inherits, where the stage has them and does not set them itself.
@@ -60,6 +62,7 @@ class Recipe(BaseModel):
     description: str = ""
     seed: int = 0
     data: DataSettings = PhantomData()
+    corrections: CorrectionsSettings | None = None
     grammar: str = "think/answer"
     numbered_steps: bool = False
     think_style: ThinkStyle = "plain"

@@ -261,8 +261,30 @@ class RejectionStage(WatchedStage):
     gold_share: float = Field(default=0.0, ge=0, lt=1)
 
 
+class DpoStage(_LanguageStage):
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290) on corrected replies (docs/serve.md).
+
+    A pair is a sample whose `extra` holds the reply that an expert put right: the gold reply is chosen, that one is
+    rejected. Samples without one are left out.
+
+    Attributes:
+        beta: how strongly the policy is held to its start.
+        loss: "sigmoid" is the paper's, "ipo" that of arXiv 2310.12036.
+        sft_weight: weight of plain cross-entropy on the chosen reply beside it, so that it does not itself become less
+            likely; 0 for the paper's loss alone.
+    """
+
+    kind: Literal["dpo"] = "dpo"
+    learning_rate: float = Field(default=1e-6, gt=0)
+    batch_size: PositiveInt = 8
+    beta: float = Field(default=0.1, gt=0)
+    loss: Literal["sigmoid", "ipo"] = "sigmoid"
+    sft_weight: float = Field(default=0.0, ge=0)
+
+
 StageSettings = Annotated[
-    WarmupStage | PretrainStage | SftStage | RejectionStage | RlStage | ClipStage, Field(discriminator="kind")
+    WarmupStage | PretrainStage | SftStage | RejectionStage | RlStage | DpoStage | ClipStage,
+    Field(discriminator="kind"),
 ]
 STAGE_CLASSES: dict[str, type[Stage]] = {
     "warmup": WarmupStage,
@@ -270,5 +292,6 @@ STAGE_CLASSES: dict[str, type[Stage]] = {
     "sft": SftStage,
     "rejection": RejectionStage,
     "rl": RlStage,
+    "dpo": DpoStage,
     "clip": ClipStage,
 }

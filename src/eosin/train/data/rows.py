@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from eosin.core.images import Picture, RegionReader, load_picture
 from eosin.core.nouns.bags import PatchBag
-from eosin.core.nouns.prompt import PromptSettings, caption_messages, gold_reply, prompt_messages
+from eosin.core.nouns.prompt import REJECTED, PromptSettings, caption_messages, gold_reply, prompt_messages
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageRef, Message, Sample
 from eosin.models.pictures import shrink
@@ -148,6 +148,23 @@ def reply_row(grammar: Grammar, prompt: PromptSettings, replies: Mapping[str, st
     def make(sample: Sample, pictures: list[Picture]) -> Row:
         messages = prompt_messages(sample, grammar, instruction=prompt.instruction)
         return _pair(messages, replies[sample.id], pictures)
+
+    return make
+
+
+def preference_row(grammar: Grammar, prompt: PromptSettings) -> Callable[[Sample, list[Picture]], Row]:
+    """Question, gold reply and the reply that was put right, as TRL's preference trainers take them."""
+
+    def make(sample: Sample, pictures: list[Picture]) -> Row:
+        messages = prompt_messages(sample, grammar, instruction=prompt.instruction)
+        own = _pair(messages, gold_reply(sample, grammar, prompt.answer), pictures)
+        other = _pair(messages, str(sample.extra[REJECTED]), pictures)
+        return {
+            "prompt": own["prompt"],
+            "chosen": own["completion"],
+            "rejected": other["completion"],
+            "images": pictures,
+        }
 
     return make
 

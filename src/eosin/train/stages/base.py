@@ -20,7 +20,7 @@ from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks
 from eosin.core.settings.launch import Launch
-from eosin.core.settings.stages import Lora, PretrainStage, RejectionStage, RlStage, SftStage
+from eosin.core.settings.stages import DpoStage, Lora, PretrainStage, RejectionStage, RlStage, SftStage
 from eosin.core.store import artifacts as store
 from eosin.core.store.artifacts import Artifact
 from eosin.models import checkpoint
@@ -125,7 +125,7 @@ class StageResult:
 
 
 def trainer_arguments(
-    settings: PretrainStage | SftStage | RejectionStage | RlStage, ctx: StageContext, has_valid: bool
+    settings: PretrainStage | SftStage | RejectionStage | RlStage | DpoStage, ctx: StageContext, has_valid: bool
 ) -> dict[str, Any]:
     """Arguments that SFTConfig and GRPOConfig share. Everything that could move a number is stated here."""
     on_gpu = ctx.loaded.model.device.type == "cuda"
@@ -163,17 +163,17 @@ def trainer_arguments(
     }
 
 
-def rows_a_step(settings: PretrainStage | SftStage | RejectionStage) -> int:
+def rows_a_step(settings: PretrainStage | SftStage | RejectionStage | DpoStage) -> int:
     """Rows of one optimiser step, of all processes together."""
     return settings.batch_size * settings.gradient_accumulation * num_ranks()
 
 
-def num_steps(settings: PretrainStage | SftStage | RejectionStage, num_rows: int) -> int:
+def num_steps(settings: PretrainStage | SftStage | RejectionStage | DpoStage, num_rows: int) -> int:
     """Optimiser steps of a stage that trains on so many rows."""
     return settings.steps or math.ceil(settings.epochs * math.ceil(num_rows / rows_a_step(settings)))
 
 
-def warmup_steps(settings: PretrainStage | SftStage | RejectionStage, num_rows: int) -> int:
+def warmup_steps(settings: PretrainStage | SftStage | RejectionStage | DpoStage, num_rows: int) -> int:
     """Steps of the linear warm-up of the learning rate: a fraction of all optimiser steps."""
     return round(settings.warmup_fraction * num_steps(settings, num_rows))
 

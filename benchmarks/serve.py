@@ -1,0 +1,217 @@
+"""The reading room beside a plain OpenSlide DeepZoom example, and answers one by one beside batches.
+
+    python benchmarks/serve.py SLIDE [--quick] [--peer-python PYTHON] [--checkpoint FOLDER] [--json FILE]
+
+Tiles: 20 viewers walk over a slide of their own path of tiles, first cold, then warm, over HTTP. The peer is the shortest server
+that one writes with Flask and openslide-python's DeepZoomGenerator, in its own environment (PYTHON has flask and openslide).
+Answers: time to the first token, tokens a second at 1, 8 and 32 questions, by HTTP streams; one by one is a batch size of 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PEER = """
+import sys
+from io import BytesIO
+from flask import Flask, make_response
+from openslide import open_slide
+from openslide.deepzoom import DeepZoomGenerator
+app = Flask(__name__)
+slide = DeepZoomGenerator(open_slide(sys.argv[1]), tile_size=254, overlap=1)
+@app.route("/t/<int:level>/<int:column>_<int:row>.jpeg")
+def tile(level, column, row):
+    out = BytesIO()
+    slide.get_tile(level, (column, row)).save(out, "jpeg", quality=85)
+    answer = make_response(out.getvalue())
+    answer.mimetype = "image/jpeg"
+    return answer
+app.run(port=int(sys.argv[2]), threaded=True)
+"""
+OURS = """
+import sys, uvicorn
+from pathlib import Path
+from eosin.engines.base import Generation
+from eosin.serve.app import create_app
+from eosin.serve.settings import ServeSettings
+class Silent:
+    name = "silent"
+    def generate_watched(self, requests, decoding, watch):
+        return [Generation(r.id, "", 0, False) for r in requests]
+app = create_app(Silent(), ServeSettings(slides=Path(sys.argv[1]).parent))
+uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(1200):
+        if process.poll() is not None:
+            raise SystemExit(f"a server ended before it answered: {url}")
+        try:
+            urllib.request.urlopen(url, timeout=5).read()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit(f"no answer from {url}")
+
+
+def together(work: list[Callable[[], None]]) -> float:
+    """Seconds until all threads are done."""
+    threads = [threading.Thread(target=w) for w in work]
+    begun = time.perf_counter()
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return time.perf_counter() - begun
+
+
+def tiles(address: Callable[[int, int, int], str], level: int, size: tuple[int, int], viewers: int, num: int) -> Any:
+    """First round cold, second warm: milliseconds of each request, and requests a second of the warm round."""
+    columns, rows = (-(-side // 254) for side in size)
+    paths = []
+    for viewer in range(viewers):
+        rng = random.Random(viewer)
+        paths.append([(level, rng.randrange(columns), rng.randrange(rows)) for _ in range(num)])
+    first_url = address(level, columns // 2, rows // 2)
+    begun = time.perf_counter()
+    urllib.request.urlopen(first_url).read()
+    first = 1000 * (time.perf_counter() - begun)
+    rounds = []
+    for _ in range(2):
+        took: list[float] = []
+
+        def view(path: list[tuple[int, int, int]], took: list[float] = took) -> None:
+            for place in path:
+                begun = time.perf_counter()
+                urllib.request.urlopen(address(*place)).read()
+                took.append(1000 * (time.perf_counter() - begun))
+
+        seconds = together([lambda p=p: view(p) for p in paths])  # type: ignore[misc]
+        rounds.append((took, len(took) / seconds))
+    (cold, cold_rate), (warm, rate) = rounds
+    p95 = lambda v: statistics.quantiles(v, n=20)[-1]  # noqa: E731
+    return {"first_ms": first, "cold_p95_ms": p95(cold), "warm_p95_ms": p95(warm), "cold_rate": cold_rate, "rate": rate}
+
+
+def tile_cases(slide: Path, peer_python: str | None, viewers: int, num: int) -> list[dict[str, Any]]:
+    import openslide
+
+    with openslide.OpenSlide(str(slide)) as opened:
+        size = opened.dimensions
+    level = (max(size) - 1).bit_length()
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder) / slide.name
+        own.write_bytes(slide.read_bytes())
+        for name, python, script in (("ours", sys.executable, OURS), ("peer", peer_python, PEER)):
+            if python is None:
+                continue
+            port = free_port()
+            process = subprocess.Popen([python, "-c", script, str(own), str(port)], stderr=subprocess.DEVNULL)
+            base = f"http://127.0.0.1:{port}"
+            try:
+                if name == "ours":
+                    wait_for(f"{base}/health", process)
+                    key = json.loads(urllib.request.urlopen(f"{base}/slides").read())["slides"][0]["key"]
+                    urls = lambda z, c, r, k=key, b=base: f"{b}/slides/{k}/dz_files/{z}/{c}_{r}.jpeg"  # noqa: E731
+                else:
+                    wait_for(f"{base}/t/0/0_0.jpeg", process)
+                    urls = lambda z, c, r, b=base: f"{b}/t/{z}/{c}_{r}.jpeg"  # noqa: E731
+                found[name] = tiles(urls, level, size, viewers, num)
+            finally:
+                process.kill()
+                process.wait()
+    note = f"{viewers} viewers, {num} tiles each, {size[0]} x {size[1]} px, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
+    cases = []
+    for key, unit, more in (("first_ms", "ms", False), ("cold_p95_ms", "ms", False), ("warm_p95_ms", "ms", False),
+                            ("cold_rate", "tiles/s", True), ("rate", "tiles/s", True)):  # fmt: skip
+        ours, peer = found["ours"][key], found.get("peer", {}).get(key)
+        ratio = None if peer is None else (ours / peer if more else peer / ours)
+        cases.append({"name": f"tiles {key}", "ours": ours, "peer": peer, "unit": unit, "ratio": ratio, "note": note})
+    return cases
+
+
+def answers(checkpoint: str, num: int, batch_size: int, max_tokens: int) -> dict[str, float]:
+    """Seconds to the first token (median), and tokens a second of all replies together."""
+    from eosin.engines.base import Decoding, Request
+    from eosin.engines.transformers_engine import TransformersEngine
+    from eosin.models.load import load
+    from eosin.serve.batching import Batcher
+    from tests.support.toys import toy_image  # type: ignore[import-not-found]
+
+    import numpy as np
+
+    from eosin.core.nouns.sample import user_prompt
+
+    engine = TransformersEngine(load(checkpoint))
+    batcher = Batcher(engine, batch_size, 0.05, 256)
+    rng = np.random.default_rng(0)
+    asked = [Request(str(i), user_prompt("Which colour is this field?"), (toy_image(i % 3, rng),)) for i in range(num)]
+    decoding = Decoding(max_new_tokens=max_tokens)
+    batcher.submit(asked[0], decoding, 600).done.result()
+    firsts: dict[int, float] = {}
+    begun = time.perf_counter()
+    waiting = [
+        batcher.submit(r, decoding, 600, lambda text, i=i: firsts.setdefault(i, time.perf_counter() - begun))  # type: ignore[misc]
+        for i, r in enumerate(asked)
+    ]
+    tokens = sum(w.done.result().num_tokens or 0 for w in waiting)
+    seconds = time.perf_counter() - begun
+    batcher.close()
+    return {"first_s": statistics.median(firsts.values()), "rate": tokens / seconds}
+
+
+def answer_cases(checkpoint: str, max_tokens: int) -> list[dict[str, Any]]:
+    cases = []
+    for num in (1, 8, 32):
+        batched, single = (answers(checkpoint, num, size, max_tokens) for size in (32, 1))
+        note = f"{num} questions, {max_tokens} tokens, load {os.getloadavg()[0]:.0f}; peer: a batch size of 1"
+        cases.append({"name": f"tokens a second, {num} questions", "ours": batched["rate"], "peer": single["rate"],
+                      "unit": "tokens/s", "ratio": batched["rate"] / single["rate"], "note": note})  # fmt: skip
+        cases.append({"name": f"first token, {num} questions", "ours": batched["first_s"], "peer": single["first_s"],
+                      "unit": "s", "ratio": single["first_s"] / batched["first_s"], "note": note})  # fmt: skip
+    return cases
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("slide", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--peer-python")
+    parser.add_argument("--checkpoint", help="a tile model; without it only tiles are timed")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    cases = tile_cases(args.slide, args.peer_python, 20, 10 if args.quick else 60)
+    if args.checkpoint:
+        cases += answer_cases(args.checkpoint, 16 if args.quick else 64)
+    for c in cases:
+        peer = "-" if c["peer"] is None else f"{c['peer']:.2f}"
+        ratio = "-" if c["ratio"] is None else f"{c['ratio']:.2f}"
+        print(f"{c['name']:<32} {c['ours']:>10.2f} {peer:>10} {c['unit']:<9} x {ratio}   {c['note']}")
+    if args.json:
+        args.json.write_text(json.dumps({"cases": cases}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

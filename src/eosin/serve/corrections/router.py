@@ -1,0 +1,165 @@
+"""The endpoints of readings and corrections."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi import Path as InPath
+from fastapi.responses import JSONResponse, Response
+
+from eosin.core.errors import EosinError
+from eosin.core.nouns.reply import Grammar
+from eosin.serve.chat import refusal
+from eosin.serve.corrections.agreement import agreement
+from eosin.serve.corrections.archive import files_of, zipped
+from eosin.serve.corrections.body import INITIALS, KEY, Correction
+from eosin.serve.corrections.shapes import label_studio, shapes_of, with_shapes
+from eosin.serve.corrections.store import CorrectionStore, OtherContentError, Version
+from eosin.serve.settings import ServeSettings
+from eosin.serve.slides import KEY as SLIDE_KEY
+from eosin.serve.slides import SlideShelf
+from eosin.slides.annotations.geojson import collection
+from eosin.slides.annotations.geojson_read import read_geojson
+
+Id = Annotated[str, InPath(pattern=r"^[0-9a-f]{32}$")]
+Reader = Annotated[str | None, Query(pattern=INITIALS)]
+SomeReader = Annotated[str, Query(pattern=INITIALS)]
+_HIDDEN = ("reply", "blocks", "answer", "letter", "statements", "flags", "counts", "confidence", "unparsed_reason")
+_MISSING = {404: {"description": "No such reading."}}
+LIST = 500
+
+
+class Desk:
+    """Who may see what: in a blinded study a reader sees the model's reply, and others' corrections, only after
+    having signed."""
+
+    def __init__(self, store: CorrectionStore, shelf: SlideShelf, settings: ServeSettings) -> None:
+        self.store, self.shelf, self.blinded = store, shelf, settings.blinded
+
+    def has_signed(self, id: str, reader: str | None) -> bool:
+        if not self.blinded:
+            return True
+        return reader is not None and any(v.correction.is_signed for v in self.store.versions(id, reader))
+
+    def reading(self, id: str, reader: str | None) -> dict[str, Any] | None:
+        """A reading as a reader may see it."""
+        found = self.store.reading(id)
+        if found is None or self.has_signed(id, reader):
+            return found
+        return {k: v for k, v in found.items() if k not in _HIDDEN} | {"statements": [], "answer": "", "hidden": True}
+
+    def versions(self, id: str, reader: str | None) -> list[Version]:
+        """The corrections of a reading that a reader may see."""
+        if self.has_signed(id, reader):
+            return self.store.versions(id)
+        return self.store.versions(id, reader) if reader else []
+
+    def size_of(self, slide: str) -> tuple[int, int] | None:
+        try:
+            return self.shelf.slide(slide).size_px
+        except (EosinError, OSError):
+            return None
+
+
+def corrections_router(
+    store: CorrectionStore, shelf: SlideShelf, settings: ServeSettings, grammar: Grammar
+) -> APIRouter:
+    """Readings, their corrections, agreement, export."""
+    router = APIRouter(tags=["corrections"])
+    desk = Desk(store, shelf, settings)
+
+    @router.get("/readings")
+    def listed(slide: Annotated[str | None, Query(pattern=SLIDE_KEY)] = None, reader: Reader = None) -> dict[str, Any]:
+        """The last readings, of all slides or of one."""
+        rows = [desk.reading(r["id"], reader) or {} for r in store.readings(slide, LIST)]
+        keys = ("id", "slide", "slide_name", "question", "answer", "created", "box")
+        return {"readings": [{k: r.get(k) for k in keys} for r in rows]}
+
+    @router.get("/readings/{id}", response_model=None, responses=_MISSING)
+    def reading(id: Id, reader: Reader = None) -> JSONResponse:
+        """One reading."""
+        found = desk.reading(id, reader)
+        return refusal(404, "There is no such reading.") if found is None else JSONResponse(found)
+
+    @router.get("/readings/{id}/corrections", response_model=None)
+    def versions(id: Id, reader: Reader = None) -> dict[str, Any]:
+        """Every version of every reader, as far as `reader` may see them."""
+        return {"versions": [v.record() for v in desk.versions(id, reader)]}
+
+    @router.post("/readings/{id}/corrections", response_model=None, responses={**_MISSING, 409: {}})
+    def correct(id: Id, body: Correction) -> JSONResponse:
+        """Keep a version. The same key and content again give the same version; with another content 409."""
+        return _keep(desk, id, body)
+
+    @router.get("/corrections/agreement")
+    def agree(first: SomeReader, second: SomeReader) -> dict[str, Any]:
+        """Kappa of two readers with its interval: answers, statements kept or not, ratings."""
+        return agreement(store, first, second)
+
+    @router.get("/corrections/export", response_class=Response)
+    def export() -> Response:
+        """A zip archive of all versions, pairs, GeoJSON and Label Studio tasks."""
+        if settings.blinded:
+            return refusal(403, "In a blinded study corrections are exported on the command line.")
+        told = {"Content-Disposition": 'attachment; filename="eosin-corrections.zip"'}
+        return Response(zipped(files_of(store, grammar, desk.size_of)), media_type="application/zip", headers=told)
+
+    _add_shapes(router, desk)
+    return router
+
+
+def _keep(desk: Desk, id: str, body: Correction, more: dict[str, Any] | None = None) -> JSONResponse:
+    try:
+        kept = desk.store.add(id, body)
+    except OtherContentError:
+        return refusal(409, "This key stands for another correction; a new version needs a new key.")
+    except EosinError as exc:
+        return refusal(404 if exc.message.startswith("There is no such") else 503, exc.message)
+    shown = desk.reading(id, body.reader) if desk.blinded and body.is_signed else None
+    return JSONResponse({**kept.record(), **(more or {}), **({"revealed": shown} if shown else {})})
+
+
+def _add_shapes(router: APIRouter, desk: Desk) -> None:
+    def last(id: str, reader: str) -> Correction | None:
+        found = desk.store.versions(id, reader)
+        return found[-1].correction if found else None
+
+    @router.get("/readings/{id}/geojson", response_model=None, responses=_MISSING)
+    def geojson(id: Id, reader: SomeReader) -> JSONResponse:
+        """The regions of a reader's last version, for QuPath."""
+        reading, said = desk.store.reading(id), last(id, reader)
+        if reading is None or said is None:
+            return refusal(404, "There is no correction by this reader.")
+        told = {"slide": reading["slide_name"], "note": "Research use only, not for diagnosis."}
+        headers = {"Content-Disposition": f'attachment; filename="{id[:8]}-{reader}.geojson"'}
+        return JSONResponse(collection(shapes_of(reading, said), told), headers=headers)
+
+    @router.post("/readings/{id}/geojson", response_model=None, responses={**_MISSING, 400: {}, 409: {}})
+    def back(id: Id, reader: SomeReader, key: Annotated[str, Query(pattern=KEY)], body: dict[str, Any]) -> JSONResponse:
+        """Regions as QuPath saved them: a new, unsigned version of this reader."""
+        said = last(id, reader)
+        if said is None:
+            return refusal(404, "There is no correction by this reader.")
+        with tempfile.TemporaryDirectory(prefix="eosin-") as folder:
+            path = Path(folder) / "shapes.geojson"
+            path.write_text(json.dumps(body), "utf-8")
+            try:
+                read = read_geojson(path)
+                made, aside = with_shapes(said, read.kept, key)
+            except (EosinError, ValueError) as exc:
+                return refusal(400, "These shapes cannot be used: " + str(getattr(exc, "found", None) or exc)[:300])
+        aside += [f"{d.id}: {d.reason}" for d in read.dropped]
+        return _keep(desk, id, made, {"set_aside": aside})
+
+    @router.get("/readings/{id}/labelstudio", response_model=None, responses=_MISSING)
+    def tasks(id: Id, reader: Reader = None) -> JSONResponse:
+        """A task of Label Studio with what the readers said."""
+        reading = desk.reading(id, reader)
+        if reading is None or "hidden" in reading:
+            return refusal(404, "There is no such reading, or it is not shown yet.")
+        newest = {v.correction.reader: v for v in desk.versions(id, reader)}
+        return JSONResponse([label_studio(reading, list(newest.values()), desk.size_of(reading["slide"]))])

@@ -1,0 +1,117 @@
+"""The endpoints of questions, readings and statements."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from fastapi import Path as InPath
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from eosin.core.errors import EosinError
+from eosin.serve.batching import BusyError
+from eosin.serve.chat import refusal
+from eosin.serve.questions.asking import AskBody, Tools, events_of
+from eosin.serve.slides import KEY, SlideShelf
+from eosin.slides.annotations.geojson import collection, tissue_shapes
+from eosin.slides.tissue.segmentation import tissue_mask
+
+READING = r"^[0-9a-f]{32}$"
+Key = Annotated[str, InPath(pattern=KEY)]
+
+
+class CheckBody(BaseModel):
+    """Statements to hold against the graph, and the diagnosis they are to bear out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str | list[Annotated[str, Field(min_length=1, max_length=4000)]]
+    answer: str | None = Field(default=None, max_length=2000)
+    sees: Literal["he_tile", "he_slide", "ihc"] = "he_slide"
+
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}}, 400: {"description": "It cannot be asked."},
+    404: {"description": "No such slide."}, 429: {"description": "Too many wait."},
+}  # fmt: skip
+
+
+def questions_router(shelf: SlideShelf, tools: Tools) -> APIRouter:
+    """Questions about slides, readings that were made, and the check of statements."""
+    router = APIRouter(tags=["questions"])
+
+    @router.post("/slides/{key}/ask", response_model=None, responses=_ANSWERS)
+    async def ask(key: Key, body: AskBody) -> StreamingResponse | JSONResponse:
+        """A question about a slide or a region: server-sent events start, looking, text (findings, reasoning, answer),
+        reading, evidence, done; or error. With `stream: false` one JSON object: the reading with its evidence."""
+        shown = shelf.slides.get(key)
+        if shown is None:
+            return refusal(404, "There is no such slide here.")
+        if why := await asyncio.to_thread(_cannot, shelf, key, body, tools):
+            return refusal(400, why)
+        if tools.batcher.is_full:
+            return refusal(429, "Too many questions wait already; ask again.", {"Retry-After": "1"})
+        if body.stream:
+            return StreamingResponse(_lines(events_of(body, shown, tools)), media_type="text/event-stream")
+        return await _at_once(body, shown, tools)
+
+    @router.get("/slides/{key}/tissue", response_model=None, responses={404: {}, 422: {}})
+    def tissue(key: Key) -> JSONResponse:
+        """The outlines of the tissue as GeoJSON, in pixels of level 0."""
+        try:
+            found = tissue_mask(shelf.slide(key))
+        except EosinError as exc:
+            return refusal(404 if exc.message.startswith("There is no such slide") else 422, exc.message)
+        return JSONResponse(collection(tissue_shapes(found)))
+
+    @router.post("/check", response_model=None, responses={400: {}})
+    def check(body: CheckBody) -> JSONResponse:
+        """What the knowledge graph says of statements: supported, contradicted or unknown, with the path."""
+        if tools.knowledge is None:
+            return refusal(400, "This server has no knowledge graph.")
+        texts = [body.text] if isinstance(body.text, str) else body.text
+        try:
+            return JSONResponse(tools.knowledge.check(texts, answer=body.answer, sees=body.sees))
+        except EosinError as exc:
+            return refusal(400, exc.message)
+
+    return router
+
+
+def _cannot(shelf: SlideShelf, key: str, body: AskBody, tools: Tools) -> str | None:
+    """Why a question cannot be asked of this model, or None."""
+    if body.box is None and not tools.reader.sees_slides:
+        return "This model reads regions: draw a box, or ask about what the view shows."
+    try:
+        wide, high = shelf.slide(key).size_px
+    except EosinError as exc:
+        return exc.message
+    if body.box is not None and (body.box[2] > wide or body.box[3] > high):
+        return f"The box does not lie on the slide, which has {wide} x {high} px."
+    return None
+
+
+async def _lines(events: AsyncIterator[Any]) -> AsyncIterator[str]:
+    try:
+        async for name, data in events:
+            yield f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+    except BusyError:
+        told = {"message": "Too many questions wait already; ask again.", "again": True}
+        yield f"event: error\ndata: {json.dumps(told)}\n\n"
+
+
+async def _at_once(body: AskBody, shown: Any, tools: Tools) -> JSONResponse:
+    reading: dict[str, Any] = {}
+    try:
+        async for name, data in events_of(body, shown, tools):
+            if name == "error":
+                return refusal(500, data["message"])
+            if name in ("reading", "hidden"):
+                reading = data
+    except BusyError:
+        return refusal(429, "Too many questions wait already; ask again.", {"Retry-After": "1"})
+    return JSONResponse(reading)
