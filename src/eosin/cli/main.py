@@ -15,6 +15,7 @@ from eosin import __version__
 from eosin.cli import doctor
 from eosin.cli.clip import group as clip
 from eosin.cli.exams import ask, evaluate, listed, prove, report, score, serve
+from eosin.cli.reference.verb import reference
 from eosin.cli.material import documents, knowledge, phantom, pmc, slides
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import run as run_verb
@@ -36,6 +37,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("ask")(ask.ask)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
+app.command("reference")(reference)
 app.add_typer(report.app, name="report")
 app.add_typer(listed.app, name="exams")
 app.command("score")(score.score)
