@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 
 from eosin import __version__
-from eosin.cli import doctor
 from eosin.cli.clip import group as clip
 from eosin.cli.exams import ask, evaluate, listed, prove, report, score, serve
-from eosin.cli.reference.verb import reference
 from eosin.cli.material import documents, knowledge, phantom, pmc, slides
+from eosin.cli.reference.verb import reference
+from eosin.cli.start import doctor
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import run as run_verb
 from eosin.core.errors import EosinError
@@ -25,8 +25,6 @@ from eosin.core.ranks import leave_processes
 app = typer.Typer(
     name="eosin",
     help="Vision-language models that reason about tissue. Research use only, not for diagnosis.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -52,10 +50,16 @@ app.add_typer(clip.app, name="clip")
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+def _root(
+    context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and stop.")
+) -> None:
     if version:
         print(f"eosin {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        from eosin.cli.start.story import story
+
+        print(story())
 
 
 def run() -> None:
@@ -71,7 +75,12 @@ def run() -> None:
     try:
         app()
     except EosinError as exc:
-        console.print(f"[bold red]error:[/bold red] {str(exc).replace('[', chr(92) + '[')}")
+        from eosin.cli.start.pages import page_of
+
+        text, page = str(exc), page_of(exc.__traceback__)
+        if page is not None and "docs/" not in text:
+            text += f"\n  page:     {page}"
+        console.print(f"[bold red]error:[/bold red] {text.replace('[', chr(92) + '[')}")
         sys.exit(2)
     except OSError as exc:
         if exc.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -83,8 +83,17 @@ def _row(one: Any) -> str:
     is_argument = one.param_type_name == "argument"
     names = one.name.upper() if is_argument else ", ".join([*one.opts, *one.secondary_opts])
     default = "required" if one.required else _value(one.default)
-    kind = "" if getattr(one, "is_flag", False) else getattr(one.type, "name", "")
-    return f"| {_code(names)} | {kind} | {_code(default)} | {_cell(_plain(one.help or ''))} |"
+    return f"| {_code(names)} | {_code(_type(one))} | {_code(default)} | {_cell(_plain(one.help or ''))} |"
+
+
+def _type(one: Any) -> str:
+    """The type in words: newer releases of typer describe it themselves, older ones through click."""
+    if getattr(one, "is_flag", False):
+        return ""
+    told = getattr(getattr(one, "type_descriptor", None), "annotation", None)
+    if told is None:
+        return str(getattr(getattr(one, "type", None), "name", ""))
+    return str(getattr(told, "__name__", told)).replace("typing.", "").lower()
 
 
 def _value(default: Any) -> str:
