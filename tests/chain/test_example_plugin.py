@@ -103,7 +103,7 @@ def test_the_encoder_makes_features(site: Path, tmp_path: Path) -> None:
     slides = tmp_path / "slides"
     slides.mkdir()
     assert eosin("phantom", "slide", slides / "s.tiff", "--size", "1024").exit_code == 0
-    done = eosin("slides", "features", slides, "--out", tmp_path / "f", "--encoder", "mean-colour", "--mpp", "2.0")
+    done = eosin("slides", "features", slides, "--out", tmp_path / "f", "--encoder", "mean-colour", "--tile-mpp", "2.0")
     assert done.exit_code == 0, done.output
     (file,) = (tmp_path / "f").rglob("*.h5")
     with h5py.File(file) as store:

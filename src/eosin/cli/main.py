@@ -13,7 +13,7 @@ from rich.console import Console
 
 from eosin import __version__
 from eosin.cli.clip import group as clip
-from eosin.cli.exams import ask, evaluate, listed, prove, report, score, serve
+from eosin.cli.exams import ask, cite, evaluate, listed, prove, report, score, serve
 from eosin.cli.material import documents, knowledge, phantom, pmc, slides
 from eosin.cli.reference.verb import reference
 from eosin.cli.start import doctor
@@ -39,6 +39,7 @@ app.command("reference")(reference)
 app.add_typer(report.app, name="report")
 app.add_typer(listed.app, name="exams")
 app.command("score")(score.score)
+app.command("cite")(cite.cite)
 app.command("prove")(prove.prove)
 app.command("documents")(documents.documents)
 app.command("pmc")(pmc.pmc)
