@@ -54,7 +54,7 @@ def test_verbs_that_the_story_names_exist() -> None:
     import typer
 
     verbs = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    assert {v for v in re.findall(r"eosin ([a-z-]+)", story(Path("/nowhere"))) if v != "alone"} <= verbs
+    assert {v for v in re.findall(r"eosin ([a-z][a-z-]+)", story(Path("/nowhere")))} <= verbs
 
 
 def test_completion_completes_verbs() -> None:
