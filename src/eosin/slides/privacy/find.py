@@ -99,7 +99,7 @@ def _in_name(name: str) -> Iterator[Trace]:
         yield Trace("file name", "a date")
     elif _LONG_NUMBER.search(name):
         yield Trace("file name", "a long number")
-    if re.search(r"[A-Z][a-z]+[ _,-]+[A-Z][a-z]+(?![a-z])", Path(name).stem):
+    if re.search(r"[A-Z][a-z]+[ _,]+[A-Z][a-z]+(?![a-z])", Path(name).stem):
         yield Trace("file name", "two words like a name")
 
 

@@ -71,6 +71,8 @@ def _tiff(slide: Path, temporary: Path, out: Path) -> Kept[Path] | Dropped:
     copy = temporary / f"000{slide.suffix.lower()}"
     shutil.copyfile(slide, copy)
     with tifffile.TiffFile(copy) as tiff:
+        if not len(tiff.pages):
+            return Dropped(str(slide), "the file cannot be read", "a TIFF without pages", STEP)
         if tiff.is_ome and any(s.name and re.search("label|macro|overview", s.name, re.I) for s in tiff.series):
             return Dropped(str(slide), "an OME-TIFF with a label image", "its description counts on every page", STEP)
         edits = [edit for page in tiff.pages for edit in _edits(page)]
