@@ -18,7 +18,9 @@ _MATH = re.compile(r'<(span|div) class="arithmatex">\s*\\([(\[])(.*?)\\[)\]]\s*<
 
 
 def main() -> None:
-    subprocess.run([sys.executable, "-m", "eosin.cli.main", "reference", "--out", "docs/reference"], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "eosin.cli.main", "reference", "--out", "docs/reference"], cwd=ROOT, check=True
+    )
     zensical = Path(sys.executable).with_name("zensical")
     subprocess.run([zensical, "build", "--clean", "--strict"], cwd=ROOT, check=True)
     pages = sorted(SITE.rglob("*.html"))
@@ -69,9 +71,8 @@ def broken_links(page: Path) -> list[str]:
         file = (page.parent / path.split("?")[0]).resolve() if path else page
         if file.is_dir():
             file = file / "index.html"
-        if not file.exists():
-            faults.append(f"{page.relative_to(SITE)}: {target}")
-        elif anchor and file.suffix == ".html" and anchor not in _read(file).anchors and not anchor.startswith("__"):
+        is_page = file.exists() and file.suffix == ".html" and not anchor.startswith("__")
+        if not file.exists() or (anchor and is_page and anchor not in _read(file).anchors):
             faults.append(f"{page.relative_to(SITE)}: {target}")
     return faults
 

@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 # Files with code that are allowed, by their text: setuptools' shim for distutils.
 _ALLOWED = {
-    "distutils-precedence.pth": "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') == "
-    "'local'; enabled and __import__('_distutils_hack').add_shim();",
+    "distutils-precedence.pth": "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') "
+    "== 'local'; enabled and __import__('_distutils_hack').add_shim();",
 }
 
 

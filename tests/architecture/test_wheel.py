@@ -64,7 +64,9 @@ def test_it_runs_away_from_the_repository(built: Path, tmp_path: Path) -> None:
         "'--cases', '6', '--tiles', '1', '--size', '64']):\n"
         "    done = CliRunner().invoke(app, args); print(done.output); assert done.exit_code == 0, done.exception\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(tmp_path / "site"))
     assert "pathvlm-r1" in done.stdout and "train_cases: 600" in done.stdout

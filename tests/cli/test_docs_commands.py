@@ -69,7 +69,7 @@ def test_every_exception_is_of_use() -> None:
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the lines name: a phantom slide, samples of phantom tiles, replies, tiles of one's own, recipes of the pages."""
+    """What the lines name: a phantom slide, samples of phantom tiles, replies, tiles, recipes of the pages."""
     here = tmp_path_factory.mktemp("material")
     run = CliRunner()
     (here / "slides").mkdir()

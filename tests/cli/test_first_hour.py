@@ -54,7 +54,7 @@ def test_verbs_that_the_story_names_exist() -> None:
     import typer
 
     verbs = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    assert {v for v in re.findall(r"eosin ([a-z][a-z-]+)", story(Path("/nowhere")))} <= verbs
+    assert set(re.findall(r"eosin ([a-z][a-z-]+)", story(Path("/nowhere")))) <= verbs
 
 
 def test_completion_completes_verbs() -> None:
@@ -89,14 +89,21 @@ def test_size_in_a_name(name: str, size: float | None) -> None:
 
 
 def test_verdict_by_hand() -> None:
-    assert verdict(Needs(("train",), "", 80.0, 6.0), None, 100) in ("a GPU of about 80 GiB", "pip install 'eosin[train]'")
+    assert verdict(Needs(("train",), "", 80.0, 6.0), None, 100) in (
+        "a GPU of about 80 GiB",
+        "pip install 'eosin[train]'",
+    )
     light = Needs((), "", 20.0, 6.0)
     assert verdict(light, 24.0, 1) == "ready" and verdict(light, 16.0, 100) == "a GPU of about 20 GiB (here 16)"
     assert verdict(Needs((), "", None, 6.0), None, 4.0) == "6 GiB of free memory (here 4)"
 
 
 class _Server(BaseHTTPRequestHandler):
-    answers = {"/v1/models": (200, b'{"data": [{"id": "small"}]}'), "/key/models": (401, b""), "/odd/models": (200, b"[1")}
+    answers = {
+        "/v1/models": (200, b'{"data": [{"id": "small"}]}'),
+        "/key/models": (401, b""),
+        "/odd/models": (200, b"[1"),
+    }
 
     def do_GET(self) -> None:
         status, body = self.answers.get(self.path, (404, b""))

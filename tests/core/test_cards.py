@@ -71,7 +71,9 @@ def test_a_checkpoint_comes_with_a_card_that_names_its_data(tmp_path: Path) -> N
 
 def test_an_adapter_names_its_base_only_where_others_can_find_it(tmp_path: Path) -> None:
     for base, named in (("Qwen/Qwen2.5-VL-7B-Instruct", True), ("../../base", False), ("/home/me/base", False)):
-        (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base, "peft_type": "LORA"}))
+        (tmp_path / "adapter_config.json").write_text(
+            json.dumps({"base_model_name_or_path": base, "peft_type": "LORA"})
+        )
         head = front(card_text(tmp_path, "checkpoint", {}, {"stage": "rl"}))
         assert head["library_name"] == "peft" and ("base_model" in head) is named
 

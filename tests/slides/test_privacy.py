@@ -10,13 +10,14 @@ import pytest
 tifffile = pytest.importorskip("tifffile")
 pydicom = pytest.importorskip("pydicom")
 
+from tests.support.slide_files import tissue_pixels  # noqa: E402
+
 from eosin.core.errors import EosinError  # noqa: E402
 from eosin.core.nouns.outcome import Dropped, Kept  # noqa: E402
 from eosin.core.store.artifacts import sha256_file  # noqa: E402
 from eosin.slides.open.slide import open_slide  # noqa: E402
 from eosin.slides.privacy.find import Trace, is_blank, traces  # noqa: E402
 from eosin.slides.privacy.scrub import scrub  # noqa: E402
-from tests.support.slide_files import tissue_pixels  # noqa: E402
 
 SECRET = b"Doe"
 APERIO = (
@@ -56,7 +57,8 @@ def test_aperio(tmp_path: Path, bigtiff: bool) -> None:
     before = sha256_file(slide)
     found = {str(t) for t in traces(slide)}
     assert {"file name: a date", "file name: two words like a name", "label image: label", "label image: macro",
-            "header: DateTime", "header: Aperio Filename", "header: Aperio Date", "header: Aperio User"} <= found  # fmt: skip
+            "header: DateTime", "header: Aperio Filename", "header: Aperio Date",
+            "header: Aperio User"} <= found  # fmt: skip
     assert not {t for t in found if "MPP" in t or "AppMag" in t}
 
     done = scrub(slide, tmp_path / "out")

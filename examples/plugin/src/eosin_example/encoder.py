@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from eosin.slides.encoders.encoder import EncoderRecord, check_features, check_tiles
 
 

@@ -8,7 +8,6 @@ from eosin.core.nouns.outcome import Dropped
 from eosin.core.nouns.sample import Sample
 from eosin.evaluate.exams.card import ExamCard
 from eosin.evaluate.exams.exam import Asked, Exam
-
 from eosin_example.source import read as read_source
 
 SEED, NUM = 20_261_128, 40

@@ -6,12 +6,13 @@ import io
 import random
 from typing import Any
 
+from PIL import Image
+
 from eosin.core.errors import EosinError
 from eosin.core.images import digest_of
 from eosin.core.nouns.outcome import Dropped, Filtered
 from eosin.core.nouns.sample import ImageBytes, Origin, Sample, make_choices, user_prompt
 from eosin.sources import Card, Collection
-from PIL import Image
 
 SHADES = {"light": 190, "dark": 70}
 PER_CASE = 4

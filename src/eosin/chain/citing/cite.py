@@ -121,7 +121,9 @@ def _model_entries(recipe: Recipe) -> Iterator[str]:
 
 def _data_entries(recipe: Recipe, place: Path) -> Iterator[str]:
     """The data set, as its card tells: of the run where there is one, else of the recipe."""
-    card: dict[str, Any] = {k: getattr(recipe.data, k, "") for k in ("name", "title", "citation", "homepage", "licence")}
+    card: dict[str, Any] = {
+        k: getattr(recipe.data, k, "") for k in ("name", "title", "citation", "homepage", "licence")
+    }
     file = place / "samples" / "card.json"
     if place.is_dir() and file.is_file():
         told = json.loads(file.read_text("utf-8"))

@@ -22,7 +22,9 @@ def scrub_all(paths: list[Path], scrub: Path, out: Path | None) -> None:
     for one in found:
         done = clean_copy(one.path, scrub)
         if isinstance(done, Dropped):
-            console.print(f"[yellow]not copied:[/yellow] {escape(one.path.name)}: {done.reason} ({escape(done.detail)})")
+            console.print(
+                f"[yellow]not copied:[/yellow] {escape(one.path.name)}: {done.reason} ({escape(done.detail)})"
+            )
         else:
             rows.append([str(one.path), done.value.name])
     console.print(f"{len(found)} slides = {len(rows)} clean copies in {scrub} + {len(found) - len(rows)} not copied")

@@ -198,7 +198,7 @@ def audit(
     timeout_s: Timeout = 600.0,
     workers: Workers = 1,
 ) -> None:
-    """What is wrong with slides, before it costs a day: scale, damage, levels, focus, ink, names, dates, labels, copies.
+    """What is wrong with slides, before it costs a day: scale, damage, focus, ink, names, dates, labels, copies.
 
     Example: eosin slides audit slides/ --out out/audit --scrub clean/
     """

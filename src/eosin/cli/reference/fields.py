@@ -119,7 +119,9 @@ def _group(cls: type[BaseModel], places: tuple[str, ...]) -> Group:
     notes = []
     for name, field in cls.model_fields.items():
         kind = _kind_of_field(field)
-        text = told.get(name) or field.description or ("this word, which names this kind" if _is_tag(name, field) else "")
+        text = (
+            told.get(name) or field.description or ("this word, which names this kind" if _is_tag(name, field) else "")
+        )
         notes.append(FieldNote(name, kind, _default(field), _unit(name, kind), text))
     return Group(cls.__name__, places, _summary(cls), tuple(notes))
 

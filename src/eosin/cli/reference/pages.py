@@ -40,7 +40,11 @@ def recipe_page() -> str:
 
 
 def _group_lines(group: Group) -> list[str]:
-    lines = [f"## {group.name}", "", *(["At " + ", ".join(f"`{p}`" for p in group.places if p), ""] * any(group.places))]
+    lines = [
+        f"## {group.name}",
+        "",
+        *(["At " + ", ".join(f"`{p}`" for p in group.places if p), ""] * any(group.places)),
+    ]
     lines += [group.text, "", "| field | type | default | unit | |", "|---|---|---|---|---|"]
     for f in group.fields:
         lines.append(f"| `{f.name}` | {_cell(f.kind)} | {_code(f.default)} | {f.unit} | {_cell(f.text)} |")

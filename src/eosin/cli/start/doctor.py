@@ -42,7 +42,8 @@ _NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "openslide": "openslide-py
 def doctor(
     out: Annotated[Path, typer.Option(help="Folder whose disk is looked at.")] = Path("."),
     server: Annotated[
-        list[str] | None, typer.Option(help="Base URL of a model server to ask, such as http://host:8000/v1. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Base URL of a model server to ask, such as http://host:8000/v1. Repeatable."),
     ] = None,
 ) -> None:
     """Say what this machine can run, what is missing, and the command that mends it; what each shipped recipe needs.

@@ -1,8 +1,8 @@
 """What a recipe needs: packages, data, memory, GPU; and whether this machine has it.
 
-Memory is an estimate of what the weights alone make necessary, and says so: 2 bytes a parameter to hold a model in bf16,
-16 to train all of it with AdamW (weights, gradients, two moments in fp32), and 6 GiB for what a batch needs. A run can
-need more: long prompts, large batches.
+Memory is an estimate of what the weights alone make necessary, and says so: 2 bytes a parameter to hold a model in
+bf16, 16 to train all of it with AdamW (weights, gradients, two moments in fp32), and 6 GiB for what a batch needs. A
+run can need more: long prompts, large batches.
 """
 
 from __future__ import annotations

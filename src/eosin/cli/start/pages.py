@@ -8,7 +8,8 @@ __all__ = ["page_of"]
 
 # The longest beginning of a module's name that fits.
 _PAGES = {
-    "eosin.sources": "bring-your-own.md", "eosin.curate": "bring-your-own.md", "eosin.chain.recipe.data": "bring-your-own.md",
+    "eosin.sources": "bring-your-own.md", "eosin.curate": "bring-your-own.md",
+    "eosin.chain.recipe.data": "bring-your-own.md",
     "eosin.core.settings": "bring-your-own.md", "eosin.core.formats": "formats.md", "eosin.core.images": "formats.md",
     "eosin.slides": "slides.md", "eosin.slides.encoders": "encoders.md", "eosin.slides.features": "encoders.md",
     "eosin.sources.slide": "slide-model.md", "eosin.documents": "documents.md", "eosin.knowledge": "knowledge.md",

@@ -63,7 +63,12 @@ def _data_card(card: Mapping[str, Any], counts: Mapping[str, int], folder: Path)
         "configs": [{"config_name": "default", "data_files": splits}],
     }
     body = [f"# {name}", "", f"Samples in Eosin's form. {_WARNING}", ""]
-    for label, key in (("Licence", "licence"), ("Cite", "citation"), ("From", "homepage"), ("Scale, µm a pixel", "mpp")):
+    for label, key in (
+        ("Licence", "licence"),
+        ("Cite", "citation"),
+        ("From", "homepage"),
+        ("Scale, µm a pixel", "mpp"),
+    ):
         if card.get(key):
             body.append(f"- {label}: {_line(str(card[key]))}")
     unit = card.get("split_unit")
@@ -102,8 +107,8 @@ def _model_card(
     }  # fmt: skip
     told = {k: v for k, v in rows.items() if v not in (None, "")}
     body = [f"# {_line(str(facts.get('stage') or 'model'))}", "", f"Trained with Eosin. {_WARNING}", "",
-            *_table("", "", told), "", "Figures of exams stand in the run that this checkpoint is of, with n, an interval "
-            "and probes; a figure without them is not worth copying here.", ""]  # fmt: skip
+            *_table("", "", told), "", "Figures of exams stand in the run that this checkpoint is of, with n, an "
+            "interval and probes; a figure without them is not worth copying here.", ""]  # fmt: skip
     return _joined(front, body)
 
 

@@ -47,7 +47,8 @@ def _added(name: str) -> Exam | None:
     exam = plugin("eosin.exams", name)
     if exam is not None and not (isinstance(exam, Exam) and exam.name == name):
         raise EosinError(
-            f"The plug-in exam {name!r} is not an exam of this name.", expected=f'an Exam whose card says name="{name}"',
+            f"The plug-in exam {name!r} is not an exam of this name.",
+            expected=f'an Exam whose card says name="{name}"',
             found=str(exam)[:200], next_step="see docs/add-an-exam.md",
         )  # fmt: skip
     return exam

@@ -16,7 +16,7 @@ __all__ = ["APERIO_KEPT", "DICOM_BLANK", "OME_PRIVATE", "TEXT_TAGS", "Trace", "i
 
 APERIO_KEPT = {
     "appmag", "mpp", "left", "top", "stripewidth", "linecameraskew", "lineareaxoffset", "lineareayoffset",
-    "focus offset", "originalwidth", "originalheight", "originalheight", "icc profile", "gamma", "exposure time",
+    "focus offset", "originalwidth", "originalheight", "icc profile", "gamma", "exposure time",
     "exposure scale", "displaycolor", "filtered", "tilewidth", "tileheight",
 }  # fmt: skip
 """Keys of Aperio's description that say how a slide was scanned; whatever else stands there can name somebody."""
@@ -33,8 +33,9 @@ _LONG_NUMBER = re.compile(r"(?<![0-9A-Fa-f-])\d{6,}(?![0-9A-Fa-f-])")
 # DICOM keyword -> what stands there afterwards. Attributes that must hold something get a neutral value.
 DICOM_BLANK = {
     **dict.fromkeys((
-        "PatientName", "PatientID", "PatientBirthDate", "PatientBirthTime", "PatientSex", "PatientAge", "PatientAddress",
-        "PatientTelephoneNumbers", "PatientComments", "OtherPatientIDs", "OtherPatientNames", "EthnicGroup", "Occupation",
+        "PatientName", "PatientID", "PatientBirthDate", "PatientBirthTime", "PatientSex", "PatientAge",
+        "PatientAddress", "PatientTelephoneNumbers", "PatientComments", "OtherPatientIDs", "OtherPatientNames",
+        "EthnicGroup", "Occupation",
         "AccessionNumber", "ReferringPhysicianName", "PhysiciansOfRecord", "PerformingPhysicianName", "OperatorsName",
         "NameOfPhysiciansReadingStudy", "RequestingPhysician", "InstitutionName", "InstitutionAddress",
         "InstitutionalDepartmentName", "StationName", "StudyDate", "StudyTime", "SeriesDate", "SeriesTime",
@@ -141,9 +142,8 @@ def in_description(text: bytes) -> Iterator[Trace]:
             yield Trace("header", "OME AcquisitionDate")
         if any(not is_blank(v) for block in ome_free_text(text) for _, _, v in block):
             yield Trace("header", "OME descriptions and annotations")
-    elif _DATE.search(text) or _NAMING.search(text):
-        if not is_blank(text):
-            yield Trace("header", "ImageDescription")
+    elif (_DATE.search(text) or _NAMING.search(text)) and not is_blank(text):
+        yield Trace("header", "ImageDescription")
 
 
 def ome_free_text(text: bytes) -> Iterator[list[tuple[int, int, bytes]]]:

@@ -140,7 +140,11 @@ def _clean_ome(raw: bytes) -> bytes:
 def _date_of_length(length: int) -> bytes:
     """A neutral xsd:dateTime of this length: cut, or with Z, or with a fraction of a second."""
     more = length - len(NEUTRAL_DATE)
-    return (NEUTRAL_DATE + (b"Z" if more == 1 else b"." + b"0" * (more - 1)))[:length] if more > 0 else NEUTRAL_DATE[:length]
+    return (
+        (NEUTRAL_DATE + (b"Z" if more == 1 else b"." + b"0" * (more - 1)))[:length]
+        if more > 0
+        else NEUTRAL_DATE[:length]
+    )
 
 
 def _unlinked(tiff: Any) -> list[tuple[int, bytes]]:
