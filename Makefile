@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: demo test test-rounding fuzz lint clean
+.PHONY: demo test test-rounding fuzz lint docs sbom clean
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Eosin needs Python 3.11 or later; give another one with PYTHON=..."; exit 1; }
@@ -44,5 +44,19 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check src tests
 	@$(BIN)/mypy
 
+# The pages as a site in build/site, built strictly, links checked; in an environment of its own, without torch.
+$(VENV)-docs/stamp: pyproject.toml constraints.txt
+	@test -x $(VENV)-docs/bin/python || $(PYTHON) -m venv $(VENV)-docs
+	@$(VENV)-docs/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[docs,sbom]'
+	@touch $@
+
+docs: $(VENV)-docs/stamp
+	@$(VENV)-docs/bin/python .ci/docs.py
+
+# What is installed in .venv, as CycloneDX.
+sbom: $(VENV)/demo.stamp $(VENV)-docs/stamp
+	@mkdir -p build && $(VENV)-docs/bin/cyclonedx-py environment --output-reproducible -o build/sbom.json $(BIN)/python
+	@echo build/sbom.json
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV)-docs $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ from eosin.core.settings.recipe import load_recipe
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = (
     ["demo"], ["run"], ["rl-data"], ["evaluate"], ["ask"], ["doctor"], ["score"], ["prove"], ["report"],
+    ["cite"], ["reference"],
     ["phantom", "tiles"], ["phantom", "slide"], ["phantom", "report"],
     *(["slides", v] for v in ("info", "thumbnail", "tissue", "tiles", "features", "encoders", "convert", "audit")),
     *(["knowledge", v] for v in ("build", "stats", "show", "paths", "contrast", "link", "check", "quality")),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from eosin.core import plugins
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Scored, Unscored
 from eosin.scoring import ScoreContext, ScoreItem, Term, load_rewards, term_names
@@ -48,7 +49,7 @@ def test_a_file(tmp_path: Path) -> None:
 
 def test_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     points = EntryPoints([EntryPoint("brief", f"{__name__}:Brief", term.ENTRY_POINT_GROUP)])
-    monkeypatch.setattr(term, "entry_points", lambda group: points.select(group=group))
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points.select(group=group))
     assert "brief" in term_names()
     assert load_rewards([{"name": "brief", "max_words": 1}]).score(ITEM).total == 0.0
     assert load_rewards("brief").score(ITEM).total == 1.0

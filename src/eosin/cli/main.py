@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 
 from eosin import __version__
-from eosin.cli import doctor
 from eosin.cli.clip import group as clip
-from eosin.cli.exams import ask, corrections, evaluate, listed, prove, report, score, serve
+from eosin.cli.exams import ask, cite, corrections, evaluate, listed, prove, report, score, serve
 from eosin.cli.material import audit, curate, documents, experts, knowledge, phantom, pmc, samples, slides
+from eosin.cli.reference.verb import reference
+from eosin.cli.start import doctor
 from eosin.cli.training import demo, rl_data, train
 from eosin.cli.training import export as export_verb
 from eosin.cli.training import plan as plan_verb
@@ -28,8 +29,6 @@ from eosin.core.ranks import LOST_A_PROCESS, leave_processes, lost_a_process
 app = typer.Typer(
     name="eosin",
     help="Vision-language models that reason about tissue. Research use only, not for diagnosis.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -44,9 +43,11 @@ app.command("ask")(ask.ask)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.add_typer(corrections.app, name="corrections")
+app.command("reference")(reference)
 app.add_typer(report.app, name="report")
 app.add_typer(listed.app, name="exams")
 app.command("score")(score.score)
+app.command("cite")(cite.cite)
 app.command("prove")(prove.prove)
 app.command("curate")(curate.curate)
 app.command("documents")(documents.documents)
@@ -63,10 +64,16 @@ app.add_typer(clip.app, name="clip")
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+def _root(
+    context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and stop.")
+) -> None:
     if version:
         print(f"eosin {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        from eosin.cli.start.story import story
+
+        print(story())
 
 
 def run() -> None:
@@ -83,7 +90,12 @@ def run() -> None:
     try:
         app()
     except EosinError as exc:
-        console.print(f"[bold red]error:[/bold red] {str(exc).replace('[', chr(92) + '[')}")
+        from eosin.cli.start.pages import page_of
+
+        text, page = str(exc), page_of(exc.__traceback__)
+        if page is not None and "docs/" not in text:
+            text += f"\n  page:     {page}"
+        console.print(f"[bold red]error:[/bold red] {text.replace('[', chr(92) + '[')}")
         sys.exit(2)
     except OSError as exc:
         if exc.errno not in (errno.ENOSPC, errno.EDQUOT):

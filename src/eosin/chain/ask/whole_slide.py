@@ -135,7 +135,7 @@ def _has_no_tile(name: str) -> bool:
     """Whether an encoder takes tiles of any size and scale: Eosin's own, and towers of its own training."""
     from eosin.slides.encoders.encoder import record_of
 
-    return Path(name).is_dir() or record_of(name).library == "eosin"
+    return Path(name).is_dir() or record_of(name).library in ("eosin", "plugin")
 
 
 def _place(told: object, checkpoint: str) -> str | None:

@@ -20,12 +20,14 @@ from eosin.core.images import RegionReader
 from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 from eosin.core.nouns.sample import Sample
 from eosin.core.nouns.splits import SPLITS
+from eosin.core.plugins import plugin, plugin_names
 from eosin.core.settings.data import (
     DataSettings,
     FolderData,
     PhantomData,
     PhantomDomainData,
     PhantomSlidesData,
+    PluginData,
     QuestionsData,
     ReportsData,
     SamplesData,
@@ -147,7 +149,28 @@ def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -
         return read_pairs(settings, seed, slides.parent / "documents" if slides is not None else None)
     if isinstance(settings, (FolderData, TableData)):
         return read_labelled(settings)
+    if isinstance(settings, PluginData):
+        return _plugin_samples(settings, seed)
     return _samples_of(settings)
+
+
+def _plugin_samples(settings: PluginData, seed: int) -> Collection:
+    """Samples of a source that an installed package brings: a function of its options and a seed."""
+    read = plugin("eosin.sources", settings.plugin)
+    if read is None:
+        names = plugin_names("eosin.sources")
+        raise EosinError(
+            "No installed package brings this data source.", expected=", ".join(names) or "a package with an entry "
+            "point in eosin.sources", found=settings.plugin, where="data.plugin",
+            next_step="pip install the package; docs/add-a-data-set.md says how to write one",
+        )  # fmt: skip
+    found = read(settings.options, seed if settings.seed is None else settings.seed)
+    if not isinstance(found, Collection):
+        raise EosinError(
+            f"The data source {settings.plugin!r} gave something else than samples.", expected="a Collection",
+            found=type(found).__name__, where="data.plugin", next_step="see docs/add-a-data-set.md",
+        )  # fmt: skip
+    return found
 
 
 def _samples_of(settings: SamplesData) -> Collection:
@@ -207,7 +230,7 @@ def grounded(collection: Collection, settings: DataSettings, seed: int) -> tuple
 
 
 def _fractions(settings: DataSettings) -> dict[str, Any]:
-    if isinstance(settings, SamplesData | SlidesData | QuestionsData | DocumentsData | CaptionsData):
+    if isinstance(settings, SamplesData | SlidesData | QuestionsData | DocumentsData | CaptionsData | PluginData):
         return {"valid_fraction": settings.valid_fraction, "test_fraction": settings.test_fraction}
     return {}
 

@@ -98,8 +98,8 @@ def take_in(
 def _opened(where: str) -> CorrectionStore:
     """The store, which must be there."""
     from eosin.core.errors import EosinError
-    from eosin.serve.corrections.store import CorrectionStore
     from eosin.core.extras import need
+    from eosin.serve.corrections.store import CorrectionStore
 
     need("sqlalchemy", "serve")
     if "://" not in where and not Path(where).is_file():

@@ -34,7 +34,7 @@ def list_exams(
 
     Example: eosin exams list
     """
-    from eosin.evaluate.exams.registry import EXAMS
+    from eosin.evaluate.exams.registry import all_exams
 
     if as_json:
         rows = [
@@ -42,14 +42,14 @@ def list_exams(
                 "name": e.name, "kind": e.card.kind, "scorer": e.scorer, "domain": e.card.domain, "subsets": e.subsets,
                 "splits": e.splits, "needs_root": e.needs_root, "digest": e.digest,
             }
-            for e in EXAMS.values()
+            for e in all_exams()
         ]  # fmt: skip
         print(json.dumps(rows, indent=1))
         return
     table = Table(box=None, pad_edge=False)
     for name in ("exam", "kind", "shows", "subsets", "splits"):
         table.add_column(name, overflow="fold")
-    for exam in EXAMS.values():
+    for exam in all_exams():
         table.add_row(
             exam.name, exam.card.kind, exam.card.domain, ", ".join(exam.subsets) or "-", ", ".join(exam.splits)
         )

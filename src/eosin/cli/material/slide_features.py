@@ -104,10 +104,11 @@ def encoders() -> None:
 
     Example: eosin slides encoders
     """
-    from eosin.slides.encoders.records import RECORDS
+    from eosin.core.plugins import plugin_names
+    from eosin.slides.encoders.records import RECORDS, record_of
 
     table = Table("name", "dim", "µm/px", "tile px", "hub", "licence", "gated", box=None, padding=(0, 2, 0, 0))
-    for r in RECORDS:
+    for r in (*RECORDS, *map(record_of, plugin_names("eosin.encoders"))):
         scales = ", ".join(f"{m:g}" for m in r.mpp) or "any"
         table.add_row(r.name, str(r.dim), scales, str(r.tile_px), r.hub or "-", r.licence, "yes" if r.gated else "no")
     console = Console(highlight=False)

@@ -192,12 +192,15 @@ def audit(
     reader: Reader = None,
     grey: Grey = False,
     depth16: Depth16 = None,
+    scrub: Annotated[
+        Path | None, typer.Option(help="Write clean copies here: no names, dates or label images. Never in place.")
+    ] = None,
     timeout_s: Timeout = 600.0,
     workers: Workers = 1,
 ) -> None:
-    """What is wrong with slides, before it costs a day: scale, damage, levels, focus, ink, names, copies.
+    """What is wrong with slides, before it costs a day: scale, damage, focus, ink, names, dates, labels, copies.
 
-    Example: eosin slides audit slides/ --out out/audit
+    Example: eosin slides audit slides/ --out out/audit --scrub clean/
     """
     from dataclasses import replace
 
@@ -211,6 +214,10 @@ def audit(
         columns = list(done.rows[0])
         write_text_atomic(out / "audit.csv", table_text(columns, [[r.get(c, "") for c in columns] for r in done.rows]))
     _show(done, ("slide", "format", "mpp", "tissue_mm2", "tiles_read", "tiles_failed", "blurred", "issues"))
+    if scrub is not None:
+        from eosin.cli.material.scrub import scrub_all
+
+        scrub_all(paths, scrub, out)
     _finish(done, out, "audit")
 
 

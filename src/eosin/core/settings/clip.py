@@ -14,6 +14,11 @@ class TinyClipVision(Settings):
     """Size of the small image tower: a vision transformer, or a network of timm by name (with new weights).
 
     Attributes:
+        layers: blocks.
+        width: of a block.
+        heads: attention heads.
+        patch_size: side of a patch.
+        mlp_ratio: width of the feed-forward part, in widths of the block.
         pool: "tok" reads the class token, as CLIP does; "avg" the mean of the patches, which learns faster from little.
         timm_model: such as "efficientnet_lite0"; the other sizes then say nothing.
     """
@@ -28,7 +33,13 @@ class TinyClipVision(Settings):
 
 
 class TinyClipText(Settings):
-    """Size of the small text tower."""
+    """Size of the small text tower.
+
+    Attributes:
+        layers: blocks.
+        width: of a block.
+        heads: attention heads.
+    """
 
     layers: PositiveInt = 2
     width: PositiveInt = 128
@@ -42,6 +53,8 @@ class TinyClip(Settings):
         image_px: side of the pictures that it sees.
         context_length: tokens of a caption that it reads, begin and end included.
         dim: of the embeddings.
+        vision: size of the image tower.
+        text: size of the text tower.
         weights: a file for the image tower alone (a timm state dict), such as ImageNet's.
     """
 
@@ -84,6 +97,9 @@ class ClipLora(Settings):
     """Low-rank adapters on the linear layers of both towers; they are merged into the weights of the checkpoint.
 
     Attributes:
+        r: rank of the adapters.
+        alpha: their scale; what they add is multiplied by alpha / r.
+        dropout: of what goes into the adapters, in training.
         targets: ends of module names. The default fits open_clip's transformers.
     """
 
@@ -100,6 +116,7 @@ class FewShot(Settings):
         shots: samples a class; a class with fewer gives all that it has, and that is counted.
         num_subsets: random subsets of each size; subset i is drawn with seed `seed` + i.
         c, max_iter: of the logistic regression.
+        seed: of the first subset.
     """
 
     shots: list[PositiveInt] = Field(default_factory=lambda: [2, 8, 16, 32, 64, 128], min_length=1)
@@ -120,6 +137,7 @@ class ClipExam(Settings):
         few_shot: None for none.
         retrieval: whether captions are looked for by image and images by caption.
         batch_size: pictures embedded together.
+        seed: of draws and of the bootstrap.
     """
 
     split: Literal["train", "valid", "test"] = "test"
@@ -155,6 +173,7 @@ class ClipStage(Stage):
             negatives; "all": they are.
         equal_captions: "positives": pictures with the same caption count as right for it; "negatives": they do not.
         freeze: [vision] is locked-image tuning (arXiv 2111.07991); [language] locks the text tower.
+        betas: of AdamW.
         lora: adapters instead of whole towers.
         precision: "auto" is bf16 on a GPU that has it, else fp32.
         batch_norm: "frozen" keeps running statistics as they are, which gradient caching needs.

@@ -6,7 +6,7 @@ Relative paths are resolved by the reader against the working directory.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -81,8 +81,10 @@ class PhantomSlidesData(_Settings):
     Attributes:
         train_cases, valid_cases, test_cases: slides in each split; a case has one slide.
         size_px, mpp: side of a slide at level 0, and its microns per pixel.
-        tile_px: side of a patch in pixels at `tile_mpp` (None: the scale of the slide). None: what the encoder takes.
-        encoder: name of the patch encoder. weights: a local file or folder of its weights.
+        tile_px: side of a patch in pixels at `tile_mpp`. None: what the encoder takes.
+        tile_mpp: scale of the patches; None: that of the slide.
+        encoder: name of the patch encoder.
+        weights: a local file or folder of the encoder's weights.
         lesion_um: usual radius of a lesion. Small lesions leave little trace in the mean of all patches.
         page_px: side of the page of normal mucosa that is laid over a slide in mirrored copies.
         artefact_share: share of the slides that are spoilt by pen, tears, fat, bubbles, dust or a faint stain.
@@ -129,6 +131,13 @@ class LabelledData(_Settings):
     Attributes:
         root: the folder that file paths are relative to.
         name: short name of the data set; it becomes `Origin.source` and the front of every sample id.
+        title: of the data set, for its card.
+        licence: SPDX identifier or the licence's own words, for the card and every sample.
+        citation: how the data set is cited, for the card.
+        homepage: where the data set stands, for the card.
+        modality: what the images are.
+        organ: of all images, where it is one.
+        stain: of all images, where it is one.
         class_text: label -> the class in words. A label without an entry is used as it is.
         descriptions: label -> several wordings of its findings; each wording is one or more sentences.
             Without it the reasoning is one plain sentence that names the class.
@@ -226,6 +235,7 @@ class TableData(LabelledData):
         manifest: the table; a relative path is looked for in `root` first.
         image_column, label_column: the columns of image path and label.
         group_column: the column of the unit that may never stand in two splits; `group_kind` says what it is.
+        group_kind: what the values of `group_column` name.
         split_column: a column with train, valid or test.
         extra_columns: columns to keep in `Sample.extra`.
         encoding, delimiter: None means: find out.
@@ -257,6 +267,7 @@ class SlidesData(LabelledData):
         slide_column, label_column: columns of the table.
         group_column: the column of the unit that may never stand in two splits; `group_kind` says what it is. Without
             one it is the patient of a TCGA barcode, else the slide.
+        group_kind: what the values of `group_column` name.
         split_column: a column with train, valid or test.
         report_column: a column with the findings or the report of a slide, from which reasoning can be grounded.
         reasoning: "grounded" writes findings, reasoning and entities from the report and the knowledge graph, and
@@ -296,6 +307,7 @@ class SamplesData(_Settings):
             which a stage can choose (`sources`).
         image_folders: further folders, beside that of `path`, in which the images of the samples may lie.
         valid_fraction, test_fraction: used for samples that have no split yet, whole groups only.
+        seed: of the drawn splits.
     """
 
     source: Literal["samples"] = "samples"
@@ -312,14 +324,21 @@ class QuestionsData(_Settings):
 
     Attributes:
         path: the file.
+        name: `Origin.source` of the samples, and the front of their ids.
+        title: of the data set, for its card.
+        licence: SPDX identifier or the licence's own words.
+        citation: how the data set is cited.
+        homepage: where the data set stands.
         images: the folder of the pictures; by default that of the file.
         sets: names in the file below which rows are taken, such as [PubMed, EduContent]; none takes all.
         own_splits: the last name above a row is its split. Pictures may stand in two splits of such a file; a run
             refuses that. Without it whole groups are drawn by the fractions.
         group_column: a key of the rows that names the unit that may never stand in two splits; `group_kind` says what
             it is. Without one all questions about one picture stay together.
+        group_kind: what the values of `group_column` name.
         image_folders: further folders in which pictures may lie.
         valid_fraction, test_fraction: share of the questions to set aside, whole groups only.
+        seed: of option order and splits.
     """
 
     source: Literal["questions"] = "questions"
@@ -371,6 +390,24 @@ class ReportsData(_Settings):
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
 
 
+class PluginData(_Settings):
+    """A data source of an installed package (docs/add-a-data-set.md).
+
+    Attributes:
+        plugin: the name that the package gives it.
+        options: what the source itself takes; it checks them.
+        valid_fraction, test_fraction: used for samples that have no split yet, whole groups only.
+        seed: None means the seed of the run.
+    """
+
+    source: Literal["plugin"] = "plugin"
+    plugin: str = Field(min_length=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+    valid_fraction: Fraction = 0.0
+    test_fraction: Fraction = 0.0
+    seed: int | None = None
+
+
 DataSettings = Annotated[
     PhantomData
     | PhantomSlidesData
@@ -382,6 +419,7 @@ DataSettings = Annotated[
     | QuestionsData
     | ReportsData
     | DocumentsData
-    | CaptionsData,
+    | CaptionsData
+    | PluginData,
     Field(discriminator="source"),
 ]

@@ -22,7 +22,8 @@ class ReadingSettings(_Settings):
 
     Attributes:
         ocr: "rapidocr" (extra `ocr`) or "tesseract" (the program) for pages without a text layer, or "none".
-        previews: draw the pages with what was found, to look at. preview_px: width of a drawn page.
+        previews: draw the pages with what was found, to look at.
+        preview_px: width of a drawn page.
     """
 
     ocr: Literal["none", "rapidocr", "tesseract"] = "none"
@@ -39,7 +40,8 @@ class ChoosingSettings(_Settings):
         assume_licence: of documents that state none, for books of one's own.
         keep_by_permission: keep figures that are shown by permission of somebody else.
         keep_retracted: keep figures of retracted articles.
-        kinds: kinds of figures to keep; none keeps all. kind_score: below it a kind is not believed (0..1).
+        kinds: kinds of figures to keep; none keeps all.
+        kind_score: below it a kind is not believed (0..1).
         min_side_px: shorter sides are too small to show tissue.
         panels: "whole" writes a sample a figure, "apart" one a panel, "both" both.
         without_labels: leave "Figure 3." out of the caption of a sample.
@@ -61,12 +63,16 @@ class DocumentsData(ReadingSettings, ChoosingSettings):
     """Figures and captions of PDFs and articles.
 
     Attributes:
-        path: a file or folder. also: further ones.
-        workers: documents that are read at a time. timeout_s: seconds that one may take.
+        path: a file or folder.
+        also: further ones.
+        workers: documents that are read at a time.
+        timeout_s: seconds that one may take.
         second_url, second_model: a vision-language model behind an OpenAI-compatible server that reads every figure
-            again (docs/documents.md). second_refines: let its kind and panels stand.
+            again (docs/documents.md).
+        second_refines: let the kind and the panels of the second reader stand.
         questions: "captions" asks of each picture which of four captions is its own, so that an exam can be held.
         valid_fraction, test_fraction: share of the figures to set aside, whole articles only.
+        seed: of wrong captions and splits.
     """
 
     source: Literal["documents"] = "documents"
@@ -95,11 +101,17 @@ class CaptionsData(_Settings):
     Attributes:
         path: a csv or tsv table, a folder of webdataset tars, one tar, parquet, or a folder of pictures with a
             metadata.csv or metadata.jsonl (Hugging Face's imagefolder).
+        name: `Origin.source` of the samples, and the front of their ids.
+        licence: SPDX identifier or the licence's own words.
+        citation: how the data set is cited.
+        homepage: where the data set stands.
         images: the folder of the pictures of a table; by default that of the table.
         image_column, caption_column: None: the usual names are looked for.
         group_column: a column of the unit that may never stand in two splits, kept as the article.
         image_folders: further folders in which pictures may lie.
         questions: as for documents.
+        valid_fraction, test_fraction: share of the pairs to set aside, whole groups only.
+        seed: of wrong captions and splits.
     """
 
     source: Literal["captions"] = "captions"

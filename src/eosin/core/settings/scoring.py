@@ -33,8 +33,10 @@ class JudgeServer(Settings):
         answers_as: the name that the server gives in its answers, where it is another one (an alias, a dated name).
             An answer of any other model is not used, unless this is "any".
         api_key_env: name of the environment variable that holds the key. The key itself never stands in a recipe.
-        timeout_s: limit of one attempt; `retries`: attempts after the first; `backoff_s`, `max_wait_s`: first and
-            longest wait between them.
+        timeout_s: limit of one attempt.
+        retries: attempts after the first.
+        backoff_s: the first wait between attempts; each further one is twice as long.
+        max_wait_s: the longest wait between attempts.
         max_in_flight: questions at one time.
         max_calls, max_cost: limits for each stage and each exam; beyond them a reply is unscored.
         prices: per million tokens: {input: 0.5, output: 1.5}, or a JSON table of them by model.

@@ -21,9 +21,19 @@ class Stage(Settings):
             [0, 0.75] and [0.75, 1] are disjoint, as PathVLM-R1's 3,000 questions for SFT and 1,000 for RL are; by
             default all of them.
         sources: data sets that this stage sees (`Origin.source`), where the data has several; by default all.
+        epochs: passes over the training samples.
         steps: optimiser steps; None means `epochs` passes over the training samples.
+        batch_size: samples of one optimiser step in one process.
+        learning_rate: at its highest, after the warm-up; of AdamW.
+        warmup_fraction: share of the steps over which the learning rate rises.
+        weight_decay: of AdamW.
+        max_grad_norm: a longer gradient is scaled down to this length.
         freeze: parts that do not train.
         augment: flips, quarter turns and stain jitter on training images.
+        max_samples: train on a seeded random subset of this size; None: on all.
+        log_every: steps between lines of the log.
+        save_every: steps between saves that a stopped run goes on from.
+        num_workers: processes that decode images; 0: the trainer's own.
         image_cache_gib: decoded, resized training images kept in memory; 0 decodes each time.
         keep_saves: the latest saves that a stage under way keeps.
         save_minutes: also save where so many minutes have passed since the last save, such as 60.

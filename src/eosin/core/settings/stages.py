@@ -21,6 +21,9 @@ class Lora(Settings):
     """Low-rank adapters on the language model's linear layers.
 
     Attributes:
+        r: rank of the adapters.
+        alpha: their scale; what they add is multiplied by alpha / r.
+        dropout: of what goes into the adapters, in training.
         targets: ends of the names of the modules that get adapters; a part's own names take it in, such as "fc1" of
             many eyes, unless the stage freezes that part.
         whole: modules that train whole beside the adapters, such as "multi_modal_projector" of LLaVA's form; they are
@@ -41,6 +44,9 @@ class WarmupStage(Stage):
 
     A tower with random weights learns nothing useful through the language model in a short run. The head is
     thrown away; only the tower and its projector go on.
+
+    Attributes:
+        label_smoothing: share of each label's weight that is spread over all labels.
     """
 
     kind: Literal["warmup"] = "warmup"
@@ -79,6 +85,11 @@ class _LanguageStage(Stage):
     """What the stages share that train the language model.
 
     Attributes:
+        lora: adapters in the place of whole weights; null trains the weights themselves.
+        gradient_accumulation: batches whose gradients are added before one optimiser step.
+        gradient_checkpointing: compute activations again instead of keeping them: less memory, more time.
+        schedule: how the learning rate falls after the warm-up.
+        max_tokens: rows with more are cut, and counted; None: none is cut.
         vision_cache_gib: outputs of a frozen vision tower kept for a run, on disk and memory-mapped; 0 keeps none.
         max_cut_share: largest share of gold replies that may be longer than the stage's length cap.
         over_cap: what happens where more are: "refuse" does not start, "warn" says so and goes on.
@@ -146,6 +157,8 @@ class RlStage(WatchedStage):
 
     Attributes:
         batch_size: completions of one optimiser step; a multiple of num_generations.
+        num_generations: replies sampled to each prompt (G).
+        temperature: of the sampling.
         algorithm: grpo, dapo, dr_grpo or gspo, or a mapping with its name and its changed fields.
         rewards: the name of a set; terms with weights; or a mapping from the source of a sample to either, where
             "default" serves the sources that are not named.

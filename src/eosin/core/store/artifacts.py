@@ -21,6 +21,7 @@ from typing import IO, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from eosin.core.errors import EosinError, disk_errors
+from eosin.core.store import cards
 from eosin.core.store.lock import is_held
 from eosin.core.store.names import inside, unfinished, unfinished_of
 from eosin.core.store.record import make_record
@@ -181,6 +182,8 @@ def writing(
 ) -> Iterator[Writer]:
     """Write an artifact. It appears at `path` only when the block ends without an exception.
 
+    Checkpoints and samples get a card (README.md) in the Hub's form.
+
     Args:
         path: where it shall stand. A whole artifact there is never overwritten unless `replace`.
         kind: samples, checkpoint, eval, ...
@@ -201,6 +204,9 @@ def writing(
             with _held(temporary):
                 writer = Writer(temporary)
                 yield writer
+                if kind in cards.KINDS:
+                    text = cards.card_text(temporary, kind, writer.counts, writer.facts, [p.path for p in parents])
+                    write_text_atomic(temporary / cards.CARD, text)
                 manifest = _manifest(writer, kind, parents, record or {})
                 write_json(temporary / MANIFEST, manifest)
                 put_in_place(temporary, path, replace=replace)

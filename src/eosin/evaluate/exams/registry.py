@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eosin.core.errors import EosinError
+from eosin.core.plugins import plugin, plugin_names
 from eosin.evaluate.exams.exam import ALL, Asked, Exam
 from eosin.evaluate.exams.own import local, phantoms
 from eosin.evaluate.exams.reading.names import nearest_name
@@ -26,12 +27,29 @@ def exam_named(name: str) -> Exam:
     Raises:
         EosinError: there is none; the nearest one is named.
     """
-    exam = EXAMS.get(name.strip().casefold().replace("_", "-"))
+    exam = EXAMS.get(plain := name.strip().casefold().replace("_", "-")) or _added(plain)
     if exam is None:
-        near = nearest_name(name, EXAMS)
+        names = [*EXAMS, *plugin_names("eosin.exams")]
+        near = nearest_name(name, names)
         raise EosinError(
-            "There is no exam of this name.", expected=", ".join(EXAMS), found=name,
+            "There is no exam of this name.", expected=", ".join(names), found=name,
             next_step=f"did you mean {near}?" if near else "eosin exams list",
+        )  # fmt: skip
+    return exam
+
+
+def all_exams() -> list[Exam]:
+    """The exams that come with Eosin, and those of installed packages."""
+    return [*EXAMS.values(), *(exam_named(n) for n in plugin_names("eosin.exams") if n not in EXAMS)]
+
+
+def _added(name: str) -> Exam | None:
+    exam = plugin("eosin.exams", name)
+    if exam is not None and not (isinstance(exam, Exam) and exam.name == name):
+        raise EosinError(
+            f"The plug-in exam {name!r} is not an exam of this name.",
+            expected=f'an Exam whose card says name="{name}"',
+            found=str(exam)[:200], next_step="see docs/add-an-exam.md",
         )  # fmt: skip
     return exam
 

@@ -11,7 +11,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Parsed, Scored, Unparsed, Unscored
 from eosin.core.nouns.reply import Grammar, Reply
+from eosin.core.plugins import Group, plugin, plugin_names
 from eosin.scoring.reading.item import ScoreItem
 from eosin.scoring.reading.strict import Reading, read_strict
 from eosin.scoring.reading.text import MAX_BLOCK_CHARS, MAX_REPLY_CHARS
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from eosin.knowledge.reasoning.check import Facts
     from eosin.scoring.judge.model import Judge
 
-ENTRY_POINT_GROUP = "eosin.rewards"
+ENTRY_POINT_GROUP: Group = "eosin.rewards"
 R = TypeVar("R")
 BlocksRead = Literal["readable", "first", "first or whole"]
 
@@ -278,7 +278,7 @@ def register(cls: type[Term]) -> type[Term]:
 
 def term_names() -> list[str]:
     """Names of all terms: built in, and those of installed packages."""
-    return sorted({*_TERMS, *(e.name for e in entry_points(group=ENTRY_POINT_GROUP))})
+    return sorted({*_TERMS, *plugin_names(ENTRY_POINT_GROUP)})
 
 
 def build_term(name: str, options: Mapping[str, Any]) -> Term:
@@ -289,9 +289,8 @@ def build_term(name: str, options: Mapping[str, Any]) -> Term:
     """
     if name in _TERMS:
         return _validated(_TERMS[name], name, options)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name == name:
-            return _from_object(entry.load(), name, options)
+    if (added := plugin(ENTRY_POINT_GROUP, name)) is not None:
+        return _from_object(added, name, options)
     if ":" in name:
         return _from_object(_load_object(name), name, options)
     near = difflib.get_close_matches(name, term_names(), n=1)

@@ -13,6 +13,7 @@ from eosin.slides.batch.work import NAMING, facts, opened
 from eosin.slides.open.backends.base import RegionError
 from eosin.slides.open.levels import MAX_DIFFERENCE, level_difference
 from eosin.slides.open.slide import Slide
+from eosin.slides.privacy.find import traces
 from eosin.slides.tiles.grid import TileGrid, sample_uniform, tile_grid
 from eosin.slides.tiles.quality import blur_flags
 from eosin.slides.tiles.reading import Failed, read_tiles
@@ -28,6 +29,8 @@ def audit(path: str, key: str, out: str | None, settings: Mapping[str, Any]) -> 
     with opened(path, settings) as slide:
         row = facts(slide, key)
         found = dict(issues(slide, row))
+        if told := [str(t) for t in traces(slide.path)]:
+            found["can tell who it is from"] = ", ".join(told[:8])
         keys = ("slide", "reader", "format", "width_px", "height_px", "mpp", "levels", "bytes")
         kept = {k: row[k] for k in keys}
         kept |= {k: row.get(k, "") for k in ("tissue_mm2", "tissue_share", "tiles_read", "tiles_failed", "blurred")}

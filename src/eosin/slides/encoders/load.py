@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from eosin.core.plugins import plugin
 from eosin.slides.encoders.encoder import Encoder, check_mpp
 from eosin.slides.encoders.records import record_of
 
@@ -36,6 +37,9 @@ def load_encoder(
         from eosin.slides.encoders.colour_texture import ColourTexture
 
         return ColourTexture(record, scale)
+    if record.library == "plugin":
+        made: Encoder = plugin("eosin.encoders", record.name)(record, scale)
+        return made
     from eosin.slides.encoders.pretrained import load_torch_encoder
 
     return load_torch_encoder(record, scale, Path(weights) if weights is not None else None, device, revision)

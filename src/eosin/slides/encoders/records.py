@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from eosin.core.errors import EosinError
+from eosin.core.plugins import plugin, plugin_names
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -34,7 +35,7 @@ class EncoderRecord(BaseModel):
         revision: commit or tag; None means the newest.
         licence: SPDX identifier or the licence's own words; "not seen" where it could not be read.
         gated: whether the hub asks for consent and a login before it gives the weights.
-        library: what loads it.
+        library: what loads it; "plugin" for an encoder of an installed package (docs/add-an-encoder.md).
         architecture: name in that library; `options` are passed on when the model is built.
         pool: what is taken: class token, class token beside the mean of the patch tokens, or the model's own output.
         num_prefix_tokens: class and register tokens that stand before the patch tokens.
@@ -57,7 +58,7 @@ class EncoderRecord(BaseModel):
     revision: str | None = None
     licence: str
     gated: bool
-    library: Literal["timm", "transformers", "open_clip", "conch", "eosin"]
+    library: Literal["timm", "transformers", "open_clip", "conch", "eosin", "plugin"]
     architecture: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
     pool: Literal["token", "token+mean", "output"] = "output"
@@ -367,10 +368,25 @@ def record_of(name: str) -> EncoderRecord:
     for record in RECORDS:
         if name.casefold() in (record.name, record.trident_name):
             return record
-    near = difflib.get_close_matches(name.casefold(), [*BY_NAME, *(r.trident_name for r in RECORDS)], 1)
+    if (added := plugin("eosin.encoders", name)) is not None:
+        return _record_of_plugin(name, added)
+    names = [*BY_NAME, *plugin_names("eosin.encoders")]
+    near = difflib.get_close_matches(name.casefold(), [*names, *(r.trident_name for r in RECORDS)], 1)
     raise EosinError(
         "There is no encoder of this name.",
-        expected=", ".join(BY_NAME) + ", or the folder of a checkpoint of Eosin",
+        expected=", ".join(names) + ", or the folder of a checkpoint of Eosin",
         found=name,
         next_step=f"did you mean {near[0]}?" if near else None,
     )
+
+
+def _record_of_plugin(name: str, added: Any) -> EncoderRecord:
+    """The record of an encoder class of an installed package."""
+    record = getattr(added, "record", None)
+    if not isinstance(record, EncoderRecord) or record.library != "plugin" or record.name != name:
+        raise EosinError(
+            f"The plug-in encoder {name!r} does not say what it is.", found=str(record)[:200],
+            expected=f'a class with record = EncoderRecord(name="{name}", library="plugin", ...)',
+            next_step="see docs/add-an-encoder.md",
+        )  # fmt: skip
+    return record

@@ -14,6 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from eosin.cli.start.needs import needs_of, verdict
+from eosin.cli.start.servers import server_state
+from eosin.core.settings.recipe import load_recipe
+
 # What a user wants to do -> (the extra that brings it, its packages).
 ABILITIES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "data, scoring, reports": (None, ("pydantic", "numpy", "PIL", "pyarrow", "sklearn", "matplotlib", "jinja2")),
@@ -37,10 +41,14 @@ _NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "openslide": "openslide-py
 
 def doctor(
     out: Annotated[Path, typer.Option(help="Folder whose disk is looked at.")] = Path("."),
+    server: Annotated[
+        list[str] | None,
+        typer.Option(help="Base URL of a model server to ask, such as http://host:8000/v1. Repeatable."),
+    ] = None,
 ) -> None:
-    """Say what this machine can run, what is missing, and the command that mends it.
+    """Say what this machine can run, what is missing, and the command that mends it; what each shipped recipe needs.
 
-    Example: eosin doctor
+    Example: eosin doctor --server http://127.0.0.1:8000/v1
     """
     console = Console(highlight=False, soft_wrap=True)
     how = Column("how", min_width=31)  # a command that mends something stands on one line
@@ -56,6 +64,35 @@ def doctor(
     console.print(table)
     for line in _machine(out):
         console.print(line)
+    console.print(_recipes())
+    for url in server or ():
+        answers, said = server_state(url)
+        console.print(f"server {url}: {said}", style="green" if answers else "yellow", markup=False)
+
+
+def _recipes() -> Table:
+    """A row a shipped recipe: what it needs beside what is here. GPU memory is an estimate from the model's size."""
+    table = Table("recipe", "your data", "GPU, about", "here", box=None, padding=(0, 2, 0, 0))
+    from eosin.chain.recipe.run import shipped_recipes
+
+    memory = psutil.virtual_memory().available / 2**30
+    gpu = _gpu_gib()
+    for name, path in shipped_recipes().items():
+        needs = needs_of(load_recipe(path).recipe)
+        state = verdict(needs, gpu, memory).replace("[", "\\[")
+        wanted = f"{needs.gpu_gib:.0f} GiB" if needs.gpu_gib else "none"
+        table.add_row(name, needs.data or "none", wanted, f"[green]{state}" if state == "ready" else state)
+    return table
+
+
+def _gpu_gib() -> float | None:
+    """Memory of the largest GPU, GiB."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    sizes = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
+    return max(sizes, default=None)
 
 
 def _version(package: str) -> str:

@@ -1,0 +1,1 @@
+"""What a run stands on: BibTeX of its methods, data and encoders."""
