@@ -233,7 +233,7 @@ def _by_length(texts: Sequence[bytes | None]) -> Iterable[tuple[np.ndarray, np.n
     lengths = np.array([len(t) if t else 0 for t in texts])
     for length in sorted(set(lengths.tolist()) - {0}):
         places = np.flatnonzero(lengths == length)
-        joined = b"".join(texts[i] or b"" for i in places)
+        joined = b"".join(texts[i] or b"" for i in places.tolist())
         yield places, np.frombuffer(joined, dtype=np.uint8).reshape(len(places), length)
 
 
