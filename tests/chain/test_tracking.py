@@ -1,4 +1,4 @@
-"""Where figures go: nowhere but the run's folder unless the recipe names a service; and what a run's identity is not."""
+"""Figures go nowhere but into the run's folder unless the recipe names a service; and what a run's identity is not."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ def recipe_of(folder: Path, **more: Any) -> Recipe:
 @pytest.mark.parametrize(
     ("installed", "track", "told"),
     [
-        (set(), None, ()), ({"tensorboard"}, None, ("tensorboard",)), ({"tensorboard", "wandb"}, None, ("tensorboard",)),
-        ({"tensorboardX"}, ["tensorboard"], ("tensorboard",)), ({"tensorboard"}, [], ()), ({"wandb"}, ["wandb"], ("wandb",)),
+        (set(), None, ()), ({"tensorboard"}, None, ("tensorboard",)),
+        ({"tensorboard", "wandb"}, None, ("tensorboard",)),
+        ({"tensorboardX"}, ["tensorboard"], ("tensorboard",)), ({"tensorboard"}, [], ()),
+        ({"wandb"}, ["wandb"], ("wandb",)),
     ],
 )  # fmt: skip
 def test_only_what_is_named_is_told(
