@@ -2,7 +2,8 @@
 
 Both sides train the same small Qwen2.5-VL on the same rows in the same order; TRL pads every batch to its longest row,
 Eosin puts the rows one after the other (train/data/ragged.py). Sides take turns, each in a process of its own, one step
-that is not counted first. The losses a token are compared step by step. A ratio above 1 means that Eosin is better.
+that is not counted first; seconds are those of the processor, as machines are shared. The losses a token are compared
+step by step. A ratio above 1 means that Eosin is better.
 
 The lengths of the replies are log-normal (sigma 0.9), as those of chains of reasoning are: most short, a few long.
 Research use only.
@@ -16,10 +17,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
-
-from steps import step_timer
 
 Row = dict[str, Any]
 # name, text model, picture side in pixels, rows a step, median words of a reply, whether the tower trains
@@ -31,8 +31,20 @@ CASES: dict[str, tuple[dict[str, int], int, int, int, bool]] = {
 }
 QUICK = ("3 M, short replies",)
 WORDS = [
-    "glands", "nuclei", "stroma", "mucin", "lumen", "crypts", "cells", "mitoses", "necrosis", "lymphocytes", "even",
-    "crowded", "pale", "large",
+    "glands",
+    "nuclei",
+    "stroma",
+    "mucin",
+    "lumen",
+    "crypts",
+    "cells",
+    "mitoses",
+    "necrosis",
+    "lymphocytes",
+    "even",
+    "crowded",
+    "pale",
+    "large",
 ]
 
 
@@ -51,6 +63,22 @@ def rows_of(px: int, median: int, num: int = 64) -> list[Row]:
             "completion": [{"role": "assistant", "content": [{"type": "text", "text": reply}]}],
         })  # fmt: skip
     return rows
+
+
+def processor_timer(seconds: list[float]) -> Any:
+    """A trainer's callback that appends the processor's seconds of every optimiser step."""
+    from transformers import TrainerCallback
+
+    class Timer(TrainerCallback):  # type: ignore[misc]
+        begin = 0.0
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.begin = time.process_time()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            seconds.append(time.process_time() - self.begin)
+
+    return Timer()
 
 
 def one(name: str, side: str, steps: int, threads: int) -> dict[str, Any]:
@@ -88,7 +116,7 @@ def one(name: str, side: str, steps: int, threads: int) -> dict[str, Any]:
         )  # fmt: skip
         trainer = SFTTrainer(
             model=model, args=arguments, train_dataset=data, processing_class=processor,
-            callbacks=[step_timer(seconds)], **collate,
+            callbacks=[processor_timer(seconds)], **collate,
         )  # fmt: skip
         if side == "eosin":
             with reads_ragged(model):

@@ -9,6 +9,9 @@ from eosin.chain.recipe.layout import Layout
 from eosin.core.errors import EosinError
 from eosin.core.settings.recipe import Recipe
 
+_PLACE = "TENSORBOARD_LOGGING_DIR"  # transformers reads it
+_OURS = "EOSIN_PLACED_TENSORBOARD"
+
 
 def tracked(recipe: Recipe) -> tuple[str, ...]:
     """Names for the Trainer's `report_to`. Without `track` in the recipe TensorBoard where it is installed, which
@@ -30,10 +33,9 @@ def tracked(recipe: Recipe) -> tuple[str, ...]:
 
 def place_tracking(at: Layout, stage: str) -> None:
     """Let TensorBoard write into the run's folder, a folder a stage; what the user has set stays."""
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", "")
-    if not os.environ["TENSORBOARD_LOGGING_DIR"] or os.environ.get("EOSIN_TENSORBOARD") == "1":
-        os.environ["EOSIN_TENSORBOARD"] = "1"  # ours: the next stage has a folder of its own
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(at.out / "tensorboard" / stage)
+    if _PLACE in os.environ and _OURS not in os.environ:
+        return
+    os.environ |= {_OURS: "1", _PLACE: str(at.out / "tensorboard" / stage)}
 
 
 def _has(package: str) -> bool:
