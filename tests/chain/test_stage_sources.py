@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.support.paper_data import patho_files
 from tests.support.toys import toy_samples
 from tests.train.conftest import GRAMMAR, PROMPT
 
 from eosin.chain.parts import of_sources, training_part
 from eosin.chain.recipe.data import read_source
+from eosin.chain.recipe.run import run_recipe
 from eosin.core.errors import EosinError
 from eosin.core.settings.data import SamplesData
-from eosin.core.settings.recipe import Recipe
+from eosin.core.settings.recipe import Recipe, load_recipe
 from eosin.core.settings.stages import SftStage
 from eosin.train.stages import sft
 from eosin.train.stages.base import StageContext
@@ -43,3 +45,16 @@ def test_sft_leaves_out_what_has_no_answer_and_counts_it(tmp_path: Path) -> None
     )  # fmt: skip
     rows = sft.training_rows(SftStage(), ctx)
     assert [s.id for s in rows.samples] == [s.id for s in asked] and rows.facts == {"num_without_answer": 3}
+
+
+def test_a_source_that_a_later_stage_lacks_is_said_before_the_first_is_trained(tmp_path: Path) -> None:
+    recipe = {
+        "data": {"source": "phantom", "train_cases": 2, "valid_cases": 1, "test_cases": 1, "tile_px": 56},
+        "stages": {"sft": {}, "rl": {"sources": ["questions"]}}, "base_exam": False, "exams": {},
+    }  # fmt: skip
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    with pytest.raises(EosinError, match="no such source") as found:
+        run_recipe(load_recipe(path), tmp_path / "run")
+    assert found.value.where == "stages.rl.sources" and "dropped.jsonl" in str(found.value.next_step)
+    assert not (tmp_path / "run" / "stages").exists() and not (tmp_path / "run" / "base").exists()

@@ -19,6 +19,7 @@ def training_part(recipe: Recipe, name: str, train: Sequence[Sample]) -> list[Sa
         raise EosinError(
             "The training samples have no such source.", expected=", ".join(sorted(known)), found=", ".join(missing),
             where=f"stages.{name}.sources",
+            next_step="name one of these; samples/dropped.jsonl says what was set aside, and why",
         )  # fmt: skip
     found = part_of(of_sources(recipe, name, train), part, recipe.seed)
     if not found:

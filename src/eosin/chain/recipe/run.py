@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from eosin.chain.parts import training_part
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.follow import follow
 from eosin.chain.recipe.layout import Layout
@@ -133,6 +134,8 @@ class Run(RunState):
         self.print_settings()
         try:
             self.splits = chain_data.prepare(self.recipe, self.at, self.read_region)
+            for name in self.recipe.stages:  # what a later stage lacks is said before the first is trained
+                training_part(self.recipe, name, self.splits["train"])
             try_all(self)
             if self.recipe.has_language:
                 self.baselines()
