@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "documents": {"core", "knowledge", "clients"},
     "scoring": {"core", "knowledge", "clients"},
     "engines": {"core", "models", "clients"},
-    "curate": {"core", "slides", "sources", "knowledge", "scoring", "clients", "evaluate.baselines"},
+    "curate": {"core", "slides", "sources", "knowledge", "scoring", "clients", "documents", "evaluate.baselines"},
     "train": {"core", "scoring", "models", "engines", "curate.mixture"},
     "evaluate": {"core", "slides", "sources", "knowledge", "scoring", "models", "engines"},
     "report": {"core", "evaluate.statistics"},
