@@ -140,7 +140,7 @@ def read_source(settings: DataSettings, seed: int, slides: Path | None = None) -
 
         return read_questions_file(settings)
     if isinstance(settings, ReportsData):
-        from eosin.sources.reports import read_reports
+        from eosin.sources.reports.read import read_reports
 
         return read_reports(settings)
     if isinstance(settings, (DocumentsData, CaptionsData)):

@@ -1,0 +1,1 @@
+"""Free-text reports as samples, from tables and folders."""
