@@ -89,7 +89,7 @@ class CheckpointReader:
         if mpp is None:
             raise EosinError("This slide does not state its scale, so that no region of it can be asked about.")
         low, high = np.array([box.x0, box.y0]) * mpp, np.array([box.x1, box.y1]) * mpp
-        inside = ((bag.centres_um >= low) & (bag.centres_um < high)).all(axis=1)
+        inside = np.asarray(((bag.centres_um >= low) & (bag.centres_um < high)).all(axis=1))
         if not inside.any():
             raise EosinError("There is no patch of tissue in this region.", next_step="draw a larger box, on tissue")
         return Seen(bag.take(inside), ref, mpp, int(inside.sum()), is_part=True)

@@ -29,7 +29,7 @@ Id = Annotated[str, InPath(pattern=r"^[0-9a-f]{32}$")]
 Reader = Annotated[str | None, Query(pattern=INITIALS)]
 SomeReader = Annotated[str, Query(pattern=INITIALS)]
 _HIDDEN = ("reply", "blocks", "answer", "letter", "statements", "flags", "counts", "confidence", "unparsed_reason")
-_MISSING = {404: {"description": "No such reading."}}
+_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "No such reading."}}
 LIST = 500
 
 

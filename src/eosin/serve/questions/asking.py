@@ -23,7 +23,7 @@ from eosin.engines.base import Decoding, Generation
 from eosin.engines.base import Request as Asked
 from eosin.scoring.reading.answers import parse_answer
 from eosin.serve.batching import Batcher
-from eosin.serve.questions.base import Confidence, Readings, Seen, SlideReader
+from eosin.serve.questions.base import Confidence, Readings, Seen, SlideReader, Tell
 from eosin.serve.questions.blocks import BlockStream
 from eosin.serve.questions.places import box_of, places_of
 from eosin.serve.questions.statements import Knowledge, Statement, standing, statements_of
@@ -80,14 +80,14 @@ async def events_of(body: AskBody, shown: Shown, tools: Tools) -> AsyncIterator[
 
     The reading is kept before `done`. Whoever stops listening frees what the question held.
     """
-    box = BoxLevel0(**dict(zip(("x0", "y0", "x1", "y1"), body.box, strict=True))) if body.box else None
+    box = None
+    if body.box is not None:
+        x0, y0, x1, y1 = body.box
+        box = BoxLevel0(x0=x0, y0=y0, x1=x1, y1=y1)
     yield "start", {"slide": shown.key, "question": body.question, "model": tools.settings.model_name}
     try:
-        said: asyncio.Queue[str] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        looking = asyncio.create_task(asyncio.to_thread(
-            tools.reader.look, shown.path, box, lambda text: loop.call_soon_threadsafe(said.put_nowait, text)
-        ))  # fmt: skip
+        said, tell = _heard()
+        looking = asyncio.create_task(asyncio.to_thread(tools.reader.look, shown.path, box, tell))
         async for text in _until(looking, said):
             yield "looking", {"text": text}
         seen = await looking
@@ -121,6 +121,16 @@ def _sample(body: AskBody, seen: Seen) -> Sample:
     )  # fmt: skip
 
 
+def _heard() -> tuple[asyncio.Queue[str], Tell]:
+    """A queue of this loop, and what puts a text into it from any thread."""
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue[str]()
+
+    def tell(text: str) -> None:
+        loop.call_soon_threadsafe(queue.put_nowait, text)
+
+    return queue, tell
+
+
 async def _until(task: asyncio.Future[Any], said: asyncio.Queue[Any]) -> AsyncIterator[Any]:
     """What is put into a queue until a task is done; then what is left in it."""
     while True:
@@ -142,13 +152,9 @@ async def _reply(asked: Asked, body: AskBody, tools: Tools) -> AsyncIterator[Eve
     decoding = Decoding(
         max_new_tokens=min(body.max_new_tokens or cap, cap), batch_size=tools.settings.batch_size, temperature=0.0
     )
-    loop = asyncio.get_running_loop()
-    pieces: asyncio.Queue[str] = asyncio.Queue()
+    pieces, tell = _heard()
     watching = body.stream and not tools.settings.blinded
-    waiting = tools.batcher.submit(
-        asked, decoding, tools.settings.timeout_s,
-        (lambda text: loop.call_soon_threadsafe(pieces.put_nowait, text)) if watching else None,
-    )  # fmt: skip
+    waiting = tools.batcher.submit(asked, decoding, tools.settings.timeout_s, tell if watching else None)
     try:
         blocks = BlockStream(tools.reader.grammar)
         done = asyncio.wrap_future(waiting.done)

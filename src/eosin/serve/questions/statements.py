@@ -45,7 +45,7 @@ def statements_of(reply: str, grammar: Grammar) -> list[Statement]:
 
 
 def _sentences(reply: str, begin: int, end: int, block: str, num_before: int) -> list[Statement]:
-    found = []
+    found: list[Statement] = []
     for match in _SENTENCE.finditer(reply, begin, end):
         start, stop = match.span()
         if number := _NUMBER.match(reply, start, stop):

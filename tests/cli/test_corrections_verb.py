@@ -1,0 +1,53 @@
+"""`eosin corrections`: what was signed comes out whole, and regions come back in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.serve.test_corrections import corrected, correction, keep
+from typer.testing import CliRunner
+
+from eosin.cli.main import app
+from eosin.core.errors import EosinError
+from eosin.core.formats import read_samples
+from eosin.core.nouns.prompt import REJECTED
+from eosin.serve.corrections.store import CorrectionStore
+
+
+def eosin(*args: object) -> str:
+    done = CliRunner().invoke(app, ["corrections", *map(str, args)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_signed_corrections_are_exported_compared_and_taken_back(tmp_path: Path) -> None:
+    where = tmp_path / "c.sqlite"
+    store = CorrectionStore(where)
+    id = keep(store, correction("AB", answer="normal", statements=corrected()), correction("CD", answer="Normal"))
+    keep(store, correction(answer=" "))
+    eosin("export", where, tmp_path / "out")
+    [sample] = read_samples(tmp_path / "out" / "samples.jsonl").kept
+    assert sample.answer == "Normal" and sample.extra["reader"] == "CD" and REJECTED in sample.extra
+    pairs = [json.loads(line) for line in (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()]
+    assert [p["id"] for p in pairs] == [sample.id]
+    dropped = (tmp_path / "out" / "dropped.jsonl").read_text()
+    assert dropped.count("\n") == 1 and "no answer" in dropped
+    shapes = json.loads((tmp_path / "out" / "annotations" / "a.geojson").read_text())
+    assert {f["properties"]["name"].partition(":")[0] for f in shapes["features"]} == {"s1"}
+    assert len(json.loads((tmp_path / "out" / "labelstudio.json").read_text())) == 2
+    with pytest.raises(EosinError):
+        eosin("export", where, tmp_path / "out")  # nothing is overwritten
+    assert json.loads(eosin("agreement", where, "AB", "CD"))["answer"]["same"] == 1.0
+
+    eosin("take-in", where, id, tmp_path / "out" / "annotations" / "a.geojson", "--reader", "AB")
+    versions = CorrectionStore(where).versions(id, "AB")
+    assert [v.correction.is_signed for v in versions] == [True, False]
+    assert versions[-1].correction.statements[0].regions
+    with pytest.raises(EosinError, match="no correction of this reading"):
+        eosin("take-in", where, id, tmp_path / "out" / "annotations" / "a.geojson", "--reader", "XY")
+    with pytest.raises(EosinError, match="no such store"):
+        eosin("export", tmp_path / "none.sqlite", tmp_path / "other")
