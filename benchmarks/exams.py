@@ -78,7 +78,7 @@ def harness(num: int, tokens: int) -> Case:
     from eosin.core.nouns.prompt import PromptSettings, prompt_messages
     from eosin.core.nouns.reply import Grammar
     from eosin.core.settings.exam import ExamSettings
-    from eosin.core.settings.stages import TinyModel
+    from eosin.core.settings.model import TinyModel
     from eosin.engines.base import Decoding, Request
     from eosin.engines.transformers_engine import TransformersEngine
     from eosin.evaluate.exam.exam import run_exam
