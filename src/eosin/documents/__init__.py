@@ -1,6 +1,6 @@
-"""Documents become figures: PDFs and articles in; pictures with captions, panels and the sentences about them out.
+"""Documents become figures: PDFs, articles, EPUB and HTML in; pictures with captions, panels and references out.
 
-pdf/ and jats/ read files, page/ says what a page holds, captions/ and figures/ join the two, panels/ divides a figure,
+pdf/, jats/ and web/ read files, page/ says what a page holds, captions/ and figures/ join the two, panels/ divides,
 references/ finds what the text says of it, kinds/ tells histology from plots, view/ draws the page to look at,
 work/ runs over many documents.
 """

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from eosin.cli.exams.listed import RootOption
+
 if TYPE_CHECKING:
     from eosin.core.nouns.outcome import Filtered
     from eosin.core.nouns.sample import Sample
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 CheckpointArgument = Annotated[
     str, typer.Argument(help="Folder (open_clip or transformers), MODEL@WEIGHTS, hf-hub:ORG/NAME, or a known name.")
 ]
-SamplesArgument = Annotated[Path, typer.Argument(help="Samples: parquet, jsonl, LLaVA json, or a samples folder.")]
+SamplesArgument = Annotated[
+    Path, typer.Argument(help="Samples: parquet, jsonl, LLaVA json, a samples folder; or a listed exam.")
+]
 SplitOption = Annotated[str, typer.Option(help="Split that is asked about; `all` for every sample.")]
 OutOption = Annotated[Path | None, typer.Option(help="Folder for figures and predictions. Default: print only.")]
 BatchOption = Annotated[int, typer.Option(min=1, help="Pictures embedded together.")]
@@ -28,6 +32,7 @@ def zero_shot(
     prompts: Annotated[Path | None, typer.Option(help="YAML: classes: {label: [wordings]}, templates: [...].")] = None,
     top_k: Annotated[str, typer.Option(help="Also classify whole slides by their best k tiles, such as 1,5,50.")] = "",
     split: SplitOption = "test",
+    root: RootOption = None,
     out: OutOption = None,
     batch_size: BatchOption = 64,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
@@ -36,7 +41,7 @@ def zero_shot(
 
     Example: eosin clip zero-shot runs/patho-clip-demo/stages/clip/checkpoint runs/patho-clip-demo/samples
     """
-    clip, seen = prepared(checkpoint, read(samples), split, batch_size)
+    clip, seen = prepared(checkpoint, read(samples, root), split, batch_size)
     from eosin.evaluate.clip.prompts import ClassPrompts
     from eosin.evaluate.clip.zero_shot import slide_zero_shot
     from eosin.evaluate.clip.zero_shot import zero_shot as run
@@ -100,6 +105,7 @@ def retrieve(
     checkpoint: CheckpointArgument,
     samples: SamplesArgument,
     split: SplitOption = "test",
+    root: RootOption = None,
     out: OutOption = None,
     batch_size: BatchOption = 64,
 ) -> None:
@@ -107,7 +113,7 @@ def retrieve(
 
     Example: eosin clip retrieve quiltnet-b-32 runs/mine/samples --split test
     """
-    clip, seen = prepared(checkpoint, read(samples), split, batch_size)
+    clip, seen = prepared(checkpoint, read(samples, root), split, batch_size)
     from eosin.evaluate.clip.retrieval import retrieval
 
     found = retrieval(clip, seen)
@@ -150,15 +156,11 @@ def loaded(checkpoint: str) -> Any:
     return load_clip(checkpoint)
 
 
-def read(samples: Path) -> Filtered[Sample]:
-    """Samples from disk; an error where none can be read."""
-    from eosin.core.errors import EosinError
-    from eosin.core.formats import read_samples
+def read(samples: Path, root: Path | None = None) -> Filtered[Sample]:
+    """Samples from disk, or the questions of a listed exam; an error where none can be read."""
+    from eosin.chain.listed import part_of
 
-    found = read_samples(samples)
-    if not found.kept:
-        raise EosinError("No sample could be read.", found=str(found.reasons()), where=samples)
-    return found
+    return part_of(str(samples), root, None, 0).read()
 
 
 def prepared(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eosin.core.errors import EosinError
 from eosin.core.plugins import plugin, plugin_names
+from eosin.evaluate.exams.clipsets import arch, class_folders
 from eosin.evaluate.exams.exam import ALL, Asked, Exam
 from eosin.evaluate.exams.own import local, phantoms
 from eosin.evaluate.exams.reading.names import nearest_name
@@ -16,7 +17,8 @@ EXAMS: dict[str, Exam] = {
         pathmmu.EXAM, pathvlm_r1.EXAM, pathvqa.YES_NO_EXAM, pathvqa.OPEN_EXAM, quiltvqa.YES_NO_EXAM, quiltvqa.OPEN_EXAM,
         medxpertqa.EXAM, omnimedvqa.EXAM, dalphin.EXAM, slidebench.EXAM, slidebench.CAPTION_EXAM, multipathqa.EXAM,
         pathreasoner.EXAM, reg2.EXAM, phantoms.TILES_EXAM, phantoms.SLIDES_EXAM, *phantoms.DOMAIN_EXAMS,
-        local.COLORECTAL_EXAM, local.QUESTIONS_EXAM,
+        local.COLORECTAL_EXAM, local.QUESTIONS_EXAM, class_folders.LC_LUNG_EXAM, class_folders.LC_COLON_EXAM,
+        class_folders.CRC_EXAM, arch.EXAM,
     )
 }  # fmt: skip
 

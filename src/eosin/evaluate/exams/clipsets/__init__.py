@@ -1,0 +1,1 @@
+"""Sets on which CLIP models of pathology are examined: classes as folders, and pictures with captions."""
