@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from eosin.cli.main import app
 from eosin.cli.reference.fields import Group, groups, matching
 from eosin.cli.reference.pages import commands_page, python_page, recipe_page
+from eosin.core.errors import EosinError
 from eosin.core.settings.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,3 +74,13 @@ def test_each_concept_is_defined_once() -> None:
     text = (ROOT / "docs" / "concepts.md").read_text("utf-8")
     words = re.findall(r"^\| \*\*(.+?)\*\* \|", text, re.M)
     assert 10 <= len(words) <= 15 and len(set(words)) == len(words)
+
+
+def test_the_verb_tells_of_a_field_and_writes_the_pages(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["reference", "stages.rl.temperature"])
+    assert done.exit_code == 0 and "of the sampling" in done.output and "number (> 0)" in done.output
+    done = CliRunner().invoke(app, ["reference", "--out", str(tmp_path / "pages")])
+    assert sorted(p.name for p in (tmp_path / "pages").iterdir()) == ["api.md", "commands.md", "recipe.md"]
+    assert "\n## eosin run\n" in (tmp_path / "pages" / "commands.md").read_text("utf-8")
+    wrong = CliRunner().invoke(app, ["reference", "temperatur"])
+    assert isinstance(wrong.exception, EosinError) and "eosin reference temperature" in str(wrong.exception)

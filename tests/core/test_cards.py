@@ -99,3 +99,13 @@ def test_foreign_words_stay_words(tmp_path: Path, name: str) -> None:
 def test_licences() -> None:
     assert hub_licence("CC0-1.0") == {"license": "cc0-1.0"} and hub_licence("Apache-2.0") == {"license": "apache-2.0"}
     assert hub_licence("") == {"license": "other", "license_name": "unknown"}
+
+
+def test_the_hubs_own_reader_takes_both_cards(tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    (tmp_path / "card.json").write_text(json.dumps({"name": "x", "title": "A: set", "licence": "CC0-1.0"}))
+    data = hub.DatasetCard(card_text(tmp_path, "samples", {"samples": 3}, {})).data
+    assert data.license == "cc0-1.0" and data.pretty_name == "A: set" and data.size_categories == ["n<1K"]
+    model = hub.ModelCard(card_text(tmp_path, "checkpoint", {"parameters": 3}, {"stage": "sft"}, [tmp_path])).data
+    assert model.pipeline_tag == "image-text-to-text" and model.datasets == ["x"]
+    assert model.library_name == "transformers" and model.tags == ["pathology", "eosin", "sft"]

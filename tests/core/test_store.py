@@ -35,7 +35,7 @@ def test_a_whole_artifact_opens_with_counts_facts_and_record(tmp_path: Path) -> 
     assert artifact.manifest["colour"] == "pink"
     assert artifact.manifest["record"]["seed"] == 7
     assert "not for diagnosis" in artifact.manifest["record"]["note"]
-    assert set(artifact.manifest["parts"]) == {"sub/a.txt"}
+    assert set(artifact.manifest["parts"]) == {"sub/a.txt", "README.md"}
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 

@@ -92,7 +92,7 @@ def _encoder(settings: Eyes, record: EncoderRecord) -> FoundEyes:
     """An encoder of the slides room; of CONCH the trunk, without the pooling that makes one feature of it."""
     from eosin.slides.encoders.load import load_encoder
 
-    if record.library == "eosin":
+    if record.library in ("eosin", "plugin"):
         raise EosinError(f"{record.name} measures a tile as a whole, and gives no features of places.",
                          where="model.eyes", next_step="take a network, such as efficientnet-lite0")  # fmt: skip
     loaded: Any = load_encoder(record.name, weights=settings.weights, device="cpu", revision=settings.revision)

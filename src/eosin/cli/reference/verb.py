@@ -9,6 +9,7 @@ import typer
 
 
 def reference(
+    context: typer.Context,
     field: Annotated[str | None, typer.Argument(help="A field of a recipe, such as stages.rl.temperature.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the reference pages (Markdown) into this folder.")] = None,
 ) -> None:
@@ -22,10 +23,9 @@ def reference(
     from eosin.core.errors import EosinError
 
     if out is not None:
-        from eosin.cli.main import app
         from eosin.cli.reference.pages import write_pages
 
-        for path in write_pages(out, typer.main.get_command(app)):
+        for path in write_pages(out, context.find_root().command):
             print(path)
         return
     console = Console(highlight=False, markup=False, soft_wrap=True)

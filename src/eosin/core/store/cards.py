@@ -54,7 +54,7 @@ def _data_card(card: Mapping[str, Any], counts: Mapping[str, int], folder: Path)
     total = int(counts.get("samples", sum(shown.values())))
     splits = [{"split": _SPLITS.get(Path(f).stem, "train"), "path": f} for f in files if counts.get(Path(f).stem, 1)]
     name = _line(str(card.get("title") or card.get("name") or "samples"))
-    front = {
+    front: dict[str, Any] = {
         **hub_licence(str(card.get("licence") or "unknown")),
         "pretty_name": name,
         "task_categories": ["visual-question-answering", "image-text-to-text"],
@@ -88,7 +88,7 @@ def _model_card(
     is_clip = kind == "clip-checkpoint"
     names = [str(c["name"]) for c in data if c.get("name")]
     licences = sorted({str(c["licence"]) for c in data if c.get("licence")})
-    front = {
+    front: dict[str, Any] = {
         "license": "other",
         "license_name": _line("as the weights it started from and its data allow")[:96],
         "library_name": "open_clip" if is_clip and not config else "peft" if base else "transformers",
@@ -99,7 +99,7 @@ def _model_card(
     }
     grammar = facts.get("grammar")
     tags = grammar.get("tags") if isinstance(grammar, Mapping) else None
-    rows = {
+    rows: dict[str, Any] = {
         "architecture": ", ".join(map(str, config.get("architectures") or [])) or config.get("peft_type"),
         "parameters": counts.get("parameters"), "stage": facts.get("stage"), "optimiser steps": facts.get("step"),
         "replies in the blocks": "/".join(map(str, tags)) if isinstance(tags, (list, tuple)) else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from eosin.core.plugins import plugin
 from eosin.slides.encoders.encoder import Encoder, check_mpp
@@ -38,7 +39,8 @@ def load_encoder(
 
         return ColourTexture(record, scale)
     if record.library == "plugin":
-        made: Encoder = plugin("eosin.encoders", record.name)(record, scale)
+        kind: Any = plugin("eosin.encoders", record.name)
+        made: Encoder = kind(record, scale)
         return made
     from eosin.slides.encoders.pretrained import load_torch_encoder
 

@@ -171,7 +171,7 @@ def _dicom(slide: Path, temporary: Path, out: Path) -> Kept[Path] | Dropped:
 
     series = series_of(slide)
     files = [p for p in sorted(slide.parent.glob("*.dcm")) if p == slide or (series and series_of(p) == series)]
-    copies = []
+    copies: list[Path] = []
     for file in files:
         data = pydicom.dcmread(file)
         if is_label(data) or str(data.get("BurnedInAnnotation", "NO")) == "YES":
