@@ -164,8 +164,8 @@ def test_a_server_that_was_never_reached_costs_nothing(stub: JudgeStub) -> None:
     settings = ServerSettings(f"http://{gone}/v1", "m", price_out=1.0, retries=2, backoff_s=0.01)
     client = ChatClient(settings)
     assert "ConnectionRefusedError" in str(client.complete_now(said()))
-    with raw_server(lambda c: c.recv(9999) and time.sleep(2.0)) as silent:  # a handshake without an answer
-        slow = ChatClient(ServerSettings(f"https://{silent}/v1", "m", price_out=1.0, retries=0, timeout_s=0.5))
+    with raw_server(lambda c: c.recv(9999) and time.sleep(4.0)) as silent:  # a handshake without an answer
+        slow = ChatClient(ServerSettings(f"https://{silent}/v1", "m", price_out=1.0, retries=0, timeout_s=1.5))
         assert slow.complete_now(said()) == Unparsed("timed out (after 1 attempts)")
     with raw_server(lambda c: (c.recv(9999), c.sendall(http(b"", "407 Who are you")))) as proxy:
         settings = ServerSettings("https://host/v1", "m", proxy=f"http://{proxy}", price_out=1.0, retries=0)
