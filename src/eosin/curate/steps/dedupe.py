@@ -76,7 +76,7 @@ class DedupeSamples(Step[DedupeStep]):
             edges += [Edge(i, j, like, NEAR_IMAGE, 1) for i, j, like in found if held.asks_the_same(i, j)]
         if self.settings.near_text is not None:
             edges += _near_texts(held, self.settings, near)
-        gone = choose((e for e in edges if e.first not in verdicts and e.second not in verdicts), held.rank)
+        gone = choose((e for e in edges if e.first not in verdicts and e.second not in verdicts), held.rank.tolist())
         for number, (stays, edge) in gone.items():
             verdicts[number] = (edge.reason, f"as {held.id(stays)}" + _alike(edge))
         write_verdicts(self.state, held.sizes, verdicts)
