@@ -218,7 +218,7 @@ def _cells(spread: NDArray[np.float32], table: int) -> U64:
     turned = spread.copy()
     axes, _ = np.linalg.qr(rng.normal(size=(_TURNED, _TURNED)))
     turned[:, :_TURNED] = spread[:, :_TURNED] @ np.asarray(axes, np.float32)
-    shift = rng.random(spread.shape[1]).astype(np.float32) * _CELL
+    shift = rng.random((spread.shape[1],)).astype(np.float32) * _CELL
     cells = np.floor((turned + shift) / _CELL).astype(np.int64).astype(np.uint64)
     keys = np.zeros(len(spread), np.uint64)
     for axis in range(spread.shape[1]):
