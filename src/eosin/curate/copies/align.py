@@ -8,6 +8,7 @@ mended by least squares, one picture is laid over the other, and the grey values
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def likeness(first: Seen, second: Seen) -> float:
     return best
 
 
-def orientations(grey: F32) -> list[F32]:
+def orientations(grey: NDArray[Any]) -> list[NDArray[Any]]:
     """The eight ways in which a picture can lie."""
     made = []
     for turned in (grey, grey[:, ::-1]):

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Edge:
-    """Two samples by number that are copies, how alike they are, and what is alike."""
+    """Two samples by number that are copies, how alike they are, and what is alike.
+
+    Attributes:
+        order: where several reasons hold, the one with the least is told.
+    """
 
     first: int
     second: int
     likeness: float
     reason: str
+    order: int = 0
 
 
 def choose(edges: Iterable[Edge], ranks: Mapping[int, int] | Sequence[int]) -> dict[int, tuple[int, Edge]]:
@@ -33,10 +38,10 @@ def choose(edges: Iterable[Edge], ranks: Mapping[int, int] | Sequence[int]) -> d
     stays: set[int] = set()
     for number in sorted(beside, key=lambda n: (ranks[n], n)):
         copies = [(e, e.second if e.first == number else e.first) for e in beside[number]]
-        kept = [(e.likeness, -other, e) for e, other in copies if other in stays]
+        kept = [(e.order, -e.likeness, other, e) for e, other in copies if other in stays]
         if kept:
-            _, other, edge = max(kept, key=lambda k: k[:2])
-            gone[number] = (-other, edge)
+            _, _, other, edge = min(kept, key=lambda k: k[:3])
+            gone[number] = (other, edge)
         else:
             stays.add(number)
     return gone

@@ -57,7 +57,7 @@ def marks_of(image: Image.Image, num: int = NUM) -> Marks:
     if not len(places):
         return Marks(np.zeros((0, 3), np.float32), np.zeros((0, DIMS), np.float32))
     words = _described(levels, places, sigma, level)
-    return Marks(np.concatenate([places, sigma[:, None]], 1).astype(np.float32) / SIDE, words)
+    return Marks((np.concatenate([places, sigma[:, None]], 1) / SIDE).astype(np.float32), words)
 
 
 def _extrema(layers: F32, num: int) -> tuple[F32, F32, NDArray[np.intp]]:

@@ -131,7 +131,9 @@ class Pictures:
         thumb = self.thumb(number)
         assert thumb is not None
         places = np.frombuffer(self._all["places"][number].as_buffer(), np.float32).reshape(-1, 3)
-        return Seen(thumb.astype(np.float32), places, (self._words(number) - self._centre) @ self._axes)
+        return Seen(
+            thumb.astype(np.float32), places, ((self._words(number) - self._centre) @ self._axes).astype(np.float32)
+        )
 
     def _axes_of_words(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean of the descriptions, and their principal axes scaled to equal spread, from up to 2,000 pictures."""
@@ -214,8 +216,9 @@ def _cells(spread: NDArray[np.float32], table: int) -> U64:
     """
     rng = np.random.default_rng([19, table])
     turned = spread.copy()
-    turned[:, :_TURNED] = spread[:, :_TURNED] @ np.linalg.qr(rng.normal(size=(_TURNED, _TURNED)))[0].astype(np.float32)
-    shift = rng.random(spread.shape[1]).astype(np.float32) * _CELL
+    axes, _ = np.linalg.qr(rng.normal(size=(_TURNED, _TURNED)))
+    turned[:, :_TURNED] = spread[:, :_TURNED] @ np.asarray(axes, np.float32)
+    shift = rng.random((spread.shape[1],)).astype(np.float32) * _CELL
     cells = np.floor((turned + shift) / _CELL).astype(np.int64).astype(np.uint64)
     keys = np.zeros(len(spread), np.uint64)
     for axis in range(spread.shape[1]):

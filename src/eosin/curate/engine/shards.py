@@ -78,7 +78,8 @@ class Counts:
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> Counts:
-        return cls(**{k: Counter(v) if isinstance(v, dict) else v for k, v in told.items()})
+        fields: dict[str, Any] = {k: Counter(v) if isinstance(v, dict) else v for k, v in told.items()}
+        return cls(**fields)
 
 
 @dataclass(frozen=True)

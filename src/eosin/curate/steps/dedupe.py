@@ -27,7 +27,6 @@ _RANKS = {"test": 0, "valid": 1, "train": 2}
 EXACT, CONFLICT = "same image and question", "same image, different answers"
 SAME_TEXT, NEAR_TEXT, NEAR_IMAGE = "exact duplicate", "nearly the same text", "nearly the same picture"
 FACTS = "facts.json"
-_NEARLY = 0.9999  # what is exact is told as exact
 
 
 class DedupeSamples(Step[DedupeStep]):
@@ -74,10 +73,10 @@ class DedupeSamples(Step[DedupeStep]):
 
             found = near_pictures(inputs, crops=self.settings.crops)
             near = {(i, j) for i, j, _ in found}
-            edges += [Edge(i, j, min(like, _NEARLY), NEAR_IMAGE) for i, j, like in found if held.asks_the_same(i, j)]
+            edges += [Edge(i, j, like, NEAR_IMAGE, 1) for i, j, like in found if held.asks_the_same(i, j)]
         if self.settings.near_text is not None:
             edges += _near_texts(held, self.settings, near)
-        gone = choose((e for e in edges if e.first not in verdicts and e.second not in verdicts), held.rank)
+        gone = choose((e for e in edges if e.first not in verdicts and e.second not in verdicts), held.rank.tolist())
         for number, (stays, edge) in gone.items():
             verdicts[number] = (edge.reason, f"as {held.id(stays)}" + _alike(edge))
         write_verdicts(self.state, held.sizes, verdicts)
@@ -193,4 +192,4 @@ def _near_texts(held: _Held, settings: DedupeStep, near: set[tuple[int, int]]) -
             continue
         like = jaccard(values[offsets[i] : offsets[i + 1]], values[offsets[j] : offsets[j + 1]])
         if like >= settings.near_text:
-            yield Edge(*pair, like, NEAR_TEXT)
+            yield Edge(*pair, like, NEAR_TEXT, 2)

@@ -26,7 +26,7 @@ from eosin.sources.grouping import assign_groups
 FEW = 2000
 """Up to so many groups the draw is the best of 64, by classes and sizes; beyond it one draw comes near enough."""
 STATE = "splits.json"
-_PROTECTED = ("test", "valid", "train")
+_PROTECTED: tuple[Split, ...] = ("test", "valid", "train")
 
 
 class SplitSamples(Step[SplitStep]):
@@ -54,7 +54,10 @@ class SplitSamples(Step[SplitStep]):
         Raises:
             EosinError: a group in two splits (unless on_conflict is drop); too few groups.
         """
-        groups, names, labels, own = Groups(), [], [], []
+        groups: Groups[str] = Groups()
+        names: list[str | None] = []
+        labels: list[str | None] = []
+        own: list[Split | None] = []
         pictures: dict[int, str] = {}
         for table in inputs.measured():
             part = table.to_pydict()
