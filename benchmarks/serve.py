@@ -1,6 +1,6 @@
 """The reading room beside a plain OpenSlide DeepZoom example, and answers one by one beside batches.
 
-    python benchmarks/serve.py SLIDE [--quick] [--peer-python PYTHON] [--checkpoint FOLDER] [--json FILE]
+    python benchmarks/serve.py SLIDE [--quick] [--tiles N] [--peer-python PYTHON] [--checkpoint FOLDER] [--json FILE]
 
 Tiles: 20 viewers walk over a slide of their own path of tiles, first cold, then warm, over HTTP. The peer is the shortest server
 that one writes with Flask and openslide-python's DeepZoomGenerator, in its own environment (PYTHON has flask and openslide).
@@ -198,11 +198,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slide", type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tiles", type=int, help="tiles of each viewer and round; default 60, with --quick 10")
     parser.add_argument("--peer-python")
     parser.add_argument("--checkpoint", help="a tile model; without it only tiles are timed")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    cases = tile_cases(args.slide, args.peer_python, 20, 10 if args.quick else 60)
+    cases = tile_cases(args.slide, args.peer_python, 20, args.tiles or (10 if args.quick else 60))
     if args.checkpoint:
         cases += answer_cases(args.checkpoint, 16 if args.quick else 64)
     for c in cases:
