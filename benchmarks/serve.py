@@ -1,10 +1,12 @@
 """The reading room beside a plain OpenSlide DeepZoom example, and answers one by one beside batches.
 
-    python benchmarks/serve.py SLIDE [--quick] [--tiles N] [--peer-python PYTHON] [--checkpoint FOLDER] [--json FILE]
+    python benchmarks/serve.py SLIDE [--quick] [--tiles N] [--peer-python PYTHON]
+        [--checkpoint FOLDER] [--json FILE]
 
-Tiles: 20 viewers walk over a slide of their own path of tiles, first cold, then warm, over HTTP. The peer is the shortest server
-that one writes with Flask and openslide-python's DeepZoomGenerator, in its own environment (PYTHON has flask and openslide).
-Answers: time to the first token, tokens a second at 1, 8 and 32 questions, by HTTP streams; one by one is a batch size of 1.
+Tiles: 20 viewers walk over a slide, each on a path of its own, first cold, then warm, over HTTP. The peer is the shortest
+server that one writes with Flask and openslide-python's DeepZoomGenerator, in an environment of its own (PYTHON has both).
+Answers: time to the first token, and tokens a second at 1, 8 and 32 questions, at the server's batcher, without HTTP; one
+by one is a batch size of 1. Run it from the repository, with the repository and src on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -142,7 +144,8 @@ def tile_cases(slide: Path, peer_python: str | None, viewers: int, num: int) -> 
             finally:
                 process.kill()
                 process.wait()
-    note = f"{viewers} viewers, {num} tiles each, {size[0]} x {size[1]} px, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
+    note = f"{viewers} viewers, {num} tiles each, {size[0]} x {size[1]} px"
+    note += f", {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
     cases = []
     for key, unit, more in (("first_ms", "ms", False), ("cold_p95_ms", "ms", False), ("warm_p95_ms", "ms", False),
                             ("cold_rate", "tiles/s", True), ("rate", "tiles/s", True)):  # fmt: skip
@@ -154,15 +157,14 @@ def tile_cases(slide: Path, peer_python: str | None, viewers: int, num: int) -> 
 
 def answers(checkpoint: str, num: int, batch_size: int, max_tokens: int) -> dict[str, float]:
     """Seconds to the first token (median), and tokens a second of all replies together."""
+    import numpy as np
+    from tests.support.toys import toy_image  # type: ignore[import-not-found]
+
+    from eosin.core.nouns.sample import user_prompt
     from eosin.engines.base import Decoding, Request
     from eosin.engines.transformers_engine import TransformersEngine
     from eosin.models.load import load
     from eosin.serve.batching import Batcher
-    from tests.support.toys import toy_image  # type: ignore[import-not-found]
-
-    import numpy as np
-
-    from eosin.core.nouns.sample import user_prompt
 
     engine = TransformersEngine(load(checkpoint))
     batcher = Batcher(engine, batch_size, 0.05, 256)
