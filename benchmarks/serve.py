@@ -3,10 +3,11 @@
     python benchmarks/serve.py SLIDE [--quick] [--tiles N] [--peer-python PYTHON]
         [--checkpoint FOLDER] [--json FILE]
 
-Tiles: 20 viewers walk over a slide, each on a path of its own, first cold, then warm, over HTTP. The peer is the shortest
-server that one writes with Flask and openslide-python's DeepZoomGenerator, in an environment of its own (PYTHON has both).
-Answers: time to the first token, and tokens a second at 1, 8 and 32 questions, at the server's batcher, without HTTP; one
-by one is a batch size of 1. Run it from the repository, with the repository and src on PYTHONPATH.
+Tiles: 20 viewers walk over a slide, each on a path of its own, first cold, then warm, over HTTP. The peer is the
+shortest server that one writes with Flask and openslide-python's DeepZoomGenerator, in an environment of its own
+(PYTHON has both); it opens its slide before it listens, Eosin at the first tile. Answers: time to the first token, and
+tokens a second at 1, 8 and 32 questions, at the server's batcher, without HTTP; one by one is a batch size of 1. Run it
+with the repository and src on PYTHONPATH.
 """
 
 from __future__ import annotations
