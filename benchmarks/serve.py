@@ -1,10 +1,13 @@
 """The reading room beside a plain OpenSlide DeepZoom example, and answers one by one beside batches.
 
-    python benchmarks/serve.py SLIDE [--quick] [--peer-python PYTHON] [--checkpoint FOLDER] [--json FILE]
+    python benchmarks/serve.py SLIDE [--quick] [--tiles N] [--peer-python PYTHON]
+        [--checkpoint FOLDER] [--json FILE]
 
-Tiles: 20 viewers walk over a slide of their own path of tiles, first cold, then warm, over HTTP. The peer is the shortest server
-that one writes with Flask and openslide-python's DeepZoomGenerator, in its own environment (PYTHON has flask and openslide).
-Answers: time to the first token, tokens a second at 1, 8 and 32 questions, by HTTP streams; one by one is a batch size of 1.
+Tiles: 20 viewers walk over a slide, each on a path of its own, first cold, then warm, over HTTP. The peer is the
+shortest server that one writes with Flask and openslide-python's DeepZoomGenerator, in an environment of its own
+(PYTHON has both); it opens its slide before it listens, Eosin at the first tile. Answers: time to the first token, and
+tokens a second at 1, 8 and 32 questions, at the server's batcher, without HTTP; one by one is a batch size of 1. Run it
+with the repository and src on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -142,7 +145,8 @@ def tile_cases(slide: Path, peer_python: str | None, viewers: int, num: int) -> 
             finally:
                 process.kill()
                 process.wait()
-    note = f"{viewers} viewers, {num} tiles each, {size[0]} x {size[1]} px, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
+    note = f"{viewers} viewers, {num} tiles each, {size[0]} x {size[1]} px"
+    note += f", {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
     cases = []
     for key, unit, more in (("first_ms", "ms", False), ("cold_p95_ms", "ms", False), ("warm_p95_ms", "ms", False),
                             ("cold_rate", "tiles/s", True), ("rate", "tiles/s", True)):  # fmt: skip
@@ -154,15 +158,14 @@ def tile_cases(slide: Path, peer_python: str | None, viewers: int, num: int) -> 
 
 def answers(checkpoint: str, num: int, batch_size: int, max_tokens: int) -> dict[str, float]:
     """Seconds to the first token (median), and tokens a second of all replies together."""
+    import numpy as np
+    from tests.support.toys import toy_image  # type: ignore[import-not-found]
+
+    from eosin.core.nouns.sample import user_prompt
     from eosin.engines.base import Decoding, Request
     from eosin.engines.transformers_engine import TransformersEngine
     from eosin.models.load import load
     from eosin.serve.batching import Batcher
-    from tests.support.toys import toy_image  # type: ignore[import-not-found]
-
-    import numpy as np
-
-    from eosin.core.nouns.sample import user_prompt
 
     engine = TransformersEngine(load(checkpoint))
     batcher = Batcher(engine, batch_size, 0.05, 256)
@@ -198,11 +201,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slide", type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tiles", type=int, help="tiles of each viewer and round; default 60, with --quick 10")
     parser.add_argument("--peer-python")
     parser.add_argument("--checkpoint", help="a tile model; without it only tiles are timed")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    cases = tile_cases(args.slide, args.peer_python, 20, 10 if args.quick else 60)
+    cases = tile_cases(args.slide, args.peer_python, 20, args.tiles or (10 if args.quick else 60))
     if args.checkpoint:
         cases += answer_cases(args.checkpoint, 16 if args.quick else 64)
     for c in cases:
