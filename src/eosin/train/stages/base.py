@@ -207,7 +207,7 @@ def lora_config(lora: Lora | None, frozen: Sequence[str]) -> Any:
 
 
 def callbacks(
-    settings: PretrainStage | SftStage | RejectionStage | RlStage, ctx: StageContext, clock: StepClock,
+    settings: PretrainStage | SftStage | RejectionStage | DpoStage | RlStage, ctx: StageContext, clock: StepClock,
     state: StageState, cycle: int = 1,
 ) -> list[TrainerCallback]:  # fmt: skip
     """The callbacks of every trainer: a save is marked whole after all have written into it, and the clock stands last,
