@@ -103,9 +103,17 @@ def test_a_checkpoint_is_uploaded_with_its_card_and_without_its_record(hub: type
 
 
 def test_the_card_of_an_adapter_names_its_base(tmp_path: Path) -> None:
-    card = model_card(checkpoint(tmp_path / "checkpoint", "Qwen/Qwen2.5-VL-7B-Instruct"), "lab/reader")
+    card = model_card(checkpoint(tmp_path / "checkpoint", "Qwen/Qwen2.5-VL-7B-Instruct"))
     head = yaml.safe_load(card.split("---")[1])
     assert head["base_model"] == "Qwen/Qwen2.5-VL-7B-Instruct" and head["library_name"] == "peft"
+
+
+def test_a_checkpoint_without_a_card_gets_the_same_one(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint")
+    written = (folder / "README.md").read_text("utf-8")
+    assert model_card(folder) == written
+    (folder / "README.md").unlink()
+    assert model_card(folder) == written
 
 
 def test_what_cannot_be_pushed_is_refused(hub: type[Stub], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint on the Hugging Face hub, with a model card made from its record."""
+"""A checkpoint on the Hugging Face hub, with its model card."""
 
 from __future__ import annotations
 
@@ -8,43 +8,22 @@ from typing import Any
 
 from eosin.core.errors import EosinError, MissingExtraError
 from eosin.core.store import artifacts as store
+from eosin.core.store.cards import CARD, card_text
 
-LEFT_HERE = ("manifest.json", "README.md")
+LEFT_HERE = ("manifest.json",)
 """The record names this machine and its folders: what others need of it stands in the card."""
 
 
-def model_card(folder: Path, name: str) -> str:
-    """The card of a checkpoint: what it is, what it was made from and how, and what it is not for.
+def model_card(folder: Path) -> str:
+    """The card that a checkpoint was written with (`core.store.cards`); one of before there were cards gets its own.
 
     Raises:
         EosinError: the folder is no checkpoint of Eosin.
     """
     manifest = store.open_artifact(folder, "checkpoint").manifest
-    record = manifest.get("record") or {}
-    facts = manifest.get("facts") or manifest
-    config = _config(folder)
-    rows = {
-        "architecture": ", ".join(config.get("architectures") or []) or config.get("peft_type"),
-        "parameters": (manifest.get("counts") or {}).get("parameters"),
-        "stage": facts.get("stage"), "optimiser steps": facts.get("step"),
-        "commit of Eosin": (record.get("code") or {}).get("commit"),
-        "seed": record.get("seed"),
-    }  # fmt: skip
-    packages = record.get("packages") or {}
-    shown = "\n".join(f"| {key} | {value} |" for key, value in rows.items() if value not in (None, ""))
-    made = ", ".join(f"{key} {packages[key]}" for key in ("torch", "transformers", "trl", "peft") if key in packages)
-    base = config.get("base_model_name_or_path")
-    head = ["---", "library_name: " + ("peft" if base else "transformers"), "pipeline_tag: image-text-to-text",
-            *([f"base_model: {base}"] if base else []), "tags: [pathology, eosin]", "---"]  # fmt: skip
-    grammar = facts.get("grammar")
-    tags = "/".join(grammar.get("tags", [])) if isinstance(grammar, dict) else None
-    asked = f"\nIt replies in the blocks {tags}.\n" if tags else ""
-    return (
-        "\n".join(head)
-        + f"\n\n# {name.rpartition('/')[2]}\n\nTrained with Eosin. **Research use only, not for diagnosis.**\n{asked}\n"
-        + f"| | |\n|---|---|\n{shown}\n\nMade with {made or 'versions that are not recorded'}.\n\n"
-        + "What it was trained and examined on, with its licences, is for whoever publishes it to say here.\n"
-    )
+    if (folder / CARD).is_file():
+        return (folder / CARD).read_text("utf-8")
+    return card_text(folder, "checkpoint", manifest.get("counts") or {}, manifest.get("facts") or manifest)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -66,7 +45,7 @@ def push(folder: Path, name: str, *, private: bool = True, message: str = "Check
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError:
         raise MissingExtraError("huggingface_hub", "train") from None
-    card = model_card(folder, name)
+    card = model_card(folder)
     store.open_artifact(folder, "checkpoint", verify=True)
     base = _config(folder).get("base_model_name_or_path")
     if base and (folder / str(base)).exists():
@@ -79,7 +58,7 @@ def push(folder: Path, name: str, *, private: bool = True, message: str = "Check
         address = api.create_repo(name, private=private, exist_ok=True, repo_type="model")
         api.upload_file(path_or_fileobj=card.encode("utf-8"), path_in_repo="README.md", repo_id=name,
                         commit_message=message)  # fmt: skip
-        api.upload_folder(folder_path=folder, repo_id=name, commit_message=message, ignore_patterns=list(LEFT_HERE))
+        api.upload_folder(folder_path=folder, repo_id=name, commit_message=message, ignore_patterns=[*LEFT_HERE, CARD])
     except (HfHubHTTPError, HFValidationError, OSError) as exc:
         told = (str(exc).splitlines() or [""])[0][:200]
         raise EosinError(

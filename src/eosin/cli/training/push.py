@@ -22,6 +22,6 @@ def push(
     from eosin.chain.push import push as upload
 
     if card:
-        print(model_card(checkpoint, name))
+        print(model_card(checkpoint))
         return
     print(upload(checkpoint, name, private=not public))
