@@ -32,7 +32,7 @@ test: $(VENV)/dev.stamp
 test-rounding: $(VENV)/dev.stamp
 	@ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 		--no-loadscope-reorder \
-		tests/models tests/engines tests/train tests/evaluate tests/chain
+		tests/models tests/engines tests/train tests/evaluate $(wildcard tests/chain/test_*run*.py) tests/chain/test_families.py
 
 # Every reader of files for FUZZ_SECONDS; longer: make fuzz FUZZ_SECONDS=600.
 FUZZ_SECONDS ?= 60

@@ -221,8 +221,21 @@ def faulty(kinds: dict[str, Any]) -> Make:
 
 def test_every_sample_ends_kept_or_dropped_with_a_reason_and_the_second_run_asks_nothing(tmp_path: Path) -> None:
     """429, 500, hang-ups, garbage, half JSON, a refusal, another sample's answer, obeyed orders."""
-    samples = captions(10)
-    words = ["fine", "halfjson", "refusal", "another", "obeys", "prose", "extra", "fine", "fine", "fine"]
+    samples = captions(12)
+    words = [
+        "fine",
+        "halfjson",
+        "refusal",
+        "another",
+        "obeys",
+        "prose",
+        "extra",
+        "fine",
+        "fine",
+        "fine",
+        "another",
+        "another",
+    ]
     samples = [
         changed(s, caption=f"{s.caption} Mark {w}{i}.") for i, (s, w) in enumerate(zip(samples, words, strict=True))
     ]
@@ -242,7 +255,9 @@ def test_every_sample_ends_kept_or_dropped_with_a_reason_and_the_second_run_asks
         assert reasons["fine"] == "kept" and Counter(isinstance(o, Kept) for o in outcomes)[True] >= 4
         for kind in ("halfjson", "refusal", "prose", "extra", "another"):
             assert reasons[kind].startswith("teacher: ")
-        assert "teacher: the answer is to another question" in reasons.values()
+        # which requests the server fails follows from their order, so that one of the three may end otherwise
+        every = [o.reason for o in outcomes if isinstance(o, Dropped)]
+        assert "teacher: the answer is to another question" in every
         assert reasons["obeys"] in ("not about its source", "outside the length band", "wrong number of steps")
         num = len(server.bodies)
         again = list(step_of(server, tmp_path, tasks=open_only).run(0, samples))

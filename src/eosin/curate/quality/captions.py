@@ -6,35 +6,9 @@ import re
 
 from eosin.core.settings.curation.sifting import FilterStep
 from eosin.curate.quality.language import language_of
+from eosin.curate.texts.marks import IN_CAPTIONS, left_over
 
 WORD = re.compile(r"\w+")
-_PATTERNS: dict[str, tuple[str, ...]] = {
-    "place to fill in": (
-        r"\{\{?\s*[a-z_ ]{1,40}\s*\}?\}", r"\[(?:insert|your|name|placeholder|todo)\b[^\]]{0,60}\]",
-        r"\b(?:lorem ipsum|todo|fixme|xxxx+)\b",
-    ),
-    "token of a model": (
-        r"<\|[a-z_]{1,40}\|>", r"\[/?inst\]", r"</?s>", r"<(?:image|img|pad|unk|eos|bos)>",
-        r"###\s*(?:instruction|response|human|assistant)",
-    ),
-    "tag of a web page": (
-        r"</?(?:p|br|div|span|sup|sub|a|i|b|em|strong|html|body|table|td|tr|italic|xref)\b[^>]{0,80}>",
-        r"&(?:nbsp|amp|lt|gt|quot|#\d{2,5});",
-    ),
-    "talk of a language model": (
-        r"\bas an? (?:ai|artificial intelligence|large language)\b", r"\bi(?:'m| am) (?:sorry|unable|not able)\b",
-        r"\bi can(?:not|'t) (?:assist|help|provide|see|view)\b", r"^(?:sure|certainly|of course)[,!.]",
-        r"\bhere(?:'s| is) (?:the|a|an|your) (?:caption|description|rewritten|revised|answer|response)\b",
-    ),
-    "talk of its source": (
-        r"\bthe (?:given|provided|above|original|input) (?:caption|text|report|answer|description)\b",
-        r"\b(?:based on|according to) the (?:caption|report|text provided)\b",
-    ),
-    "missing value": (
-        r"^\W*(?:nan|null|none|n/?a|undefined|no caption|not available|unknown|figure|image|caption)?\W*$",
-    ),
-}  # fmt: skip
-_LEFTOVERS = tuple((name, re.compile("|".join(ways), re.IGNORECASE)) for name, ways in _PATTERNS.items())
 
 
 def caption_problem(text: str, settings: FilterStep) -> tuple[str, str] | None:
@@ -48,7 +22,7 @@ def caption_problem(text: str, settings: FilterStep) -> tuple[str, str] | None:
         return "few letters", f"{share:.2f} of its characters are letters, at least {settings.min_letters}"
     if settings.max_repetition is not None and (share := repetition(words)) > settings.max_repetition:
         return "repeats itself", f"{share:.2f} of its words were said before, at most {settings.max_repetition}"
-    if settings.templates and (found := leftover(text)) is not None:
+    if settings.templates and (found := left_over(text, IN_CAPTIONS)) is not None:
         return f"left over: {found[0]}", found[1]
     if settings.languages and (language := language_of(text)) is not None and language not in settings.languages:
         return "other language", f"looks like {language}, not {', '.join(settings.languages)}"
@@ -74,12 +48,3 @@ def repetition(words: list[str], run: int = 3) -> float:
             again[i : i + run] = [True] * run
         seen.add(gram)
     return sum(again) / len(low)
-
-
-def leftover(text: str) -> tuple[str, str] | None:
-    """What a template, a page or a model left in a text, and its words; None for a clean one."""
-    for name, pattern in _LEFTOVERS:
-        found = pattern.search(text)
-        if found is not None:
-            return name, found.group(0)[:80]
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 _LEAKS = re.compile(
     r"\b(?:the|this|that|its|provided|given|accompanying|original)\s+(?:figure\s+|image\s+|pathology\s+)?"
@@ -14,14 +15,40 @@ _LEAKS = re.compile(
     r"|\bthe (?:author|authors|paper|article|textbook)\b",
     re.IGNORECASE,
 )
-_LEFT_OVERS = re.compile(
-    r"\{\{?\s*[a-z_][\w .]*\}?\}|\[(?:insert|your|todo|placeholder|image|caption|answer|diagnosis)[^\]]*\]"
-    r"|<(?:insert|placeholder|caption|report|image|option)[^>]*>|\bTODO\b|\bLorem ipsum\b"
-    r"|\bas an? (?:AI|language model|assistant)\b|\bI(?:'m| am) (?:sorry|unable|an AI)\b"
-    r"|\bI can(?:not|'t) (?:see|view|assist|help)\b"
-    r"|\bstep \d+ of the (?:template|prompt)\b|^(?:sure|certainly|of course|here is|here's)\b[,!:]?",
-    re.IGNORECASE | re.MULTILINE,
-)
+# What a template, a page or a model leaves in a text.
+_LEFT_OVERS: dict[str, tuple[str, ...]] = {
+    "place to fill in": (
+        r"\{\{?\s*[a-z_][\w .]{0,40}\s*\}?\}",
+        r"\[(?:insert|your|name|todo|placeholder|image|caption|answer|diagnosis)\b[^\]]{0,60}\]",
+        r"<(?:insert|placeholder|caption|report|option)\b[^>]{0,60}>", r"\b(?:lorem ipsum|todo|fixme|xxxx+)\b",
+        r"\bstep \d+ of the (?:template|prompt)\b",
+    ),
+    "token of a model": (
+        r"<\|[a-z_]{1,40}\|>", r"\[/?inst\]", r"</?s>", r"<(?:image|img|pad|unk|eos|bos)>",
+        r"###\s*(?:instruction|response|human|assistant)",
+    ),
+    "talk of a language model": (
+        r"\bas an? (?:ai|artificial intelligence|large language|language model|assistant)\b",
+        r"\bi(?:'m| am) (?:sorry|unable|not able|an ai)\b",
+        r"\bi can(?:not|'t) (?:assist|help|provide|see|view)\b", r"^(?:sure|certainly|of course)[,!.]",
+        r"\bhere(?:'s| is) (?:the|a|an|your) (?:caption|description|rewritten|revised|answer|response)\b",
+    ),
+    "tag of a web page": (
+        r"</?(?:p|br|div|span|sup|sub|a|i|b|em|strong|html|body|table|td|tr|italic|xref)\b[^>]{0,80}>",
+        r"&(?:nbsp|amp|lt|gt|quot|#\d{2,5});",
+    ),
+    "talk of its source": (
+        r"\bthe (?:given|provided|above|original|input) (?:caption|text|report|answer|description)\b",
+        r"\b(?:based on|according to) the (?:caption|report|text provided)\b",
+    ),
+    "missing value": (
+        r"^\W*(?:nan|null|none|n/?a|undefined|no caption|not available|unknown|figure|image|caption)?\W*$",
+    ),
+}  # fmt: skip
+_COMPILED = {name: re.compile("|".join(ways), re.IGNORECASE) for name, ways in _LEFT_OVERS.items()}
+IN_CAPTIONS = tuple(_LEFT_OVERS)
+IN_CHAINS = ("place to fill in", "token of a model", "talk of a language model")
+_BEGINS_AS_TALK = re.compile(r"^(?:sure|certainly|of course|here is|here's)\b[,!:]?", re.IGNORECASE | re.MULTILINE)
 _WORD = re.compile(r"\w+")
 _END = re.compile(r"[.!?:;)\]\"'\u201d\u2019\u2026%*\u3002>]\s*$|\b(?:etc|al)\s*$")
 REPEAT_WORDS = 5
@@ -35,10 +62,22 @@ def leaks(text: str) -> str | None:
     return found.group() if found else None
 
 
+def left_over(text: str, kinds: Sequence[str]) -> tuple[str, str] | None:
+    """The first of these kinds of left-overs that a text holds, and its words; None for a clean one."""
+    for kind in kinds:
+        found = _COMPILED[kind].search(text)
+        if found is not None:
+            return kind, found.group(0)[:80]
+    return None
+
+
 def left_overs(text: str) -> str | None:
-    """A place of a template that was never filled, or a model's talk of itself; None where there is none."""
-    found = _LEFT_OVERS.search(text)
-    return found.group().strip() if found else None
+    """What of a template or of a model's own talk stands in a chain of reasoning; None where there is none."""
+    found = left_over(text, IN_CHAINS)
+    if found is not None:
+        return found[1].strip()
+    begins = _BEGINS_AS_TALK.search(text)
+    return begins.group().strip() if begins else None
 
 
 def repeated(text: str) -> str | None:
