@@ -52,7 +52,7 @@ def pairs_of(settings: DpoStage, ctx: StageContext) -> list[Sample]:
 
 
 def run(settings: DpoStage, ctx: StageContext) -> StageResult:
-    """-log sigmoid(beta (log p(chosen)/p_0(chosen) - log p(rejected)/p_0(rejected))), equation 7 of the paper; p_0 is
+    """-log sigmoid(beta (log p(chosen)/p_0(chosen) - log p(rejected)/p_0(rejected))), arXiv 2305.18290, eq. 7; p_0 is
     the model at the start of the stage."""
     pairs = pairs_of(settings, ctx)
     console.print(f"  {len(pairs)} pairs of {len(ctx.train)} samples")
