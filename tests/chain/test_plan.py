@@ -130,6 +130,13 @@ def test_time_follows_from_samples_and_cards() -> None:
     assert eight.tokens_per_second == pytest.approx(8 * one.tokens_per_second)
 
 
+def test_a_small_model_waits_for_its_kernels() -> None:
+    """Arithmetic alone would make the demo's SFT step 0.3 ms on an H100; 7 layers are started, forward and backward."""
+    plans = {p.name: p for p in plan_recipe(load_recipe(shipped_recipes()["demo"]).recipe, machine_of("H100"))}
+    assert plans["sft"].step.seconds == pytest.approx(3 * 7 * 60 / 28 / 1000, rel=1e-6)
+    assert plans["warmup"].step.seconds == pytest.approx(3 * 4 * 60 / 28 / 1000, rel=1e-6)
+
+
 def test_a_grpo_step_takes_what_was_measured_on_an_h100() -> None:
     """docs/benchmarks.md: prompt 1,024, completion 128, G 8, LoRA, checkpointing: 9.63 s a step."""
     rl = {"lora": {}, "gradient_checkpointing": True, "batch_size": 8, "num_generations": 8, "steps": 1,

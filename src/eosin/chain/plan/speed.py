@@ -49,7 +49,7 @@ def step_time(stage: Stage, shape: Shape, work: Work, gpu: Gpu, rates: Rates, *,
     """Of one optimiser step. Waiting for a judge, for data and for other processes is not in it."""
     peak = gpu.tflops * 1e12 * rates.mfu
     forward, backward = _passes(stage, shape, work)
-    loss = (forward + backward) * work.accumulation / peak
+    loss = max((forward + backward) / peak, _launching(stage, shape, rates)) * work.accumulation
     drawn, tokens = 0.0, work.tokens * work.accumulation
     if isinstance(stage, RlStage):
         rounds = rates.dynamic if stage.algorithm.dynamic_sampling else 1.0
@@ -57,6 +57,14 @@ def step_time(stage: Stage, shape: Shape, work: Work, gpu: Gpu, rates: Rates, *,
         drawn = rounds * generate_time(stage, shape, work, gpu, rates) / steps
         tokens = work.batch * work.reply * work.accumulation
     return StepTime(loss, drawn, tokens)
+
+
+def _launching(stage: Stage, shape: Shape, rates: Rates) -> float:
+    """The least time of one forward and one backward pass: a small model waits for its kernels to be started. Forward
+    as long as drawing one token, backward twice that."""
+    seen = (shape.vision.layers if shape.vision else 0) + (shape.slide.layers if shape.slide else 0)
+    layers = seen if isinstance(stage, WarmupStage) else seen + shape.text.layers
+    return 3 * layers * rates.layer_ms / 1000
 
 
 def _passes(stage: Stage, shape: Shape, work: Work) -> tuple[float, float]:

@@ -144,7 +144,8 @@ def say_assumptions(
         f"launch: {launch.kind}, of the model each process shares out: {launch.sharding}"
         + (", optimiser in the host's memory" if launch.offload else ""),
         f"forward and backward passes at {rates.mfu:.0%} of the peak; drawing with transformers at "
-        f"{rates.layer_ms:.2f} ms a layer and token (both measured on an H100, docs/benchmarks.md)",
+        f"{rates.layer_ms:.2f} ms a layer and token (both measured on an H100, docs/benchmarks.md), and a pass of any "
+        "layer in no less (backward: twice that)",
         f"pictures {assumed.image_px} px where the model keeps their size and no max_pixels holds, "
         f"{assumed.prompt_tokens} tokens of question, {assumed.reply_tokens} of gold reply, "
         f"{assumed.patches:,} patches a slide; replies in RL run to their cap",
