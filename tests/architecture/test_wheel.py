@@ -37,7 +37,7 @@ def test_every_file_of_the_package_is_in_the_wheel(built: Path) -> None:
         metadata = archive.read(next(n for n in names if n.endswith("/METADATA"))).decode()
     expected = {str(p.relative_to(SRC)) for p in (SRC / "eosin").rglob("*") if _kept(p)}
     assert expected - names == set()
-    recipes = {p.name for p in (ROOT / "recipes").glob("*.yaml")}
+    recipes = {p.name for p in (ROOT / "recipes").rglob("*.yaml")}
     assert recipes == {Path(n).name for n in names if n.startswith("eosin/_recipes/")}
     assert {"eosin/py.typed", "eosin/documents/view/templates/view.css"} <= names
     assert any(n.endswith("licenses/LICENSE") for n in names) and "License-Expression: Apache-2.0" in metadata

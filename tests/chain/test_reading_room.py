@@ -23,7 +23,7 @@ from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples, write_samples
 from eosin.core.nouns.prompt import REJECTED
 from eosin.core.nouns.sample import ImageFile, Origin
-from eosin.core.settings.corrections import CorrectionsSettings
+from eosin.core.settings.curation.corrections import CorrectionsSettings
 from eosin.core.settings.recipe import load_recipe
 from eosin.core.store import artifacts as store
 from eosin.serve.corrections.body import CorrectedStatement, Correction

@@ -12,7 +12,7 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.nouns.prompt import REJECTED
 from eosin.core.nouns.sample import Sample, SlideBag
-from eosin.core.settings.corrections import CorrectionsSettings
+from eosin.core.settings.curation.corrections import CorrectionsSettings
 
 WEIGHT = "weight"
 """Key of `Sample.extra`: how often a training sample is shown for once of another."""

@@ -371,6 +371,9 @@ class ReportsData(_Settings):
     """Free-text reports: a table of slide id and report, as those of TCGA are kept, or a folder of .txt files.
 
     Attributes:
+        path: the table (csv, tsv), or the folder.
+        name, title, licence, citation, homepage: of the data, for its card.
+        organ: of all reports; None where it differs or is not known.
         slide_column, report_column: of the table; None looks for the usual names. A slide id that is a TCGA barcode
             tells its patient.
         encoding, delimiter: of the table; None means: find out.

@@ -29,6 +29,8 @@ class Slurm(Settings):
     """What the script for sbatch says.
 
     Attributes:
+        partition, account: as sbatch takes them; None: the cluster's own.
+        cpus_per_task: of each process; None: the cluster's own.
         time: longest time of one job, as Slurm writes it; the run goes on in the next.
         before: lines of shell before the run, such as `module load cuda` or `source .venv/bin/activate`.
         options: further options of sbatch, such as "--exclusive".
@@ -60,6 +62,7 @@ class Launch(Settings):
         shard: of "fsdp" and "deepspeed": "gradients" shares out gradients and optimiser (ZeRO-2), "all" weights too
             (ZeRO-3).
         offload: optimiser (and weights) wait in the host's memory.
+        slurm: what the script for sbatch says.
         address: of Ray's job server.
     """
 

@@ -17,7 +17,7 @@ from eosin.core.errors import EosinError, RecipeError
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar, ThinkStyle
 from eosin.core.settings.clip import ClipStage
-from eosin.core.settings.corrections import CorrectionsSettings
+from eosin.core.settings.curation.corrections import CorrectionsSettings
 from eosin.core.settings.data import DataSettings, PhantomData
 from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.launch import Launch
