@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import zipfile
 from pathlib import Path
@@ -57,6 +58,17 @@ def test_a_table_that_cannot_be_used_says_why_and_where(data: bytes, message: st
     with pytest.raises(EosinError, match=message) as caught:
         read_features(tmp_path / "s.csv")
     assert "s.csv" in str(caught.value)
+
+
+def test_the_longest_cell_is_the_same_whatever_another_package_has_set(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_bytes(b'0,1\n1,"' + b"9" * 200_000 + b'"\n')
+    before = csv.field_size_limit(2**30)  # scipy's reader of ARFF does so when it is imported
+    try:
+        with pytest.raises(EosinError, match="cannot be read"):
+            read_features(tmp_path / "s.csv")
+        assert csv.field_size_limit() == 2**30
+    finally:
+        csv.field_size_limit(before)
 
 
 # ---- pt ------------------------------------------------------------------------------------------------------------

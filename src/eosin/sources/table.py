@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eosin.core.errors import EosinError
+from eosin.core.formats.cells import cells_up_to
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.settings.data import TableData
 from eosin.core.store.names import inside_any
@@ -101,21 +102,19 @@ def read_cells(
     if not text.strip():
         raise EosinError("The table is empty.", expected="a header line and rows", where=path)
     delimiter = delimiter or _find_delimiter(text, set((wanted or {}).values()))
-    before = csv.field_size_limit(MAX_CELL_CHARS)
     lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, delimiter=delimiter)
     try:
-        header = [name.strip() for name in next(reader)]
-        begun = reader.line_num
-        rows = _rows(lines[begun:], begun, delimiter, len(header))
+        with cells_up_to(MAX_CELL_CHARS):
+            reader = csv.reader(lines, delimiter=delimiter)
+            header = [name.strip() for name in next(reader)]
+            begun = reader.line_num
+            rows = _rows(lines[begun:], begun, delimiter, len(header))
     except csv.Error as exc:
         raise EosinError(
             "The table cannot be read.", expected=f"cells of at most {MAX_CELL_CHARS:,} letters", found=str(exc),
             where=path,
             next_step="look for a quotation mark that is not closed",
         ) from None  # fmt: skip
-    finally:
-        csv.field_size_limit(before)  # it is one for the whole process: other tables have their own
     twice = sorted({name for name in header if header.count(name) > 1 and name})
     if twice:
         raise EosinError("Two columns have the same name.", found=", ".join(twice), where=path)

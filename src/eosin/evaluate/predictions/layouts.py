@@ -18,6 +18,7 @@ from typing import Any
 
 from eosin.core.errors import EosinError
 from eosin.core.extras import need
+from eosin.core.formats.cells import cells_up_to
 from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 
 MAX_MEMBER_BYTES = 2**26
@@ -117,14 +118,11 @@ def _first_text(value: Any) -> str | None:
 
 
 def _tsv(path: Path) -> Log:
-    limit = csv.field_size_limit(2**30)  # the image column holds whole pictures
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
+    try:  # the image column holds whole pictures
+        with cells_up_to(2**30), path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
             rows = [dict(r) for r in csv.DictReader(handle, delimiter="\t")]
     except csv.Error as exc:
         raise _unknown(path, f"a table that cannot be read ({exc})") from None
-    finally:
-        csv.field_size_limit(limit)
     return _vlmevalkit(path, rows)
 
 

@@ -22,10 +22,12 @@ import numpy as np
 
 from eosin.core.errors import EosinError
 from eosin.core.extras import need
+from eosin.core.formats.cells import cells_up_to
 from eosin.slides.features.h5 import FeatureBag, TileGeometry
 from eosin.slides.features.h5_read import MAX_RATIO, SMALL_BYTES, checked_rows, number
 from eosin.slides.untrusted import clean, regular_size, told
 
+MAX_CELL_CHARS = 100_000
 _X_NAMES, _Y_NAMES = ("x", "coord_x", "coords_x"), ("y", "coord_y", "coords_y")
 _NUMBERED = re.compile(r"(?:feature|feat|f|dim)?_?\d+$", re.IGNORECASE | re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|nan|inf(?:inity)?)\s*", re.I | re.ASCII)
@@ -58,7 +60,11 @@ def read_csv(path: Path) -> FeatureBag:
         EosinError: no lines, lines of different length, two columns of one name, or no numbers.
     """
     regular_size(path, "feature file")
-    with reading(path, "This table cannot be read."), path.open(newline="", encoding="utf-8-sig") as handle:
+    with (
+        reading(path, "This table cannot be read."),
+        cells_up_to(MAX_CELL_CHARS),
+        path.open(newline="", encoding="utf-8-sig") as handle,
+    ):
         lines = (row for row in csv.reader(handle) if row)
         header = next(lines, [])
         first = next(lines, None)
