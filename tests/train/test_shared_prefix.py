@@ -27,7 +27,7 @@ from eosin.engines.reply_automaton import ReplyAutomaton
 from eosin.models import shared_prefix
 from eosin.models.load import Loaded
 from eosin.train.monitor import StepClock
-from eosin.train.rl.packed_loss import packed_logprobs
+from eosin.train.packed_loss import packed_logprobs
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 from eosin.train.stages.base import lora_config
 

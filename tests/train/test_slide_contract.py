@@ -27,7 +27,7 @@ from eosin.engines.group_decode import sample_groups
 from eosin.engines.packed_rows import pack
 from eosin.models import shared_prefix
 from eosin.models.load import Loaded, load
-from eosin.train.rl.packed_loss import packed_logprobs
+from eosin.train.packed_loss import packed_logprobs
 from eosin.train.rl.trl_overrides import GroupTrainer
 from eosin.train.stages.saves import restore_weights
 

@@ -294,6 +294,23 @@ class CollapseStop(Settings):
     max_unparsed: float = Field(default=0.9, ge=0, le=1)
 
 
+class AnchorSettings(Settings):
+    """Cross-entropy of gold replies beside the policy loss, so that RL does not unlearn what SFT taught (docs/rl.md).
+
+    Attributes:
+        weight: by which the mean cross-entropy per token (nats) is multiplied.
+        batch_size: gold replies of a micro-batch of one process, from the stage's own samples.
+    """
+
+    weight: float = Field(default=0.1, gt=0)
+    batch_size: PositiveInt = 16
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_weight(cls, raw: Any) -> Any:
+        return {"weight": raw} if isinstance(raw, int | float) and not isinstance(raw, bool) else raw
+
+
 class Difficulty(Settings):
     """Which prompts train, by a pass rate that `eosin rl-data` measured.
 

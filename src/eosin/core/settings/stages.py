@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from eosin.core.settings.base import PositiveInt, Settings
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.masking import PseudoBags, Trajectory
-from eosin.core.settings.rl import Algorithm, CollapseStop, Difficulty, Rewards, RewardSpec, Vllm
+from eosin.core.settings.rl import Algorithm, AnchorSettings, CollapseStop, Difficulty, Rewards, RewardSpec, Vllm
 from eosin.core.settings.scoring import OutageStop, ScoringSettings
 from eosin.core.settings.stage import Part, Stage
 
@@ -172,6 +172,7 @@ class RlStage(WatchedStage):
             the second on the ratio is no longer 1 and the clip bounds bind (DAPO's paper makes 16, GSPO's 4).
         constrain: "grammar" draws only what keeps the reply grammar, and trains that policy: log-probabilities are
             those under the mask. Form is then no part of what the rewards decide (docs/rl.md).
+        anchor: cross-entropy of gold replies beside the policy loss; a number is its weight. None for none.
         fast_path: read the prompt once a group. "auto" uses it where the model is known to allow it, "on" refuses to
             start where it does not, "off" is plain TRL.
         roundtrip_tolerance: largest difference between the generator's and the trainer's log-probabilities that may
@@ -199,6 +200,7 @@ class RlStage(WatchedStage):
     temperature: float = Field(default=1.0, gt=0)
     learning_rate: float = Field(default=1e-6, gt=0)
     constrain: Literal["nothing", "grammar"] = "nothing"
+    anchor: AnchorSettings | None = None
     fast_path: Literal["auto", "on", "off"] = "auto"
     roundtrip_tolerance: float | None = Field(default=None, gt=0)
     collapse: CollapseStop | None = CollapseStop()

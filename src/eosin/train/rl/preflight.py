@@ -24,7 +24,7 @@ from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_pro
 from eosin.engines.packed_rows import pack
 from eosin.engines.reply_automaton import held_generate
 from eosin.models import shared_prefix
-from eosin.train.rl.packed_loss import packed_logprobs
+from eosin.train.packed_loss import packed_logprobs
 
 NUM_PROMPTS = 3
 ROUNDING = 1e-5  # nats or a ratio in fp32: what another address in memory or another kernel changes stays far below

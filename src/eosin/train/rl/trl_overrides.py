@@ -34,7 +34,9 @@ from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
 from eosin.train.label_head import score_labels_alone
 from eosin.train.monitor import StepClock
+from eosin.train.packed_loss import packed_logprobs
 from eosin.train.rl import gradient_noise
+from eosin.train.rl.anchor import Anchor, Anchored
 from eosin.train.rl.asking import Asking, AsksAhead
 from eosin.train.rl.diagnostics import kl_to_start
 from eosin.train.rl.drawing import DrawsGroups
@@ -47,7 +49,6 @@ from eosin.train.rl.groups import (
     split_by_group,
     tokens_in_loss,
 )
-from eosin.train.rl.packed_loss import packed_logprobs
 from eosin.train.stages.saves import save_folder
 
 Warn = Callable[[str], None]
@@ -55,7 +56,7 @@ Decided = Callable[[list[Group], list[Group], list[bool], Tensor, Tensor], None]
 Seen = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], None]
 
 
-class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
+class GroupTrainer(DrawsGroups, Anchored, GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPO trainer on whole groups: dynamic sampling, unscored completions out of the loss, timed parts.
 
     Args:
@@ -69,6 +70,7 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
         seen: told of every pass of the loss: rows of the batch, their masks, entropies, and KL to the reference.
         noise_every: steps between measurements of the gradient's noise (`gradient_noise`); None for none.
         held: the reply grammar that drawing and loss are held to; None for none.
+        anchor: gold replies whose loss is added; None for none.
 
     Attributes:
         why_plain: why the prompt is not shared, for the record; empty where it is.
@@ -79,9 +81,10 @@ class GroupTrainer(DrawsGroups, GRPOTrainer):  # type: ignore[misc]
     def __init__(
         self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
         decided: Decided | None = None, seen: Seen | None = None, noise_every: int | None = None,
-        asks: AsksAhead | None = None, generation_parts: int = 1, held: ReplyAutomaton | None = None, **kwargs: Any,
+        asks: AsksAhead | None = None, generation_parts: int = 1, held: ReplyAutomaton | None = None,
+        anchor: Anchor | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        self.clock = clock
+        self.clock, self.anchor = clock, anchor
         self.asking = Asking(asks, clock, generation_parts)
         self.algorithm = algorithm
         self.held = held

@@ -31,10 +31,11 @@ from eosin.models.vision_cache import share_cache
 from eosin.scoring.adapters.trl import TrlReward
 from eosin.scoring.sets.by_source import stage_rewards
 from eosin.train.data.lengths import check_lengths, of_replies
-from eosin.train.data.rows import rl_row, rows_dataset
+from eosin.train.data.rows import rl_row, rows_dataset, sft_row
 from eosin.train.keep_best import kept_record, watch_valid
 from eosin.train.monitor import StepClock
 from eosin.train.rl import preflight
+from eosin.train.rl.anchor import Anchor, anchor_samples
 from eosin.train.rl.collapse import CollapseCallback
 from eosin.train.rl.diagnostics import BY_CLASS, ClassDiary, each_of
 from eosin.train.rl.difficulty import prompts_in_band
@@ -85,7 +86,8 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     keep_counts(state, reward)
     watchers = _watchers(settings, ctx, clock, state, reward)
     decided = tell(writer, diary, settings)
-    trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, decided, diary.seen)
+    anchor = _anchor(settings, ctx, train)
+    trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, decided, diary.seen, anchor)
     writer.writes = diary.writes = trainer.is_world_process_zero()
     diary.more = lambda: trainer.parts_to_come > 0
     steps = num_steps(settings, len(train))
@@ -166,7 +168,7 @@ def tell(writer: RolloutWriter, diary: ClassDiary, settings: RlStage) -> Any:
 
 def ready_trainer(
     settings: RlStage, ctx: StageContext, rows: Dataset, reward: TrlReward, watchers: list[TrainerCallback],
-    clock: StepClock, decided: Any, seen: Any = None,
+    clock: StepClock, decided: Any, seen: Any = None, anchor: Anchor | None = None,
 ) -> tuple[GroupTrainer, Checks]:  # fmt: skip
     """The trainer that the settings ask for, checked on real prompts before its first step.
 
@@ -199,6 +201,7 @@ def ready_trainer(
         "seen": seen,
         "noise_every": settings.diagnose_every,
         "held": _held(settings, ctx),
+        "anchor": anchor,
     }
     if why_not is None:
         backend: Backend = "flex" if ctx.loaded.model.device.type == "cuda" else "split"
@@ -228,6 +231,15 @@ def _held(settings: RlStage, ctx: StageContext) -> ReplyAutomaton | None:
         return None
     gold = [gold_reply(s, ctx.grammar, ctx.prompt.answer) for s in ctx.train[:GOLD_CHECKED] if s.answer is not None]
     return automaton_of(ctx.loaded, ctx.grammar, gold, f"stages.{ctx.name}.constrain")
+
+
+def _anchor(settings: RlStage, ctx: StageContext, train: Sequence[Sample]) -> Anchor | None:
+    """The gold replies that the stage is held by: those of its own prompts, with their pictures as they are."""
+    if settings.anchor is None:
+        return None
+    gold = anchor_samples(train, ctx.grammar, f"stages.{ctx.name}.anchor")
+    rows = rows_dataset(gold, sft_row(ctx.grammar, ctx.prompt), ctx.pictures(settings.image_cache_gib))
+    return Anchor(settings.anchor, rows, ctx.loaded.processor, ctx.seed)
 
 
 def _cannot_share(ctx: StageContext, probe: list[Any]) -> str | None:
