@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,10 +35,12 @@ def test_patches_are_those_of_the_processor() -> None:
     assert torch.allclose(ours, theirs["pixel_values"], atol=1e-5)
 
 
-def test_the_tower_learns_and_only_the_tower_moves(context: Make) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_tower_learns_and_only_the_tower_moves(context: Make, optimizer: Any) -> None:
     ctx = context("warmup", num_train=60, num_valid=12)
     before = {n: p.clone() for n, p in ctx.loaded.model.named_parameters()}
-    result = warmup.run(WarmupStage(epochs=6, batch_size=12, learning_rate=3e-3, augment=False), ctx)
+    settings = WarmupStage(epochs=6, batch_size=12, learning_rate=3e-3, augment=False, optimizer=optimizer)
+    result = warmup.run(settings, ctx)
     rows = store.read_jsonl(ctx.metrics_file)
     assert rows[-1]["accuracy"] > 0.9 > rows[0]["loss"] / 3
     assert [r["step"] for r in rows] == [5, 10, 15, 20, 25, 30]
@@ -72,8 +75,9 @@ def test_tokens_become_words_of_their_class(context: Make) -> None:
     assert 0.5 < ratio < 2
 
 
-def test_a_stopped_warmup_goes_on_to_the_same_weights(context: Make) -> None:
-    settings = WarmupStage(epochs=4, batch_size=16, learning_rate=1e-3)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_stopped_warmup_goes_on_to_the_same_weights(context: Make, optimizer: Any) -> None:
+    settings = WarmupStage(epochs=4, batch_size=16, learning_rate=1e-3, optimizer=optimizer)
     whole = context("whole")
     warmup.run(settings, whole)
     cut = context("cut")

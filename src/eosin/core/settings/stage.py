@@ -26,7 +26,7 @@ class Stage(Settings):
         batch_size: samples of one optimiser step in one process.
         learning_rate: at its highest, after the warm-up; of AdamW.
         warmup_fraction: share of the steps over which the learning rate rises.
-        weight_decay: of AdamW.
+        weight_decay: of the optimiser.
         max_grad_norm: a longer gradient is scaled down to this length.
         freeze: parts that do not train.
         augment: flips, quarter turns and stain jitter on training images.
