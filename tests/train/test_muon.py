@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from tests.train.conftest import new_model
 from torch import Tensor, nn
 
+from eosin.core.errors import EosinError
+from eosin.core.settings.launch import Launch
+from eosin.core.settings.stages import SftStage
+from eosin.core.store import artifacts as store
+from eosin.models.load import load
 from eosin.train.muon import Muon, hidden_matrices, orthogonal
+from eosin.train.stages import sft
+from eosin.train.stages.base import StageContext
 
 
 def small() -> nn.Module:
@@ -109,3 +118,22 @@ def test_embeddings_and_what_is_tied_to_them_are_not_hidden() -> None:
     for p in model.parameters():
         p.requires_grad_(False)
     assert hidden_matrices(model) == []
+
+
+def test_a_stage_on_pairs_learns_with_it(context: Callable[..., StageContext]) -> None:
+    ctx = context("sft", num_train=24)
+    settings = SftStage(optimizer="muon", steps=12, batch_size=8, learning_rate=2e-2, log_every=1, schedule="constant")
+    sft.run(settings, ctx)
+    losses = [row["loss"] for row in store.read_jsonl(ctx.metrics_file) if "loss" in row]
+    assert len(losses) == 12 and losses[-1] < 0.7 * losses[0]
+    before, after = new_model().model, load(ctx.folder / "checkpoint").model
+    pairs = zip(before.named_parameters(), after.parameters(), strict=True)
+    moved = {name for (name, p), q in pairs if not torch.equal(p, q)}
+    assert any("q_proj" in n for n in moved) and any("embed_tokens" in n for n in moved)
+
+
+def test_where_no_process_holds_a_whole_matrix_it_is_refused(context: Callable[..., StageContext]) -> None:
+    ctx = replace(context("sft", num_train=6), launch=Launch(how="fsdp", processes=2))
+    with pytest.raises(EosinError, match="whole matrices") as found:
+        sft.run(SftStage(optimizer="muon", steps=1, batch_size=2), ctx)
+    assert found.value.where == "stages.sft.optimizer"

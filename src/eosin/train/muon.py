@@ -22,6 +22,8 @@ from torch.optim import AdamW, Optimizer
 
 MOMENTUM = 0.95
 STEPS = 5
+ADAMW_SHARE = 1 / 3
+"""Of Muon's learning rate, for what AdamW moves beside it: matrices bear two to three times as much."""
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration X <- a X + b (X X') X + c (X X')^2 X; singular values end between 0.7 and 1.2."""
 
@@ -45,7 +47,7 @@ class Muon(Optimizer):
     Args:
         matrices: parameters (m, n) that Muon moves.
         others: groups of the rest, as AdamW takes them.
-        lr: learning rate of both; a group may hold its own. Muon bears two to three times AdamW's.
+        lr: learning rate of both; a group may hold its own.
         weight_decay: of the matrices, and of other groups without their own.
         betas: of AdamW.
     """
@@ -92,6 +94,26 @@ class Muon(Optimizer):
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
-    """Trainable matrices between a model's input and output: no embedding, and nothing that shares its weight."""
-    tables = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    """Trainable matrices between a model's input and output: no embedding, no head over a vocabulary."""
+    ends = [m for m in module.modules() if isinstance(m, nn.Embedding)]
+    if (head := getattr(module, "get_output_embeddings", lambda: None)()) is not None:
+        ends.append(head)
+    tables = {id(p) for m in ends for p in m.parameters(recurse=False)}
     return [p for p in module.parameters() if p.requires_grad and p.ndim == 2 and id(p) not in tables]
+
+
+def muon_of(
+    module: nn.Module, *more: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
+) -> Muon:
+    """Muon for the hidden matrices of a module; for all else, and for `more`, AdamW with `ADAMW_SHARE` of the rate.
+
+    Vectors do not decay.
+    """
+    matrices = hidden_matrices(module)
+    taken = {id(p) for p in matrices}
+    rest = [p for m in (module, *more) for p in m.parameters() if p.requires_grad and id(p) not in taken]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay, "lr": lr * ADAMW_SHARE},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "lr": lr * ADAMW_SHARE},
+    ]
+    return Muon(matrices, groups, lr, weight_decay=weight_decay, betas=betas)

@@ -39,23 +39,31 @@ class Lora(Settings):
     whole: list[str] = Field(default_factory=list)
 
 
-class WarmupStage(Stage):
+class Moved(Settings):
+    """How a stage moves its weights.
+
+    Attributes:
+        optimizer: "muon" makes the updates of matrices orthogonal, and needs about half of the steps that AdamW needs
+            from random weights; it bears two to three times the learning rate, of which what is no hidden matrix
+            (embeddings, heads, patch embedding, norms) gets a third with AdamW. Each process must hold whole matrices.
+    """
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+
+
+class WarmupStage(Stage, Moved):
     """Warm-up of the vision tower by classification of the training labels, before any language.
 
     A tower with random weights learns nothing useful through the language model in a short run. The head is
     thrown away; only the tower and its projector go on.
 
     Attributes:
-        optimizer: "muon" makes the updates of matrices orthogonal, and needs about half of the epochs that AdamW needs
-            for a tower from random weights; it bears two to three times the learning rate, of which what is no matrix
-            (heads, patch embedding, norms) gets a third with AdamW.
         label_smoothing: share of each label's weight that is spread over all labels.
     """
 
     kind: Literal["warmup"] = "warmup"
     epochs: float = Field(default=8.0, gt=0)
     batch_size: PositiveInt = 64
-    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup_fraction: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.05, ge=0)
@@ -135,13 +143,13 @@ class WatchedStage(_LanguageStage):
     valid_samples: PositiveInt = 128
 
 
-class PretrainStage(_LanguageStage):
+class PretrainStage(_LanguageStage, Moved):
     """Continued pretraining on image-caption pairs; the loss is on the caption (Patho-R1, arXiv 2505.11404)."""
 
     kind: Literal["pretrain"] = "pretrain"
 
 
-class SftStage(WatchedStage):
+class SftStage(WatchedStage, Moved):
     """Supervised fine-tuning on reasoning chains; the loss is on the reply only.
 
     Attributes:
@@ -247,7 +255,7 @@ class RlStage(WatchedStage):
         return self
 
 
-class RejectionStage(WatchedStage):
+class RejectionStage(WatchedStage, Moved):
     """Rejection sampling, then SFT: replies are drawn, and the best one to each question is what the model learns.
 
     The best of G replies of the start, where its reward stands out of its group, as in RAFT (arXiv 2304.06767) and the

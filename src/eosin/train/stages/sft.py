@@ -26,6 +26,7 @@ from eosin.train.label_head import score_labels_alone
 from eosin.train.masking.pseudo_bags import with_pseudo_bags
 from eosin.train.masking.trajectory import TrainingRows, trajectory_rows, whole_rows
 from eosin.train.monitor import StepClock
+from eosin.train.muon import muon_of
 from eosin.train.stages.base import (
     BestCallback,
     StageContext,
@@ -119,6 +120,7 @@ def train_on_pairs(
         processing_class=ctx.loaded.processor,
         peft_config=lora_config(settings.lora, settings.freeze),
         callbacks=[*([BestCallback(ctx)] if ctx.valid else []), *watchers],
+        optimizer_cls_and_kwargs=_optimizer(settings, ctx),
     )
     # Some models say that they take no count of tokens, and the Trainer then averages the means of micro-batches and
     # of processes. TRL's loss does take it: every token of a step weighs the same, however the step is divided.
@@ -140,6 +142,18 @@ def train_on_pairs(
         result = run_trainer(trainer, ctx, clock, keeper)
     result.extra.update(shown.facts | kept_record(keeper))
     return result
+
+
+def _optimizer(settings: PairStage, ctx: StageContext) -> Any:
+    """What the Trainer makes its optimiser with: a factory, called once for itself and once with the model."""
+    if settings.optimizer == "adamw":
+        return None
+    if ctx.launch.sharding != "none":
+        raise EosinError(
+            "Muon needs whole matrices, and this launch shares them out.", expected="launch local or processes",
+            found=ctx.launch.kind, where=f"stages.{ctx.name}.optimizer", next_step=f"stages.{ctx.name}.optimizer=adamw",
+        )  # fmt: skip
+    return (lambda: muon_of), {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
 
 
 def pad_as_tokenizer(loaded: Loaded) -> None:

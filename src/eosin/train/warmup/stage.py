@@ -30,7 +30,7 @@ from eosin.core.nouns.sample import Sample
 from eosin.core.settings.stages import WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.train.monitor import StageBar, StepClock
-from eosin.train.muon import Muon, hidden_matrices
+from eosin.train.muon import muon_of
 from eosin.train.stages.base import StageContext, StageResult
 from eosin.train.warmup.encoders import VisionEncoder, encoder_of
 
@@ -38,8 +38,6 @@ SHARPNESS = 4.0
 PULL = 0.05
 """Weight of `Heads.pull` beside the classes' cross-entropy."""
 BETAS = (0.9, 0.98)
-ADAMW_SHARE = 1 / 3
-"""Of Muon's learning rate, for what AdamW moves beside it."""
 
 
 @dataclass
@@ -217,7 +215,8 @@ class Job:
                 nn.init.zeros_(parameter)
         freeze_first(self.tower, settings.freeze_first)
         self.parameters = [p for p in (*self.tower.parameters(), *heads.parameters()) if p.requires_grad]
-        self.optimizer = _optimizer(settings, self.tower, self.parameters)
+        self.optimizer = _optimizer(settings, self.tower, heads)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.step = 0
         self.started = time.perf_counter()
         self.bar = StageBar(ctx.name)
@@ -247,9 +246,9 @@ class Job:
 
     def _step(self, batch: Any, targets: Targets, chosen: Tensor, total: int) -> float:
         self.tower.train()
-        rate = one_cycle(self.step / total, self.settings.warmup_fraction) * self.settings.learning_rate
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("scale", 1.0)
+        share = one_cycle(self.step / total, self.settings.warmup_fraction)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = share * rate
         tokens, is_padding = self.encoder.tokens(batch)
         class_logits, finding_logits = self.heads(tokens, is_padding)
         labels = targets.labels[chosen].to(self.device)
@@ -320,20 +319,19 @@ class Job:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
 
 
-def _optimizer(settings: WarmupStage, tower: nn.Module, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+def _optimizer(settings: WarmupStage, tower: nn.Module, heads: nn.Module) -> torch.optim.Optimizer:
     """Muon moves the matrices of the tower; the heads, which end with the stage, and all else are AdamW's."""
-    matrices = hidden_matrices(tower) if settings.optimizer == "muon" else []
-    taken = {id(p) for p in matrices}
-    rest = [p for p in parameters if id(p) not in taken]
-    groups = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if not matrices:
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS)
-    for group in groups:
-        group["scale"] = ADAMW_SHARE
-    return Muon(matrices, groups, settings.learning_rate, weight_decay=settings.weight_decay, betas=BETAS)
+    if settings.optimizer == "muon":
+        return muon_of(tower, heads, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=BETAS)
+    parameters = [p for m in (tower, heads) for p in m.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+        betas=BETAS,
+    )
 
 
 def balanced_order(labels: Tensor, generator: torch.Generator) -> Tensor:
