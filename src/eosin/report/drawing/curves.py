@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -181,8 +182,7 @@ def stage_curves(
         if not lines:
             continue
         has_valid_axis |= panel.keys == ("valid_accuracy",)
-        draw = _draw_stacked if panel.is_stacked and len(lines) > 1 else draw_panel
-        drawn.append(Drawn(draw(panel, lines, stage, f"{prefix}-{i}"), panel.is_small))
+        drawn.append(Drawn(draw_panel(panel, lines, stage, f"{prefix}-{i}"), panel.is_small))
     return drawn
 
 
@@ -258,9 +258,21 @@ def _chart(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], sta
     return chart
 
 
-@in_style
 def draw_panel(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], stage: str, name: str) -> str:
-    """A panel of lines as SVG: by key the places on the horizontal axis and the values there."""
+    """A panel as SVG: by key the places on the horizontal axis and the values there. A page that is built again in one
+    process draws only what has changed."""
+    given = tuple((key, tuple(x.tolist()), tuple(y.tolist())) for key, (x, y) in lines.items())
+    return _drawn_once(panel, given, stage, name)
+
+
+@lru_cache(maxsize=512)
+def _drawn_once(panel: Panel, given: tuple[tuple[str, Any, Any], ...], stage: str, name: str) -> str:
+    draw = _draw_stacked if panel.is_stacked and len(given) > 1 else _draw_lines
+    return draw(panel, {key: (np.array(x), np.array(y)) for key, x, y in given}, stage, name)
+
+
+@in_style
+def _draw_lines(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], stage: str, name: str) -> str:
     chart = _chart(panel, lines, stage, name)
     for i, (key, (steps, values)) in enumerate(lines.items()):
         _line(chart, steps, values, _label(panel, key), i)

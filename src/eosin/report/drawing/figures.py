@@ -97,7 +97,7 @@ class Chart:
 
         self.name, self.alt = name, alt
         self.figure: Figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(self.figure)
+        self.canvas = FigureCanvasSVG(self.figure)
         self.figure.patch.set_alpha(0)
         self.axes: Axes = self.figure.add_subplot()
         self.axes.patch.set_alpha(0)
@@ -106,9 +106,11 @@ class Chart:
     def svg(self) -> str:
         """The chart as an <svg> element that scales with the page."""
         buffer = io.StringIO()
+        self.figure.set_dpi(72)  # that of SVG
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+            # savefig would draw everything once before, for layouts that this canvas does not need
+            self.canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
         return _inline(buffer.getvalue(), self.name, self.alt)
 
 
