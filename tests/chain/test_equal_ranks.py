@@ -50,6 +50,7 @@ def recipe(folder: Path, processes: int) -> dict[str, Any]:
                                "vision": {**tower, "patch_size": 8}, "text": tower}},
         },
         "base_exam": False,
+        "report": {"curves": False},
         "exams": {},
     }  # fmt: skip
 

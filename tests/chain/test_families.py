@@ -46,6 +46,7 @@ def recipe_of(name: str, model: Path, tiles: Path) -> dict[str, Any]:
             "rl-lora": {**rl, "fast_path": "off", "lora": {"r": 2, "alpha": 4}, "exam": True},
         },
         "base_exam": False,
+        "report": {"curves": False},
         "exams": {"heldout": {"max_new_tokens": 4, "probes": [], "bootstrap": 100, "baselines": ["majority"]}},
     }  # fmt: skip
 

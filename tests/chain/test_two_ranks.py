@@ -30,6 +30,7 @@ RECIPE = {
         "rl": {"steps": 2, "batch_size": 4, "num_generations": 4, "max_new_tokens": 8, "algorithm": {"beta": 0.04}},
     },
     "base_exam": False,
+    "report": {"curves": False},
     "exams": {"heldout": {"max_new_tokens": 8, "probes": [], "bootstrap": 100}},
 }  # fmt: skip
 

@@ -36,6 +36,7 @@ def recipe(folder: Path) -> dict[str, Any]:
             "rl": {"steps": 4, "num_generations": 4, "max_new_tokens": 8, "updates_per_batch": 2},
         },
         "base_exam": False,
+        "report": {"curves": False},
         "exams": {"heldout": {"max_new_tokens": 8, "probes": ["blank"], "bootstrap": 100, "batch_size": 4}},
     }  # fmt: skip
 

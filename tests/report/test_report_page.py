@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import synthetic_run
+import yaml
 from synthetic_run import LABELS, write_recipe, write_run
 
 from eosin.core.errors import EosinError
@@ -133,6 +134,17 @@ def test_checkpoint_links_lead_to_the_checkpoint(whole: Path, tmp_path: Path) ->
 def test_building_twice_gives_the_same_bytes(whole: Path, tmp_path: Path) -> None:
     first = build(whole).read_bytes()
     assert build(whole).read_bytes() == first
+
+
+def test_a_recipe_may_leave_curves_out(run: Path) -> None:
+    before = build(run).read_text("utf-8")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))
+    recipe["report"] = {**(recipe.get("report") or {}), "curves": False}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
+    after = build(run).read_text("utf-8")
+    assert 'id="curve0' in before and 'id="curve0' not in after and 'id="class0' not in after
+    assert "report.curves: false" in after and "report.curves: false" not in before
+    assert after.count("<svg") > 0  # accuracy and step time are still drawn
 
 
 def test_gallery_shows_right_and_wrong_of_every_class(whole: Path) -> None:

@@ -76,4 +76,5 @@ def toy_recipe(tiles: Path, rl_stage: dict[str, Any], answer: str) -> dict[str, 
         "stages": {"rl": rl_stage},
         "base_exam": False,
         "exams": {},
+        "report": {"curves": False},
     }  # fmt: skip

@@ -37,6 +37,9 @@ class ReportSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     gallery: int = Field(default=24, ge=0, description="held-out images shown with their replies")
+    curves: bool = Field(
+        default=True, description="draw what was logged over the steps; false leaves that to TensorBoard and its like"
+    )
     result: str | None = Field(
         default=None, description="stage that the first lines speak of; by default the last one that is examined"
     )

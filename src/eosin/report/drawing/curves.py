@@ -161,6 +161,12 @@ class Drawn:
     is_small: bool
 
 
+def wants_curves(recipe: Mapping[str, Any]) -> bool:
+    """Whether a run's recipe has its curves drawn."""
+    settings = recipe.get("report")
+    return not (isinstance(settings, Mapping) and settings.get("curves") is False)
+
+
 def stage_curves(
     rows: Sequence[Mapping[str, Any]], stage: str, kind: str, prefix: str, terms: Sequence[str] = ()
 ) -> list[Drawn]:

@@ -10,6 +10,7 @@ from typing import Any
 from eosin.core.errors import disk_errors
 from eosin.core.store.artifacts import write_text_atomic
 from eosin.report import words
+from eosin.report.drawing.curves import wants_curves
 from eosin.report.drawing.pictures import Picture, load_pictures, load_thumbnails
 from eosin.report.pages.changed import changed_ids, write_changed
 from eosin.report.pages.frame import clean, stylesheet, tag_classes, tags_of, templates
@@ -103,6 +104,7 @@ def render(run: Run, page_dir: Path, changed: Mapping[str, str] | None = None) -
             link=lambda path: sections.relative(root / path),
             exams=sections.exam_sections(run),
             curves=sections.curve_sections(run),
+            has_curves=wants_curves(run.recipe),
             step_time=sections.step_time(run),
             gallery=[sections.gallery_item(r, pictures[str(r.get("id"))], tags) for r in shown],
             last=last,

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from eosin.report import words
-from eosin.report.drawing.curves import stage_curves
+from eosin.report.drawing.curves import stage_curves, wants_curves
 from eosin.report.drawing.figures import accuracy_chart, split_chart
 from eosin.report.drawing.numbers import (
     count,
@@ -226,7 +226,9 @@ def confusion_of(exam: ExamRun) -> dict[str, Any] | None:
 
 
 def curve_sections(run: Run) -> list[dict[str, Any]]:
-    """The curves of each stage that logged any."""
+    """The curves of each stage that logged any; none where the recipe wants none."""
+    if not wants_curves(run.recipe):
+        return []
     sections = []
     for i, stage in enumerate(run.stages):
         drawn = stage_curves(stage.metrics, stage.name, stage.kind, f"curve{i}", term_names_of(stage))

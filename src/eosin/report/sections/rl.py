@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from eosin.report.drawing.class_curves import class_curves
-from eosin.report.drawing.curves import with_train_seconds
+from eosin.report.drawing.curves import wants_curves, with_train_seconds
 from eosin.report.drawing.numbers import count, duration, figure, num, percent, plural
 from eosin.report.records.load import Run, StageRun
 from eosin.report.sections.judge import agreement_rows, judge_facts, unscored_facts
@@ -61,9 +61,15 @@ def _section(run: Run, stage: StageRun, place: int) -> dict[str, Any]:
         "facts": list(_facts(stage)),
         "figures": figures_table(stage.metrics, term_names_of(stage)),
         "checks": list(checks(stage)),
-        "by_class": [Markup(svg) for svg in class_curves(stage.by_class, stage.name, f"class{place}")],
+        "by_class": _by_class(run, stage, place),
         "agreement": agreement_rows(_under(stage.info.get("base_rates"), "judge_and_rules")),
     }
+
+
+def _by_class(run: Run, stage: StageRun, place: int) -> list[Markup]:
+    if not wants_curves(run.recipe):
+        return []
+    return [Markup(svg) for svg in class_curves(stage.by_class, stage.name, f"class{place}")]
 
 
 def _under(found: Any, key: str) -> Any:
