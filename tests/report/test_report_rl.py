@@ -54,7 +54,7 @@ def test_sums_count_every_step() -> None:
 def rl_sections_of(stage: StageRun) -> dict[str, Any]:
     from types import SimpleNamespace
 
-    run = SimpleNamespace(stages=[stage], start_of=lambda _: "sft")
+    run = SimpleNamespace(stages=[stage], recipe={}, start_of=lambda _: "sft")
     return rl_sections(run)[0]  # type: ignore[arg-type]
 
 
