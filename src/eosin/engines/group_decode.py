@@ -154,6 +154,7 @@ class SamplingParams:
         held: only what keeps the reply grammar is drawn, and log-probabilities are those under its mask.
         seeds: one a prompt: its completions then follow from it alone, whatever else is drawn beside it, before it or
             in another process. None draws from torch's global generator.
+        greedy: so many of a prompt's completions, the first ones, take the likeliest token each time.
     """
 
     num: int
@@ -164,6 +165,7 @@ class SamplingParams:
     banned: tuple[int, ...] = ()
     held: ReplyAutomaton | None = None
     seeds: tuple[int, ...] | None = None
+    greedy: int = 0
 
     def uniforms(self) -> Tensor | None:
         """One number in [0, 1) for every token that may be drawn: (n G, max_new_tokens), or None without seeds."""
@@ -284,6 +286,8 @@ class _Loop:
             chosen = torch.multinomial(open_to.exp(), 1)[:, 0]
         else:
             chosen = by_number(open_to.exp(), self.uniforms[self.rows, step])
+        if self.sampling.greedy and heat > 0:
+            chosen = torch.where(self.rows % self.sampling.num < self.sampling.greedy, open_to.argmax(-1), chosen)
         if self.held is not None:
             self.states = self.held.step(self.states, chosen)
         return chosen, logps.gather(1, chosen[:, None])[:, 0]

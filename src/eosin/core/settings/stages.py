@@ -184,6 +184,9 @@ class RlStage(WatchedStage):
             the second on the ratio is no longer 1 and the clip bounds bind (DAPO's paper makes 16, GSPO's 4).
         constrain: "grammar" draws only what keeps the reply grammar, and trains that policy: log-probabilities are
             those under the mask. Form is then no part of what the rewards decide (docs/rl.md).
+        greedy_replies: so many replies of each group take the likeliest token each time, so that what exams and users
+            see is rewarded and punished too; where a sampled reply ends by chance, a greedy one may run in circles
+            (docs/rl.md). Only where the prompt is shared.
         anchor: cross-entropy of gold replies beside the policy loss; a number is its weight. None for none.
         fast_path: read the prompt once a group. "auto" uses it where the model is known to allow it, "on" refuses to
             start where it does not, "off" is plain TRL.
@@ -212,6 +215,7 @@ class RlStage(WatchedStage):
     temperature: float = Field(default=1.0, gt=0)
     learning_rate: float = Field(default=1e-6, gt=0)
     constrain: Literal["nothing", "grammar"] = "nothing"
+    greedy_replies: int = Field(default=0, ge=0)
     anchor: AnchorSettings | None = None
     fast_path: Literal["auto", "on", "off"] = "auto"
     roundtrip_tolerance: float | None = Field(default=None, gt=0)
@@ -248,6 +252,8 @@ class RlStage(WatchedStage):
     def _groups(self) -> RlStage:
         if self.vllm is not None and self.constrain == "grammar":
             raise ValueError("constrain: grammar holds what is drawn here; vLLM draws otherwise. Take one of the two")
+        if self.greedy_replies >= self.num_generations or (self.greedy_replies and self.vllm is not None):
+            raise ValueError("greedy_replies is less than num_generations, and not for vLLM")
         if self.batch_size % self.num_generations:
             raise ValueError(
                 f"batch_size ({self.batch_size}) must be a multiple of num_generations ({self.num_generations})"

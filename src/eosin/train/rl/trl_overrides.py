@@ -292,6 +292,8 @@ class SharedPrefixTrainer(GroupTrainer):
     Image and video placeholders are never drawn: a completion that wrote one would ask for an image.
     """
 
+    greedy = 0  # completions of each group that take the likeliest token
+
     def __init__(self, *args: Any, backend: Backend = "split", **kwargs: Any) -> None:
         self.backend = backend
         self._encoded: list[EncodedPrompt] = []
@@ -324,7 +326,7 @@ class SharedPrefixTrainer(GroupTrainer):
             return super()._generate_single_turn(prompt_ids, self._shown, {}, num_generations)
         sampling = SamplingParams(
             num_generations, self.max_completion_length, self.temperature, tuple(self.eos_token_ids),
-            self._tokenizer.pad_token_id, self.banned, self.held, self._seeds_of(len(self._encoded)),
+            self._tokenizer.pad_token_id, self.banned, self.held, self._seeds_of(len(self._encoded)), self.greedy,
         )  # fmt: skip
         with unwrap_model_for_generation(
             self.model_wrapped,

@@ -173,15 +173,15 @@ def ready_trainer(
     """The trainer that the settings ask for, checked on real prompts before its first step.
 
     Raises:
-        EosinError: a check failed, or `fast_path: on` where the model does not allow it.
+        EosinError: a check failed, or `fast_path: on` or greedy replies where the model does not allow it.
     """
     probe = [rows[i] for i in range(min(preflight.NUM_PROMPTS, len(rows)))]
     why_not = "fast_path is off" if settings.fast_path == "off" else _cannot_share(ctx, probe)
-    if why_not is not None and settings.fast_path == "on":
-        where = f"stages.{ctx.name}.fast_path"
+    if why_not is not None and (settings.fast_path == "on" or settings.greedy_replies):
+        way = "fast_path=auto" if settings.fast_path == "on" else "greedy_replies=0"
         raise EosinError(
             "The prompt of a group cannot be shared with this model.", expected="a model whose trial agrees",
-            found=why_not, where=where, next_step=f"{where}=auto",
+            found=why_not, where=f"stages.{ctx.name}.{way.partition('=')[0]}", next_step=f"stages.{ctx.name}.{way}",
         )  # fmt: skip
     _write_reference(settings, ctx)
     options: dict[str, Any] = {
@@ -206,6 +206,7 @@ def ready_trainer(
     if why_not is None:
         backend: Backend = "flex" if ctx.loaded.model.device.type == "cuda" else "split"
         trainer: GroupTrainer = SharedPrefixTrainer(**options, backend=backend)
+        trainer.greedy = settings.greedy_replies
     else:
         trainer = GroupTrainer(**options)
         trainer.why_plain = why_not
