@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from trl import GRPOConfig
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import add_fused_lm_head
 
+from eosin.core.errors import EosinError
 from eosin.core.settings.rl import Algorithm
-from eosin.core.settings.stages import Lora
+from eosin.core.settings.stages import Lora, RewardSpec, RlStage
+from eosin.core.store import artifacts as store
 from eosin.engines import shared_trial
 from eosin.engines.group_decode import SamplingParams, encode_prompt, sample_groups
 from eosin.engines.packed_rows import pack
@@ -29,7 +32,8 @@ from eosin.models.load import Loaded
 from eosin.train.monitor import StepClock
 from eosin.train.packed_loss import packed_logprobs
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
-from eosin.train.stages.base import lora_config
+from eosin.train.stages import rl
+from eosin.train.stages.base import StageContext, lora_config
 
 ROOM = 7
 
@@ -334,3 +338,46 @@ def test_models_with_other_attention_are_refused_with_the_reason() -> None:
 def trainer_head(model: Any) -> None:
     """The fused head that TRL gives every model that it trains."""
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+
+
+def test_greedy_members_of_a_group_take_the_likeliest_token_and_the_others_are_drawn_as_before(tmp_path: Path) -> None:
+    loaded = new_model()
+    loaded.model.eval()
+    pairs = encoded(loaded, rows_of(2, 1, [1, 2]))
+    prompts = [p for p, _ in pairs]
+    shared_prefix.enable(loaded.model)
+    base = sampling_of(loaded, max_new_tokens=12, num=3, seeds=(3, 4))
+    drawn = sample_groups(loaded.model, prompts, base)
+    mixed = sample_groups(loaded.model, prompts, replace(base, greedy=1))
+    alone = sample_groups(loaded.model, prompts, replace(base, temperature=0.0))
+    shared_prefix.disable(loaded.model)
+    for group in range(2):
+        first = 3 * group
+        assert mixed.ids[first] == alone.ids[first] and mixed.ids[first] != drawn.ids[first]
+        assert mixed.ids[first + 1 : first + 3] == drawn.ids[first + 1 : first + 3]
+        assert mixed.logprobs[first + 1] == pytest.approx(drawn.logprobs[first + 1], abs=1e-5)
+        # at the sampling temperature: a greedy reply is scored as the policy that trains would score it
+        assert mixed.logprobs[first] != pytest.approx(alone.logprobs[first], abs=1e-3)
+
+
+@pytest.mark.parametrize(("fast_path", "right"), [("auto", True), ("off", False)])
+def test_a_stage_draws_its_greedy_replies_or_says_that_it_cannot(
+    context: Callable[..., StageContext], fast_path: Any, right: bool
+) -> None:
+    """Both greedy replies of a group are the same; where the prompt is not shared the stage does not start."""
+    settings = RlStage(
+        steps=1, batch_size=8, num_generations=4, greedy_replies=2, max_new_tokens=6, fast_path=fast_path, log_every=1,
+        collapse=None, keep="last", algorithm=Algorithm(beta=0.0, mask_truncated=False),
+        rewards=[RewardSpec(name="accuracy", weight=1.0)],
+    )  # fmt: skip
+    ctx = context("rl", num_train=6)
+    if not right:
+        with pytest.raises(EosinError) as found:
+            rl.run(settings, ctx)
+        assert found.value.where == "stages.rl.greedy_replies"
+        return
+    rl.run(settings, ctx)
+    groups: dict[str, list[str]] = {}
+    for row in store.read_jsonl(ctx.folder / "rollouts.jsonl"):
+        groups.setdefault(str(row["sample_id"]), []).append(str(row["reply"]))
+    assert len(groups) == 2 and all(len(g) == 4 and len(set(g)) <= 3 for g in groups.values())
