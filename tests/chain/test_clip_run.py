@@ -60,6 +60,8 @@ def test_two_clip_stages_run_alone_and_are_reported(tmp_path: Path) -> None:
         and "Zero-shot by class" in page
         and "colour histogram" in page
     )
+    for absent in ("No exam is on disk", 'id="accuracy"', 'id="probes"', 'href="#rollouts"', 'id="gallery"'):
+        assert absent not in page, "a CLIP writes no replies"
     assert run_recipe(load_recipe(file), out)["state"] == "complete"
 
 
@@ -74,6 +76,10 @@ def test_clip_stages_have_a_line_of_their_own() -> None:
 def test_the_shipped_recipes_of_clip_say_what_was_published() -> None:
     demo = load_recipe(shipped_recipes()["patho-clip-demo"]).recipe
     assert not demo.has_language and demo.stages["clip"].clip_exam.retrieval  # type: ignore[union-attr]
+    tiles = load_recipe(shipped_recipes()["patho-clip-colorectal"]).recipe
+    assert tiles.data.hold_out == {"slide": ["05", "10"]}  # type: ignore[union-attr]
+    assert tiles.stages["clip"].model.weights == "efficientnet-lite0"  # type: ignore[union-attr]
+    assert tiles.stages["clip"].clip_exam.few_shot.num_subsets == 10  # type: ignore[union-attr]
     paper = load_recipe(shipped_recipes()["patho-clip"]).recipe
     one, two = paper.stages["stage1"], paper.stages["stage2"]
     assert one.model.name == "ViT-B-16@openai" and one.sources == ["pathgen-1.6m"] and two.sources is None  # type: ignore[union-attr]
