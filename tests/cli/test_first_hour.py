@@ -70,6 +70,7 @@ def test_every_shipped_recipe_says_what_it_needs() -> None:
     assert found["demo"] == Needs(("train",), "", None, 6.0)
     assert found["colorectal"].data == "data.root=PATH"
     assert "slides" in found["demo-slide"].extras and "encoders" in found["colorectal-pretrained"].extras
+    assert found["patho-clip-colorectal"].extras == ("train", "encoders", "pretrained")
     # 7 billion parameters, all trained: 7e9 x (16 + 2 for the reference of the KL term) bytes, and 6 GiB
     assert found["pathvlm-r1"].gpu_gib == pytest.approx(7e9 * 18 / 2**30 + 6)
 

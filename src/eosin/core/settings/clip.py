@@ -55,7 +55,8 @@ class TinyClip(Settings):
         dim: of the embeddings.
         vision: size of the image tower.
         text: size of the text tower.
-        weights: a file for the image tower alone (a timm state dict), such as ImageNet's.
+        weights: for the image tower alone: a file (a timm state dict), or the name of a patch encoder of the same
+            timm_model, such as efficientnet-lite0, whose ImageNet weights come in a package.
     """
 
     kind: Literal["tiny"] = "tiny"
@@ -117,6 +118,8 @@ class FewShot(Settings):
         num_subsets: random subsets of each size; subset i is drawn with seed `seed` + i.
         c, max_iter: of the logistic regression.
         seed: of the first subset.
+        encoder: a patch encoder by name, such as efficientnet-lite0: its frozen features, with the colour histogram,
+            stand beside the model.
     """
 
     shots: list[PositiveInt] = Field(default_factory=lambda: [2, 8, 16, 32, 64, 128], min_length=1)
@@ -124,6 +127,7 @@ class FewShot(Settings):
     c: float = Field(default=1.0, gt=0)
     max_iter: PositiveInt = 1000
     seed: int = 42
+    encoder: str | None = None
 
 
 class ClipExam(Settings):
@@ -173,6 +177,8 @@ class ClipStage(Stage):
             negatives; "all": they are.
         equal_captions: "positives": pictures with the same caption count as right for it; "negatives": they do not.
         freeze: [vision] is locked-image tuning (arXiv 2111.07991); [language] locks the text tower.
+        freeze_first: share of the image tower's layers, from the picture on, that stay as they are: for pretrained
+            towers.
         betas: of AdamW.
         lora: adapters instead of whole towers.
         precision: "auto" is bf16 on a GPU that has it, else fp32.
@@ -198,6 +204,7 @@ class ClipStage(Stage):
     warmup_fraction: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.2, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
+    freeze_first: float = Field(default=0.0, ge=0, lt=1)
     lora: ClipLora | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     batch_norm: Literal["train", "frozen"] = "frozen"
@@ -228,4 +235,6 @@ class ClipStage(Stage):
     def _chunks_fit(self) -> ClipStage:
         if self.chunk_size is not None and self.batch_norm == "train":
             raise ValueError("with chunk_size, batch norm must be frozen: in chunks its statistics would be others")
+        if self.freeze_first and (self.lora is not None or "vision" in self.freeze):
+            raise ValueError("freeze_first lets the rest of the image tower train: not with lora or freeze: [vision]")
         return self

@@ -15,8 +15,8 @@ from eosin.core.nouns.sample import Sample
 from eosin.core.settings.clip import ClipExam
 from eosin.core.store import artifacts as store
 from eosin.core.store.artifacts import Artifact
-from eosin.evaluate.baselines.features import colour_histogram
-from eosin.evaluate.clip.embed import F32, Embedded, embed_samples
+from eosin.evaluate.clip.beside import Beside
+from eosin.evaluate.clip.embed import Embedded, embed_samples
 from eosin.evaluate.clip.few_shot import few_shot
 from eosin.evaluate.clip.prompts import ClassPrompts
 from eosin.evaluate.clip.retrieval import retrieval
@@ -40,8 +40,11 @@ def examine_clip(
     Args:
         train: what few-shot learns from. held_out: what is asked.
     """
-    colours: dict[str, Any] = {}
-    embed = _Embedding(clip, read_region, settings.batch_size, colours)
+    beside = Beside(settings.few_shot.encoder if settings.few_shot is not None else None)
+
+    def embed(samples: Sequence[Sample]) -> Embedded:
+        return embed_samples(clip, samples, read_region, batch_size=settings.batch_size, look=beside)
+
     asked = embed(held_out).require("examine")
     summary: dict[str, Any] = {"n": len(asked.samples), "dropped": Filtered((), asked.dropped).reasons()}
     rows: tuple[dict[str, Any], ...] = ()
@@ -57,7 +60,7 @@ def examine_clip(
         if settings.few_shot is not None and len({s.label for s in taught}) > 1:
             known = embed(taught)
             summary["few_shot"] = few_shot(
-                features_of(known, colours), [str(s.label) for s in known.samples], features_of(known_class, colours),
+                beside.features(known), [str(s.label) for s in known.samples], beside.features(known_class),
                 [str(s.label) for s in known_class.samples], settings.few_shot,
             )  # fmt: skip
     if settings.retrieval and any(s.caption for s in asked.samples):
@@ -79,27 +82,7 @@ def write_exam(
         writer.counts |= {"n": len(seen.samples), "dropped": len(seen.dropped)}
 
 
-class _Embedding:
-    """Embeds samples and keeps the colours of their pictures from the same reading."""
-
-    def __init__(self, clip: Clip, read_region: RegionReader | None, batch_size: int, colours: dict[str, Any]) -> None:
-        self._arguments = (clip, read_region, batch_size)
-        self._colours = colours
-
-    def __call__(self, samples: Sequence[Sample]) -> Embedded:
-        clip, read_region, batch_size = self._arguments
-        return embed_samples(
-            clip, samples, read_region, batch_size=batch_size,
-            look=lambda s, picture: self._colours.update({s.id: colour_histogram(picture)}),
-        )  # fmt: skip
-
-
 def labelled(seen: Embedded) -> Embedded:
     """Those with a label."""
     has = np.asarray([bool(s.label) for s in seen.samples], dtype=bool)
     return Embedded(tuple(s for s, ok in zip(seen.samples, has, strict=True) if ok), seen.vectors[has], seen.dropped)
-
-
-def features_of(seen: Embedded, colours: Mapping[str, Any]) -> dict[str, F32]:
-    """The model's features and the colour histogram, in one order."""
-    return {"clip": seen.vectors, "colour_histogram": np.stack([colours[s.id] for s in seen.samples])}

@@ -1,8 +1,9 @@
 """Few-shot by Patho-CLIP's protocol (arXiv 2505.11404): logistic regression on frozen features of few samples a class.
 
 For each size, `num_subsets` random subsets of the training samples, each drawn with its own seed; the whole held-out
-split is asked each time. Beside the model stands the colour histogram of the same pictures, in the same subsets; it is
-standardised with the mean and deviation of each subset, without which logistic regression makes little of it.
+split is asked each time. Beside the model stands the colour histogram of the same pictures, in the same subsets, and
+where one is named a frozen encoder with that histogram; both are standardised with the mean and deviation of each
+subset, without which logistic regression makes little of a histogram.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 
 from eosin.core.errors import EosinError
 from eosin.core.settings.clip import FewShot
+from eosin.evaluate.clip.beside import COLOURS
 
-STANDARDISED = ("colour_histogram",)
 Floats = NDArray[np.floating[Any]]
 
 
@@ -56,7 +57,7 @@ def _size(
     for name in train:
         scores = []
         for chosen in subsets:
-            said = fit(train[name][chosen], labels[chosen], settings, name in STANDARDISED).predict(test[name])
+            said = fit(train[name][chosen], labels[chosen], settings, name.endswith(COLOURS)).predict(test[name])
             scores.append(float(np.mean([(said[gold == c] == c).mean() for c in sorted(set(test_labels))])))
         features[name] = {
             "balanced_accuracy": float(np.mean(scores)), "sd": float(np.std(scores, ddof=1)) if num > 1 else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eosin.core.errors import EosinError
 from eosin.core.plugins import plugin, plugin_names
-from eosin.evaluate.exams.clipsets import arch, class_folders
+from eosin.evaluate.exams.clipsets import arch, class_folders, class_tables, named_files, pcam
 from eosin.evaluate.exams.exam import ALL, Asked, Exam
 from eosin.evaluate.exams.own import local, phantoms
 from eosin.evaluate.exams.reading.names import nearest_name
@@ -18,7 +18,8 @@ EXAMS: dict[str, Exam] = {
         medxpertqa.EXAM, omnimedvqa.EXAM, dalphin.EXAM, slidebench.EXAM, slidebench.CAPTION_EXAM, multipathqa.EXAM,
         pathreasoner.EXAM, reg2.EXAM, phantoms.TILES_EXAM, phantoms.SLIDES_EXAM, *phantoms.DOMAIN_EXAMS,
         local.COLORECTAL_EXAM, local.QUESTIONS_EXAM, class_folders.LC_LUNG_EXAM, class_folders.LC_COLON_EXAM,
-        class_folders.CRC_EXAM, arch.EXAM,
+        class_folders.CRC_EXAM, named_files.WSSS4LUAD_EXAM, class_tables.SICAP_EXAM, named_files.BMT_EXAM, pcam.EXAM,
+        class_tables.SKIN_EXAM, arch.EXAM,
     )
 }  # fmt: skip
 

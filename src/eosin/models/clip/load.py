@@ -191,8 +191,12 @@ def _whole(network: Any, settings: Mapping[str, Any], source: str, tokenize: Any
 # ---- new models ----------------------------------------------------------------------------------------------------
 
 
-def new_clip(settings: ClipModel, seed: int) -> Clip:
-    """The model that a recipe starts from: a small one with seeded weights, or a named one."""
+def new_clip(settings: ClipModel, seed: int, tower: Mapping[str, torch.Tensor] | None = None) -> Clip:
+    """The model that a recipe starts from: a small one with seeded weights, or a named one.
+
+    Args:
+        tower: weights of the image tower under timm's names, where `settings.weights` is no file.
+    """
     if not isinstance(settings, TinyClip):
         return load_clip(settings.name)
     need("open_clip", "encoders")
@@ -200,15 +204,18 @@ def new_clip(settings: ClipModel, seed: int) -> Clip:
         torch.manual_seed(seed)
         cfg = tiny_settings(settings)
         network = build_network(cfg)
-    preparation = _pretrained_tower(network.visual.trunk, settings.weights) if settings.weights is not None else {}
+    preparation = {}
+    if settings.weights is not None:
+        preparation = _pretrained_tower(network.visual.trunk, settings.weights, tower)
     return Clip(network, tokenizer_of(cfg), cfg, preparation, "new").to(device())
 
 
-def _pretrained_tower(trunk: Any, file: str) -> dict[str, Any]:
+def _pretrained_tower(trunk: Any, name: str, tower: Mapping[str, torch.Tensor] | None) -> dict[str, Any]:
     """Put weights of timm into an image tower, without their classifier; how they want their pictures normalised."""
+    found = read_weights(Path(name)) if tower is None else tower
     cfg = getattr(trunk, "pretrained_cfg", None) or {}
     head = str(cfg.get("classifier") or "classifier")
-    fill(trunk, {k: v for k, v in read_weights(Path(file)).items() if not k.startswith(f"{head}.")}, file)
+    fill(trunk, {k: v for k, v in found.items() if not k.startswith(f"{head}.")}, name)
     return {"mean": cfg.get("mean"), "std": cfg.get("std")}
 
 

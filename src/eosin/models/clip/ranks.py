@@ -42,8 +42,10 @@ def ranks_both_ways(
     keys = numbered(same)
     num = len(keys)
     best_row, best_column = (np.full(num, -np.inf, np.float32) for _ in range(2))
+    with_right = set()
     for rows, columns in _tiles(num, tile):
         if np.intersect1d(keys[rows], keys[columns]).size:
+            with_right.add((rows.start, columns.start))
             products = pictures[rows] @ captions[columns].T
             products[keys[rows][:, None] != keys[columns][None, :]] = -np.inf
             best_row[rows] = np.maximum(best_row[rows], products.max(1))
@@ -51,7 +53,8 @@ def ranks_both_ways(
     above_row, above_column = (np.ones(num, np.int64) for _ in range(2))
     for rows, columns in _tiles(num, tile):
         products = pictures[rows] @ captions[columns].T
-        products[keys[rows][:, None] == keys[columns][None, :]] = -np.inf
+        if (rows.start, columns.start) in with_right:
+            products[keys[rows][:, None] == keys[columns][None, :]] = -np.inf
         above_row[rows] += np.count_nonzero(products >= best_row[rows][:, None], axis=1)
         above_column[columns] += np.count_nonzero(products >= best_column[columns][None, :], axis=0)
     return BothWays(above_row, above_column)

@@ -33,5 +33,5 @@ def few_shot_chart(curves: Mapping[str, Sequence[Point]], name: str) -> str:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("training samples, all classes together")
     axes.set_ylabel("balanced accuracy, held out")
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     return chart.svg()

@@ -114,6 +114,7 @@ def render(run: Run, page_dir: Path, changed: Mapping[str, str] | None = None) -
             terms=term_sections(run),
             masking=mask_sections(run),
             clip=clip,
+            clip_only=bool(clip) and all(s.kind == "clip" for s in run.stages),  # no model that writes replies
             rollouts=_rollouts(groups, shown_with, tags),
             card=sections.data_card(run),
             record=sections.record_rows(run.record),

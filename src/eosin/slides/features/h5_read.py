@@ -163,6 +163,15 @@ def _features(file: Any, path: Path) -> Any:
     return _dataset(file, key, path)
 
 
+def numbers_of(file: Any, key: str, path: Path) -> Any:
+    """A data set of numbers of the file itself, still on disk; what `opened` gives is `file`.
+
+    Raises:
+        EosinError: there is none, it is a link or lies in another file, or it declares more than the file holds.
+    """
+    return _dataset(file, key, path)
+
+
 def _dataset(file: Any, key: str, path: Path, kinds: str = "iuf") -> Any:
     """A data set of the file itself whose declared size is there; `kinds` of numpy types."""
     h5py = need("h5py", "slides")

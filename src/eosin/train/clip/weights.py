@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from eosin.core.errors import EosinError
 from eosin.core.settings.clip import ClipStage
 from eosin.models.clip.clip import Clip
+from eosin.train.warmup.stage import freeze_first
 
 SIGLIP_SCALE, SIGLIP_BIAS = 10.0, -10.0
 """Start of SigLIP's inverse temperature and bias (arXiv 2303.15343, section 3.2)."""
@@ -36,6 +37,8 @@ def prepare(clip: Clip, settings: ClipStage, *, is_new: bool) -> None:
         part = "vision" if name.startswith("visual.") else "language"
         is_shared = name in ("logit_scale", "logit_bias")
         parameter.requires_grad_(is_shared or part not in settings.freeze)
+    if settings.freeze_first:
+        freeze_first(network.visual, settings.freeze_first)
     if settings.lora is not None:
         _add_adapters(clip, settings)
 
