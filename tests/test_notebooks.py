@@ -54,7 +54,10 @@ def test_it_runs_from_the_first_cell_to_the_last(path: Path, tmp_path: Path) -> 
     """In a folder of its own; the kernel is reached through files, not through ports."""
     book = _read(path)
     kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
-    NotebookClient(book, km=kernel, timeout=None, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    client = NotebookClient(  # a busy machine may be slow to start it
+        book, km=kernel, timeout=None, startup_timeout=3600, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
     assert all(c.execution_count for c in book.cells if c.cell_type == "code")
     for name in LEAVES[path.stem]:
         assert (tmp_path / name).stat().st_size > 0, name

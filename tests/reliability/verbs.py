@@ -43,6 +43,7 @@ def recipe(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+FURTHER = {"documents", "curate", "clip", "evaluate server"}
 CLIP = {
     "data": {"source": "phantom", "train_cases": 6, "valid_cases": 0, "test_cases": 6, "tiles_per_case": 1,
              "tile_px": 64},
@@ -62,10 +63,8 @@ def material(folder: Path, wanted: set[str], stack: ExitStack) -> list[Verb]:
         wanted: names of verbs; empty: all.
         stack: ends the server that answers one of them.
     """
-    found = local(folder)
-    if not wanted or wanted & {"documents", "curate", "clip", "evaluate server"}:
-        found += further(folder, stack)
-    return found
+    found = [] if wanted and wanted <= FURTHER else local(folder)
+    return found + (further(folder, stack) if not wanted or wanted & FURTHER else [])
 
 
 def further(folder: Path, stack: ExitStack) -> list[Verb]:
