@@ -62,6 +62,8 @@ def run(folder: Path, name: str, changes: dict[str, str]) -> None:
 
 
 def said(folder: Path, name: str, path: str) -> str:
+    if not (folder / "first" / path).is_file():
+        raise SystemExit(f"the run left no {path}")
     found = list(differences(folder / "first", folder / name.replace(" ", "-"), [path]))
     return "other" if found else "equal"
 

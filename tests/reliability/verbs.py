@@ -73,7 +73,8 @@ def further(folder: Path, stack: ExitStack) -> list[Verb]:
     if code:
         raise SystemExit(f"the documents could not be made: {said[-2000:]}")
     (folder / "clip.yaml").write_text(yaml.safe_dump(CLIP, sort_keys=False), "utf-8")
-    steps = ["filter", {"dedupe": {"near_image": False}}, {"split": {"valid": 0.2, "test": 0.2}}]
+    dedupe = {"near_image": False, "near_text": None}  # toys look and read alike
+    steps = [{"filter": {"min_side_px": 32}}, {"dedupe": dedupe}, {"split": {"valid": 0.2, "test": 0.2}}]
     told = {"data": {"source": "samples", "path": str(folder / "samples.jsonl")}, "shard_samples": 8, "steps": steps}
     (folder / "curate.yaml").write_text(yaml.safe_dump(told, sort_keys=False), "utf-8")
     (folder / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in toy_samples(30, None)), "utf-8")
