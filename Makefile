@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: demo test test-rounding fuzz lint docs sbom clean
+.PHONY: demo test test-rounding fuzz lint docs sbom lock clean
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Eosin needs Python 3.11 or later; give another one with PYTHON=..."; exit 1; }
@@ -47,7 +47,7 @@ lint: $(VENV)/dev.stamp
 # The pages as a site in build/site, built strictly, links checked; in an environment of its own, without torch.
 $(VENV)-docs/stamp: pyproject.toml constraints.txt
 	@test -x $(VENV)-docs/bin/python || $(PYTHON) -m venv $(VENV)-docs
-	@$(VENV)-docs/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[docs,sbom]'
+	@$(VENV)-docs/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[docs,sbom,lock]'
 	@touch $@
 
 docs: $(VENV)-docs/stamp
@@ -57,6 +57,14 @@ docs: $(VENV)-docs/stamp
 sbom: $(VENV)/demo.stamp $(VENV)-docs/stamp
 	@mkdir -p build && $(VENV)-docs/bin/cyclonedx-py environment --output-reproducible -o build/sbom.json $(BIN)/python
 	@echo build/sbom.json
+
+# Versions of constraints.txt with the digest of every file, for Linux and macOS: what is needed to run Eosin, and everything.
+LOCK := $(VENV)-docs/bin/uv pip compile pyproject.toml --group build -c constraints.txt --universal --python-version 3.11.5 \
+	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --quiet --upgrade --custom-compile-command 'make lock'
+lock: $(VENV)-docs/stamp
+	@mkdir -p locks
+	@$(LOCK) -o locks/run.txt $(addprefix --extra ,train slides encoders clients exams serve documents search)
+	@$(LOCK) -o locks/all.txt $(addprefix --extra ,dev docs sbom lock)
 
 clean:
 	rm -rf build $(VENV)-docs $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ Run by `make docs`, in an environment with `pip install -e '.[docs]'`. It needs 
 from __future__ import annotations
 
 import html
+import json
 import re
 import subprocess
 import sys
@@ -21,6 +22,8 @@ def main() -> None:
     subprocess.run(
         [sys.executable, "-m", "eosin.cli.main", "reference", "--out", "docs/reference"], cwd=ROOT, check=True
     )
+    for notebook in sorted((ROOT / "examples" / "notebooks").glob("*.ipynb")):
+        (ROOT / "docs" / "reference" / f"{notebook.stem}.md").write_text(as_page(notebook), "utf-8")
     zensical = Path(sys.executable).with_name("zensical")
     subprocess.run([zensical, "build", "--clean", "--strict"], cwd=ROOT, check=True)
     pages = sorted(SITE.rglob("*.html"))
@@ -31,6 +34,17 @@ def main() -> None:
     if broken:
         sys.exit("links that lead nowhere:\n" + "\n".join(broken))
     print(f"{len(pages)} pages, {count} equations, no broken link: {SITE.relative_to(ROOT)}/index.html")
+
+
+def as_page(notebook: Path) -> str:
+    """A notebook as a page of the site: its text, and its cells as code."""
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    parts = []
+    for cell in cells:
+        text = "".join(cell["source"])
+        is_text = cell["cell_type"] == "markdown"
+        parts.append(text.replace("../../docs/", "../") if is_text else f"```python\n{text}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def as_mathml(page: Path) -> int:

@@ -31,6 +31,11 @@ def test_test_functions_that_are_named_exist(page: Path) -> None:
         assert re.search(rf"^(?:async )?def {name}\(", (ROOT / file).read_text("utf-8"), re.M), f"{file}::{name}"
 
 
+def test_every_page_stands_in_the_navigation_of_the_site() -> None:
+    nav = set(re.findall(r'"([\w/-]+\.md)"', (ROOT / "zensical.toml").read_text("utf-8")))
+    assert {p.name for p in (ROOT / "docs").glob("*.md")} - nav == set()
+
+
 def test_every_claim_of_the_papers_page_names_its_test() -> None:
     """Rows of the tables that say what Eosin does end in a test."""
     text = (ROOT / "docs" / "papers.md").read_text("utf-8")

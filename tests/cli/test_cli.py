@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -94,3 +95,39 @@ def test_a_terminal_that_cannot_show_a_letter_ends_no_command(tmp_path: Path, en
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-500:]
     assert b"carcinoma" in done.stdout and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "The disk is full"),
+        (errno.EROFS, "The disk is read-only"),
+        (errno.EACCES, "Access is not permitted"),
+    ],
+)
+def test_what_a_disk_refuses_is_told_without_a_traceback(
+    number: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from eosin.cli import main
+
+    def refused() -> None:
+        raise OSError(number, os.strerror(number), "out/[a]")
+
+    monkeypatch.setattr(main, "app", refused)
+    monkeypatch.setattr(main.stopping, "listen", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main.run()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and told in said and "out/[a]" in said
+
+
+def test_what_is_no_fault_of_a_disk_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eosin.cli import main
+
+    def broken() -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(main, "app", broken)
+    monkeypatch.setattr(main.stopping, "listen", lambda: None)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        main.run()

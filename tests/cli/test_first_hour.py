@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -155,3 +156,12 @@ def test_the_page_is_printed() -> None:
     command = [sys.executable, "-m", "eosin.cli.main", "slides", "info", "/nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "page:     docs/slides.md" in done.stderr
+
+
+def test_the_doctor_looks_at_every_extra_that_a_user_may_want() -> None:
+    from eosin.cli.start.doctor import ABILITIES
+
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    extras = set(tomllib.loads(text)["project"]["optional-dependencies"])
+    looked_at = {extra for extra, _ in ABILITIES.values() if extra}
+    assert extras - looked_at == {"pretrained", "docs", "sbom", "lock", "dev"}  # a file of weights; developers'

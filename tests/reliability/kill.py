@@ -1,8 +1,9 @@
-"""Kill a command at its N-th file operation, give it again, and see that nothing is lost, half, or other than it was.
+"""Stop a command at its N-th file operation, give it again, and see that nothing is lost, half, or other than it was.
 
 A process that has imported everything once is forked for every try, so that a try costs what the command costs. In the
 child an audit hook counts what the command is about to do to files below its output folder (open for writing, rename,
-remove, make or remove a folder), and kills the process before the chosen one, as a power cut would.
+remove, make or remove a folder), and before the chosen one does what `ways.py` says: kills the process as a power cut
+would, asks it to end, or fills the disk.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.reliability.ways import KILL, Way
 
 WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree"}
 TIMES = re.compile(
@@ -26,7 +30,7 @@ TIMES = re.compile(
 )
 # Pages say when they were made; the log and the table of slides say what each start did, so that two starts say more.
 FREE = re.compile(r"(\.html|/eosin_log_[^/]*\.jsonl|/eosin_slides_[^/]*\.csv)$")
-TIMEOUT_S = 300.0
+TIMEOUT_S = 3600.0  # stuck; on a busy machine a try takes minutes
 
 
 @dataclass
@@ -35,12 +39,14 @@ class Tried:
 
     Attributes:
         point: number of the file operation before which the kill came; 0 for none.
+        way: how it was stopped.
         operation: what it would have been.
         fault: what was wrong afterwards; "" where all is well.
     """
 
     verb: str
     point: int
+    way: str = "kill"
     operation: str = ""
     fault: str = ""
 
@@ -62,20 +68,28 @@ class Verb:
     points: int = field(default=0, compare=False)
 
 
-def in_child(work: Callable[[], int], log: Path, timeout_s: float = TIMEOUT_S) -> int:
-    """Run `work` in a forked process group; its exit code, or minus the signal that ended it."""
+def in_child(work: Callable[[], int], log: Path, timeout_s: float = TIMEOUT_S, *, nobody_reads: bool = False) -> int:
+    """Run `work` in a forked process group; its exit code, or minus the signal that ended it.
+
+    Args:
+        nobody_reads: what it prints goes into a pipe whose reader is gone; its errors still go to the log.
+    """
     pid = os.fork()
     if pid == 0:
         code = 70
         try:
             os.setsid()
             handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-            os.dup2(handle, 1)
             os.dup2(handle, 2)
+            if nobody_reads:
+                reader, handle = os.pipe()
+                os.close(reader)
+            os.dup2(handle, 1)
             code = work()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    stream.flush()
             os._exit(code)
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
@@ -99,21 +113,18 @@ def _end_group(pid: int) -> None:
 
 def command(argv: Sequence[str]) -> int:
     """One command of Eosin in this process, as the shell would see it."""
-    from eosin.cli.main import app
-    from eosin.core.errors import EosinError
+    from eosin.cli.main import run
 
+    sys.argv = ["eosin", *argv]
     try:
-        app(list(argv), standalone_mode=False)
-    except EosinError as exc:
-        print(f"error: {exc}", file=sys.stderr)
-        return 2
+        run()
     except SystemExit as exc:
         return int(exc.code or 0)
     return 0
 
 
-def kill_before(point: int, below: Path, told: int) -> None:
-    """From now on count operations on files below a folder; kill this process before number `point` (0: never).
+def stop_before(point: int, below: Path, told: int, way: Way) -> None:
+    """From now on count operations on files below a folder; stop before number `point` (0: never).
 
     Args:
         told: open file to which every operation is written, one a line.
@@ -139,21 +150,22 @@ def kill_before(point: int, below: Path, told: int) -> None:
         seen += 1
         os.write(told, f"{event} {place.removeprefix(root)}\n".encode("utf-8", "replace"))
         if seen == point:
-            os.kill(me, signal.SIGKILL)
+            way.strike(below)
 
     sys.addaudithook(hook)
 
 
-def attempt(verb: Verb, out: Path, point: int) -> tuple[int, list[str]]:
-    """Run a verb with its output in `out`, killed before a point; its exit code and the operations it did."""
+def attempt(verb: Verb, out: Path, point: int, way: Way = KILL) -> tuple[int, list[str]]:
+    """Run a verb with its output in `out`, stopped before a point; its exit code and the operations it did."""
     told = out.parent / f"{out.name}.operations"
 
     def work() -> int:
         handle = os.open(told, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        kill_before(point, out, handle)
+        stop_before(point, out, handle, way)
         return command([a.replace("OUT", str(out)) for a in verb.argv])
 
-    code = in_child(work, out.parent / f"{out.name}.log")
+    with way.around(out):
+        code = in_child(work, out.parent / f"{out.name}.log", nobody_reads=way.nobody_reads)
     return code, told.read_text("utf-8").splitlines()
 
 
@@ -164,14 +176,15 @@ def again(verb: Verb, out: Path) -> tuple[int, str]:
     return code, log.read_text("utf-8", "replace")
 
 
-def tried(verb: Verb, reference: Path, out: Path, point: int) -> Tried:
-    """Kill at a point, run again, compare with the unbroken run."""
+def tried(verb: Verb, reference: Path, out: Path, point: int, way: Way = KILL) -> Tried:
+    """Stop at a point, run again, compare with the unbroken run."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    code, operations = attempt(verb, out, point)
-    found = Tried(verb.name, point, operations[-1] if operations else "")
-    if code not in (-signal.SIGKILL, 0):
-        found.fault = f"the first start ended with {code}"
+    code, operations = attempt(verb, out, point, way)
+    found = Tried(verb.name, point, way.name, operations[point - 1] if 0 < point <= len(operations) else "")
+    said = (out.parent / f"{out.name}.log").read_text("utf-8", "replace")
+    found.fault = way.complaint(code, said)
+    if found.fault:
         return found
     code, said = again(verb, out)
     differing = list(differences(reference, out, verb.results))

@@ -29,4 +29,4 @@ def test_killed_at_chosen_file_operations_and_given_again_everything_is_whole_an
         command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert f"{'all':<18}{len(at):>7}{0:>8}" in done.stdout
+    assert f"{'all':<18}{len(at):>11}{len(at):>8}{0:>8}" in done.stdout

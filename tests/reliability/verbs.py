@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import yaml
 
 from tests.reliability.kill import Verb, again
 from tests.support.slide_files import write_slide
-from tests.support.toys import toy_table
+from tests.support.toys import toy_samples, toy_table
 
 OBO = "format-version: 1.2\n\n[Term]\nid: X:1\nname: necrosis\n\n[Term]\nid: X:2\nname: tissue\nis_a: X:1 ! n\n"
 
@@ -41,8 +44,57 @@ def recipe(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def material(folder: Path) -> list[Verb]:
-    """Make the inputs of all verbs, and say how each is called."""
+FURTHER = {"documents", "curate", "clip", "evaluate server"}
+CLIP = {
+    "data": {"source": "phantom", "train_cases": 6, "valid_cases": 0, "test_cases": 6, "tiles_per_case": 1,
+             "tile_px": 64},
+    "train": {"save_every": 2},
+    "stages": {"clip": {
+        "model": {"image_px": 16, "dim": 8, "vision": {"layers": 1, "width": 16, "heads": 2, "patch_size": 8},
+                  "text": {"layers": 1, "width": 16, "heads": 2}},
+        "steps": 4, "batch_size": 4, "clip_exam": {"few_shot": {"shots": [1], "num_subsets": 2}},
+    }},
+}  # fmt: skip
+
+
+def material(folder: Path, wanted: set[str], stack: ExitStack) -> list[Verb]:
+    """Make the inputs of the verbs, and say how each is called.
+
+    Args:
+        wanted: names of verbs; empty: all.
+        stack: ends the server that answers one of them.
+    """
+    found = [] if wanted and wanted <= FURTHER else local(folder)
+    return found + (further(folder, stack) if not wanted or wanted & FURTHER else [])
+
+
+def further(folder: Path, stack: ExitStack) -> list[Verb]:
+    """Documents, a curation, a CLIP run, and an exam of a model behind a server of another process."""
+    code, said = again(Verb("material", ["phantom", "documents", str(folder / "papers"), "--num", "1"], ()), folder)
+    if code:
+        raise SystemExit(f"the documents could not be made: {said[-2000:]}")
+    (folder / "clip.yaml").write_text(yaml.safe_dump(CLIP, sort_keys=False), "utf-8")
+    dedupe = {"near_image": False, "near_text": None}  # toys look and read alike
+    steps = [{"filter": {"min_side_px": 32}}, {"dedupe": dedupe}, {"split": {"valid": 0.2, "test": 0.2}}]
+    told = {"data": {"source": "samples", "path": str(folder / "samples.jsonl")}, "shard_samples": 8, "steps": steps}
+    (folder / "curate.yaml").write_text(yaml.safe_dump(told, sort_keys=False), "utf-8")
+    (folder / "samples.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in toy_samples(30, None)), "utf-8")
+    server = subprocess.Popen([sys.executable, "-m", "tests.reliability.server"], stdout=subprocess.PIPE, text=True)
+    stack.callback(server.wait)
+    stack.callback(server.kill)
+    assert server.stdout is not None
+    address = server.stdout.readline().strip()
+    return [
+        Verb("documents", ["documents", str(folder / "papers"), "--out", "OUT/figures", "--no-previews"], ["figures"]),
+        Verb("curate", ["curate", str(folder / "curate.yaml"), "--out", "OUT/data"], ["data"]),
+        Verb("clip", ["run", str(folder / "clip.yaml"), "--out", "OUT/run"], ["run"]),
+        Verb("evaluate server", ["evaluate", address, str(folder / "samples.jsonl"), "--model", "scripted", "--out",
+                                 "OUT/eval", "--max-samples", "8", "--probes", "blank", "--in-flight", "1"], ["eval"]),
+    ]  # fmt: skip
+
+
+def local(folder: Path) -> list[Verb]:
+    """What needs no server."""
     toy_table(folder / "tiles", num=36)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe(folder), sort_keys=False), "utf-8")
     (folder / "slides").mkdir()

@@ -10,6 +10,7 @@ import warnings
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from eosin import __version__
 from eosin.cli.clip import group as clip
@@ -76,6 +77,15 @@ def _root(
         print(story())
 
 
+# What the system says of a place -> what is told, and the next step.
+_DISK = {
+    errno.ENOSPC: ("The disk is full", "Free some space, then give the same command again."),
+    errno.EDQUOT: ("The disk is full: the quota is used up", "Free some space, then give the same command again."),
+    errno.EROFS: ("The disk is read-only", "Choose another folder with --out."),
+    errno.EACCES: ("Access is not permitted", "Choose another folder with --out, or ask for the right to this one."),
+}
+
+
 def run() -> None:
     """Entry point of the `eosin` command."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -98,10 +108,11 @@ def run() -> None:
         console.print(f"[bold red]error:[/bold red] {text.replace('[', chr(92) + '[')}")
         sys.exit(2)
     except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if exc.errno not in _DISK:
             raise
-        console.print(f"[bold red]error:[/bold red] The disk is full ({exc.filename}). Free some space, then give the "
-                      "same command again.")  # fmt: skip
+        message, next_step = _DISK[exc.errno]
+        where = f" ({escape(str(exc.filename))})" if exc.filename is not None else ""
+        console.print(f"[bold red]error:[/bold red] {message}{where}. {next_step}")
         sys.exit(2)
     except RuntimeError as exc:  # of torch.distributed
         if not lost_a_process(exc):

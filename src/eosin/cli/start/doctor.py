@@ -34,9 +34,13 @@ ABILITIES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "PDFs and articles": ("documents", ("pypdfium2", "reportlab")),
     "scanned pages": ("ocr", ("rapidocr", "onnxruntime")),
     "a judge behind a server": ("clients", ("openai",)),
+    "the reading room": ("serve", ("fastapi", "uvicorn", "sqlalchemy")),
+    "open answers, spreadsheets": ("exams", ("sacrebleu", "rouge_score", "openpyxl")),
+    "search in large indexes": ("search", ("usearch",)),
 }
 _NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "openslide": "openslide-python", "openslide_bin": "openslide-bin",
-          "cv2": "opencv-python-headless", "open_clip": "open-clip-torch"}  # fmt: skip
+          "cv2": "opencv-python-headless", "open_clip": "open-clip-torch",
+          "rouge_score": "rouge-score"}  # fmt: skip
 
 
 def doctor(

@@ -1,0 +1,72 @@
+"""The notebooks of examples/notebooks run as they are, and are kept without outputs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "examples" / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+# Name -> files that it leaves behind.
+LEAVES = {
+    "own_reward": ("start/stages/sft/checkpoint/model.safetensors",),
+    "own_tiles": ("run/report/index.html", "run/stages/sft/checkpoint/model.safetensors"),
+    "read_a_slide": ("reading/evidence.geojson", "reading/evidence.png", "reading/index.html"),
+}
+
+
+def _read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def _printed(book: Any) -> str:
+    return "".join(o.get("text", "") for c in book.cells if c.cell_type == "code" for o in c.outputs)
+
+
+def test_all_of_them_are_tried() -> None:
+    assert {p.stem for p in NOTEBOOKS} == set(LEAVES)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_kept_without_outputs_and_with_links_that_lead_somewhere(path: Path) -> None:
+    book = _read(path)
+    nbformat.validate(book)
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == [] and cell.execution_count is None
+            assert max(map(len, cell.source.splitlines())) <= 120
+    text = "\n".join(c.source for c in book.cells if c.cell_type == "markdown")
+    assert "Research use only, not for diagnosis." in text
+    links = re.findall(r"\]\(([^)#\s]+)", re.sub(r"\s+", " ", text))
+    assert links and all((FOLDER / link).exists() for link in links)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_it_runs_from_the_first_cell_to_the_last(path: Path, tmp_path: Path) -> None:
+    """In a folder of its own; the kernel is reached through files, not through ports."""
+    book = _read(path)
+    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
+    client = NotebookClient(  # a busy machine may be slow to start it
+        book, km=kernel, timeout=None, startup_timeout=3600, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    assert all(c.execution_count for c in book.cells if c.cell_type == "code")
+    for name in LEAVES[path.stem]:
+        assert (tmp_path / name).stat().st_size > 0, name
+    told = _printed(book)
+    if path.stem == "own_tiles":
+        figure = re.search(r"balanced accuracy (\d\.\d\d)", told)
+        assert figure and 0 <= float(figure[1]) <= 1 and "12 tiles of 4 slides" in told
+    if path.stem == "own_reward":
+        assert re.search(r"alone: [1-9]\d* breaches", told), told
+        assert "with accuracy: 0 breaches" in told and told.count("'reward/consistent'") == 4
+    if path.stem == "read_a_slide":
+        assert re.search(r"\d+ patches, \d+% of them in the lesion", told)
