@@ -1,4 +1,4 @@
-"""python -m tests.reliability.bits: the same small run in processes of their own; what is equal by bits, what is not.
+"""python -m tests.reliability.bits: the same small run in processes of their own; what is equal by bits, and what not.
 
 The run has every kind of stage, an exam and a report. It is made again as it was (with other hash seeds and another
 folder), with another seed, with two threads, and with the plainest kernels of the CPU. Prints a table for
