@@ -14,7 +14,7 @@ from eosin.core.nouns.bags import F64, PatchBag
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import SlideBag
 from eosin.core.nouns.units import BoxLevel0
-from eosin.engines.base import Request
+from eosin.engines.base import Generation, Request
 from eosin.knowledge.graph.graph import Graph
 from eosin.knowledge.linking.linker import Linker
 from eosin.serve.app import Room
@@ -43,6 +43,7 @@ class ScriptedReader:
     instruction = False
     sees_slides = True
     sees_regions = False
+    max_slides = 3
 
     def __init__(self) -> None:
         self.about: dict[str, Any] = {"checkpoint": "scripted"}
@@ -69,7 +70,7 @@ class ScriptedReader:
         middle = bag.centres_um.min(0) + (bag.centres_um.max(0) - bag.centres_um.min(0)) * (0.2 + span[0] % 60 / 100)
         return np.asarray(np.exp(-(((bag.centres_um - middle) / 90.0) ** 2).sum(1)))
 
-    def option_probabilities(self, request: Request, reply: str, options: Sequence[str]) -> list[float] | None:
+    def option_probabilities(self, request: Request, reply: Generation, options: Sequence[str]) -> list[float] | None:
         return [0.1, 0.2, 0.7][: len(options)] if len(options) == 3 else None
 
 

@@ -16,7 +16,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from eosin import __version__
 from eosin.core.nouns.reply import Grammar
-from eosin.serve.batching import Batcher, WatchedEngine
+from eosin.serve.batching import WatchedEngine
 from eosin.serve.chat import chat_router, refusal
 from eosin.serve.corrections.router import corrections_router
 from eosin.serve.corrections.store import CorrectionStore
@@ -25,6 +25,8 @@ from eosin.serve.questions.asking import Tools
 from eosin.serve.questions.base import Confidence, ReadingsInMemory, SlideReader
 from eosin.serve.questions.router import questions_router
 from eosin.serve.questions.statements import Knowledge
+from eosin.serve.relay import AskedEngine, Relay
+from eosin.serve.seats import Guest, Seat, seats_of
 from eosin.serve.settings import ServeSettings, check_doors
 from eosin.serve.slides import SlideShelf, slides_router
 
@@ -49,6 +51,7 @@ class Room:
         reader: the model as a reader of slides; without one no question is asked about a slide.
         store: of readings and corrections; without one the last readings are kept in memory, and none is corrected.
         facts: what the page says: licence and data of the model, usual questions with their options.
+        beside: a second model, asked the same questions.
     """
 
     reader: SlideReader | None = None
@@ -56,16 +59,21 @@ class Room:
     knowledge: Knowledge | None = None
     confidence: Confidence | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    beside: Guest | None = None
 
 
-def create_app(engine: WatchedEngine, settings: ServeSettings, room: Room | None = None) -> FastAPI:
-    """The application of one model, and of the slides of one folder where the settings name one.
+def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, room: Room | None = None) -> FastAPI:
+    """The application of one model, or of two, and of the slides of one folder where the settings name one.
+
+    Args:
+        engine: a model on this machine, whose questions are batched, or one behind a server, which is asked each.
 
     Raises:
-        EosinError: a door that would stand open; a folder without slides.
+        EosinError: a door that would stand open; a folder without slides; two models of one name.
     """
     check_doors(settings)
-    batcher = Batcher(engine, settings.batch_size, settings.batch_wait_s, settings.max_waiting)
+    room = room or Room()
+    seats = seats_of(Guest(settings.model_name, engine, room.reader, room.confidence), room.beside, settings)
     shelf = (
         SlideShelf(settings.slides, settings.max_open_slides, settings.tile_cache_bytes) if settings.slides else None
     )
@@ -73,35 +81,35 @@ def create_app(engine: WatchedEngine, settings: ServeSettings, room: Room | None
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         yield
-        batcher.close()
-        if room is not None and room.store is not None:
+        for seat in seats.values():
+            seat.answerer.close()
+        if room.store is not None:
             room.store.close()
 
     # The interactive pages of FastAPI load scripts from elsewhere, so only the description itself is served.
     app = FastAPI(title="Eosin", version=__version__, description=NOTE, lifespan=life, docs_url=None, redoc_url=None)
-    app.state.batcher, app.state.shelf = batcher, shelf
+    app.state.seats, app.state.shelf = seats, shelf
+    app.state.batcher = seats[settings.model_name].answerer
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
     app.middleware("http")(_doors(settings))
-    app.include_router(chat_router(batcher, settings))
+    app.include_router(chat_router(seats, settings))
     if shelf is not None:
         app.include_router(slides_router(shelf, settings))
-        _add_room(app, batcher, shelf, settings, room or Room())
-    _add_health(app, engine, settings)
+        _add_room(app, seats, shelf, settings, room)
+    _add_health(app, seats, settings)
     return app
 
 
-def _add_room(app: FastAPI, batcher: Batcher, shelf: SlideShelf, settings: ServeSettings, room: Room) -> None:
+def _add_room(app: FastAPI, seats: dict[str, Seat], shelf: SlideShelf, settings: ServeSettings, room: Room) -> None:
     """Questions, corrections and the page."""
     facts: dict[str, Any] = {
         "model": settings.model_name, "version": __version__, "note": NOTE, "blinded": settings.blinded,
         "asks": room.reader is not None, "corrects": room.store is not None, "checks": room.knowledge is not None,
-        "calibrated": room.confidence is not None, **room.facts,
+        "models": [s.facts() for s in seats.values()], **room.facts,
     }  # fmt: skip
-    if room.reader is not None:
-        facts |= {"sees_slides": room.reader.sees_slides, "sees_regions": room.reader.sees_regions,
-                  "about": room.reader.about}  # fmt: skip
-        readings = room.store or ReadingsInMemory()
-        tools = Tools(batcher, room.reader, readings, settings, room.knowledge, room.confidence)
+    readings = room.store or ReadingsInMemory()
+    tools = {s.name: Tools(s, s.reader, readings, settings, room.knowledge) for s in seats.values() if s.reader}
+    if tools:
         app.include_router(questions_router(shelf, tools))
     if room.store is not None:
         grammar = room.reader.grammar if room.reader else Grammar.of("think/answer")
@@ -109,27 +117,32 @@ def _add_room(app: FastAPI, batcher: Batcher, shelf: SlideShelf, settings: Serve
     app.include_router(pages_router(facts))
 
 
-def _add_health(app: FastAPI, engine: WatchedEngine, settings: ServeSettings) -> None:
-    batcher: Batcher = app.state.batcher
+def _add_health(app: FastAPI, seats: dict[str, Seat], settings: ServeSettings) -> None:
     shelf: SlideShelf | None = app.state.shelf
+    answerers = [s.answerer for s in seats.values()]
 
     @app.get("/health", tags=["server"])
     def health() -> dict[str, Any]:
-        """Whether questions are answered, and what for."""
-        return {"status": "ok", "model": settings.model_name, "waiting": batcher.waiting, "version": __version__,
-                "note": NOTE}  # fmt: skip
+        """Whether questions are answered, and what for. A model behind a server that gave no reply to the last question
+        is named with the reason."""
+        relays = {n: s.answerer for n, s in seats.items() if isinstance(s.answerer, Relay)}
+        outages = {n: r.outage for n, r in relays.items() if r.outage}
+        return {"status": "a model's server fails" if outages else "ok", "model": settings.model_name,
+                "models": list(seats), "outages": outages, "waiting": sum(a.waiting for a in answerers),
+                "version": __version__, "note": NOTE}  # fmt: skip
 
     @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
     def metrics() -> str:
-        """Counters in Prometheus' text form."""
-        told: dict[str, float] = {f"questions_{k}": v for k, v in vars(batcher.counts).items() if k not in (
-            "batches", "tokens", "busy_s")}  # fmt: skip
-        counts = batcher.counts
-        told |= {"batches": counts.batches, "reply_tokens": counts.tokens, "model_busy_seconds": counts.busy_s}
+        """Counters in Prometheus' text form; of two models the sums."""
+        counts = {k: sum(getattr(a.counts, k) for a in answerers) for k in vars(answerers[0].counts)}
+        told: dict[str, float] = {
+            "batches": counts.pop("batches"), "reply_tokens": counts.pop("tokens"),
+            "model_busy_seconds": counts.pop("busy_s"), **{f"questions_{k}": v for k, v in counts.items()},
+        }  # fmt: skip
         if shelf is not None:
             told |= {"tile_cache_hits": shelf.tiles.hits, "tile_cache_misses": shelf.tiles.misses}
         lines = [f"# TYPE eosin_{k}_total counter\neosin_{k}_total {v:g}" for k, v in told.items()]
-        gauges: dict[str, float] = {"questions_waiting": batcher.waiting}
+        gauges: dict[str, float] = {"questions_waiting": sum(a.waiting for a in answerers)}
         if shelf is not None:
             gauges |= {"tile_cache_bytes": shelf.tiles.size, "slides_open": shelf.num_open}
         lines += [f"# TYPE eosin_{k} gauge\neosin_{k} {v:g}" for k, v in gauges.items()]

@@ -22,21 +22,26 @@ from eosin.core.nouns.units import BoxLevel0
 from eosin.engines.base import Decoding, Generation
 from eosin.engines.base import Request as Asked
 from eosin.scoring.reading.answers import parse_answer
-from eosin.serve.batching import Batcher
-from eosin.serve.questions.base import Confidence, Readings, Seen, SlideReader, Tell
+from eosin.serve.questions.base import Readings, Seen, SlideReader, Tell
 from eosin.serve.questions.blocks import BlockStream
 from eosin.serve.questions.places import box_of, places_of
 from eosin.serve.questions.statements import Knowledge, Statement, standing, statements_of
+from eosin.serve.seats import Seat
 from eosin.serve.settings import ServeSettings
 from eosin.serve.slides import Shown
 
 Event = tuple[str, dict[str, Any]]
 _FOLDERS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?[/\\](?:[^/\\\s:'\"]+[/\\])+")
 NOTE = "Research use only, not for diagnosis."
+ASKED = r"^[0-9a-f]{32}$"
 
 
 class AskBody(BaseModel):
-    """A question about a slide, or about a box of it in pixels of level 0 (x0, y0, x1, y1)."""
+    """A question about a slide, or about a box of it in pixels of level 0 (x0, y0, x1, y1).
+
+    `model`: which of the models is asked; "" is the first. `asked`: made by the client, the same for the questions that
+    belong together: one put to two models.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,6 +51,8 @@ class AskBody(BaseModel):
     max_new_tokens: int | None = Field(default=None, ge=1)
     evidence: bool = True
     stream: bool = True
+    model: str = Field(default="", max_length=200)
+    asked: str | None = Field(default=None, pattern=ASKED)
 
     @field_validator("options")
     @classmethod
@@ -65,14 +72,13 @@ class AskBody(BaseModel):
 
 @dataclass(frozen=True)
 class Tools:
-    """What a question needs."""
+    """What a question to one model needs."""
 
-    batcher: Batcher
+    seat: Seat
     reader: SlideReader
     readings: Readings
     settings: ServeSettings
     knowledge: Knowledge | None = None
-    confidence: Confidence | None = None
 
 
 async def events_of(body: AskBody, shown: Shown, tools: Tools) -> AsyncIterator[Event]:
@@ -84,7 +90,7 @@ async def events_of(body: AskBody, shown: Shown, tools: Tools) -> AsyncIterator[
     if body.box is not None:
         x0, y0, x1, y1 = body.box
         box = BoxLevel0(x0=x0, y0=y0, x1=x1, y1=y1)
-    yield "start", {"slide": shown.key, "question": body.question, "model": tools.settings.model_name}
+    yield "start", {"slide": shown.key, "question": body.question, "model": tools.seat.name}
     try:
         said, tell = _heard()
         looking = asyncio.create_task(asyncio.to_thread(tools.reader.look, shown.path, box, tell))
@@ -93,7 +99,7 @@ async def events_of(body: AskBody, shown: Shown, tools: Tools) -> AsyncIterator[
         seen = await looking
         sample = _sample(body, seen)
         asked = Asked(sample.id, prompt_messages(sample, tools.reader.grammar, instruction=tools.reader.instruction),
-                      (seen.picture,))  # fmt: skip
+                      (seen.picture,), scores=bool(sample.choices) and tools.seat.confidence is not None)  # fmt: skip
         made: Generation | None = None
         async for event in _reply(asked, body, tools):
             if isinstance(event, Generation):
@@ -154,7 +160,7 @@ async def _reply(asked: Asked, body: AskBody, tools: Tools) -> AsyncIterator[Eve
     )
     pieces, tell = _heard()
     watching = body.stream and not tools.settings.blinded
-    waiting = tools.batcher.submit(asked, decoding, tools.settings.timeout_s, tell if watching else None)
+    waiting = tools.seat.answerer.submit(asked, decoding, tools.settings.timeout_s, tell if watching else None)
     try:
         blocks = BlockStream(tools.reader.grammar)
         done = asyncio.wrap_future(waiting.done)
@@ -167,7 +173,7 @@ async def _reply(asked: Asked, body: AskBody, tools: Tools) -> AsyncIterator[Eve
                 yield "text", {"block": block, "text": new}
         yield made
     finally:
-        waiting.gone.set()
+        waiting.leave()
 
 
 async def _after(
@@ -177,8 +183,8 @@ async def _after(
     statements = statements_of(made.text, tools.reader.grammar)
     reading = await asyncio.to_thread(_reading, body, shown, tools, seen, sample, made, statements)
     hidden = tools.settings.blinded
-    if sample.choices and reading["letter"] and tools.confidence is not None:
-        reading["confidence"] = await _confidence(tools, sample, asked, made.text, str(reading["letter"]))
+    if sample.choices and reading["letter"] and tools.seat.confidence is not None:
+        reading["confidence"] = await _confidence(tools, sample, asked, made, str(reading["letter"]))
     if hidden:
         yield (
             "hidden",
@@ -208,9 +214,9 @@ def _reading(
     answer = text or (reply.answer if reply else tools.reader.grammar.readable_blocks(made.text).get("answer", ""))
     sees = "he_slide" if isinstance(seen.picture, PatchBag) else "he_tile"
     return {
-        "id": sample.id, "slide": shown.key, "slide_name": shown.name, "question": body.question,
+        "id": sample.id, "asked": body.asked, "slide": shown.key, "slide_name": shown.name, "question": body.question,
         "options": [c.text for c in sample.choices], "box": list(body.box) if body.box else None,
-        "model": tools.settings.model_name, "grammar": tools.reader.grammar.as_facts(), "created": time.time(),
+        "model": tools.seat.name, "grammar": tools.reader.grammar.as_facts(), "created": time.time(),
         "reply": made.text, "blocks": dict(reply.blocks) if reply else {}, "truncated": made.truncated,
         "num_tokens": made.num_tokens, "answer": answer, "letter": letter, "unparsed_reason": reason,
         "confidence": None, "sees": sees, "num_patches": seen.num_patches, "mpp": seen.mpp, "is_part": seen.is_part,
@@ -226,11 +232,15 @@ def _letter(reply: Reply, sample: Sample) -> tuple[str | None, str | None]:
     return (None, found.reason) if isinstance(found, Unparsed) else (found.value, None)
 
 
-async def _confidence(tools: Tools, sample: Sample, asked: Asked, reply: str, letter: str) -> dict[str, Any] | None:
+async def _confidence(
+    tools: Tools, sample: Sample, asked: Asked, made: Generation, letter: str
+) -> dict[str, Any] | None:
     """Calibrated confidence of the chosen option, with the probability of each; None where it cannot be said."""
-    assert tools.confidence is not None
+    assert tools.seat.confidence is not None
     texts = [c.text for c in sample.choices]
-    errand = tools.batcher.run(lambda: tools.reader.option_probabilities(asked, reply, texts), tools.settings.timeout_s)
+    errand = tools.seat.answerer.run(
+        lambda: tools.reader.option_probabilities(asked, made, texts), tools.settings.timeout_s
+    )
     try:
         found = await asyncio.wrap_future(errand.done)
     finally:
@@ -238,7 +248,7 @@ async def _confidence(tools: Tools, sample: Sample, asked: Asked, reply: str, le
     if found is None:
         return None
     by_letter = dict(zip([c.letter for c in sample.choices], found, strict=True))
-    return {**tools.confidence.of(by_letter[letter]), "options": dict(zip(texts, found, strict=True))}
+    return {**tools.seat.confidence.of(by_letter[letter]), "options": dict(zip(texts, found, strict=True))}
 
 
 async def _evidence(
@@ -255,7 +265,7 @@ async def _evidence(
                    "note": "The model was shown this region as one picture."}  # fmt: skip
             continue
         span = (one.start, one.end)
-        errand = tools.batcher.run(
+        errand = tools.seat.answerer.run(
             lambda span=span: tools.reader.evidence(asked, reply, span), tools.settings.timeout_s  # type: ignore[misc]
         )  # fmt: skip
         try:

@@ -40,9 +40,14 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def questions_router(shelf: SlideShelf, tools: Tools) -> APIRouter:
-    """Questions about slides, readings that were made, and the check of statements."""
+def questions_router(shelf: SlideShelf, by_name: dict[str, Tools]) -> APIRouter:
+    """Questions about slides, readings that were made, and the check of statements.
+
+    Args:
+        by_name: what each model's questions need, by its name; the first is asked where a question names none.
+    """
     router = APIRouter(tags=["questions"])
+    first = next(iter(by_name.values()))
 
     @router.post("/slides/{key}/ask", response_model=None, responses=_ANSWERS)
     async def ask(key: Key, body: AskBody) -> StreamingResponse | JSONResponse:
@@ -51,9 +56,12 @@ def questions_router(shelf: SlideShelf, tools: Tools) -> APIRouter:
         shown = shelf.slides.get(key)
         if shown is None:
             return refusal(404, "There is no such slide here.")
+        tools = by_name.get(body.model) if body.model else first
+        if tools is None:
+            return refusal(404, f"No model of this name is asked here; {', '.join(by_name)}: nothing else is.")
         if why := await asyncio.to_thread(_cannot, shelf, key, body, tools):
             return refusal(400, why)
-        if tools.batcher.is_full:
+        if tools.seat.answerer.is_full:
             return refusal(429, "Too many questions wait already; ask again.", {"Retry-After": "1"})
         if body.stream:
             return StreamingResponse(_lines(events_of(body, shown, tools)), media_type="text/event-stream")
@@ -71,11 +79,11 @@ def questions_router(shelf: SlideShelf, tools: Tools) -> APIRouter:
     @router.post("/check", response_model=None, responses={400: {}})
     def check(body: CheckBody) -> JSONResponse:
         """What the knowledge graph says of statements: supported, contradicted or unknown, with the path."""
-        if tools.knowledge is None:
+        if first.knowledge is None:
             return refusal(400, "This server has no knowledge graph.")
         texts = [body.text] if isinstance(body.text, str) else body.text
         try:
-            return JSONResponse(tools.knowledge.check(texts, answer=body.answer, sees=body.sees))
+            return JSONResponse(first.knowledge.check(texts, answer=body.answer, sees=body.sees))
         except EosinError as exc:
             return refusal(400, exc.message)
 
