@@ -48,7 +48,7 @@ class StreamReader:
         for line in lines:
             if line.startswith(b"data:"):
                 self._event(line[5:].strip())
-        self._tell()
+                self._tell()
 
     def completion(self) -> Completion:
         """The whole of it, once the server has sent its last byte.

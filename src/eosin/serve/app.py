@@ -21,8 +21,8 @@ from eosin.serve.chat import chat_router, refusal
 from eosin.serve.corrections.router import corrections_router
 from eosin.serve.corrections.store import CorrectionStore
 from eosin.serve.pages import pages_router
-from eosin.serve.questions.asking import Tools
 from eosin.serve.questions.base import Confidence, ReadingsInMemory, SlideReader
+from eosin.serve.questions.evidence import Tools
 from eosin.serve.questions.router import questions_router
 from eosin.serve.questions.statements import Knowledge
 from eosin.serve.relay import AskedEngine, Relay
@@ -75,7 +75,9 @@ def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, roo
     room = room or Room()
     seats = seats_of(Guest(settings.model_name, engine, room.reader, room.confidence), room.beside, settings)
     shelf = (
-        SlideShelf(settings.slides, settings.max_open_slides, settings.tile_cache_bytes) if settings.slides else None
+        SlideShelf(settings.slides, settings.max_open_slides, settings.tile_cache_bytes, settings.cases)
+        if settings.slides
+        else None
     )
 
     @asynccontextmanager

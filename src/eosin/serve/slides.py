@@ -7,7 +7,7 @@ import io
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,11 +19,12 @@ from fastapi.responses import JSONResponse, Response
 from PIL import Image
 
 from eosin.core.errors import EosinError
+from eosin.core.nouns.cases import tcga_case
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.nouns.units import BoxLevel0
 from eosin.serve.chat import refusal
 from eosin.serve.settings import ServeSettings
-from eosin.slides.open.find import find_slides
+from eosin.slides.open.find import Found, find_slides
 from eosin.slides.open.slide import Slide, open_slide
 
 TILE_PX = 254
@@ -35,11 +36,13 @@ KEY = r"^[0-9a-f]{16}$"
 
 @dataclass(frozen=True)
 class Shown:
-    """A slide that may be seen. `key` stands in addresses in the place of its path."""
+    """A slide that may be seen. `key` stands in addresses in the place of its path; `case` is None where it is not
+    known."""
 
     key: str
     name: str
     path: Path
+    case: str | None = None
 
 
 class SlideShelf:
@@ -48,9 +51,13 @@ class SlideShelf:
     Args:
         folder: only what lies in it when the server starts can be seen, by a key; no path ever comes from a client.
         max_open: slides open at a time. tile_cache_bytes: encoded tiles kept.
+        cases: case by slide, which is named by its path below the folder, or by its file name, with or without suffix.
+            A slide that is not among them belongs to the case of its TCGA barcode, else to none.
     """
 
-    def __init__(self, folder: Path, max_open: int, tile_cache_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, max_open: int, tile_cache_bytes: int, cases: Mapping[str, str] | None = None
+    ) -> None:
         root = folder.resolve()
         found, self.dropped = find_slides([folder])
         inside = [f for f in found if f.path.resolve().is_relative_to(root)]
@@ -60,9 +67,10 @@ class SlideShelf:
             if f not in inside
         ]
         shown = [
-            Shown(hashlib.sha256(f.key.encode("utf-8", "surrogateescape")).hexdigest()[:16], f.key, f.path)
+            Shown(hashlib.sha256(f.key.encode("utf-8", "surrogateescape")).hexdigest()[:16], f.key, f.path,
+                  _case_of(f, root, cases or {}))
             for f in inside
-        ]
+        ]  # fmt: skip
         self.slides = {s.key: s for s in shown}
         self._open: OrderedDict[str, Slide] = OrderedDict()
         self._max_open = max_open
@@ -90,6 +98,10 @@ class SlideShelf:
                 self._open.popitem(last=False)
         return slide
 
+    def of_case(self, case: str | None) -> list[Shown]:
+        """The slides of a case, in the order of the list; none of no case."""
+        return [s for s in self.slides.values() if case is not None and s.case == case]
+
     def version(self, key: str) -> str:
         """What changes when the file does."""
         about = self.slides[key].path.stat()
@@ -98,6 +110,13 @@ class SlideShelf:
     @property
     def num_open(self) -> int:
         return len(self._open)
+
+
+def _case_of(found: Found, root: Path, cases: Mapping[str, str]) -> str | None:
+    path = found.path
+    below = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+    names = (found.key, below, path.name, Path(found.key).name, path.stem)
+    return next((cases[n] for n in names if n in cases), None) or tcga_case(path.name)
 
 
 class TileCache:
@@ -172,9 +191,10 @@ def slides_router(shelf: SlideShelf, settings: ServeSettings) -> APIRouter:
 
     @router.get("")
     def listed() -> dict[str, Any]:
-        """Every slide of the folder, and what was set aside while looking."""
+        """Every slide of the folder with its case, and what was set aside while looking."""
         aside = [{"name": Path(d.id).name, "reason": d.reason} for d in shelf.dropped]
-        return {"slides": [{"key": s.key, "name": s.name} for s in shelf.slides.values()], "set_aside": aside}
+        told = [{"key": s.key, "name": s.name, "case": s.case} for s in shelf.slides.values()]
+        return {"slides": told, "set_aside": aside}
 
     @router.get("/{key}", responses={404: {}, 422: {}}, response_model=None)
     def about(key: Key) -> dict[str, Any] | JSONResponse:
@@ -238,7 +258,8 @@ def _add_pictures(router: APIRouter, shelf: SlideShelf) -> None:
 def _about(shelf: SlideShelf, key: str) -> dict[str, Any]:
     slide = shelf.slide(key)
     return {
-        "key": key, "name": shelf.slides[key].name, "size_px": slide.size_px, "levels_px": slide.level_sizes_px,
+        "key": key, "name": shelf.slides[key].name, "case": shelf.slides[key].case,
+        "size_px": slide.size_px, "levels_px": slide.level_sizes_px,
         "mpp": slide.mpp if slide.has_mpp else None, "mpp_note": slide.mpp_note, "reader": slide.reader,
         "vendor": slide.vendor, "notes": slide.notes, "note": "Research use only, not for diagnosis.",
     }  # fmt: skip

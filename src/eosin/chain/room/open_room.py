@@ -56,7 +56,7 @@ class Place:
     """What is served: of a plain checkpoint the checkpoint alone.
 
     Attributes:
-        questions: usual ones, with their options. slides: that a run made.
+        questions: usual ones, with their options. slides: that a run made. samples: of the run, which say the cases.
     """
 
     checkpoint: str
@@ -64,6 +64,7 @@ class Place:
     work: Path | None = None
     questions: tuple[dict[str, Any], ...] = QUESTIONS
     data: dict[str, Any] = field(default_factory=dict)
+    samples: Path | None = None
 
 
 def place_of(name: str) -> Place:
@@ -89,6 +90,7 @@ def place_of(name: str) -> Place:
     return Place(
         str(run / "stages" / stage / "checkpoint"), slides if slides.is_dir() else None, run / "room",
         _questions_of(run) or QUESTIONS, {"run": run.name, "stage": stage, "data": data},
+        run / "samples" if slides.is_dir() and list((run / "samples").glob("*.parquet")) else None,
     )  # fmt: skip
 
 

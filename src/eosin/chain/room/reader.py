@@ -86,11 +86,11 @@ class CheckpointReader:
             raise EosinError("There is no patch of tissue in this region.", next_step="draw a larger box, on tissue")
         return Seen(bag.take(inside), ref, mpp, int(inside.sum()), is_part=True)
 
-    def evidence(self, request: Request, reply: str, span: tuple[int, int]) -> F64:
-        """`sensitivity` (docs/evidence.md) of every patch for reply[span]."""
+    def evidence(self, request: Request, reply: str, span: tuple[int, int], slide: int = 0) -> F64:
+        """`sensitivity` (docs/evidence.md) of every patch of one slide for reply[span]."""
         if self._attributor is None:
             self._attributor = ModelEvidence(self._loaded)
-        found = self._attributor.scores(AttributionTarget(request, reply, span), [METHOD])
+        found = self._attributor.scores(AttributionTarget(request, reply, span, slide), [METHOD])
         return found.scores[METHOD]
 
     def option_probabilities(self, request: Request, reply: Generation, options: Sequence[str]) -> list[float] | None:

@@ -51,7 +51,7 @@ class ServerReader:
         """One picture; it leaves this machine for the server."""
         return region_seen(self._regions, path, box, self._slide_mpp)
 
-    def evidence(self, request: Request, reply: str, span: tuple[int, int]) -> F64:
+    def evidence(self, request: Request, reply: str, span: tuple[int, int], slide: int = 0) -> F64:
         """Never: gradients need the weights."""
         raise EosinError(NO_EVIDENCE)
 

@@ -64,6 +64,10 @@ GrammarOption = Annotated[
     str | None, typer.Option(help="Form of the server's replies. Default: the CHECKPOINT's, else think/answer.")
 ]
 TimeoutOption = Annotated[float, typer.Option("--timeout", help="Seconds for one reply of the server.")]
+CasesOption = Annotated[
+    Path | None,
+    typer.Option(help="Slides of one case: csv with slide,case, or samples. Default: TCGA names, a run's samples."),
+]
 BesideOption = Annotated[
     str | None, typer.Option(help="A second model, asked the same: checkpoint, run, hub name or a server's address.")
 ]
@@ -93,6 +97,7 @@ def serve(
     beside_model: BesideModelOption = None,
     beside_key_env: BesideKeyOption = "EOSIN_BESIDE_KEY",
     beside_calibration: BesideCalibrationOption = None,
+    cases: CasesOption = None,
     knowledge: KnowledgeOption = None,
     work: WorkOption = None,
     corrections: CorrectionsOption = None,
@@ -139,11 +144,20 @@ def _run(given: dict[str, Any]) -> None:
     settings = ServeSettings(
         model_name=given["name"] or (server.model if server else _called(place.checkpoint)), host=given["host"],
         port=given["port"], token=_token(given["token_env"]), slides=given["slides"] or place.slides,
-        batch_size=given["batch_size"], max_new_tokens=given["max_new_tokens"], blinded=given["blinded"],
+        cases=_cases(given["cases"], place.samples), batch_size=given["batch_size"],
+        max_new_tokens=given["max_new_tokens"], blinded=given["blinded"],
     )  # fmt: skip
     check_doors(settings)
     with opened_room(place, settings, _options(given, server, settings.model_name)) as app:
         _listen(app, settings, place.data.get("data") or {})
+
+
+def _cases(told: Path | None, samples: Path | None) -> dict[str, str]:
+    """Case by slide, as the table or the run says."""
+    from eosin.chain.room.cases import read_cases
+
+    place = told or samples
+    return {} if place is None else read_cases(place)
 
 
 def _options(given: dict[str, Any], server: ServerSettings | None, first: str) -> RoomOptions:

@@ -58,6 +58,10 @@ class Desk:
             return self.store.versions(id)
         return self.store.versions(id, reader) if reader else []
 
+    def told(self, version: Version) -> dict[str, Any]:
+        """A version, and which model's reply it corrects."""
+        return version.record() | {"model": (self.store.reading(version.reading) or {}).get("model")}
+
     def size_of(self, slide: str) -> tuple[int, int] | None:
         try:
             return self.shelf.slide(slide).size_px
@@ -76,7 +80,7 @@ def corrections_router(
     def listed(slide: Annotated[str | None, Query(pattern=SLIDE_KEY)] = None, reader: Reader = None) -> dict[str, Any]:
         """The last readings, of all slides or of one."""
         rows = [desk.reading(r["id"], reader) or {} for r in store.readings(slide, LIST)]
-        keys = ("id", "slide", "slide_name", "question", "answer", "created", "box")
+        keys = ("id", "slide", "slide_name", "question", "answer", "created", "box", "model", "asked", "slides")
         return {"readings": [{k: r.get(k) for k in keys} for r in rows]}
 
     @router.get("/readings/{id}", response_model=None, responses=_MISSING)
@@ -88,7 +92,7 @@ def corrections_router(
     @router.get("/readings/{id}/corrections", response_model=None)
     def versions(id: Id, reader: Reader = None) -> dict[str, Any]:
         """Every version of every reader, as far as `reader` may see them."""
-        return {"versions": [v.record() for v in desk.versions(id, reader)]}
+        return {"versions": [desk.told(v) for v in desk.versions(id, reader)]}
 
     @router.post("/readings/{id}/corrections", response_model=None, responses={**_MISSING, 409: {}})
     def correct(id: Id, body: Correction) -> JSONResponse:
@@ -96,9 +100,12 @@ def corrections_router(
         return _keep(desk, id, body)
 
     @router.get("/corrections/agreement")
-    def agree(first: SomeReader, second: SomeReader) -> dict[str, Any]:
-        """Kappa of two readers with its interval: answers, statements kept or not, ratings."""
-        return agreement(store, first, second)
+    def agree(
+        first: SomeReader, second: SomeReader, model: Annotated[str | None, Query(max_length=200)] = None
+    ) -> dict[str, Any]:
+        """Kappa of two readers with its interval: answers, statements kept or not, ratings; of one model's replies, or
+        of all."""
+        return agreement(store, first, second, model)
 
     @router.get("/corrections/export", response_class=Response)
     def export() -> Response:
@@ -120,7 +127,7 @@ def _keep(desk: Desk, id: str, body: Correction, more: dict[str, Any] | None = N
     except EosinError as exc:
         return refusal(404 if exc.message.startswith("There is no such") else 503, exc.message)
     shown = desk.reading(id, body.reader) if desk.blinded and body.is_signed else None
-    return JSONResponse({**kept.record(), **(more or {}), **({"revealed": shown} if shown else {})})
+    return JSONResponse({**desk.told(kept), **(more or {}), **({"revealed": shown} if shown else {})})
 
 
 def _add_shapes(router: APIRouter, desk: Desk) -> None:
@@ -134,7 +141,11 @@ def _add_shapes(router: APIRouter, desk: Desk) -> None:
         reading, said = desk.store.reading(id), last(id, reader)
         if reading is None or said is None:
             return refusal(404, "There is no correction by this reader.")
-        told = {"slide": reading["slide_name"], "note": "Research use only, not for diagnosis."}
+        told = {
+            "slide": reading["slide_name"],
+            "model": reading.get("model"),
+            "note": "Research use only, not for diagnosis.",
+        }
         headers = {"Content-Disposition": f'attachment; filename="{id[:8]}-{reader}.geojson"'}
         return JSONResponse(collection(shapes_of(reading, said), told), headers=headers)
 

@@ -58,8 +58,8 @@ class SlideReader(Protocol):
         """
         ...
 
-    def evidence(self, request: Request, reply: str, span: tuple[int, int]) -> F64:
-        """Score (N,) of every patch of the bag for reply[span]; higher is more evidence."""
+    def evidence(self, request: Request, reply: str, span: tuple[int, int], slide: int = 0) -> F64:
+        """Score (N,) of every patch of a bag, the request's `slide`-th, for reply[span]; higher is more evidence."""
         ...
 
     def option_probabilities(self, request: Request, reply: Generation, options: Sequence[str]) -> list[float] | None:

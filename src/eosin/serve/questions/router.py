@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from eosin.core.errors import EosinError
 from eosin.serve.batching import BusyError
 from eosin.serve.chat import refusal
-from eosin.serve.questions.asking import AskBody, Tools, events_of
-from eosin.serve.slides import KEY, SlideShelf
+from eosin.serve.questions.asking import AskBody, events_of
+from eosin.serve.questions.evidence import Tools
+from eosin.serve.slides import KEY, Shown, SlideShelf
 from eosin.slides.annotations.geojson import collection, tissue_shapes
 from eosin.slides.tissue.segmentation import tissue_mask
 
@@ -51,15 +52,17 @@ def questions_router(shelf: SlideShelf, by_name: dict[str, Tools]) -> APIRouter:
 
     @router.post("/slides/{key}/ask", response_model=None, responses=_ANSWERS)
     async def ask(key: Key, body: AskBody) -> StreamingResponse | JSONResponse:
-        """A question about a slide or a region: server-sent events start, looking, text (findings, reasoning, answer),
-        reading, evidence, done; or error. With `stream: false` one JSON object: the reading with its evidence."""
-        shown = shelf.slides.get(key)
-        if shown is None:
+        """A question about a slide, a region, or several slides of one case: server-sent events start, looking, text
+        (findings, reasoning, answer), reading, evidence, done; or error. With `stream: false` one JSON object: the
+        reading with its evidence."""
+        found = [shelf.slides.get(k) for k in (key, *body.slides)]
+        shown = [s for s in found if s is not None]
+        if len(shown) < len(found):
             return refusal(404, "There is no such slide here.")
         tools = by_name.get(body.model) if body.model else first
         if tools is None:
             return refusal(404, f"No model of this name is asked here; {', '.join(by_name)}: nothing else is.")
-        if why := await asyncio.to_thread(_cannot, shelf, key, body, tools):
+        if why := await asyncio.to_thread(_cannot, shelf, shown, body, tools):
             return refusal(400, why)
         if tools.seat.answerer.is_full:
             return refusal(429, "Too many questions wait already; ask again.", {"Retry-After": "1"})
@@ -90,16 +93,32 @@ def questions_router(shelf: SlideShelf, by_name: dict[str, Tools]) -> APIRouter:
     return router
 
 
-def _cannot(shelf: SlideShelf, key: str, body: AskBody, tools: Tools) -> str | None:
+def _cannot(shelf: SlideShelf, shown: Sequence[Shown], body: AskBody, tools: Tools) -> str | None:
     """Why a question cannot be asked of this model, or None."""
     if body.box is None and not tools.reader.sees_slides:
         return "This model reads regions: draw a box, or ask about what the view shows."
+    if why := _no_case(shown, body, tools):
+        return why
     try:
-        wide, high = shelf.slide(key).size_px
+        wide, high = [shelf.slide(s.key).size_px for s in shown][0]
     except EosinError as exc:
         return exc.message
     if body.box is not None and (body.box[2] > wide or body.box[3] > high):
         return f"The box does not lie on the slide, which has {wide} x {high} px."
+    return None
+
+
+def _no_case(shown: Sequence[Shown], body: AskBody, tools: Tools) -> str | None:
+    """Why several slides cannot be asked about together, or None."""
+    if len(shown) == 1:
+        return None
+    if body.box is not None:
+        return "A box lies on one slide: ask about it alone."
+    if len({s.key for s in shown}) < len(shown) or len({s.case for s in shown}) > 1 or shown[0].case is None:
+        return "Slides that are asked about together are different ones of one case."
+    if len(shown) > tools.reader.max_slides:
+        most = "one slide" if tools.reader.max_slides == 1 else f"{tools.reader.max_slides} slides"
+        return f"This model reads {most} at a time: ask slide by slide."
     return None
 
 
