@@ -87,6 +87,7 @@ def _on_this_machine(
 ) -> Guest:
     from eosin.chain.ask.question import SlideOptions
     from eosin.chain.room.reader import CheckpointReader
+    from eosin.engines.kept_prompts import KeptPrompts
     from eosin.engines.transformers_engine import TransformersEngine
     from eosin.models.load import load
     from eosin.models.slide_encoder.kept import kept_slides
@@ -108,4 +109,5 @@ def _on_this_machine(
     kept.setdefault("pictures", []).append(
         stack.enter_context(cache_vision(loaded.model, pictures, 0.25, trains=False))
     )
-    return Guest(place.name, TransformersEngine(loaded), reader, sure)
+    kept_prompts = KeptPrompts(loaded.model, loaded.processor.tokenizer.pad_token_id)
+    return Guest(place.name, TransformersEngine(loaded, kept_prompts), reader, sure)
