@@ -1,13 +1,15 @@
 """The reading room beside a plain OpenSlide DeepZoom example, and answers one by one beside batches.
 
     python benchmarks/serve.py SLIDE [--quick] [--tiles N] [--peer-python PYTHON]
-        [--checkpoint FOLDER] [--json FILE]
+        [--checkpoint FOLDER] [--prompts] [--json FILE]
 
 Tiles: 20 viewers walk over a slide, each on a path of its own, first cold, then warm, over HTTP. The peer is the
 shortest server that one writes with Flask and openslide-python's DeepZoomGenerator, in an environment of its own
 (PYTHON has both); it opens its slide before it listens, Eosin at the first tile. Answers: time to the first token, and
-tokens a second at 1, 8 and 32 questions, at the server's batcher, without HTTP; one by one is a batch size of 1. Run it
-with the repository and src on PYTHONPATH.
+tokens a second at 1, 8 and 32 questions, at the server's batcher, without HTTP; one by one is a batch size of 1.
+Prompts: questions about one slide, the keys and values of their prompt kept or not, in turn; the slide tower's output
+is kept in both. The model has random weights: time does not depend on them. Run it with the repository and src on
+PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -197,16 +199,75 @@ def answer_cases(checkpoint: str, max_tokens: int) -> list[dict[str, Any]]:
     return cases
 
 
+def prompt_model() -> Any:
+    """A slide reader of 12 million parameters, at rest."""
+    from tests.support.slide_toys import CORPUS, slide_settings  # type: ignore[import-not-found]
+
+    from eosin.core.settings.model import TinyModel, TinyText, TinyVision
+    from eosin.models.load import Loaded
+    from eosin.models.slide_encoder.build import build_slide_reader
+
+    base = TinyModel(
+        image_px=56, vocab_size=420, vision=TinyVision(depth=1, hidden_size=32, intermediate_size=64, num_heads=2),
+        text=TinyText(hidden_size=384, intermediate_size=1024, num_layers=6, num_heads=6, num_kv_heads=2),
+    )  # fmt: skip
+    model, processor = build_slide_reader(CORPUS, slide_settings(base=base, sees_images=False), 0)
+    return Loaded(model.eval().requires_grad_(False), processor, "prompts")
+
+
+def first_token_s(engine: Any, bag: Any, question: str) -> float:
+    """Seconds from a question to the first token of its reply."""
+    from eosin.core.nouns.sample import user_prompt
+    from eosin.engines.base import Decoding, Request
+
+    begun = time.perf_counter()
+    engine.generate_watched([Request(question, user_prompt(question), (bag,))], Decoding(1), lambda i, read: True)
+    return time.perf_counter() - begun
+
+
+def prompt_cases(sizes: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+    """Time to first token of the second and later questions about slides of so many patches."""
+    import numpy as np
+    from tests.support.slide_toys import toy_bag
+
+    from eosin.engines.kept_prompts import KeptPrompts
+    from eosin.engines.transformers_engine import TransformersEngine
+    from eosin.models.slide_encoder.kept import kept_slides
+
+    loaded = prompt_model()
+    kept = KeptPrompts(loaded.model, loaded.processor.tokenizer.pad_token_id)
+    engines = {"ours": TransformersEngine(loaded, kept), "peer": TransformersEngine(loaded)}
+    cases = []
+    with kept_slides(loaded.model):
+        for size in sizes:
+            bag = toy_bag(0, np.random.default_rng(size), size)
+            first = first_token_s(engines["ours"], bag, "Which tissue is this?")
+            took: dict[str, list[float]] = {"ours": [], "peer": []}
+            for number in range(rounds):
+                for name in sorted(took, reverse=bool(number % 2)):
+                    took[name].append(first_token_s(engines[name], bag, f"Which tissue is this, asked {number}?"))
+            ours, peer = (statistics.median(took[n]) for n in ("ours", "peer"))
+            note = f"median of {rounds}, {kept.num_bytes / 2**20:.0f} MiB kept so far, the first question {first:.2f} s"
+            cases.append({"name": f"next question, {size} patches", "ours": ours, "peer": peer, "unit": "s",
+                          "ratio": peer / ours, "note": f"{note}, load {os.getloadavg()[0]:.0f}"})  # fmt: skip
+    return cases
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("slide", type=Path)
+    parser.add_argument("slide", type=Path, nargs="?", help="without one no tiles are timed")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--tiles", type=int, help="tiles of each viewer and round; default 60, with --quick 10")
     parser.add_argument("--peer-python")
     parser.add_argument("--checkpoint", help="a tile model; without it only tiles are timed")
+    parser.add_argument("--prompts", action="store_true", help="also time further questions about one slide")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    cases = tile_cases(args.slide, args.peer_python, 20, args.tiles or (10 if args.quick else 60))
+    cases = []
+    if args.slide:
+        cases += tile_cases(args.slide, args.peer_python, 20, args.tiles or (10 if args.quick else 60))
+    if args.prompts:
+        cases += prompt_cases((250, 1000) if args.quick else (250, 1000, 4000), 5 if args.quick else 9)
     if args.checkpoint:
         cases += answer_cases(args.checkpoint, 16 if args.quick else 64)
     for c in cases:

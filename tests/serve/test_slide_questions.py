@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 import numpy as np
 import pytest
 from tests.serve.scripted import OPTIONS, REPLY, TILE_UM, scripted_engine, scripted_room, write_slides
-from tests.serve.served import serving
+from tests.serve.served import WordEngine, serving
 
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.reply import Grammar
@@ -142,6 +142,24 @@ def test_a_question_that_fails_says_why_and_can_be_asked_again(slides: Path, mon
         told = events(f"{url}/slides/{key}/ask", {"question": "?"})
         assert told[-1][0] == "error" and "no tissue" in told[-1][1]["message"] and told[-1][1]["again"]
         assert events(f"{url}/slides/{key}/ask", {"question": "?"})[-1][0] == "done"
+
+
+def test_a_client_that_leaves_while_nothing_is_sent_is_noticed(slides: Path) -> None:
+    go_on = threading.Event()
+    engine = WordEngine(lambda request: REPLY, lambda step: step < 3 or go_on.wait(60))
+    with serving(engine, scripted_room(None, knowledge=False), slides=slides) as (url, app):
+        key = next(iter(app.state.shelf.slides))
+        asked = urllib.request.Request(
+            f"{url}/slides/{key}/ask", b'{"question": "?"}', {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=60) as reply:
+            assert b"event: text" in reply.read1(4096) + reply.read1(4096) + reply.read1(4096)
+        time.sleep(0.5)  # the model says nothing meanwhile
+        go_on.set()
+        until = time.monotonic() + 30
+        while app.state.batcher.waiting and time.monotonic() < until:
+            time.sleep(0.02)
+        assert (app.state.batcher.counts.given_up, app.state.batcher.counts.answered) == (1, 0)
 
 
 def test_a_client_that_leaves_frees_what_it_held(slides: Path) -> None:

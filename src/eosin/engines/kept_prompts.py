@@ -1,8 +1,8 @@
 """The beginning of a prompt, up to its last picture or slide, read once: its keys and values serve all questions.
 
 A question about a slide is [system words | slide tokens | question | "assistant"]. All up to the last slide token is
-the same for every question about this slide, and it is nearly all of the prompt. With causal attention its keys and values
-do not depend on what follows, so that a second question only reads its own words against them.
+the same for every question about this slide, and it is nearly all of the prompt. With causal attention its keys and
+values do not depend on what follows, so that a second question only reads its own words against them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""The application: doors, limits, health, metrics, and the routers of model and slides."""
+"""The application: its doors, health, metrics, and the routers of models, slides, questions and corrections."""
 
 from __future__ import annotations
 
-import hmac
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +17,7 @@ from eosin.serve.batching import WatchedEngine
 from eosin.serve.chat import chat_router, refusal
 from eosin.serve.corrections.router import corrections_router
 from eosin.serve.corrections.store import CorrectionStore
+from eosin.serve.doors import Doors
 from eosin.serve.pages import pages_router
 from eosin.serve.questions.base import Confidence, ReadingsInMemory, SlideReader
 from eosin.serve.questions.evidence import Tools
@@ -31,16 +29,6 @@ from eosin.serve.settings import ServeSettings, check_doors
 from eosin.serve.slides import SlideShelf, slides_router
 
 NOTE = "Research use only, not for diagnosis."
-OPEN = ("/health", "/")
-"""What may be asked without a token, beside the files of the page."""
-SAFE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data: blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-audit = logging.getLogger("eosin.serve.audit")
 
 
 @dataclass(frozen=True)
@@ -93,7 +81,7 @@ def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, roo
     app.state.seats, app.state.shelf = seats, shelf
     app.state.batcher = seats[settings.model_name].answerer
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
-    app.middleware("http")(_doors(settings))
+    app.add_middleware(Doors, settings=settings)
     app.include_router(chat_router(seats, settings))
     if shelf is not None:
         app.include_router(slides_router(shelf, settings))
@@ -149,42 +137,6 @@ def _add_health(app: FastAPI, seats: dict[str, Seat], settings: ServeSettings) -
             gauges |= {"tile_cache_bytes": shelf.tiles.size, "slides_open": shelf.num_open}
         lines += [f"# TYPE eosin_{k} gauge\neosin_{k} {v:g}" for k, v in gauges.items()]
         return "\n".join(lines) + "\n"
-
-
-Next = Callable[[Request], Awaitable[Response]]
-
-
-def _doors(settings: ServeSettings) -> Callable[[Request, Next], Awaitable[Response]]:
-    """Token, size of a body, safe headers, and a line in the audit log that holds no content."""
-
-    async def through(request: Request, go_on: Next) -> Response:
-        started = time.perf_counter()
-        response = _turned_away(request, settings) or await go_on(request)
-        for name, value in SAFE_HEADERS.items():
-            response.headers.setdefault(name, value)
-        audit.info(
-            "%s %s %s %d %.3f s", request.client.host if request.client else "-", request.method, request.url.path,
-            response.status_code, time.perf_counter() - started,
-        )  # fmt: skip
-        return response
-
-    return through
-
-
-def _turned_away(request: Request, settings: ServeSettings) -> Response | None:
-    """Why a request is not let in, or None."""
-    path = request.url.path
-    if settings.token is not None and path not in OPEN and not path.startswith("/page/"):
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), settings.token.encode()):
-            return refusal(401, "This server needs its token: Authorization: Bearer TOKEN.")
-    if request.method in ("POST", "PUT", "PATCH"):
-        told = request.headers.get("content-length", "")
-        if not told.isdigit():
-            return refusal(411, "The length of the body must be stated.")
-        if int(told) > settings.max_body_bytes:
-            return refusal(413, f"A request may have {settings.max_body_bytes} bytes.")
-    return None
 
 
 async def _invalid(request: Request, exc: RequestValidationError) -> Response:
