@@ -56,7 +56,7 @@ def test_slides_of_a_case_are_asked_about_together(room: tuple[str, dict[str, st
     assert {d["text"] for n, d in told if n == "looking"} == {f"slide {k} of 3: finding tissue" for k in (1, 2, 3)}
     reading = made.store.reading(told[-1][1]["id"])
     assert [s["name"] for s in reading["slides"]] == ["b1", "b2", "deep/b3"] and reading["case"] == "case 7"
-    assert reading["num_patches"] == 3 * 70  # 10 x 7 patches of 64 µm on each
+    assert reading["num_patches"] == 3 * 54  # 9 x 6 patches of 64 µm on each
     for one in reading["statements"]:
         assert {b["slide"] for b in one["evidence"]["boxes"]} == {keys[n] for n in ("b1", "b2", "deep/b3")}
         assert "each slide" in one["evidence"]["note"]

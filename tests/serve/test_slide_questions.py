@@ -153,10 +153,12 @@ def test_a_client_that_leaves_while_nothing_is_sent_is_noticed(slides: Path) -> 
             f"{url}/slides/{key}/ask", b'{"question": "?"}', {"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(asked, timeout=60) as reply:
-            assert b"event: text" in reply.read1(4096) + reply.read1(4096) + reply.read1(4096)
+            heard = b""
+            while b"event: text" not in heard:
+                heard += reply.read1(4096)
         time.sleep(0.5)  # the model says nothing meanwhile
         go_on.set()
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while app.state.batcher.waiting and time.monotonic() < until:
             time.sleep(0.02)
         assert (app.state.batcher.counts.given_up, app.state.batcher.counts.answered) == (1, 0)
