@@ -1,7 +1,7 @@
 """The reading room beside a plain OpenSlide DeepZoom example, and answers one by one beside batches.
 
     python benchmarks/serve.py SLIDE [--quick] [--tiles N] [--peer-python PYTHON]
-        [--checkpoint FOLDER] [--prompts] [--json FILE]
+        [--checkpoint FOLDER] [--prompts] [--open N] [--json FILE]
 
 Tiles: 20 viewers walk over a slide, each on a path of its own, first cold, then warm, over HTTP. The peer is the
 shortest server that one writes with Flask and openslide-python's DeepZoomGenerator, in an environment of its own
@@ -57,7 +57,8 @@ class Silent:
     name = "silent"
     def generate_watched(self, requests, decoding, watch):
         return [Generation(r.id, "", 0, False) for r in requests]
-app = create_app(Silent(), ServeSettings(slides=Path(sys.argv[1]).parent))
+most = {"max_open_slides": int(sys.argv[3])} if len(sys.argv) > 3 else {}
+app = create_app(Silent(), ServeSettings(slides=Path(sys.argv[1]).parent, **most))
 uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
 """
 
@@ -156,6 +157,48 @@ def tile_cases(slide: Path, peer_python: str | None, viewers: int, num: int) -> 
         ratio = None if peer is None else (ours / peer if more else peer / ours)
         cases.append({"name": f"tiles {key}", "ours": ours, "peer": peer, "unit": unit, "ratio": ratio, "note": note})
     return cases
+
+
+def held(slide: Path, num: int, max_open: int) -> dict[str, float]:
+    """MiB of memory and open files of the server, once a thumbnail and a tile of each of `num` slides were shown."""
+    with tempfile.TemporaryDirectory() as folder:
+        first = Path(folder) / f"0000{slide.suffix}"
+        first.write_bytes(slide.read_bytes())
+        for k in range(1, num):
+            os.link(first, Path(folder) / f"{k:04}{slide.suffix}")
+        port = free_port()
+        process = subprocess.Popen([sys.executable, "-c", OURS, str(first), str(port), str(max_open)])
+        base = f"http://127.0.0.1:{port}"
+        try:
+            wait_for(f"{base}/health", process)
+            before = resident_mib(process.pid)
+            keys = [s["key"] for s in json.loads(urllib.request.urlopen(f"{base}/slides").read())["slides"]]
+            for key in keys:
+                for part in ("thumbnail?px=256", "dz_files/10/0_0.jpeg"):
+                    urllib.request.urlopen(f"{base}/slides/{key}/{part}").read()
+            files = sum("/0" in os.readlink(f) for f in Path(f"/proc/{process.pid}/fd").iterdir() if f.exists())
+            return {"mib": resident_mib(process.pid) - before, "files": files}
+        finally:
+            process.kill()
+            process.wait()
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process (Linux)."""
+    line = next(r for r in Path(f"/proc/{pid}/status").read_text().splitlines() if r.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def memory_cases(slide: Path, num: int) -> list[dict[str, Any]]:
+    """What open slides hold: at most 32 of them, beside all of them."""
+    ours, peer = held(slide, num, 32), held(slide, num, num)
+    note = f"{num} slides shown, at most 32 open; peer: all of them open"
+    return [
+        {"name": f"memory that {num} slides add", "ours": ours["mib"], "peer": peer["mib"], "unit": "MiB",
+         "ratio": peer["mib"] / max(ours["mib"], 0.1), "note": note},
+        {"name": f"open slide files, {num} slides", "ours": ours["files"], "peer": peer["files"], "unit": "files",
+         "ratio": peer["files"] / max(ours["files"], 1), "note": note},
+    ]  # fmt: skip
 
 
 def answers(checkpoint: str, num: int, batch_size: int, max_tokens: int) -> dict[str, float]:
@@ -261,10 +304,14 @@ def main() -> None:
     parser.add_argument("--peer-python")
     parser.add_argument("--checkpoint", help="a tile model; without it only tiles are timed")
     parser.add_argument("--prompts", action="store_true", help="also time further questions about one slide")
+    parser.add_argument("--open", type=int, default=0, help="also measure what so many slides hold")
+    parser.add_argument("--no-tiles", action="store_true", help="time no tiles")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     cases = []
-    if args.slide:
+    if args.slide and args.open:
+        cases += memory_cases(args.slide, args.open)
+    if args.slide and not args.no_tiles:
         cases += tile_cases(args.slide, args.peer_python, 20, args.tiles or (10 if args.quick else 60))
     if args.prompts:
         cases += prompt_cases((250, 1000) if args.quick else (250, 1000, 4000), 5 if args.quick else 9)
