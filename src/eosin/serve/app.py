@@ -14,7 +14,7 @@ from fastapi.responses import PlainTextResponse, Response
 from eosin import __version__
 from eosin.core.nouns.reply import Grammar
 from eosin.serve.batching import WatchedEngine
-from eosin.serve.chat import chat_router, refusal
+from eosin.serve.chat import chat_router
 from eosin.serve.corrections.router import corrections_router
 from eosin.serve.corrections.store import CorrectionStore
 from eosin.serve.doors import Doors
@@ -23,6 +23,8 @@ from eosin.serve.questions.base import Confidence, ReadingsInMemory, SlideReader
 from eosin.serve.questions.evidence import Tools
 from eosin.serve.questions.router import questions_router
 from eosin.serve.questions.statements import Knowledge
+from eosin.serve.refusals import refusal
+from eosin.serve.refusals import told as refusals
 from eosin.serve.relay import AskedEngine, Relay
 from eosin.serve.seats import Guest, Seat, seats_of
 from eosin.serve.settings import ServeSettings, check_doors
@@ -77,7 +79,8 @@ def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, roo
             room.store.close()
 
     # The interactive pages of FastAPI load scripts from elsewhere, so only the description itself is served.
-    app = FastAPI(title="Eosin", version=__version__, description=NOTE, lifespan=life, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Eosin", version=__version__, description=NOTE, lifespan=life, docs_url=None, redoc_url=None,
+                  responses=refusals(401, 411, 413, 422))  # fmt: skip
     app.state.seats, app.state.shelf = seats, shelf
     app.state.batcher = seats[settings.model_name].answerer
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]

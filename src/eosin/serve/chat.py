@@ -21,6 +21,7 @@ from eosin.core.nouns.sample import ImagePart, Message, Part, TextPart
 from eosin.engines.base import Decoding, Generation
 from eosin.engines.base import Request as Asked
 from eosin.serve.batching import BusyError, Waiting
+from eosin.serve.refusals import refusal, told
 from eosin.serve.seats import Seat
 from eosin.serve.settings import ServeSettings
 
@@ -77,10 +78,10 @@ def chat_router(seats: dict[str, Seat], settings: ServeSettings) -> APIRouter:
     @router.get("/models")
     def models() -> dict[str, Any]:
         """The models that are served: one, or two side by side."""
-        told = [{"id": name, "object": "model", "created": started, "owned_by": "eosin"} for name in seats]
-        return {"object": "list", "data": told}
+        listed = [{"id": name, "object": "model", "created": started, "owned_by": "eosin"} for name in seats]
+        return {"object": "list", "data": listed}
 
-    @router.post("/chat/completions", response_model=None, responses=_RESPONSES)
+    @router.post("/chat/completions", response_model=None, responses=told(400, 404, 429, 500, ok="text/event-stream"))
     async def complete(body: ChatBody, request: Request) -> JSONResponse | StreamingResponse:
         """One reply, whole or as a stream of server-sent events."""
         seat = seats.get(body.model or settings.model_name)
@@ -108,19 +109,6 @@ def chat_router(seats: dict[str, Seat], settings: ServeSettings) -> APIRouter:
         return await _whole(waiting, head, request)
 
     return router
-
-
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The question cannot be asked."}, 404: {"description": "Another model."},
-    429: {"description": "Too many wait."}, 500: {"description": "The model failed."},
-}  # fmt: skip
-
-
-def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An error in the form that OpenAI's clients read."""
-    kind = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 413: "request_too_large",
-            429: "rate_limit_error"}.get(status, "server_error")  # fmt: skip
-    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status, headers)
 
 
 def question_of(body: ChatBody, settings: ServeSettings) -> Asked:
@@ -182,9 +170,9 @@ async def _whole(waiting: Waiting, head: dict[str, Any], request: Request) -> JS
         made = await done
     except EosinError as exc:
         return refusal(500, exc.message + (f" {exc.found}" if exc.found else ""))
-    told = {"index": 0, "message": {"role": "assistant", "content": made.text}, "finish_reason": _finish(made)}
+    choice = {"index": 0, "message": {"role": "assistant", "content": made.text}, "finish_reason": _finish(made)}
     usage = {"completion_tokens": made.num_tokens, "prompt_tokens": None, "total_tokens": None}
-    return JSONResponse({**head, "object": "chat.completion", "choices": [told], "usage": usage})
+    return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
 
 
 async def _stream(

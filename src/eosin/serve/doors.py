@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eosin.serve.chat import refusal
+from eosin.serve.refusals import refusal
 from eosin.serve.settings import ServeSettings
 
 OPEN = ("/health", "/")

@@ -22,7 +22,7 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.cases import tcga_case
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.nouns.units import BoxLevel0
-from eosin.serve.chat import refusal
+from eosin.serve.refusals import refusal, told
 from eosin.serve.settings import ServeSettings
 from eosin.slides.open.find import Found, find_slides
 from eosin.slides.open.slide import Slide, open_slide
@@ -179,10 +179,7 @@ def encoded(pixels: np.ndarray, quality: int = 85) -> bytes:
 
 Key = Annotated[str, InPath(pattern=KEY)]
 Match = Annotated[str | None, Header(alias="If-None-Match")]
-_PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {}}}, 304: {"description": "You have it already."},
-    404: {"description": "No such slide or tile."}, 422: {"description": "It cannot be read."},
-}  # fmt: skip
+_PICTURE = told(404, ok="image/jpeg") | {304: {"description": "You have it already."}}
 
 
 def slides_router(shelf: SlideShelf, settings: ServeSettings) -> APIRouter:
@@ -193,15 +190,15 @@ def slides_router(shelf: SlideShelf, settings: ServeSettings) -> APIRouter:
     def listed() -> dict[str, Any]:
         """Every slide of the folder with its case, and what was set aside while looking."""
         aside = [{"name": Path(d.id).name, "reason": d.reason} for d in shelf.dropped]
-        told = [{"key": s.key, "name": s.name, "case": s.case} for s in shelf.slides.values()]
-        return {"slides": told, "set_aside": aside}
+        shown = [{"key": s.key, "name": s.name, "case": s.case} for s in shelf.slides.values()]
+        return {"slides": shown, "set_aside": aside}
 
-    @router.get("/{key}", responses={404: {}, 422: {}}, response_model=None)
+    @router.get("/{key}", responses=told(404), response_model=None)
     def about(key: Key) -> dict[str, Any] | JSONResponse:
         """Size, scale and levels of a slide."""
         return _tried(lambda: _about(shelf, key))
 
-    @router.get("/{key}/dz.dzi", response_model=None, responses={200: {"content": {"application/xml": {}}}, 404: {}})
+    @router.get("/{key}/dz.dzi", response_model=None, responses=told(404, ok="application/xml"))
     def deepzoom(key: Key) -> Response:
         """The DeepZoom description that OpenSeadragon reads."""
         return _tried(lambda: Response(_dzi(shelf.slide(key)), media_type="application/xml"))

@@ -13,12 +13,12 @@ from fastapi.responses import JSONResponse, Response
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
-from eosin.serve.chat import refusal
 from eosin.serve.corrections.agreement import agreement
 from eosin.serve.corrections.archive import files_of, zipped
 from eosin.serve.corrections.body import INITIALS, KEY, Correction
 from eosin.serve.corrections.shapes import label_studio, shapes_of, with_shapes
 from eosin.serve.corrections.store import CorrectionStore, OtherContentError, Version
+from eosin.serve.refusals import refusal, told
 from eosin.serve.settings import ServeSettings
 from eosin.serve.slides import KEY as SLIDE_KEY
 from eosin.serve.slides import SlideShelf
@@ -29,7 +29,6 @@ Id = Annotated[str, InPath(pattern=r"^[0-9a-f]{32}$")]
 Reader = Annotated[str | None, Query(pattern=INITIALS)]
 SomeReader = Annotated[str, Query(pattern=INITIALS)]
 _HIDDEN = ("reply", "blocks", "answer", "letter", "statements", "flags", "counts", "confidence", "unparsed_reason")
-_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "No such reading."}}
 LIST = 500
 
 
@@ -83,7 +82,7 @@ def corrections_router(
         keys = ("id", "slide", "slide_name", "question", "answer", "created", "box", "model", "asked", "slides")
         return {"readings": [{k: r.get(k) for k in keys} for r in rows]}
 
-    @router.get("/readings/{id}", response_model=None, responses=_MISSING)
+    @router.get("/readings/{id}", response_model=None, responses=told(404))
     def reading(id: Id, reader: Reader = None) -> JSONResponse:
         """One reading."""
         found = desk.reading(id, reader)
@@ -94,7 +93,7 @@ def corrections_router(
         """Every version of every reader, as far as `reader` may see them."""
         return {"versions": [desk.told(v) for v in desk.versions(id, reader)]}
 
-    @router.post("/readings/{id}/corrections", response_model=None, responses={**_MISSING, 409: {}})
+    @router.post("/readings/{id}/corrections", response_model=None, responses=told(404, 409, 503))
     def correct(id: Id, body: Correction) -> JSONResponse:
         """Keep a version. The same key and content again give the same version; with another content 409."""
         return _keep(desk, id, body)
@@ -107,13 +106,13 @@ def corrections_router(
         of all."""
         return agreement(store, first, second, model)
 
-    @router.get("/corrections/export", response_class=Response)
+    @router.get("/corrections/export", response_class=Response, responses=told(403, ok="application/zip"))
     def export() -> Response:
         """A zip archive of all versions, pairs, GeoJSON and Label Studio tasks."""
         if settings.blinded:
             return refusal(403, "In a blinded study corrections are exported on the command line.")
-        told = {"Content-Disposition": 'attachment; filename="eosin-corrections.zip"'}
-        return Response(zipped(files_of(store, grammar, desk.size_of)), media_type="application/zip", headers=told)
+        headers = {"Content-Disposition": 'attachment; filename="eosin-corrections.zip"'}
+        return Response(zipped(files_of(store, grammar, desk.size_of)), media_type="application/zip", headers=headers)
 
     _add_shapes(router, desk)
     return router
@@ -135,21 +134,21 @@ def _add_shapes(router: APIRouter, desk: Desk) -> None:
         found = desk.store.versions(id, reader)
         return found[-1].correction if found else None
 
-    @router.get("/readings/{id}/geojson", response_model=None, responses=_MISSING)
+    @router.get("/readings/{id}/geojson", response_model=None, responses=told(404))
     def geojson(id: Id, reader: SomeReader) -> JSONResponse:
         """The regions of a reader's last version, for QuPath."""
         reading, said = desk.store.reading(id), last(id, reader)
         if reading is None or said is None:
             return refusal(404, "There is no correction by this reader.")
-        told = {
+        about = {
             "slide": reading["slide_name"],
             "model": reading.get("model"),
             "note": "Research use only, not for diagnosis.",
         }
         headers = {"Content-Disposition": f'attachment; filename="{id[:8]}-{reader}.geojson"'}
-        return JSONResponse(collection(shapes_of(reading, said), told), headers=headers)
+        return JSONResponse(collection(shapes_of(reading, said), about), headers=headers)
 
-    @router.post("/readings/{id}/geojson", response_model=None, responses={**_MISSING, 400: {}, 409: {}})
+    @router.post("/readings/{id}/geojson", response_model=None, responses=told(400, 404, 409, 503))
     def back(id: Id, reader: SomeReader, key: Annotated[str, Query(pattern=KEY)], body: dict[str, Any]) -> JSONResponse:
         """Regions as QuPath saved them: a new, unsigned version of this reader."""
         said = last(id, reader)
@@ -166,7 +165,7 @@ def _add_shapes(router: APIRouter, desk: Desk) -> None:
         aside += [f"{d.id}: {d.reason}" for d in read.dropped]
         return _keep(desk, id, made, {"set_aside": aside})
 
-    @router.get("/readings/{id}/labelstudio", response_model=None, responses=_MISSING)
+    @router.get("/readings/{id}/labelstudio", response_model=None, responses=told(404))
     def tasks(id: Id, reader: Reader = None) -> JSONResponse:
         """A task of Label Studio with what the readers said."""
         reading = desk.reading(id, reader)

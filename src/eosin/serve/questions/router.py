@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eosin.core.errors import EosinError
 from eosin.serve.batching import BusyError
-from eosin.serve.chat import refusal
 from eosin.serve.questions.asking import AskBody, events_of
 from eosin.serve.questions.evidence import Tools
+from eosin.serve.refusals import refusal, told
 from eosin.serve.slides import KEY, Shown, SlideShelf
 from eosin.slides.annotations.geojson import collection, tissue_shapes
 from eosin.slides.tissue.segmentation import tissue_mask
@@ -35,12 +35,6 @@ class CheckBody(BaseModel):
     sees: Literal["he_tile", "he_slide", "ihc"] = "he_slide"
 
 
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {}}}, 400: {"description": "It cannot be asked."},
-    404: {"description": "No such slide."}, 429: {"description": "Too many wait."},
-}  # fmt: skip
-
-
 def questions_router(shelf: SlideShelf, by_name: dict[str, Tools]) -> APIRouter:
     """Questions about slides, readings that were made, and the check of statements.
 
@@ -50,7 +44,7 @@ def questions_router(shelf: SlideShelf, by_name: dict[str, Tools]) -> APIRouter:
     router = APIRouter(tags=["questions"])
     first = next(iter(by_name.values()))
 
-    @router.post("/slides/{key}/ask", response_model=None, responses=_ANSWERS)
+    @router.post("/slides/{key}/ask", response_model=None, responses=told(400, 404, 429, 500, ok="text/event-stream"))
     async def ask(key: Key, body: AskBody) -> StreamingResponse | JSONResponse:
         """A question about a slide, a region, or several slides of one case: server-sent events start, looking, text
         (findings, reasoning, answer), reading, evidence, done; or error. With `stream: false` one JSON object: the
@@ -70,7 +64,7 @@ def questions_router(shelf: SlideShelf, by_name: dict[str, Tools]) -> APIRouter:
             return StreamingResponse(_lines(events_of(body, shown, tools)), media_type="text/event-stream")
         return await _at_once(body, shown, tools)
 
-    @router.get("/slides/{key}/tissue", response_model=None, responses={404: {}, 422: {}})
+    @router.get("/slides/{key}/tissue", response_model=None, responses=told(404))
     def tissue(key: Key) -> JSONResponse:
         """The outlines of the tissue as GeoJSON, in pixels of level 0."""
         try:
@@ -79,7 +73,7 @@ def questions_router(shelf: SlideShelf, by_name: dict[str, Tools]) -> APIRouter:
             return refusal(404 if exc.message.startswith("There is no such slide") else 422, exc.message)
         return JSONResponse(collection(tissue_shapes(found)))
 
-    @router.post("/check", response_model=None, responses={400: {}})
+    @router.post("/check", response_model=None, responses=told(400))
     def check(body: CheckBody) -> JSONResponse:
         """What the knowledge graph says of statements: supported, contradicted or unknown, with the path."""
         if first.knowledge is None:
@@ -127,8 +121,8 @@ async def _lines(events: AsyncIterator[Any]) -> AsyncIterator[str]:
         async for name, data in events:
             yield f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
     except BusyError:
-        told = {"message": "Too many questions wait already; ask again.", "again": True}
-        yield f"event: error\ndata: {json.dumps(told)}\n\n"
+        busy = {"message": "Too many questions wait already; ask again.", "again": True}
+        yield f"event: error\ndata: {json.dumps(busy)}\n\n"
 
 
 async def _at_once(body: AskBody, shown: Any, tools: Tools) -> JSONResponse:
