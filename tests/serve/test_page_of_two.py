@@ -74,10 +74,10 @@ def test_one_question_two_columns_and_a_correction_of_the_second(page: Page, roo
     assert page.evaluate("document.querySelector('canvas.layer').toDataURL()") != before  # the second one's evidence
     page.keyboard.press("j")
     page.wait_for_selector(f"{SECOND} .statement.now[data-id=s1]")
+    shot(page, "room-two")
     page.keyboard.press("x")
     page.wait_for_selector(f"{SECOND} .statement.struck[data-id=s1]")
     assert page.locator(f"{FIRST} .statement.struck").count() == 0
-    shot(page, "room-two")
     page.fill("#initials-2", "AB")
     page.keyboard.press("Tab")
     assert page.locator("#initials").input_value() == "AB"

@@ -146,7 +146,7 @@ def test_a_cache_keeps_its_bound() -> None:
 
 def test_of_two_hundred_slides_only_the_last_ones_stay_open(tmp_path: Path) -> None:
     """A phantom slide under 200 names, looked at by 8 viewers at once."""
-    first = write_slide(tmp_path / "0000.tiff", case_number=2, size_px=320, mpp=4.0, workers=1)[0]
+    first = write_slide(tmp_path / "0000.tiff", case_number=2, size_px=512, mpp=4.0, workers=1)[0]
     for number in range(1, 200):
         os.link(first, tmp_path / f"{number:04}.tiff")
     shelf = SlideShelf(tmp_path, 6, 2**20)

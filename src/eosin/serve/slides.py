@@ -109,7 +109,8 @@ class SlideShelf:
 
     @property
     def num_open(self) -> int:
-        return len(self._open)
+        with self._lock:
+            return len(self._open)
 
 
 def _case_of(found: Found, root: Path, cases: Mapping[str, str]) -> str | None:
