@@ -109,12 +109,11 @@ def scripted_engine(word_s: float = 0.0, reply: str = REPLY) -> WordEngine:
 
 def scripted_room(
     store: Path | None, knowledge: bool = True, beside: str | None = None, beside_engine: WordEngine | None = None,
-    word_s: float = 0.0,
 ) -> Room:  # fmt: skip
     """Reader, store and graph; with `beside` a second model of that name: it says OTHER_REPLY, without calibration."""
     second = None
     if beside is not None:
-        second = Guest(beside, beside_engine or scripted_engine(word_s, OTHER_REPLY), ScriptedReader(shift=0.25))
+        second = Guest(beside, beside_engine or scripted_engine(0.0, OTHER_REPLY), ScriptedReader(shift=0.25))
     known = None
     if knowledge:
         graph = Graph.builtin()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.serve.browsing import AXE, Browser, Page, a_browser, a_page, expect, ink, shot, write_tissue
-from tests.serve.scripted import scripted_engine, scripted_room
-from tests.serve.served import serving
+from tests.serve.scripted import OTHER_REPLY, REPLY, scripted_room
+from tests.serve.served import WordEngine, serving
 
 FIRST, SECOND = "#reading", "#reading-2"
 
@@ -21,40 +22,46 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[tuple[str, Any]]:
+def room(tmp_path: Path) -> Iterator[tuple[str, Any, threading.Event]]:
+    """Both models stop after some words, until the event is set."""
     (tmp_path / "slides").mkdir()
     slides = write_tissue(tmp_path / "slides", "a.tif", "b.tif")
-    made = scripted_room(tmp_path / "c.sqlite", beside="second", word_s=0.03)
-    with serving(scripted_engine(0.03), made, slides=slides, model_name="first") as (url, _):
-        yield url, made
+    go_on = threading.Event()
+
+    def engine(reply: str) -> WordEngine:
+        return WordEngine(lambda request: reply, lambda step: step < 6 or go_on.wait(240))
+
+    made = scripted_room(tmp_path / "c.sqlite", beside="second", beside_engine=engine(OTHER_REPLY))
+    with serving(engine(REPLY), made, slides=slides, model_name="first") as (url, _):
+        yield url, made, go_on
+        go_on.set()
 
 
 @pytest.fixture
-def page(browser: Browser, room: tuple[str, Any]) -> Iterator[Page]:
+def page(browser: Browser, room: tuple[str, Any, threading.Event]) -> Iterator[Page]:
     with a_page(browser, room[0]) as opened:
         yield opened
 
 
-STREAMED = """() => { window.both = false;
-  const columns = ['#reading', '#reading-2'];
-  const look = () => { window.both ||= columns.every((c) => document.querySelector(c + ' .stream.live')); };
-  new MutationObserver(look).observe(document.querySelector('#readings'), { childList: true, subtree: true }); }"""
-"""Notes whether both columns were growing at one time."""
+BOTH = "() => ['#reading', '#reading-2'].every((c) => document.querySelector(c + ' .stream.live'))"
+"""Whether both columns are growing."""
 
 
-def ask(page: Page, url: str) -> None:
+def ask(page: Page, url: str, go_on: threading.Event) -> None:
     page.goto(url)
     page.locator("#usual button").first.click()
-    page.evaluate(STREAMED)
     page.keyboard.press("Control+Enter")
+    page.wait_for_function(BOTH)
+    go_on.set()
     for column in (FIRST, SECOND):
         page.locator(f"{column} .statement", has_text="region 1").nth(2).wait_for()
 
 
-def test_one_question_two_columns_and_a_correction_of_the_second(page: Page, room: tuple[str, Any]) -> None:
-    url, made = room
-    ask(page, url)
-    assert page.evaluate("window.both")
+def test_one_question_two_columns_and_a_correction_of_the_second(
+    page: Page, room: tuple[str, Any, threading.Event]
+) -> None:
+    url, made, go_on = room
+    ask(page, url, go_on)
     assert page.locator(f"{FIRST} .answer .said").inner_text() == "adenocarcinoma"
     assert page.locator(f"{SECOND} .answer .said").inner_text() == "normal mucosa"
     assert "70 %" in page.locator(f"{FIRST} .answer").inner_text()
@@ -96,9 +103,9 @@ def test_one_question_two_columns_and_a_correction_of_the_second(page: Page, roo
     assert page.locator("#earlier option").count() == 2  # one question, and the head of the list
 
 
-def test_two_columns_on_a_tablet_in_the_dark(page: Page, room: tuple[str, Any]) -> None:
+def test_two_columns_on_a_tablet_in_the_dark(page: Page, room: tuple[str, Any, threading.Event]) -> None:
     page.set_viewport_size({"width": 820, "height": 1180})
-    ask(page, room[0])
+    ask(page, room[0], room[2])
     page.keyboard.press("Escape")
     page.keyboard.press("d")
     assert page.evaluate("document.documentElement.scrollWidth") <= 820
