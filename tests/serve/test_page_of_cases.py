@@ -22,7 +22,7 @@ def browser() -> Iterator[Browser]:
 def room(tmp_path: Path) -> Iterator[tuple[str, Any]]:
     (tmp_path / "slides").mkdir()
     slides = write_tissue(tmp_path / "slides", "a.tif", "b.tif", "c.tif")
-    own = sorted(p.stem for p in slides.iterdir())
+    own = sorted({p.stem for p in slides.iterdir()})
     made = scripted_room(tmp_path / "c.sqlite")
     cases = {own[0]: "case 7", own[2]: "case 7"}
     with serving(scripted_engine(0.01), made, slides=slides, cases=cases) as (url, _):
