@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
+from starlette.exceptions import HTTPException
 
 from eosin import __version__
 from eosin.core.nouns.reply import Grammar
@@ -80,10 +82,11 @@ def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, roo
 
     # The interactive pages of FastAPI load scripts from elsewhere, so only the description itself is served.
     app = FastAPI(title="Eosin", version=__version__, description=NOTE, lifespan=life, docs_url=None, redoc_url=None,
-                  responses=refusals(401, 411, 413, 422))  # fmt: skip
+                  responses=refusals(400, 401, 411, 413, 422))  # fmt: skip
     app.state.seats, app.state.shelf = seats, shelf
     app.state.batcher = seats[settings.model_name].answerer
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _refused)  # type: ignore[arg-type]
     app.add_middleware(Doors, settings=settings)
     app.include_router(chat_router(seats, settings))
     if shelf is not None:
@@ -140,6 +143,17 @@ def _add_health(app: FastAPI, seats: dict[str, Seat], settings: ServeSettings) -
             gauges |= {"tile_cache_bytes": shelf.tiles.size, "slides_open": shelf.num_open}
         lines += [f"# TYPE eosin_{k} gauge\neosin_{k} {v:g}" for k, v in gauges.items()]
         return "\n".join(lines) + "\n"
+
+
+async def _refused(request: Request, exc: HTTPException) -> Response:
+    """What the framework refuses, in the same form; a wrong method is told all the methods of its path."""
+    headers = dict(exc.headers or {})
+    if exc.status_code == 405:
+        own = request.url.path.rstrip("/") or "/"
+        paths = request.app.openapi()["paths"].items()
+        fit = [m for path, methods in paths if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", path), own) for m in methods]
+        headers["Allow"] = ", ".join(sorted({m.upper() for m in fit})) or headers.get("Allow", "GET")
+    return refusal(exc.status_code, str(exc.detail), headers)
 
 
 async def _invalid(request: Request, exc: RequestValidationError) -> Response:

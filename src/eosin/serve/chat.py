@@ -27,7 +27,7 @@ from eosin.serve.settings import ServeSettings
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore")  # clients send settings of other servers along
+    model_config = ConfigDict(extra="ignore", strict=True)  # clients send settings of other servers along
 
 
 class ImageUrl(_Body):

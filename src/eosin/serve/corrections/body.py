@@ -67,7 +67,7 @@ class Correction(_Strict):
     answer: str = Field(default="", max_length=4000)
     rating: int | None = Field(default=None, ge=1, le=5)
     comment: str = Field(default="", max_length=8000)
-    is_signed: bool = False
+    is_signed: bool = Field(default=False, strict=True)
 
     @field_validator("statements")
     @classmethod

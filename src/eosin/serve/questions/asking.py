@@ -50,9 +50,9 @@ class AskBody(BaseModel):
     question: str = Field(min_length=1, max_length=4000)
     options: list[str] = Field(default_factory=list, max_length=26)
     box: tuple[int, int, int, int] | None = None
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    evidence: bool = True
-    stream: bool = True
+    max_new_tokens: int | None = Field(default=None, ge=1, strict=True)
+    evidence: bool = Field(default=True, strict=True)
+    stream: bool = Field(default=True, strict=True)
     model: str = Field(default="", max_length=200)
     asked: str | None = Field(default=None, pattern=ASKED)
     slides: list[Annotated[str, Field(pattern=KEY)]] = Field(default_factory=list, max_length=63)
