@@ -28,7 +28,7 @@ def faults(page: Page, state: str) -> list[str]:
 def states(page: Page, url: str, last: str) -> list[str]:
     """Faults of the page as it stands at the beginning, read, dark, with its dialog, and on a tablet."""
     page.goto(url)
-    page.wait_for_selector(".slide[aria-current=true]")
+    page.wait_for_selector(".slide[aria-current=true]", state="attached")
     page.evaluate(Path(AXE).read_text("utf-8"))
     found = faults(page, "begun")
     page.locator("#usual button").first.click()
@@ -61,4 +61,5 @@ def test_axe_finds_no_serious_fault(tmp_path: Path, beside: str | None) -> None:
         serving(scripted_engine(), made, slides=slides, cases=cases, model_name="first") as (url, _),
         a_browser() as browser, a_page(browser, url) as page,
     ):  # fmt: skip
-        assert states(page, url, "#sign" if beside is None else "#sign-2") == []
+        found = states(page, url, "#sign" if beside is None else "#sign-2")
+        assert not found, "\n".join(found)
