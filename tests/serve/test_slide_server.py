@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import json
 import os
@@ -156,14 +155,14 @@ def test_of_two_hundred_slides_only_the_last_ones_stay_open(tmp_path: Path) -> N
 
     def view(own: list[str]) -> None:
         for key in own:
-            shelf.tiles.get(key, lambda key=key: encoded(shelf.slide(key).thumbnail(64)))  # type: ignore[misc]
+            with shelf.slide(key) as slide:
+                shelf.tiles.get(key, lambda slide=slide: encoded(slide.thumbnail(64)))  # type: ignore[misc]
             most.append(shelf.num_open)
 
     with ThreadPoolExecutor(8) as viewers:
         list(viewers.map(view, [keys[k::8] for k in range(8)]))
     assert len(most) == 200 and max(most) <= 6
     assert shelf.tiles.size <= 2**20
-    gc.collect()
     if Path("/proc/self/fd").is_dir():  # what is no longer held is closed, and not only forgotten
         names = [os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.exists()]
         assert sum(str(tmp_path) in n for n in names) <= 6

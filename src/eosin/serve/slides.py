@@ -7,7 +7,8 @@ import io
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +46,15 @@ class Shown:
     case: str | None = None
 
 
+@dataclass
+class _Handle:
+    """An open slide, how many use it, and whether it has given way."""
+
+    slide: Slide
+    users: int = 0
+    is_out: bool = False
+
+
 class SlideShelf:
     """The slides below one folder, opened when they are asked for; the one longest unused is closed first.
 
@@ -72,13 +82,14 @@ class SlideShelf:
             for f in inside
         ]  # fmt: skip
         self.slides = {s.key: s for s in shown}
-        self._open: OrderedDict[str, Slide] = OrderedDict()
+        self._open: OrderedDict[str, _Handle] = OrderedDict()
         self._max_open = max_open
         self._lock = threading.Lock()
         self.tiles = TileCache(tile_cache_bytes)
 
-    def slide(self, key: str) -> Slide:
-        """An open slide.
+    @contextmanager
+    def slide(self, key: str) -> Iterator[Slide]:
+        """An open slide, for as long as it is used; one that had to give way meanwhile is closed at the end.
 
         Raises:
             EosinError: there is none of this key, or it cannot be read.
@@ -87,16 +98,43 @@ class SlideShelf:
         if shown is None:
             raise EosinError("There is no such slide here.")
         with self._lock:
-            if key in self._open:
-                self._open.move_to_end(key)
-                return self._open[key]
-        slide = open_slide(shown.path)
-        with self._lock:
-            slide = self._open.setdefault(key, slide)
+            handle = self._taken(key)
+        if handle is None:
+            handle = self._put(key, open_slide(shown.path))
+        try:
+            yield handle.slide
+        finally:
+            with self._lock:
+                handle.users -= 1
+                is_over = handle.is_out and handle.users == 0
+            if is_over:
+                handle.slide.close()
+
+    def _taken(self, key: str) -> _Handle | None:
+        """The handle of a slide that is open, with one user more. Under the lock."""
+        handle = self._open.get(key)
+        if handle is not None:
             self._open.move_to_end(key)
-            while len(self._open) > self._max_open:  # readers in use hold it; it is closed when they are done
-                self._open.popitem(last=False)
-        return slide
+            handle.users += 1
+        return handle
+
+    def _put(self, key: str, slide: Slide) -> _Handle:
+        """Keep a slide that was just opened; those longest unused give way, and are closed once nobody reads them."""
+        over: list[Slide] = []
+        with self._lock:
+            handle = self._taken(key)
+            if handle is not None:  # another thread was quicker
+                over.append(slide)
+            else:
+                handle = self._open[key] = _Handle(slide, 1)
+            while len(self._open) > self._max_open:
+                _, old = self._open.popitem(last=False)
+                old.is_out = True
+                if old.users == 0:
+                    over.append(old.slide)
+        for one in over:
+            one.close()
+        return handle
 
     def of_case(self, case: str | None) -> list[Shown]:
         """The slides of a case, in the order of the list; none of no case."""
@@ -202,7 +240,7 @@ def slides_router(shelf: SlideShelf, settings: ServeSettings) -> APIRouter:
     @router.get("/{key}/dz.dzi", response_model=None, responses=told(404, ok="application/xml"))
     def deepzoom(key: Key) -> Response:
         """The DeepZoom description that OpenSeadragon reads."""
-        return _tried(lambda: Response(_dzi(shelf.slide(key)), media_type="application/xml"))
+        return _tried(lambda: Response(_dzi(shelf, key), media_type="application/xml"))
 
     @router.get("/{key}/dz_files/{level}/{column}_{row}.jpeg", response_model=None, responses=_PICTURE)
     def tile(key: Key, level: Annotated[int, InPath(ge=0, le=64)], column: Annotated[int, InPath(ge=0, le=2**31)],
@@ -210,11 +248,12 @@ def slides_router(shelf: SlideShelf, settings: ServeSettings) -> APIRouter:
         """One DeepZoom tile."""
 
         def made() -> Response:
-            place = tile_box(shelf.slide(key).size_px, level, column, row)
-            if place is None:
-                return refusal(404, "There is no such tile.")
-            name = f"{key}-{shelf.version(key)}-{level}-{column}-{row}"
-            return _picture(shelf, name, if_none_match, lambda: shelf.slide(key).read(place[0], out_px=place[1]))
+            with shelf.slide(key) as slide:
+                place = tile_box(slide.size_px, level, column, row)
+                if place is None:
+                    return refusal(404, "There is no such tile.")
+                name = f"{key}-{shelf.version(key)}-{level}-{column}-{row}"
+                return _picture(shelf, name, if_none_match, lambda: slide.read(place[0], out_px=place[1]))
 
         return _tried(made)
 
@@ -228,8 +267,9 @@ def _add_pictures(router: APIRouter, shelf: SlideShelf) -> None:
         """The whole slide, its longer side `px` at most."""
 
         def made() -> Response:
-            slide, name = shelf.slide(key), f"{key}-{shelf.version(key)}-thumb-{px}"
-            return _picture(shelf, name, if_none_match, lambda: slide.thumbnail(px))
+            with shelf.slide(key) as slide:
+                name = f"{key}-{shelf.version(key)}-thumb-{px}"
+                return _picture(shelf, name, if_none_match, lambda: slide.thumbnail(px))
 
         return _tried(made)
 
@@ -240,31 +280,31 @@ def _add_pictures(router: APIRouter, shelf: SlideShelf) -> None:
         """A box in pixels of level 0, its longer side `px` at most."""
 
         def made() -> Response:
-            slide = shelf.slide(key)
-            wide, high = slide.size_px
-            if not (x0 < x1 <= wide and y0 < y1 <= high):
-                return refusal(404, f"The box does not lie on the slide, which has {wide} x {high} px.")
-            shrink = max(1.0, max(x1 - x0, y1 - y0) / px)
-            out = max(1, round((x1 - x0) / shrink)), max(1, round((y1 - y0) / shrink))
-            return Response(
-                encoded(slide.read(BoxLevel0(x0=x0, y0=y0, x1=x1, y1=y1), out_px=out)), media_type="image/jpeg"
-            )
+            with shelf.slide(key) as slide:
+                wide, high = slide.size_px
+                if not (x0 < x1 <= wide and y0 < y1 <= high):
+                    return refusal(404, f"The box does not lie on the slide, which has {wide} x {high} px.")
+                shrink = max(1.0, max(x1 - x0, y1 - y0) / px)
+                out = max(1, round((x1 - x0) / shrink)), max(1, round((y1 - y0) / shrink))
+                pixels = slide.read(BoxLevel0(x0=x0, y0=y0, x1=x1, y1=y1), out_px=out)
+            return Response(encoded(pixels), media_type="image/jpeg")
 
         return _tried(made)
 
 
 def _about(shelf: SlideShelf, key: str) -> dict[str, Any]:
-    slide = shelf.slide(key)
-    return {
-        "key": key, "name": shelf.slides[key].name, "case": shelf.slides[key].case,
-        "size_px": slide.size_px, "levels_px": slide.level_sizes_px,
-        "mpp": slide.mpp if slide.has_mpp else None, "mpp_note": slide.mpp_note, "reader": slide.reader,
-        "vendor": slide.vendor, "notes": slide.notes, "note": "Research use only, not for diagnosis.",
-    }  # fmt: skip
+    with shelf.slide(key) as slide:
+        return {
+            "key": key, "name": shelf.slides[key].name, "case": shelf.slides[key].case,
+            "size_px": slide.size_px, "levels_px": slide.level_sizes_px,
+            "mpp": slide.mpp if slide.has_mpp else None, "mpp_note": slide.mpp_note, "reader": slide.reader,
+            "vendor": slide.vendor, "notes": slide.notes, "note": "Research use only, not for diagnosis.",
+        }  # fmt: skip
 
 
-def _dzi(slide: Slide) -> str:
-    wide, high = slide.size_px
+def _dzi(shelf: SlideShelf, key: str) -> str:
+    with shelf.slide(key) as slide:
+        wide, high = slide.size_px
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         f'<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpeg" Overlap="{OVERLAP_PX}" '

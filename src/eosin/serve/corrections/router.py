@@ -63,7 +63,8 @@ class Desk:
 
     def size_of(self, slide: str) -> tuple[int, int] | None:
         try:
-            return self.shelf.slide(slide).size_px
+            with self.shelf.slide(slide) as opened:
+                return opened.size_px
         except (EosinError, OSError):
             return None
 

@@ -68,7 +68,8 @@ def questions_router(shelf: SlideShelf, by_name: dict[str, Tools]) -> APIRouter:
     def tissue(key: Key) -> JSONResponse:
         """The outlines of the tissue as GeoJSON, in pixels of level 0."""
         try:
-            found = tissue_mask(shelf.slide(key))
+            with shelf.slide(key) as slide:
+                found = tissue_mask(slide)
         except EosinError as exc:
             return refusal(404 if exc.message.startswith("There is no such slide") else 422, exc.message)
         return JSONResponse(collection(tissue_shapes(found)))
@@ -94,7 +95,11 @@ def _cannot(shelf: SlideShelf, shown: Sequence[Shown], body: AskBody, tools: Too
     if why := _no_case(shown, body, tools):
         return why
     try:
-        wide, high = [shelf.slide(s.key).size_px for s in shown][0]
+        sizes = []
+        for one in shown:
+            with shelf.slide(one.key) as slide:
+                sizes.append(slide.size_px)
+        wide, high = sizes[0]
     except EosinError as exc:
         return exc.message
     if body.box is not None and (body.box[2] > wide or body.box[3] > high):
