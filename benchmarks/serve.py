@@ -1,13 +1,15 @@
 """The reading room beside a plain OpenSlide DeepZoom example, and answers one by one beside batches.
 
     python benchmarks/serve.py SLIDE [--quick] [--tiles N] [--peer-python PYTHON]
-        [--checkpoint FOLDER] [--json FILE]
+        [--checkpoint FOLDER] [--prompts] [--open N] [--json FILE]
 
 Tiles: 20 viewers walk over a slide, each on a path of its own, first cold, then warm, over HTTP. The peer is the
 shortest server that one writes with Flask and openslide-python's DeepZoomGenerator, in an environment of its own
 (PYTHON has both); it opens its slide before it listens, Eosin at the first tile. Answers: time to the first token, and
-tokens a second at 1, 8 and 32 questions, at the server's batcher, without HTTP; one by one is a batch size of 1. Run it
-with the repository and src on PYTHONPATH.
+tokens a second at 1, 8 and 32 questions, at the server's batcher, without HTTP; one by one is a batch size of 1.
+Prompts: questions about one slide, the keys and values of their prompt kept or not, in turn; the slide tower's output
+is kept in both. The model has random weights: time does not depend on them. Run it with the repository and src on
+PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class Silent:
     name = "silent"
     def generate_watched(self, requests, decoding, watch):
         return [Generation(r.id, "", 0, False) for r in requests]
-app = create_app(Silent(), ServeSettings(slides=Path(sys.argv[1]).parent))
+most = {"max_open_slides": int(sys.argv[3])} if len(sys.argv) > 3 else {}
+app = create_app(Silent(), ServeSettings(slides=Path(sys.argv[1]).parent, **most))
 uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
 """
 
@@ -156,6 +159,48 @@ def tile_cases(slide: Path, peer_python: str | None, viewers: int, num: int) -> 
     return cases
 
 
+def held(slide: Path, num: int, max_open: int) -> dict[str, float]:
+    """MiB of memory and open files of the server, once a thumbnail and a tile of each of `num` slides were shown."""
+    with tempfile.TemporaryDirectory() as folder:
+        first = Path(folder) / f"0000{slide.suffix}"
+        first.write_bytes(slide.read_bytes())
+        for k in range(1, num):
+            os.link(first, Path(folder) / f"{k:04}{slide.suffix}")
+        port = free_port()
+        process = subprocess.Popen([sys.executable, "-c", OURS, str(first), str(port), str(max_open)])
+        base = f"http://127.0.0.1:{port}"
+        try:
+            wait_for(f"{base}/health", process)
+            before = resident_mib(process.pid)
+            keys = [s["key"] for s in json.loads(urllib.request.urlopen(f"{base}/slides").read())["slides"]]
+            for key in keys:
+                for part in ("thumbnail?px=256", "dz_files/10/0_0.jpeg"):
+                    urllib.request.urlopen(f"{base}/slides/{key}/{part}").read()
+            files = sum("/0" in os.readlink(f) for f in Path(f"/proc/{process.pid}/fd").iterdir() if f.exists())
+            return {"mib": resident_mib(process.pid) - before, "files": files}
+        finally:
+            process.kill()
+            process.wait()
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process (Linux)."""
+    line = next(r for r in Path(f"/proc/{pid}/status").read_text().splitlines() if r.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def memory_cases(slide: Path, num: int) -> list[dict[str, Any]]:
+    """What open slides hold: at most 32 of them, beside all of them."""
+    ours, peer = held(slide, num, 32), held(slide, num, num)
+    note = f"{num} slides shown, at most 32 open; peer: all of them open"
+    return [
+        {"name": f"memory that {num} slides add", "ours": ours["mib"], "peer": peer["mib"], "unit": "MiB",
+         "ratio": peer["mib"] / max(ours["mib"], 0.1), "note": note},
+        {"name": f"open slide files, {num} slides", "ours": ours["files"], "peer": peer["files"], "unit": "files",
+         "ratio": peer["files"] / max(ours["files"], 1), "note": note},
+    ]  # fmt: skip
+
+
 def answers(checkpoint: str, num: int, batch_size: int, max_tokens: int) -> dict[str, float]:
     """Seconds to the first token (median), and tokens a second of all replies together."""
     import numpy as np
@@ -197,16 +242,79 @@ def answer_cases(checkpoint: str, max_tokens: int) -> list[dict[str, Any]]:
     return cases
 
 
+def prompt_model() -> Any:
+    """A slide reader of 12 million parameters, at rest."""
+    from tests.support.slide_toys import CORPUS, slide_settings  # type: ignore[import-not-found]
+
+    from eosin.core.settings.model import TinyModel, TinyText, TinyVision
+    from eosin.models.load import Loaded
+    from eosin.models.slide_encoder.build import build_slide_reader
+
+    base = TinyModel(
+        image_px=56, vocab_size=420, vision=TinyVision(depth=1, hidden_size=32, intermediate_size=64, num_heads=2),
+        text=TinyText(hidden_size=384, intermediate_size=1024, num_layers=6, num_heads=6, num_kv_heads=2),
+    )  # fmt: skip
+    model, processor = build_slide_reader(CORPUS, slide_settings(base=base, sees_images=False), 0)
+    return Loaded(model.eval().requires_grad_(False), processor, "prompts")
+
+
+def first_token_s(engine: Any, bag: Any, question: str) -> float:
+    """Seconds from a question to the first token of its reply."""
+    from eosin.core.nouns.sample import user_prompt
+    from eosin.engines.base import Decoding, Request
+
+    begun = time.perf_counter()
+    engine.generate_watched([Request(question, user_prompt(question), (bag,))], Decoding(1), lambda i, read: True)
+    return time.perf_counter() - begun
+
+
+def prompt_cases(sizes: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+    """Time to first token of the second and later questions about slides of so many patches."""
+    import numpy as np
+    from tests.support.slide_toys import toy_bag
+
+    from eosin.engines.kept_prompts import KeptPrompts
+    from eosin.engines.transformers_engine import TransformersEngine
+    from eosin.models.slide_encoder.kept import kept_slides
+
+    loaded = prompt_model()
+    kept = KeptPrompts(loaded.model, loaded.processor.tokenizer.pad_token_id)
+    engines = {"ours": TransformersEngine(loaded, kept), "peer": TransformersEngine(loaded)}
+    cases = []
+    with kept_slides(loaded.model):
+        for size in sizes:
+            bag = toy_bag(0, np.random.default_rng(size), size)
+            first = first_token_s(engines["ours"], bag, "Which tissue is this?")
+            took: dict[str, list[float]] = {"ours": [], "peer": []}
+            for number in range(rounds):
+                for name in sorted(took, reverse=bool(number % 2)):
+                    took[name].append(first_token_s(engines[name], bag, f"Which tissue is this, asked {number}?"))
+            ours, peer = (statistics.median(took[n]) for n in ("ours", "peer"))
+            note = f"median of {rounds}, {kept.num_bytes / 2**20:.0f} MiB kept so far, the first question {first:.2f} s"
+            cases.append({"name": f"next question, {size} patches", "ours": ours, "peer": peer, "unit": "s",
+                          "ratio": peer / ours, "note": f"{note}, load {os.getloadavg()[0]:.0f}"})  # fmt: skip
+    return cases
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("slide", type=Path)
+    parser.add_argument("slide", type=Path, nargs="?", help="without one no tiles are timed")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--tiles", type=int, help="tiles of each viewer and round; default 60, with --quick 10")
     parser.add_argument("--peer-python")
     parser.add_argument("--checkpoint", help="a tile model; without it only tiles are timed")
+    parser.add_argument("--prompts", action="store_true", help="also time further questions about one slide")
+    parser.add_argument("--open", type=int, default=0, help="also measure what so many slides hold")
+    parser.add_argument("--no-tiles", action="store_true", help="time no tiles")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    cases = tile_cases(args.slide, args.peer_python, 20, args.tiles or (10 if args.quick else 60))
+    cases = []
+    if args.slide and args.open:
+        cases += memory_cases(args.slide, args.open)
+    if args.slide and not args.no_tiles:
+        cases += tile_cases(args.slide, args.peer_python, 20, args.tiles or (10 if args.quick else 60))
+    if args.prompts:
+        cases += prompt_cases((250, 1000) if args.quick else (250, 1000, 4000), 5 if args.quick else 9)
     if args.checkpoint:
         cases += answer_cases(args.checkpoint, 16 if args.quick else 64)
     for c in cases:

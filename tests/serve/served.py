@@ -58,6 +58,13 @@ class WordEngine:
 def serving(engine: Any, room: Any = None, **settings: Any) -> Iterator[tuple[str, Any]]:
     """Address and application of a running server."""
     app = create_app(engine, ServeSettings(port=0, **settings), room)
+    with running(app) as url:
+        yield url, app
+
+
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    """Address of a server of an application."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -65,7 +72,7 @@ def serving(engine: Any, room: Any = None, **settings: Any) -> Iterator[tuple[st
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{port}", app
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(timeout=10)

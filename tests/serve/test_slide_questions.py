@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,9 +14,8 @@ from urllib.error import HTTPError
 
 import numpy as np
 import pytest
-import tifffile
-from tests.serve.scripted import OPTIONS, REPLY, TILE_UM, scripted_engine, scripted_room
-from tests.serve.served import serving
+from tests.serve.scripted import OPTIONS, REPLY, TILE_UM, scripted_engine, scripted_room, write_slides
+from tests.serve.served import WordEngine, serving
 
 from eosin.core.nouns.bags import PatchBag
 from eosin.core.nouns.reply import Grammar
@@ -30,12 +30,7 @@ GRAMMAR = Grammar.of("info/think/answer", numbered_steps=True)
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One slide of 1200 x 800 px at 0.5 µm: 600 x 400 µm."""
-    root = tmp_path_factory.mktemp("slides")
-    y, x = np.mgrid[0:800, 0:1200]
-    pixels = np.stack([200 + x % 50, 120 + y % 90, 180 + (x + y) % 60], -1).astype(np.uint8)
-    scale = {"resolution": (20000, 20000), "resolutionunit": 3}
-    tifffile.imwrite(root / "a.tif", pixels, tile=(256, 256), photometric="rgb", **scale)
-    return root
+    return write_slides(tmp_path_factory.mktemp("slides"), "a.tif")
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +144,26 @@ def test_a_question_that_fails_says_why_and_can_be_asked_again(slides: Path, mon
         assert events(f"{url}/slides/{key}/ask", {"question": "?"})[-1][0] == "done"
 
 
+def test_a_client_that_leaves_while_nothing_is_sent_is_noticed(slides: Path) -> None:
+    go_on = threading.Event()
+    engine = WordEngine(lambda request: REPLY, lambda step: step < 3 or go_on.wait(60))
+    with serving(engine, scripted_room(None, knowledge=False), slides=slides) as (url, app):
+        key = next(iter(app.state.shelf.slides))
+        asked = urllib.request.Request(
+            f"{url}/slides/{key}/ask", b'{"question": "?"}', {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=60) as reply:
+            heard = b""
+            while b"event: text" not in heard:
+                heard += reply.read1(4096)
+        time.sleep(0.5)  # the model says nothing meanwhile
+        go_on.set()
+        until = time.monotonic() + 60
+        while app.state.batcher.waiting and time.monotonic() < until:
+            time.sleep(0.02)
+        assert (app.state.batcher.counts.given_up, app.state.batcher.counts.answered) == (1, 0)
+
+
 def test_a_client_that_leaves_frees_what_it_held(slides: Path) -> None:
     with serving(scripted_engine(0.02), scripted_room(None, knowledge=False), slides=slides) as (url, app):
         key = next(iter(app.state.shelf.slides))
@@ -162,6 +177,31 @@ def test_a_client_that_leaves_frees_what_it_held(slides: Path) -> None:
             time.sleep(0.02)
         assert app.state.batcher.waiting == 0
         assert app.state.batcher.counts.answered == 0
+
+
+def test_a_client_that_leaves_while_evidence_is_sought_leaves_the_model_at_work(
+    slides: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, seeking, go_on = scripted_room(None, knowledge=False), threading.Event(), threading.Event()
+    plain = made.reader.evidence  # type: ignore[union-attr]
+
+    def evidence(*args: Any) -> Any:
+        seeking.set()
+        go_on.wait(30)
+        return plain(*args)
+
+    monkeypatch.setattr(made.reader, "evidence", evidence)
+    with serving(scripted_engine(), made, slides=slides) as (url, app):
+        key = next(iter(app.state.shelf.slides))
+        asked = urllib.request.Request(
+            f"{url}/slides/{key}/ask", b'{"question": "?"}', {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=30) as reply:
+            assert reply.read(40)
+            assert seeking.wait(30)
+        time.sleep(0.3)  # the server hears that nobody listens any more
+        go_on.set()
+        assert events(f"{url}/slides/{key}/ask", {"question": "?"})[-1][0] == "done"
 
 
 def test_a_blinded_room_hides_the_reply_until_the_reader_has_signed(slides: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -17,7 +18,8 @@ from PIL import Image
 from tests.serve.served import WordEngine, serving
 
 from eosin.core.nouns.units import BoxLevel0
-from eosin.serve.slides import TileCache, deepest, tile_box
+from eosin.phantom.slides.slide import write_slide
+from eosin.serve.slides import SlideShelf, TileCache, deepest, encoded, tile_box
 from eosin.slides.open.slide import open_slide
 
 SIZE = (700, 300)
@@ -139,3 +141,28 @@ def test_a_cache_keeps_its_bound() -> None:
     assert made == [0, 1, 2, 3, 4, 0]
     cache.get("large", lambda: bytes(101))
     assert cache.size == 80
+
+
+def test_of_two_hundred_slides_only_the_last_ones_stay_open(tmp_path: Path) -> None:
+    """A phantom slide under 200 names, looked at by 8 viewers at once."""
+    first = write_slide(tmp_path / "0000.tiff", case_number=2, size_px=512, mpp=4.0, workers=1)[0]
+    for number in range(1, 200):
+        os.link(first, tmp_path / f"{number:04}.tiff")
+    shelf = SlideShelf(tmp_path, 6, 2**20)
+    keys = list(shelf.slides)
+    assert len(keys) == 200
+    most: list[int] = []
+
+    def view(own: list[str]) -> None:
+        for key in own:
+            with shelf.slide(key) as slide:
+                shelf.tiles.get(key, lambda slide=slide: encoded(slide.thumbnail(64)))  # type: ignore[misc]
+            most.append(shelf.num_open)
+
+    with ThreadPoolExecutor(8) as viewers:
+        list(viewers.map(view, [keys[k::8] for k in range(8)]))
+    assert len(most) == 200 and max(most) <= 6
+    assert shelf.tiles.size <= 2**20
+    if Path("/proc/self/fd").is_dir():  # what is no longer held is closed, and not only forgotten
+        names = [os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.exists()]
+        assert sum(str(tmp_path) in n for n in names) <= 6

@@ -18,6 +18,7 @@ from eosin.clients.keys import read_key
 from eosin.clients.ledger import Ledger
 from eosin.clients.loop import awaited, waited
 from eosin.clients.settings import ServerSettings
+from eosin.clients.streaming import OnText, StreamReader
 from eosin.clients.transport import ConnectionFailedError, StatusError, Transport, check_address
 from eosin.core.nouns.outcome import Parsed, Unparsed
 
@@ -67,6 +68,7 @@ class ChatRequest:
         temperature, top_p, seed: of sampling; a top_p of 1 and a seed of None are not sent.
         max_tokens: length limit of the answer; None takes that of the settings.
         top_logprobs: so many likely tokens at each place are asked for; a server that refuses that is asked without.
+        counts: whether a stream is asked for its counts of tokens; a server that refuses that is asked without.
     """
 
     messages: tuple[Message, ...]
@@ -76,6 +78,7 @@ class ChatRequest:
     max_tokens: int | None = None
     top_p: float = 1.0
     top_logprobs: int = 0
+    counts: bool = True
 
 
 class _FailedError(Exception):
@@ -144,9 +147,17 @@ class ChatClient:
         """Names of the models that the server offers, at one attempt; it is outside of the budget."""
         return waited(self._models())
 
-    async def in_loop(self, request: ChatRequest, read: Callable[[Completion], T]) -> Parsed[T] | Unparsed:
-        """The same for coroutines that already run in the clients' loop."""
+    async def in_loop(
+        self, request: ChatRequest, read: Callable[[Completion], T], on_text: OnText | None = None
+    ) -> Parsed[T] | Unparsed:
+        """The same for coroutines that already run in the clients' loop.
+
+        Args:
+            on_text: asks for a stream, and is given the reply so far each time it has grown. Once it was given some,
+                there is no further attempt: it would begin anew.
+        """
         session = self._session()
+        heard = None if on_text is None else _Heard(on_text)
         failed = _FailedError("no attempt made")
         num_failed = num_sent = 0
         in_words = self._starts_in_words(request)
@@ -155,15 +166,18 @@ class ChatClient:
             request = replace(request, top_logprobs=0)
         while num_failed <= self.settings.retries:
             try:
-                value = await self._attempt(session, request, read, in_words=in_words, again=num_sent > 0)
+                value = await self._attempt(session, request, read, heard, in_words=in_words, again=num_sent > 0)
             except _FailedError as exc:
                 failed = exc
                 num_sent += 1
+                if heard is not None and heard.text:
+                    failed = _FailedError(f"{exc.reason}, in the middle of the reply", again=False)
+                    break
                 if self._may_say_it_in_words(request, exc.status, in_words):
                     in_words = True
                     continue
-                if self._may_do_without_logprobs(request, exc.status):
-                    request = replace(request, top_logprobs=0)
+                if self._may_do_without(request, exc.status, streams=heard is not None):
+                    request = replace(request, top_logprobs=0, counts=False)
                     continue
                 if not exc.again:
                     break
@@ -205,14 +219,17 @@ class ChatClient:
         return automatic and request.schema is not None and not in_words and status in NO_SCHEMA_STATUS
 
     @staticmethod
-    def _may_do_without_logprobs(request: ChatRequest, status: int) -> bool:
-        """Whether a refusal may be one of token probabilities, which some servers and models do not give."""
-        return request.top_logprobs > 0 and status in NO_SCHEMA_STATUS
+    def _may_do_without(request: ChatRequest, status: int, *, streams: bool) -> bool:
+        """Whether a refusal may be one of token probabilities or of a stream's counts: some servers give none."""
+        return (request.top_logprobs > 0 or (streams and request.counts)) and status in NO_SCHEMA_STATUS
 
     async def _attempt(
-        self, session: _Session, request: ChatRequest, read: Callable[[Completion], T], *, in_words: bool, again: bool
-    ) -> T:
+        self, session: _Session, request: ChatRequest, read: Callable[[Completion], T], heard: _Heard | None, *,
+        in_words: bool, again: bool,
+    ) -> T:  # fmt: skip
         body = self._body(request, in_words)
+        if heard is not None:
+            body |= {"stream": True} | ({"stream_options": {"include_usage": True}} if request.counts else {})
         try:
             worst = self._worst(session.budget, body, request)
         except UnicodeEncodeError:
@@ -224,7 +241,7 @@ class ChatClient:
             started = time.monotonic()
             try:
                 with call:
-                    completion = await self._exchange(session.transport, body, call)
+                    completion = await self._exchange(session.transport, body, call, heard)
             finally:
                 self.usage.seconds += time.monotonic() - started
         try:
@@ -232,11 +249,18 @@ class ChatClient:
         except AnswerError as exc:
             raise _FailedError(exc.reason, again=exc.again) from None
 
-    async def _exchange(self, transport: Transport, body: dict[str, Any], call: Call) -> Completion:
+    async def _exchange(
+        self, transport: Transport, body: dict[str, Any], call: Call, heard: _Heard | None
+    ) -> Completion:
         """One request and its completion; what it cost is counted even where it is of no use."""
         try:
             sent = json.dumps(body, separators=(",", ":")).encode("ascii")
-            completion = read_completion(self._without_key(await transport.chat(sent)))
+            if heard is None:
+                completion = read_completion(self._without_key(await transport.chat(sent)))
+            else:
+                reader = StreamReader(self._key, heard)
+                await transport.chat_in_pieces(sent, reader.feed)
+                completion = reader.completion()
         except StatusError as exc:
             call.free()
             raise self._refused(exc) from None
@@ -314,6 +338,18 @@ class ChatClient:
         without_images = {**body, "messages": [_without_images(m) for m in body["messages"]]}
         num_bytes = len(json.dumps(without_images, ensure_ascii=False).encode())
         return budget.worst(num_bytes, sum(m.num_images for m in request.messages), int(body["max_tokens"]))
+
+
+class _Heard:
+    """Passes on a growing reply, and remembers that there was one."""
+
+    def __init__(self, on_text: OnText) -> None:
+        self._on_text = on_text
+        self.text = ""
+
+    def __call__(self, text: str) -> None:
+        self.text = text
+        self._on_text(text)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 MAX_REPORTED_TOKENS = 10**9
 MAX_NAME_CHARS = 100
 _FENCE = "```"
-_THINKING = ("reasoning_content", "reasoning")  # names that servers give to it
+THINKING = ("reasoning_content", "reasoning")  # names that servers give to it
 
 
 class AnswerError(Exception):
@@ -96,7 +96,7 @@ def read_completion(raw: bytes) -> Completion:
     if not isinstance(choices, list) or len(choices) != 1:
         raise AnswerError("the answer holds several choices where one was asked for", completion=facts)
     text = "" if facts.refused and content is None else _text(content)
-    thinking = next((t for t in map(message.get, _THINKING) if isinstance(t, str) and t.strip()), None)
+    thinking = next((t for t in map(message.get, THINKING) if isinstance(t, str) and t.strip()), None)
     if text is None and thinking is not None and finish == "length":
         text = ""  # cut off while it thought
     if text is None:

@@ -53,6 +53,14 @@ class ApiKey:
             text = plainer
         return self._value in text.replace("\\", "")
 
+    def closed(self, text: str) -> str:
+        """A text that still grows, without an end that may become the key."""
+        if len(self._value) < MIN_SECRET_CHARS:
+            return text
+        longest = min(len(self._value), len(text))
+        open_end = next((n for n in range(longest, 0, -1) if text.endswith(self._value[:n])), 0)
+        return text[: len(text) - open_end]
+
     def hidden_in(self, text: str) -> str:
         """The text with stars in place of the key."""
         return text.replace(self._value, HIDDEN) if len(self._value) >= MIN_SECRET_CHARS else text

@@ -29,6 +29,8 @@ from eosin.core.errors import EosinError
 from eosin.core.extras import need
 
 MAX_ANSWER_BYTES = 1_000_000
+# A token that comes alone brings some hundred bytes along, with its likely neighbours some thousand.
+MAX_STREAM_BYTES = 64 * MAX_ANSWER_BYTES
 # The last one tells the package, on the way back, that the body is read here.
 _RAW = "x-stainless-raw-response"
 _SENT = ("host", "content-type", "content-length", _RAW)
@@ -131,14 +133,23 @@ class Transport:
         Raises:
             StatusError, ConnectionFailedError, AnswerError, TimeoutError.
         """
-        return await self._read(self._openai.post, "/chat/completions", content=body)
+        pieces: list[bytes] = []
+        await self._read(self._openai.post, "/chat/completions", pieces.append, MAX_ANSWER_BYTES, content=body)
+        return b"".join(pieces)
+
+    async def chat_in_pieces(self, body: bytes, take: Callable[[bytes], None]) -> None:
+        """The raw answer to a chat completion, given to `take` as it comes. Raises as `chat` and `take`."""
+        await self._read(self._openai.post, "/chat/completions", take, MAX_STREAM_BYTES, content=body)
 
     async def models(self) -> bytes:
         """The raw list of models. Raises as `chat`."""
-        return await self._read(self._openai.get, "/models")
-
-    async def _read(self, ask: Callable[..., Awaitable[Any]], path: str, **body: bytes) -> bytes:
         pieces: list[bytes] = []
+        await self._read(self._openai.get, "/models", pieces.append, MAX_ANSWER_BYTES)
+        return b"".join(pieces)
+
+    async def _read(
+        self, ask: Callable[..., Awaitable[Any]], path: str, take: Callable[[bytes], None], limit: int, **body: bytes
+    ) -> None:
         size = 0
         try:
             async with (
@@ -146,13 +157,12 @@ class Transport:
                 aclosing(await ask(path, cast_to=self._http.Response, options=_AS_IT_COMES, **body)) as response,
             ):
                 async for piece in response.aiter_bytes():
-                    pieces.append(piece)
                     size += len(piece)
-                    if size > MAX_ANSWER_BYTES:
+                    if size > limit:
                         raise AnswerError("the answer is too long")
+                    take(piece)
         except self._errors as exc:
             raise self._failure(exc) from None
-        return b"".join(pieces)
 
     def _failure(self, exc: BaseException) -> Exception:
         """What went wrong below, in words of ours: texts of a server may hold anything."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,6 +116,38 @@ class ServerEngine:
             for future in under_way:
                 future.cancel()
             encoders.shutdown(wait=False, cancel_futures=True)
+
+    def submit(
+        self, request: Request, decoding: Decoding, on_text: Callable[[str], None] | None, timeout_s: float
+    ) -> Future[Generation]:
+        """One question for somebody who waits: asked anew, whatever was answered before. To cancel the future hangs up.
+
+        Args:
+            on_text: is given the reply so far each time it has grown, in the clients' thread; None asks for it whole.
+
+        Returns:
+            A future, which holds an EosinError where there is no reply: it names the reason, never the key.
+        """
+        return submitted(self._waited_for(request, decoding, on_text, timeout_s))
+
+    async def _waited_for(
+        self, request: Request, decoding: Decoding, on_text: Callable[[str], None] | None, timeout_s: float
+    ) -> Generation:
+        if (unfit := _unfit(request)) is not None:
+            raise EosinError("This cannot be asked of a model behind a server.", found=unfit)
+        asked = await asyncio.get_running_loop().run_in_executor(None, self._as_asked, request, decoding)
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._client.in_loop(asked.chat, _usable, on_text)
+        except TimeoutError:
+            answer = Unparsed(f"no reply within {timeout_s:g} s")
+        if isinstance(answer, Unparsed):
+            raise EosinError(
+                "The model's server gave no reply:", found=answer.reason,
+                expected=f"model {self.settings.model!r} behind {self.settings.base_url}",
+                next_step="see to that server, then ask again",
+            )  # fmt: skip
+        return _generation(asked.id, answer.value)
 
     def _as_asked(self, request: Request, decoding: Decoding) -> _Asked:
         stored = request.stored or (None,) * len(request.images)
@@ -248,6 +280,24 @@ def only_model(settings: ServerSettings) -> str:
         where=settings.base_url,
         next_step="give --model NAME",
     )
+
+
+def refuse_silent(settings: ServerSettings) -> None:
+    """Refuse a server that does not answer, or that offers other models only, before anybody waits for it.
+
+    Raises:
+        EosinError: with the reason. A server that refuses to list its models is taken as it is.
+    """
+    found = ChatClient(settings).models_now()
+    if isinstance(found, Unparsed) and "(401)" in found.reason:
+        raise EosinError("The model's server wants a key, or another one.", found=found.reason, where=settings.base_url,
+                         next_step=f"set {settings.api_key_env}")  # fmt: skip
+    if isinstance(found, Unparsed) and found.reason.startswith(_NO_ANSWER):
+        raise EosinError("The model's server does not answer.", found=found.reason, where=settings.base_url,
+                         next_step="start that server, or mend its address; then give the same command")  # fmt: skip
+    if isinstance(found, Parsed) and found.value and settings.model not in found.value:
+        raise EosinError("The server offers no such model.", expected=", ".join(found.value[:20]),
+                         found=settings.model, where=settings.base_url, next_step="give --model NAME")  # fmt: skip
 
 
 def _unfit(request: Request) -> str | None:

@@ -13,6 +13,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from eosin.engines.base import Decoding, Generation, Request
+from eosin.engines.kept_prompts import KeptPrompts
 from eosin.models.load import Loaded, end_tokens
 from eosin.models.pictures import max_pixels_of, shrink
 from eosin.models.template import to_chat
@@ -21,9 +22,14 @@ Watch = Callable[[int, Callable[[], str]], bool]
 
 
 class TransformersEngine:
-    """Answers requests with a loaded model. The same template and pictures as in training."""
+    """Answers requests with a loaded model. The same template and pictures as in training.
 
-    def __init__(self, loaded: Loaded) -> None:
+    Args:
+        kept: beginnings of prompts, read once for all questions about the same pictures; for a model at rest.
+    """
+
+    def __init__(self, loaded: Loaded, kept: KeptPrompts | None = None) -> None:
+        self.kept = kept
         self.name = f"transformers:{loaded.source}"
         self._model = loaded.model
         self._processor = loaded.processor
@@ -83,6 +89,9 @@ class TransformersEngine:
 
     def _batch(self, batch: Sequence[Request], decoding: Decoding, watch: Watch | None = None) -> list[Generation]:
         inputs = self._encode(batch)
+        if self.kept is not None and not any(r.begun for r in batch):
+            with torch.inference_mode():
+                inputs = self.kept.begun(inputs) or inputs
         if decoding.temperature > 0:
             torch.manual_seed(_seed_of(batch, decoding.seed))
         told = None

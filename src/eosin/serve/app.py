@@ -1,11 +1,9 @@
-"""The application: doors, limits, health, metrics, and the routers of model and slides."""
+"""The application: its doors, health, metrics, and the routers of models, slides, questions and corrections."""
 
 from __future__ import annotations
 
-import hmac
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,32 +11,28 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
+from starlette.exceptions import HTTPException
 
 from eosin import __version__
 from eosin.core.nouns.reply import Grammar
-from eosin.serve.batching import Batcher, WatchedEngine
-from eosin.serve.chat import chat_router, refusal
+from eosin.serve.batching import WatchedEngine
+from eosin.serve.chat import chat_router
 from eosin.serve.corrections.router import corrections_router
 from eosin.serve.corrections.store import CorrectionStore
+from eosin.serve.doors import Doors
 from eosin.serve.pages import pages_router
-from eosin.serve.questions.asking import Tools
 from eosin.serve.questions.base import Confidence, ReadingsInMemory, SlideReader
+from eosin.serve.questions.evidence import Tools
 from eosin.serve.questions.router import questions_router
 from eosin.serve.questions.statements import Knowledge
+from eosin.serve.refusals import refusal
+from eosin.serve.refusals import told as refusals
+from eosin.serve.relay import AskedEngine, Relay
+from eosin.serve.seats import Guest, Seat, seats_of
 from eosin.serve.settings import ServeSettings, check_doors
 from eosin.serve.slides import SlideShelf, slides_router
 
 NOTE = "Research use only, not for diagnosis."
-OPEN = ("/health", "/")
-"""What may be asked without a token, beside the files of the page."""
-SAFE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data: blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-audit = logging.getLogger("eosin.serve.audit")
 
 
 @dataclass(frozen=True)
@@ -49,6 +43,7 @@ class Room:
         reader: the model as a reader of slides; without one no question is asked about a slide.
         store: of readings and corrections; without one the last readings are kept in memory, and none is corrected.
         facts: what the page says: licence and data of the model, usual questions with their options.
+        beside: a second model, asked the same questions.
     """
 
     reader: SlideReader | None = None
@@ -56,52 +51,61 @@ class Room:
     knowledge: Knowledge | None = None
     confidence: Confidence | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    beside: Guest | None = None
 
 
-def create_app(engine: WatchedEngine, settings: ServeSettings, room: Room | None = None) -> FastAPI:
-    """The application of one model, and of the slides of one folder where the settings name one.
+def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, room: Room | None = None) -> FastAPI:
+    """The application of one model, or of two, and of the slides of one folder where the settings name one.
+
+    Args:
+        engine: a model on this machine, whose questions are batched, or one behind a server, which is asked each.
 
     Raises:
-        EosinError: a door that would stand open; a folder without slides.
+        EosinError: a door that would stand open; a folder without slides; two models of one name.
     """
     check_doors(settings)
-    batcher = Batcher(engine, settings.batch_size, settings.batch_wait_s, settings.max_waiting)
+    room = room or Room()
+    seats = seats_of(Guest(settings.model_name, engine, room.reader, room.confidence), room.beside, settings)
     shelf = (
-        SlideShelf(settings.slides, settings.max_open_slides, settings.tile_cache_bytes) if settings.slides else None
+        SlideShelf(settings.slides, settings.max_open_slides, settings.tile_cache_bytes, settings.cases)
+        if settings.slides
+        else None
     )
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         yield
-        batcher.close()
-        if room is not None and room.store is not None:
+        for seat in seats.values():
+            seat.answerer.close()
+        if room.store is not None:
             room.store.close()
 
     # The interactive pages of FastAPI load scripts from elsewhere, so only the description itself is served.
-    app = FastAPI(title="Eosin", version=__version__, description=NOTE, lifespan=life, docs_url=None, redoc_url=None)
-    app.state.batcher, app.state.shelf = batcher, shelf
+    app = FastAPI(title="Eosin", version=__version__, description=NOTE, lifespan=life, docs_url=None, redoc_url=None,
+                  responses=refusals(400, 401, 411, 413, 422))  # fmt: skip
+    app.state.seats, app.state.shelf = seats, shelf
+    app.state.batcher = seats[settings.model_name].answerer
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
-    app.middleware("http")(_doors(settings))
-    app.include_router(chat_router(batcher, settings))
+    app.add_exception_handler(HTTPException, _refused)  # type: ignore[arg-type]
+    app.add_middleware(Doors, settings=settings)
+    app.include_router(chat_router(seats, settings))
     if shelf is not None:
         app.include_router(slides_router(shelf, settings))
-        _add_room(app, batcher, shelf, settings, room or Room())
-    _add_health(app, engine, settings)
+        _add_room(app, seats, shelf, settings, room)
+    _add_health(app, seats, settings)
     return app
 
 
-def _add_room(app: FastAPI, batcher: Batcher, shelf: SlideShelf, settings: ServeSettings, room: Room) -> None:
+def _add_room(app: FastAPI, seats: dict[str, Seat], shelf: SlideShelf, settings: ServeSettings, room: Room) -> None:
     """Questions, corrections and the page."""
     facts: dict[str, Any] = {
         "model": settings.model_name, "version": __version__, "note": NOTE, "blinded": settings.blinded,
         "asks": room.reader is not None, "corrects": room.store is not None, "checks": room.knowledge is not None,
-        "calibrated": room.confidence is not None, **room.facts,
+        "models": [s.facts() for s in seats.values()], **room.facts,
     }  # fmt: skip
-    if room.reader is not None:
-        facts |= {"sees_slides": room.reader.sees_slides, "sees_regions": room.reader.sees_regions,
-                  "about": room.reader.about}  # fmt: skip
-        readings = room.store or ReadingsInMemory()
-        tools = Tools(batcher, room.reader, readings, settings, room.knowledge, room.confidence)
+    readings = room.store or ReadingsInMemory()
+    tools = {s.name: Tools(s, s.reader, readings, settings, room.knowledge) for s in seats.values() if s.reader}
+    if tools:
         app.include_router(questions_router(shelf, tools))
     if room.store is not None:
         grammar = room.reader.grammar if room.reader else Grammar.of("think/answer")
@@ -109,67 +113,47 @@ def _add_room(app: FastAPI, batcher: Batcher, shelf: SlideShelf, settings: Serve
     app.include_router(pages_router(facts))
 
 
-def _add_health(app: FastAPI, engine: WatchedEngine, settings: ServeSettings) -> None:
-    batcher: Batcher = app.state.batcher
+def _add_health(app: FastAPI, seats: dict[str, Seat], settings: ServeSettings) -> None:
     shelf: SlideShelf | None = app.state.shelf
+    answerers = [s.answerer for s in seats.values()]
 
     @app.get("/health", tags=["server"])
     def health() -> dict[str, Any]:
-        """Whether questions are answered, and what for."""
-        return {"status": "ok", "model": settings.model_name, "waiting": batcher.waiting, "version": __version__,
-                "note": NOTE}  # fmt: skip
+        """Whether questions are answered, and what for. A model behind a server that gave no reply to the last question
+        is named with the reason."""
+        relays = {n: s.answerer for n, s in seats.items() if isinstance(s.answerer, Relay)}
+        outages = {n: r.outage for n, r in relays.items() if r.outage}
+        return {"status": "a model's server fails" if outages else "ok", "model": settings.model_name,
+                "models": list(seats), "outages": outages, "waiting": sum(a.waiting for a in answerers),
+                "version": __version__, "note": NOTE}  # fmt: skip
 
     @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
     def metrics() -> str:
-        """Counters in Prometheus' text form."""
-        told: dict[str, float] = {f"questions_{k}": v for k, v in vars(batcher.counts).items() if k not in (
-            "batches", "tokens", "busy_s")}  # fmt: skip
-        counts = batcher.counts
-        told |= {"batches": counts.batches, "reply_tokens": counts.tokens, "model_busy_seconds": counts.busy_s}
+        """Counters in Prometheus' text form; of two models the sums."""
+        counts = {k: sum(getattr(a.counts, k) for a in answerers) for k in vars(answerers[0].counts)}
+        told: dict[str, float] = {
+            "batches": counts.pop("batches"), "reply_tokens": counts.pop("tokens"),
+            "model_busy_seconds": counts.pop("busy_s"), **{f"questions_{k}": v for k, v in counts.items()},
+        }  # fmt: skip
         if shelf is not None:
             told |= {"tile_cache_hits": shelf.tiles.hits, "tile_cache_misses": shelf.tiles.misses}
         lines = [f"# TYPE eosin_{k}_total counter\neosin_{k}_total {v:g}" for k, v in told.items()]
-        gauges: dict[str, float] = {"questions_waiting": batcher.waiting}
+        gauges: dict[str, float] = {"questions_waiting": sum(a.waiting for a in answerers)}
         if shelf is not None:
             gauges |= {"tile_cache_bytes": shelf.tiles.size, "slides_open": shelf.num_open}
         lines += [f"# TYPE eosin_{k} gauge\neosin_{k} {v:g}" for k, v in gauges.items()]
         return "\n".join(lines) + "\n"
 
 
-Next = Callable[[Request], Awaitable[Response]]
-
-
-def _doors(settings: ServeSettings) -> Callable[[Request, Next], Awaitable[Response]]:
-    """Token, size of a body, safe headers, and a line in the audit log that holds no content."""
-
-    async def through(request: Request, go_on: Next) -> Response:
-        started = time.perf_counter()
-        response = _turned_away(request, settings) or await go_on(request)
-        for name, value in SAFE_HEADERS.items():
-            response.headers.setdefault(name, value)
-        audit.info(
-            "%s %s %s %d %.3f s", request.client.host if request.client else "-", request.method, request.url.path,
-            response.status_code, time.perf_counter() - started,
-        )  # fmt: skip
-        return response
-
-    return through
-
-
-def _turned_away(request: Request, settings: ServeSettings) -> Response | None:
-    """Why a request is not let in, or None."""
-    path = request.url.path
-    if settings.token is not None and path not in OPEN and not path.startswith("/page/"):
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), settings.token.encode()):
-            return refusal(401, "This server needs its token: Authorization: Bearer TOKEN.")
-    if request.method in ("POST", "PUT", "PATCH"):
-        told = request.headers.get("content-length", "")
-        if not told.isdigit():
-            return refusal(411, "The length of the body must be stated.")
-        if int(told) > settings.max_body_bytes:
-            return refusal(413, f"A request may have {settings.max_body_bytes} bytes.")
-    return None
+async def _refused(request: Request, exc: HTTPException) -> Response:
+    """What the framework refuses, in the same form; a wrong method is told all the methods of its path."""
+    headers = dict(exc.headers or {})
+    if exc.status_code == 405:
+        own = request.url.path.rstrip("/") or "/"
+        paths = request.app.openapi()["paths"].items()
+        fit = [m for path, methods in paths if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", path), own) for m in methods]
+        headers["Allow"] = ", ".join(sorted({m.upper() for m in fit})) or headers.get("Allow", "GET")
+    return refusal(exc.status_code, str(exc.detail), headers)
 
 
 async def _invalid(request: Request, exc: RequestValidationError) -> Response:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from eosin.core.errors import EosinError
 from eosin.engines.base import Decoding, Generation, Request
@@ -16,6 +16,14 @@ from eosin.engines.base import Decoding, Generation, Request
 Watch = Callable[[int, Callable[[], str]], bool]
 
 
+def _begun() -> Future[Any]:
+    """A future that nobody can cancel any more: a client that leaves must not take the model's thread along."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+@runtime_checkable
 class WatchedEngine(Protocol):
     """What the batcher asks of an engine."""
 
@@ -28,13 +36,13 @@ class BusyError(Exception):
     """Too many questions wait already."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Waiting:
     """One question on its way.
 
     Attributes:
         on_text: is given the reply so far, after every token, from the model's thread.
-        gone: set when nobody waits for the reply any more: it ends at the next token.
+        gone: set when nobody waits for the reply any more: it ends at the next token. on_leaving: is called then.
         deadline: time.monotonic() after which it is given up.
     """
 
@@ -42,12 +50,18 @@ class Waiting:
     decoding: Decoding
     on_text: Callable[[str], None] | None
     deadline: float
-    done: Future[Generation] = field(default_factory=Future)
+    done: Future[Generation] = field(default_factory=_begun)
     gone: threading.Event = field(default_factory=threading.Event)
+    on_leaving: Callable[[], object] = lambda: None
 
     @property
     def is_wanted(self) -> bool:
         return not self.gone.is_set() and time.monotonic() < self.deadline
+
+    def leave(self) -> None:
+        """Nobody waits for the reply any more, or all of it has come."""
+        self.gone.set()
+        self.on_leaving()
 
 
 @dataclass
@@ -56,7 +70,7 @@ class Errand:
 
     work: Callable[[], Any]
     deadline: float
-    done: Future[Any] = field(default_factory=Future)
+    done: Future[Any] = field(default_factory=_begun)
     gone: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -195,7 +209,7 @@ class Batcher:
         try:
             self._end(errand, "answered", errand.work())
         except Exception as exc:  # concerns this errand, not the server
-            self._end(errand, "failed", _told(exc, "The model could not do this."))
+            self._end(errand, "failed", told_of(exc, "The model could not do this."))
         finally:
             with self._lock:
                 self.counts.busy_s += time.perf_counter() - started
@@ -230,7 +244,7 @@ class Batcher:
             for one in batch:
                 self._answer([one])
             return
-        self._end(batch[0], "failed", _told(exc, "The model could not answer this question."))
+        self._end(batch[0], "failed", told_of(exc, "The model could not answer this question."))
 
     def _give_up(self, batch: list[Waiting]) -> None:
         for one in batch:
@@ -248,7 +262,7 @@ class Batcher:
             one.done.set_result(result)
 
 
-def _told(exc: Exception, message: str) -> EosinError:
+def told_of(exc: BaseException, message: str) -> EosinError:
     """What the client is told of a failure."""
     if isinstance(exc, EosinError):
         return exc

@@ -20,12 +20,14 @@ from eosin.core.images import decode
 from eosin.core.nouns.sample import ImagePart, Message, Part, TextPart
 from eosin.engines.base import Decoding, Generation
 from eosin.engines.base import Request as Asked
-from eosin.serve.batching import Batcher, BusyError, Waiting
+from eosin.serve.batching import BusyError, Waiting
+from eosin.serve.refusals import refusal, told
+from eosin.serve.seats import Seat
 from eosin.serve.settings import ServeSettings
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore")  # clients send settings of other servers along
+    model_config = ConfigDict(extra="ignore", strict=True)  # clients send settings of other servers along
 
 
 class ImageUrl(_Body):
@@ -68,22 +70,24 @@ class BadQuestionError(Exception):
     """A question that cannot be asked; its text is for the client."""
 
 
-def chat_router(batcher: Batcher, settings: ServeSettings) -> APIRouter:
+def chat_router(seats: dict[str, Seat], settings: ServeSettings) -> APIRouter:
     """The endpoints of OpenAI's clients."""
     router = APIRouter(prefix="/v1", tags=["chat"])
     started = int(time.time())
 
     @router.get("/models")
     def models() -> dict[str, Any]:
-        """The one model that is served."""
-        told = {"id": settings.model_name, "object": "model", "created": started, "owned_by": "eosin"}
-        return {"object": "list", "data": [told]}
+        """The models that are served: one, or two side by side."""
+        listed = [{"id": name, "object": "model", "created": started, "owned_by": "eosin"} for name in seats]
+        return {"object": "list", "data": listed}
 
-    @router.post("/chat/completions", response_model=None, responses=_RESPONSES)
+    @router.post("/chat/completions", response_model=None, responses=told(400, 404, 429, 500, ok="text/event-stream"))
     async def complete(body: ChatBody, request: Request) -> JSONResponse | StreamingResponse:
         """One reply, whole or as a stream of server-sent events."""
-        if body.model not in ("", settings.model_name):
-            return refusal(404, f"The model {body.model[:200]!r} is not served here; {settings.model_name!r} is.")
+        seat = seats.get(body.model or settings.model_name)
+        if seat is None:
+            served = " and ".join(repr(name) for name in seats)
+            return refusal(404, f"The model {body.model[:200]!r} is not served here; {served}: nothing else is.")
         try:
             asked = await asyncio.to_thread(question_of, body, settings)
         except BadQuestionError as exc:
@@ -96,28 +100,15 @@ def chat_router(batcher: Batcher, settings: ServeSettings) -> APIRouter:
 
         on_text = tell if body.stream else None
         try:
-            waiting = batcher.submit(asked, decoding, settings.timeout_s, on_text)
+            waiting = seat.answerer.submit(asked, decoding, settings.timeout_s, on_text)
         except BusyError:
             return refusal(429, "Too many questions wait already; ask again.", {"Retry-After": "1"})
-        head = {"id": f"chatcmpl-{asked.id}", "created": int(time.time()), "model": settings.model_name}
+        head = {"id": f"chatcmpl-{asked.id}", "created": int(time.time()), "model": seat.name}
         if body.stream:
             return StreamingResponse(_stream(waiting, pieces, head, request), media_type="text/event-stream")
         return await _whole(waiting, head, request)
 
     return router
-
-
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The question cannot be asked."}, 404: {"description": "Another model."},
-    429: {"description": "Too many wait."}, 500: {"description": "The model failed."},
-}  # fmt: skip
-
-
-def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An error in the form that OpenAI's clients read."""
-    kind = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 413: "request_too_large",
-            429: "rate_limit_error"}.get(status, "server_error")  # fmt: skip
-    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status, headers)
 
 
 def question_of(body: ChatBody, settings: ServeSettings) -> Asked:
@@ -173,15 +164,15 @@ async def _whole(waiting: Waiting, head: dict[str, Any], request: Request) -> JS
     while not done.done():
         await asyncio.wait([done], timeout=0.5)
         if await request.is_disconnected():
-            waiting.gone.set()
+            waiting.leave()
             break
     try:
         made = await done
     except EosinError as exc:
         return refusal(500, exc.message + (f" {exc.found}" if exc.found else ""))
-    told = {"index": 0, "message": {"role": "assistant", "content": made.text}, "finish_reason": _finish(made)}
+    choice = {"index": 0, "message": {"role": "assistant", "content": made.text}, "finish_reason": _finish(made)}
     usage = {"completion_tokens": made.num_tokens, "prompt_tokens": None, "total_tokens": None}
-    return JSONResponse({**head, "object": "chat.completion", "choices": [told], "usage": usage})
+    return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
 
 
 async def _stream(
@@ -208,7 +199,7 @@ async def _stream(
     except EosinError as exc:
         yield f"data: {json.dumps({'error': {'message': exc.message, 'type': 'server_error', 'code': 500}})}\n\n"
     finally:
-        waiting.gone.set()  # the client has all of it, or has left
+        waiting.leave()  # the client has all of it, or has left
 
 
 async def _next_piece(pieces: asyncio.Queue[str], done: asyncio.Future[Generation]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from eosin.serve.chat import refusal
+from eosin.serve.refusals import refusal
 
 HERE = Path(__file__).parent / "page"
 KINDS = {

@@ -7,7 +7,8 @@ import io
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,11 +20,12 @@ from fastapi.responses import JSONResponse, Response
 from PIL import Image
 
 from eosin.core.errors import EosinError
+from eosin.core.nouns.cases import tcga_case
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.nouns.units import BoxLevel0
-from eosin.serve.chat import refusal
+from eosin.serve.refusals import refusal, told
 from eosin.serve.settings import ServeSettings
-from eosin.slides.open.find import find_slides
+from eosin.slides.open.find import Found, find_slides
 from eosin.slides.open.slide import Slide, open_slide
 
 TILE_PX = 254
@@ -35,11 +37,22 @@ KEY = r"^[0-9a-f]{16}$"
 
 @dataclass(frozen=True)
 class Shown:
-    """A slide that may be seen. `key` stands in addresses in the place of its path."""
+    """A slide that may be seen. `key` stands in addresses in the place of its path; `case` is None where it is not
+    known."""
 
     key: str
     name: str
     path: Path
+    case: str | None = None
+
+
+@dataclass
+class _Handle:
+    """An open slide, how many use it, and whether it has given way."""
+
+    slide: Slide
+    users: int = 0
+    is_out: bool = False
 
 
 class SlideShelf:
@@ -48,9 +61,13 @@ class SlideShelf:
     Args:
         folder: only what lies in it when the server starts can be seen, by a key; no path ever comes from a client.
         max_open: slides open at a time. tile_cache_bytes: encoded tiles kept.
+        cases: case by slide, which is named by its path below the folder, or by its file name, with or without suffix.
+            A slide that is not among them belongs to the case of its TCGA barcode, else to none.
     """
 
-    def __init__(self, folder: Path, max_open: int, tile_cache_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, max_open: int, tile_cache_bytes: int, cases: Mapping[str, str] | None = None
+    ) -> None:
         root = folder.resolve()
         found, self.dropped = find_slides([folder])
         inside = [f for f in found if f.path.resolve().is_relative_to(root)]
@@ -60,17 +77,19 @@ class SlideShelf:
             if f not in inside
         ]
         shown = [
-            Shown(hashlib.sha256(f.key.encode("utf-8", "surrogateescape")).hexdigest()[:16], f.key, f.path)
+            Shown(hashlib.sha256(f.key.encode("utf-8", "surrogateescape")).hexdigest()[:16], f.key, f.path,
+                  _case_of(f, root, cases or {}))
             for f in inside
-        ]
+        ]  # fmt: skip
         self.slides = {s.key: s for s in shown}
-        self._open: OrderedDict[str, Slide] = OrderedDict()
+        self._open: OrderedDict[str, _Handle] = OrderedDict()
         self._max_open = max_open
         self._lock = threading.Lock()
         self.tiles = TileCache(tile_cache_bytes)
 
-    def slide(self, key: str) -> Slide:
-        """An open slide.
+    @contextmanager
+    def slide(self, key: str) -> Iterator[Slide]:
+        """An open slide, for as long as it is used; one that had to give way meanwhile is closed at the end.
 
         Raises:
             EosinError: there is none of this key, or it cannot be read.
@@ -79,16 +98,47 @@ class SlideShelf:
         if shown is None:
             raise EosinError("There is no such slide here.")
         with self._lock:
-            if key in self._open:
-                self._open.move_to_end(key)
-                return self._open[key]
-        slide = open_slide(shown.path)
-        with self._lock:
-            slide = self._open.setdefault(key, slide)
+            handle = self._taken(key)
+        if handle is None:
+            handle = self._put(key, open_slide(shown.path))
+        try:
+            yield handle.slide
+        finally:
+            with self._lock:
+                handle.users -= 1
+                is_over = handle.is_out and handle.users == 0
+            if is_over:
+                handle.slide.close()
+
+    def _taken(self, key: str) -> _Handle | None:
+        """The handle of a slide that is open, with one user more. Under the lock."""
+        handle = self._open.get(key)
+        if handle is not None:
             self._open.move_to_end(key)
-            while len(self._open) > self._max_open:  # readers in use hold it; it is closed when they are done
-                self._open.popitem(last=False)
-        return slide
+            handle.users += 1
+        return handle
+
+    def _put(self, key: str, slide: Slide) -> _Handle:
+        """Keep a slide that was just opened; those longest unused give way, and are closed once nobody reads them."""
+        over: list[Slide] = []
+        with self._lock:
+            handle = self._taken(key)
+            if handle is not None:  # another thread was quicker
+                over.append(slide)
+            else:
+                handle = self._open[key] = _Handle(slide, 1)
+            while len(self._open) > self._max_open:
+                _, old = self._open.popitem(last=False)
+                old.is_out = True
+                if old.users == 0:
+                    over.append(old.slide)
+        for one in over:
+            one.close()
+        return handle
+
+    def of_case(self, case: str | None) -> list[Shown]:
+        """The slides of a case, in the order of the list; none of no case."""
+        return [s for s in self.slides.values() if case is not None and s.case == case]
 
     def version(self, key: str) -> str:
         """What changes when the file does."""
@@ -97,7 +147,15 @@ class SlideShelf:
 
     @property
     def num_open(self) -> int:
-        return len(self._open)
+        with self._lock:
+            return len(self._open)
+
+
+def _case_of(found: Found, root: Path, cases: Mapping[str, str]) -> str | None:
+    path = found.path
+    below = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+    names = (found.key, below, path.name, Path(found.key).name, path.stem)
+    return next((cases[n] for n in names if n in cases), None) or tcga_case(path.name)
 
 
 class TileCache:
@@ -160,10 +218,7 @@ def encoded(pixels: np.ndarray, quality: int = 85) -> bytes:
 
 Key = Annotated[str, InPath(pattern=KEY)]
 Match = Annotated[str | None, Header(alias="If-None-Match")]
-_PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {}}}, 304: {"description": "You have it already."},
-    404: {"description": "No such slide or tile."}, 422: {"description": "It cannot be read."},
-}  # fmt: skip
+_PICTURE = told(404, ok="image/jpeg") | {304: {"description": "You have it already."}}
 
 
 def slides_router(shelf: SlideShelf, settings: ServeSettings) -> APIRouter:
@@ -172,19 +227,20 @@ def slides_router(shelf: SlideShelf, settings: ServeSettings) -> APIRouter:
 
     @router.get("")
     def listed() -> dict[str, Any]:
-        """Every slide of the folder, and what was set aside while looking."""
+        """Every slide of the folder with its case, and what was set aside while looking."""
         aside = [{"name": Path(d.id).name, "reason": d.reason} for d in shelf.dropped]
-        return {"slides": [{"key": s.key, "name": s.name} for s in shelf.slides.values()], "set_aside": aside}
+        shown = [{"key": s.key, "name": s.name, "case": s.case} for s in shelf.slides.values()]
+        return {"slides": shown, "set_aside": aside}
 
-    @router.get("/{key}", responses={404: {}, 422: {}}, response_model=None)
+    @router.get("/{key}", responses=told(404), response_model=None)
     def about(key: Key) -> dict[str, Any] | JSONResponse:
         """Size, scale and levels of a slide."""
         return _tried(lambda: _about(shelf, key))
 
-    @router.get("/{key}/dz.dzi", response_model=None, responses={200: {"content": {"application/xml": {}}}, 404: {}})
+    @router.get("/{key}/dz.dzi", response_model=None, responses=told(404, ok="application/xml"))
     def deepzoom(key: Key) -> Response:
         """The DeepZoom description that OpenSeadragon reads."""
-        return _tried(lambda: Response(_dzi(shelf.slide(key)), media_type="application/xml"))
+        return _tried(lambda: Response(_dzi(shelf, key), media_type="application/xml"))
 
     @router.get("/{key}/dz_files/{level}/{column}_{row}.jpeg", response_model=None, responses=_PICTURE)
     def tile(key: Key, level: Annotated[int, InPath(ge=0, le=64)], column: Annotated[int, InPath(ge=0, le=2**31)],
@@ -192,11 +248,12 @@ def slides_router(shelf: SlideShelf, settings: ServeSettings) -> APIRouter:
         """One DeepZoom tile."""
 
         def made() -> Response:
-            place = tile_box(shelf.slide(key).size_px, level, column, row)
-            if place is None:
-                return refusal(404, "There is no such tile.")
-            name = f"{key}-{shelf.version(key)}-{level}-{column}-{row}"
-            return _picture(shelf, name, if_none_match, lambda: shelf.slide(key).read(place[0], out_px=place[1]))
+            with shelf.slide(key) as slide:
+                place = tile_box(slide.size_px, level, column, row)
+                if place is None:
+                    return refusal(404, "There is no such tile.")
+                name = f"{key}-{shelf.version(key)}-{level}-{column}-{row}"
+                return _picture(shelf, name, if_none_match, lambda: slide.read(place[0], out_px=place[1]))
 
         return _tried(made)
 
@@ -210,8 +267,9 @@ def _add_pictures(router: APIRouter, shelf: SlideShelf) -> None:
         """The whole slide, its longer side `px` at most."""
 
         def made() -> Response:
-            slide, name = shelf.slide(key), f"{key}-{shelf.version(key)}-thumb-{px}"
-            return _picture(shelf, name, if_none_match, lambda: slide.thumbnail(px))
+            with shelf.slide(key) as slide:
+                name = f"{key}-{shelf.version(key)}-thumb-{px}"
+                return _picture(shelf, name, if_none_match, lambda: slide.thumbnail(px))
 
         return _tried(made)
 
@@ -222,30 +280,31 @@ def _add_pictures(router: APIRouter, shelf: SlideShelf) -> None:
         """A box in pixels of level 0, its longer side `px` at most."""
 
         def made() -> Response:
-            slide = shelf.slide(key)
-            wide, high = slide.size_px
-            if not (x0 < x1 <= wide and y0 < y1 <= high):
-                return refusal(404, f"The box does not lie on the slide, which has {wide} x {high} px.")
-            shrink = max(1.0, max(x1 - x0, y1 - y0) / px)
-            out = max(1, round((x1 - x0) / shrink)), max(1, round((y1 - y0) / shrink))
-            return Response(
-                encoded(slide.read(BoxLevel0(x0=x0, y0=y0, x1=x1, y1=y1), out_px=out)), media_type="image/jpeg"
-            )
+            with shelf.slide(key) as slide:
+                wide, high = slide.size_px
+                if not (x0 < x1 <= wide and y0 < y1 <= high):
+                    return refusal(404, f"The box does not lie on the slide, which has {wide} x {high} px.")
+                shrink = max(1.0, max(x1 - x0, y1 - y0) / px)
+                out = max(1, round((x1 - x0) / shrink)), max(1, round((y1 - y0) / shrink))
+                pixels = slide.read(BoxLevel0(x0=x0, y0=y0, x1=x1, y1=y1), out_px=out)
+            return Response(encoded(pixels), media_type="image/jpeg")
 
         return _tried(made)
 
 
 def _about(shelf: SlideShelf, key: str) -> dict[str, Any]:
-    slide = shelf.slide(key)
-    return {
-        "key": key, "name": shelf.slides[key].name, "size_px": slide.size_px, "levels_px": slide.level_sizes_px,
-        "mpp": slide.mpp if slide.has_mpp else None, "mpp_note": slide.mpp_note, "reader": slide.reader,
-        "vendor": slide.vendor, "notes": slide.notes, "note": "Research use only, not for diagnosis.",
-    }  # fmt: skip
+    with shelf.slide(key) as slide:
+        return {
+            "key": key, "name": shelf.slides[key].name, "case": shelf.slides[key].case,
+            "size_px": slide.size_px, "levels_px": slide.level_sizes_px,
+            "mpp": slide.mpp if slide.has_mpp else None, "mpp_note": slide.mpp_note, "reader": slide.reader,
+            "vendor": slide.vendor, "notes": slide.notes, "note": "Research use only, not for diagnosis.",
+        }  # fmt: skip
 
 
-def _dzi(slide: Slide) -> str:
-    wide, high = slide.size_px
+def _dzi(shelf: SlideShelf, key: str) -> str:
+    with shelf.slide(key) as slide:
+        wide, high = slide.size_px
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         f'<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpeg" Overlap="{OVERLAP_PX}" '

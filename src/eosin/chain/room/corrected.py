@@ -70,7 +70,7 @@ def read_corrections(settings: CorrectionsSettings, samples: Sequence[Sample]) -
 
 
 def _unfit(sample: Sample, examined: set[str]) -> str | None:
-    if sample.origin.slide in examined:
+    if examined & _slides_of([sample]):
         return "a slide of the valid or test split"
     if not all(Path(getattr(ref, "path", "")).is_file() for ref in sample.images):
         return "the slide or its features are gone"

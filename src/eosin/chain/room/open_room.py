@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eosin.chain.room.models import ModelPlace, ReadingOptions, opened_model
 from eosin.core.errors import EosinError
 from eosin.core.store import artifacts as store
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from eosin.clients.settings import ServerSettings
     from eosin.serve.settings import ServeSettings
 
 WORK = "eosin-room"
@@ -34,6 +36,8 @@ class RoomOptions:
         knowledge: folder of a graph; None takes Eosin's own tables.
         calibration: folder of an exam with option probabilities; max_risk: wrong answers that are accepted.
         slide_mpp: µm per pixel of level 0, for slides that do not say.
+        server: the model behind this address answers in the checkpoint's place. grammar: form of its replies.
+        beside: a second model, asked the same questions.
     """
 
     work: Path | None = None
@@ -42,6 +46,9 @@ class RoomOptions:
     calibration: Path | None = None
     max_risk: float = 0.1
     slide_mpp: float | None = None
+    server: ServerSettings | None = None
+    grammar: str | None = None
+    beside: ModelPlace | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Place:
     """What is served: of a plain checkpoint the checkpoint alone.
 
     Attributes:
-        questions: usual ones, with their options. slides: that a run made.
+        questions: usual ones, with their options. slides: that a run made. samples: of the run, which say the cases.
     """
 
     checkpoint: str
@@ -57,6 +64,7 @@ class Place:
     work: Path | None = None
     questions: tuple[dict[str, Any], ...] = QUESTIONS
     data: dict[str, Any] = field(default_factory=dict)
+    samples: Path | None = None
 
 
 def place_of(name: str) -> Place:
@@ -82,6 +90,7 @@ def place_of(name: str) -> Place:
     return Place(
         str(run / "stages" / stage / "checkpoint"), slides if slides.is_dir() else None, run / "room",
         _questions_of(run) or QUESTIONS, {"run": run.name, "stage": stage, "data": data},
+        run / "samples" if slides.is_dir() and list((run / "samples").glob("*.parquet")) else None,
     )  # fmt: skip
 
 
@@ -103,34 +112,21 @@ def opened_room(place: Place, settings: ServeSettings, options: RoomOptions) -> 
     Raises:
         EosinError: whatever of it cannot be opened, before anything is served.
     """
-    from eosin.chain.ask.question import SlideOptions
-    from eosin.chain.room.calibration import read_calibration
-    from eosin.chain.room.reader import CheckpointReader
-    from eosin.engines.transformers_engine import TransformersEngine
-    from eosin.models.load import load
-    from eosin.models.slide_encoder.kept import kept_slides
-    from eosin.models.vision_cache import cache_vision
     from eosin.serve.app import Room, create_app
 
     work = options.work or place.work or Path(WORK)
-    calibration = read_calibration(options.calibration, options.max_risk) if options.calibration else None
-    if settings.slides is None:
-        yield create_app(TransformersEngine(load(place.checkpoint)), settings)
-        return
-    kept = _store(options, work)
-    loaded = load(place.checkpoint)
-    loaded.model.eval().requires_grad_(False)
-    reader = CheckpointReader(
-        loaded, place.checkpoint, work / "slide-features", SlideOptions(slide_mpp=options.slide_mpp)
-    )
-    facts = {"questions": list(place.questions), **place.data}
-    room = Room(reader, kept, knowledge_of(options.knowledge), calibration, facts)
-    with (
-        kept_slides(loaded.model) as slides,
-        cache_vision(loaded.model, work / "picture-features", 0.25, trains=False) as pictures,
-    ):
-        app = create_app(TransformersEngine(loaded), settings, room)
-        app.state.kept, app.state.kept_pictures = slides, pictures
+    first = ModelPlace(settings.model_name, place.checkpoint, options.server, options.grammar, options.calibration)
+    reading = ReadingOptions(work, options.slide_mpp, options.max_risk, settings.slides is not None)
+    with ExitStack() as stack:
+        store_of = _store(options, work) if settings.slides is not None else None
+        caches: dict[str, Any] = {}
+        guest = opened_model(first, reading, stack, caches)
+        beside = opened_model(options.beside, reading, stack, caches) if options.beside else None
+        graph = knowledge_of(options.knowledge) if settings.slides is not None else None
+        facts = {"questions": list(place.questions), **place.data}
+        room = Room(guest.reader, store_of, graph, guest.confidence, facts, beside)
+        app = create_app(guest.engine, settings, room)
+        app.state.kept = next(iter(caches.get("slides", [])), None)
         yield app
 
 

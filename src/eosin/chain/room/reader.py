@@ -13,11 +13,12 @@ import numpy as np
 from eosin.chain.ask.question import SlideOptions
 from eosin.chain.ask.whole_slide import encoder_plan, features_of
 from eosin.chain.exam import grammar_of
+from eosin.chain.room.regions import region_seen
 from eosin.core.errors import EosinError
 from eosin.core.nouns.bags import F64, PatchBag
-from eosin.core.nouns.sample import SlideBag, SlideRegion
+from eosin.core.nouns.sample import SlideBag
 from eosin.core.nouns.units import BoxLevel0
-from eosin.engines.base import Request
+from eosin.engines.base import Generation, Request
 from eosin.engines.transformers_engine import TransformersEngine
 from eosin.evaluate.evidence.maps import mpp_of_level0
 from eosin.evaluate.evidence.scores import ModelEvidence
@@ -28,11 +29,9 @@ from eosin.models.load import Loaded, slide_tower
 from eosin.serve.questions.base import Seen, Tell
 from eosin.slides.features.bags import BagCache
 from eosin.slides.features.regions import SlideRegions
-from eosin.slides.open.slide import open_slide
 
-REGION_PX = 1024
-"""A region is read so that its longer side has at most this many pixels."""
 METHOD = "sensitivity"
+MAX_SLIDES = 8
 _OPENING = "<answer>"
 
 
@@ -48,12 +47,13 @@ class CheckpointReader:
         self._options = options or SlideOptions()
         self.grammar, self.instruction = grammar_of(checkpoint, None)
         self.sees_slides = slide_tower(loaded.model) is not None
+        self.max_slides = MAX_SLIDES if self.sees_slides else 1
         self.sees_regions = not self.sees_slides or bool(getattr(loaded.model.config, "sees_images", True))
         self.about: dict[str, Any] = {
             "checkpoint": Path(checkpoint).name,
             **{k: v for k, v in facts_of(checkpoint).items() if k in _TOLD},
         }
-        self._bags, self._regions = BagCache(512 * 2**20), SlideRegions()
+        self._bags, self._regions = BagCache(512 * 2**20), SlideRegions(mpp=self._options.slide_mpp)
         self._locks: dict[Path, threading.Lock] = {}
         self._lock = threading.Lock()
         self._engine = TransformersEngine(loaded)
@@ -65,15 +65,7 @@ class CheckpointReader:
             return self._patches(path, box, tell)
         if box is None:
             raise EosinError("This model reads regions.", next_step="draw a box, or ask about what the view shows")
-        with open_slide(path, mpp=self._options.slide_mpp) as slide:
-            mpp = slide.mpp if slide.has_mpp else None
-        longest = max(box.x1 - box.x0, box.y1 - box.y0)
-        shrink = max(1.0, longest / REGION_PX)
-        if mpp is None and shrink > 1:
-            raise EosinError("This slide does not state its scale, and the region is too large to be shown as it is.",
-                             expected=f"at most {REGION_PX} pixels", found=f"{longest}")  # fmt: skip
-        ref = SlideRegion(path=str(path), box=box, mpp=None if mpp is None else mpp * shrink)
-        return Seen(self._regions(ref), ref, mpp)
+        return region_seen(self._regions, path, box, self._options.slide_mpp)
 
     def _patches(self, path: Path, box: BoxLevel0 | None, tell: Tell) -> Seen:
         with self._lock:
@@ -94,19 +86,19 @@ class CheckpointReader:
             raise EosinError("There is no patch of tissue in this region.", next_step="draw a larger box, on tissue")
         return Seen(bag.take(inside), ref, mpp, int(inside.sum()), is_part=True)
 
-    def evidence(self, request: Request, reply: str, span: tuple[int, int]) -> F64:
-        """`sensitivity` (docs/evidence.md) of every patch for reply[span]."""
+    def evidence(self, request: Request, reply: str, span: tuple[int, int], slide: int = 0) -> F64:
+        """`sensitivity` (docs/evidence.md) of every patch of one slide for reply[span]."""
         if self._attributor is None:
             self._attributor = ModelEvidence(self._loaded)
-        found = self._attributor.scores(AttributionTarget(request, reply, span), [METHOD])
+        found = self._attributor.scores(AttributionTarget(request, reply, span, slide), [METHOD])
         return found.scores[METHOD]
 
-    def option_probabilities(self, request: Request, reply: str, options: Sequence[str]) -> list[float] | None:
+    def option_probabilities(self, request: Request, reply: Generation, options: Sequence[str]) -> list[float] | None:
         """As the exam measures it (`evaluate.exam.option_probabilities`): each option in the reply's own form, behind
         the reply's own reasoning."""
-        if _OPENING not in reply:
+        if _OPENING not in reply.text:
             return None
-        head, _, said = reply.rpartition(_OPENING)
+        head, _, said = reply.text.rpartition(_OPENING)
         told = said.partition("</answer>")[0].strip()
         letters = [chr(ord("A") + i) for i in range(len(options))]
         forms = list(options)

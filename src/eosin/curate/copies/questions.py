@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from eosin.core.formats.rows import whole_file
+from eosin.core.nouns.cases import tcga_case
 from eosin.core.nouns.sample import Sample
 from eosin.core.store.artifacts import read_object, write_json
 from eosin.curate.copies.texts import U64, runs
@@ -45,8 +46,7 @@ def places_of(sample: Sample) -> list[str]:
     names = [f"{sample.origin.source}/{group}"]
     value = group.partition(":")[2]
     if _WORLDWIDE.fullmatch(value):
-        case = "-".join(value.upper().split("-")[:3]) if value.upper().startswith("TCGA") else value.upper()
-        names.append(case)
+        names.append(tcga_case(value) or value.upper())
     return names
 
 

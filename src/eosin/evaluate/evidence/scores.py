@@ -120,7 +120,7 @@ class ModelEvidence:
             places = self._slide_tokens(encoded, asked)
             with _rows_of_tokens(self._model) as rows:
                 slopes = self._gradients(encoded, asked, places, with_features=bool(set(methods) & set(ON_FEATURES)))
-            rows_T = self._rows_of(asked, len(places), rows[0] if rows else None)
+            rows_T = self._rows_of(asked, len(places), rows[asked.slide] if rows else None)
             if (rows_T < 0).all():
                 notes |= dict.fromkeys({*ON_TOKENS, "rollout"} & set(methods), MIXED)
                 methods = [m for m in methods if m in ON_FEATURES]

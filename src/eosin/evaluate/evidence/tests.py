@@ -35,16 +35,18 @@ class AttributionTarget:
         request: with at least one bag among its images.
         reply: the whole reply: the model's own reasoning, and an answer.
         span: first and one past the last of these characters: all of the reply, or the answer's text.
+        slide: which of the request's bags, from 0.
     """
 
     request: Request
     reply: str
     span: tuple[int, int]
+    slide: int = 0
 
     @property
     def place(self) -> int:
-        """Which of the request's images is the slide: the first bag."""
-        return next(i for i, p in enumerate(self.request.images) if isinstance(p, PatchBag))
+        """Which of the request's images is the slide."""
+        return [i for i, p in enumerate(self.request.images) if isinstance(p, PatchBag)][self.slide]
 
     @property
     def bag(self) -> PatchBag:

@@ -11,8 +11,8 @@ from eosin.serve.corrections.store import CorrectionStore, Version
 MEASURES = ("answer", "statements", "rating")
 
 
-def agreement(store: CorrectionStore, first: str, second: str) -> dict[str, Any]:
-    """Of the readings that both have signed.
+def agreement(store: CorrectionStore, first: str, second: str, model: str | None = None) -> dict[str, Any]:
+    """Of the readings that both have signed; with `model` of those that are this model's.
 
     - answer: the answers as nominal classes (letter case and outer white space aside).
     - statements: of the model's own statements, kept as they are or not.
@@ -22,10 +22,12 @@ def agreement(store: CorrectionStore, first: str, second: str) -> dict[str, Any]
     """
     signed = {(v.reading, v.correction.reader): v for v in store.signed([first, second])}
     both = sorted({r for r, who in signed if who == first and (r, second) in signed})
+    if model is not None:
+        both = [r for r in both if (store.reading(r) or {}).get("model") == model]
     pairs = [(signed[r, first], signed[r, second]) for r in both]
     slides = {r: str((store.reading(r) or {}).get("slide", r)) for r in both}
     return {
-        "readers": [first, second], "num_readings": len(both),
+        "readers": [first, second], "model": model, "num_readings": len(both),
         "answer": _kappa(*_answers(pairs, slides), "none"),
         "statements": _kappa(*_statements(pairs, slides), "none"),
         "rating": _kappa(*_ratings(pairs, slides), "quadratic", grades=[1, 2, 3, 4, 5]),

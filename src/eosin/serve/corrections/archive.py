@@ -12,7 +12,7 @@ from typing import Any
 from eosin.core.nouns.reply import Grammar
 from eosin.core.store.names import file_name
 from eosin.serve.corrections.samples import preference_rows, samples_of
-from eosin.serve.corrections.shapes import label_studio, shapes_of
+from eosin.serve.corrections.shapes import label_studio, shapes_of, slides_of
 from eosin.serve.corrections.store import CorrectionStore, Version
 from eosin.slides.annotations.geojson import collection
 
@@ -36,10 +36,11 @@ def files_of(store: CorrectionStore, grammar: Grammar, size_of: SizeOf = lambda 
     for id, signed in sorted(by_reading.items()):
         reading = readings[id]
         tasks.append(label_studio(reading, signed, size_of(reading["slide"])))
-        shapes[reading["slide_name"]] += [s for v in signed for s in shapes_of(reading, v.correction)]
+        for slide in slides_of(reading):
+            shapes[slide["name"]] += [s for v in signed for s in shapes_of(reading, v.correction, slide["key"])]
     pairs = preference_rows(samples_of(store).kept, grammar)
     files = {
-        "versions.jsonl": _lines([v.record() for v in versions]),
+        "versions.jsonl": _lines([v.record() | {"model": readings[v.reading].get("model")} for v in versions]),
         "readings.jsonl": _lines([readings[i] for i in sorted({v.reading for v in versions})]),
         "pairs.jsonl": _lines(pairs),
         "labelstudio.json": json.dumps(tasks, ensure_ascii=False, indent=1) + "\n",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 State = Literal["kept", "edited", "struck", "added"]
 INITIALS = r"^[A-Za-z][A-Za-z0-9._-]{0,15}$"
@@ -19,9 +19,16 @@ class _Strict(BaseModel):
 
 
 class Region(_Strict):
-    """A polygon in pixels of level 0: 3 to 2,000 corners (x, y); a box has four."""
+    """A polygon in pixels of level 0: 3 to 2,000 corners (x, y); a box has four. `slide`: the key of its slide, in a
+    reading of several; else None, and it is not written."""
 
     points: list[tuple[Number, Number]] = Field(min_length=3, max_length=2000)
+    slide: str | None = Field(default=None, pattern=r"^[0-9a-f]{16}$")
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As it was before regions named slides: what was kept then keeps its digest."""
+        return {k: v for k, v in plain(self).items() if k != "slide" or v is not None}
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -60,7 +67,7 @@ class Correction(_Strict):
     answer: str = Field(default="", max_length=4000)
     rating: int | None = Field(default=None, ge=1, le=5)
     comment: str = Field(default="", max_length=8000)
-    is_signed: bool = False
+    is_signed: bool = Field(default=False, strict=True)
 
     @field_validator("statements")
     @classmethod

@@ -13,12 +13,12 @@ from fastapi.responses import JSONResponse, Response
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
-from eosin.serve.chat import refusal
 from eosin.serve.corrections.agreement import agreement
 from eosin.serve.corrections.archive import files_of, zipped
 from eosin.serve.corrections.body import INITIALS, KEY, Correction
 from eosin.serve.corrections.shapes import label_studio, shapes_of, with_shapes
 from eosin.serve.corrections.store import CorrectionStore, OtherContentError, Version
+from eosin.serve.refusals import refusal, told
 from eosin.serve.settings import ServeSettings
 from eosin.serve.slides import KEY as SLIDE_KEY
 from eosin.serve.slides import SlideShelf
@@ -29,7 +29,6 @@ Id = Annotated[str, InPath(pattern=r"^[0-9a-f]{32}$")]
 Reader = Annotated[str | None, Query(pattern=INITIALS)]
 SomeReader = Annotated[str, Query(pattern=INITIALS)]
 _HIDDEN = ("reply", "blocks", "answer", "letter", "statements", "flags", "counts", "confidence", "unparsed_reason")
-_MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "No such reading."}}
 LIST = 500
 
 
@@ -58,9 +57,14 @@ class Desk:
             return self.store.versions(id)
         return self.store.versions(id, reader) if reader else []
 
+    def told(self, version: Version) -> dict[str, Any]:
+        """A version, and which model's reply it corrects."""
+        return version.record() | {"model": (self.store.reading(version.reading) or {}).get("model")}
+
     def size_of(self, slide: str) -> tuple[int, int] | None:
         try:
-            return self.shelf.slide(slide).size_px
+            with self.shelf.slide(slide) as opened:
+                return opened.size_px
         except (EosinError, OSError):
             return None
 
@@ -76,10 +80,10 @@ def corrections_router(
     def listed(slide: Annotated[str | None, Query(pattern=SLIDE_KEY)] = None, reader: Reader = None) -> dict[str, Any]:
         """The last readings, of all slides or of one."""
         rows = [desk.reading(r["id"], reader) or {} for r in store.readings(slide, LIST)]
-        keys = ("id", "slide", "slide_name", "question", "answer", "created", "box")
+        keys = ("id", "slide", "slide_name", "question", "answer", "created", "box", "model", "asked", "slides")
         return {"readings": [{k: r.get(k) for k in keys} for r in rows]}
 
-    @router.get("/readings/{id}", response_model=None, responses=_MISSING)
+    @router.get("/readings/{id}", response_model=None, responses=told(404))
     def reading(id: Id, reader: Reader = None) -> JSONResponse:
         """One reading."""
         found = desk.reading(id, reader)
@@ -88,25 +92,28 @@ def corrections_router(
     @router.get("/readings/{id}/corrections", response_model=None)
     def versions(id: Id, reader: Reader = None) -> dict[str, Any]:
         """Every version of every reader, as far as `reader` may see them."""
-        return {"versions": [v.record() for v in desk.versions(id, reader)]}
+        return {"versions": [desk.told(v) for v in desk.versions(id, reader)]}
 
-    @router.post("/readings/{id}/corrections", response_model=None, responses={**_MISSING, 409: {}})
+    @router.post("/readings/{id}/corrections", response_model=None, responses=told(404, 409, 503))
     def correct(id: Id, body: Correction) -> JSONResponse:
         """Keep a version. The same key and content again give the same version; with another content 409."""
         return _keep(desk, id, body)
 
     @router.get("/corrections/agreement")
-    def agree(first: SomeReader, second: SomeReader) -> dict[str, Any]:
-        """Kappa of two readers with its interval: answers, statements kept or not, ratings."""
-        return agreement(store, first, second)
+    def agree(
+        first: SomeReader, second: SomeReader, model: Annotated[str | None, Query(max_length=200)] = None
+    ) -> dict[str, Any]:
+        """Kappa of two readers with its interval: answers, statements kept or not, ratings; of one model's replies, or
+        of all."""
+        return agreement(store, first, second, model)
 
-    @router.get("/corrections/export", response_class=Response)
+    @router.get("/corrections/export", response_class=Response, responses=told(403, ok="application/zip"))
     def export() -> Response:
         """A zip archive of all versions, pairs, GeoJSON and Label Studio tasks."""
         if settings.blinded:
             return refusal(403, "In a blinded study corrections are exported on the command line.")
-        told = {"Content-Disposition": 'attachment; filename="eosin-corrections.zip"'}
-        return Response(zipped(files_of(store, grammar, desk.size_of)), media_type="application/zip", headers=told)
+        headers = {"Content-Disposition": 'attachment; filename="eosin-corrections.zip"'}
+        return Response(zipped(files_of(store, grammar, desk.size_of)), media_type="application/zip", headers=headers)
 
     _add_shapes(router, desk)
     return router
@@ -120,7 +127,7 @@ def _keep(desk: Desk, id: str, body: Correction, more: dict[str, Any] | None = N
     except EosinError as exc:
         return refusal(404 if exc.message.startswith("There is no such") else 503, exc.message)
     shown = desk.reading(id, body.reader) if desk.blinded and body.is_signed else None
-    return JSONResponse({**kept.record(), **(more or {}), **({"revealed": shown} if shown else {})})
+    return JSONResponse({**desk.told(kept), **(more or {}), **({"revealed": shown} if shown else {})})
 
 
 def _add_shapes(router: APIRouter, desk: Desk) -> None:
@@ -128,17 +135,21 @@ def _add_shapes(router: APIRouter, desk: Desk) -> None:
         found = desk.store.versions(id, reader)
         return found[-1].correction if found else None
 
-    @router.get("/readings/{id}/geojson", response_model=None, responses=_MISSING)
+    @router.get("/readings/{id}/geojson", response_model=None, responses=told(404))
     def geojson(id: Id, reader: SomeReader) -> JSONResponse:
         """The regions of a reader's last version, for QuPath."""
         reading, said = desk.store.reading(id), last(id, reader)
         if reading is None or said is None:
             return refusal(404, "There is no correction by this reader.")
-        told = {"slide": reading["slide_name"], "note": "Research use only, not for diagnosis."}
+        about = {
+            "slide": reading["slide_name"],
+            "model": reading.get("model"),
+            "note": "Research use only, not for diagnosis.",
+        }
         headers = {"Content-Disposition": f'attachment; filename="{id[:8]}-{reader}.geojson"'}
-        return JSONResponse(collection(shapes_of(reading, said), told), headers=headers)
+        return JSONResponse(collection(shapes_of(reading, said), about), headers=headers)
 
-    @router.post("/readings/{id}/geojson", response_model=None, responses={**_MISSING, 400: {}, 409: {}})
+    @router.post("/readings/{id}/geojson", response_model=None, responses=told(400, 404, 409, 503))
     def back(id: Id, reader: SomeReader, key: Annotated[str, Query(pattern=KEY)], body: dict[str, Any]) -> JSONResponse:
         """Regions as QuPath saved them: a new, unsigned version of this reader."""
         said = last(id, reader)
@@ -155,7 +166,7 @@ def _add_shapes(router: APIRouter, desk: Desk) -> None:
         aside += [f"{d.id}: {d.reason}" for d in read.dropped]
         return _keep(desk, id, made, {"set_aside": aside})
 
-    @router.get("/readings/{id}/labelstudio", response_model=None, responses=_MISSING)
+    @router.get("/readings/{id}/labelstudio", response_model=None, responses=told(404))
     def tasks(id: Id, reader: Reader = None) -> JSONResponse:
         """A task of Label Studio with what the readers said."""
         reading = desk.reading(id, reader)

@@ -62,14 +62,17 @@ def _sample(reading: dict[str, Any], image: str, version: Version) -> Kept[Sampl
     findings, reasoning = _texts(said, "findings"), _texts(said, "reasoning")
     if not findings and not reasoning and said.statements:
         return Dropped(id, "every statement was struck", said.reader, STEP)
-    ref = _REF.validate_python(json.loads(image))
+    told = json.loads(image)
+    refs = tuple(_REF.validate_python(one) for one in (told if isinstance(told, list) else [told]))
     extra: dict[str, Any] = {"reading": id, "reader": said.reader, "version": version.version}
+    if reading.get("model"):
+        extra["model"] = str(reading["model"])
     if said.rating is not None:
         extra["rating"] = said.rating
     sample = Sample(
-        id=f"{SOURCE}-{id}", images=(ref,), messages=user_prompt(str(reading["question"])), choices=choices,
+        id=f"{SOURCE}-{id}", images=refs, messages=user_prompt(str(reading["question"]), len(refs)), choices=choices,
         answer=letter or answer, findings=" ".join(findings) or None, reasoning=tuple(reasoning),
-        origin=Origin(source=SOURCE, slide=slide_of(ref)), split="train", extra=extra,
+        origin=Origin(source=SOURCE, case=reading.get("case"), slide=slide_of(refs[0])), split="train", extra=extra,
     )  # fmt: skip
     if is_changed(reading, said):
         sample = sample.model_copy(update={"extra": {**extra, REJECTED: str(reading["reply"])}})
@@ -93,12 +96,14 @@ def is_changed(reading: dict[str, Any], said: Correction) -> bool:
 
 
 def preference_rows(samples: Sequence[Sample], grammar: Grammar) -> list[dict[str, Any]]:
-    """Pairs in TRL's conversational form, without pictures: {"id", "prompt", "chosen", "rejected"}."""
+    """Pairs in TRL's conversational form, without pictures: {"id", "model", "prompt", "chosen", "rejected"}; `model` is
+    the one whose reply was rejected."""
     rows = []
     for sample in samples:
         if REJECTED in sample.extra:
             rows.append({
-                "id": sample.id, "prompt": [{"role": "user", "content": sample.question}],
+                "id": sample.id, "model": sample.extra.get("model"),
+                "prompt": [{"role": "user", "content": sample.question}],
                 "chosen": [{"role": "assistant", "content": gold_reply(sample, grammar, "text")}],
                 "rejected": [{"role": "assistant", "content": str(sample.extra[REJECTED])}],
             })  # fmt: skip

@@ -16,20 +16,28 @@ COLOURS = {"kept": (46, 125, 50), "edited": (239, 108, 0), "struck": (198, 40, 4
 _NAME = re.compile(r"^([a-z][0-9]{1,4}): ?(.*)$", re.DOTALL)
 
 
-def regions_of(statement: CorrectedStatement, reading: dict[str, Any]) -> list[Region]:
-    """The expert's regions, or the model's own where the expert left them."""
+def slides_of(reading: dict[str, Any]) -> list[dict[str, str]]:
+    """Key and name of each slide that a reading is about."""
+    return reading.get("slides") or [{"key": reading["slide"], "name": reading["slide_name"]}]
+
+
+def regions_of(statement: CorrectedStatement, reading: dict[str, Any], slide: str | None = None) -> list[Region]:
+    """The expert's regions on one slide, or the model's own where the expert left them. `slide`: its key; None is the
+    reading's first."""
+    here = (slide or reading["slide"],) if slide not in (None, reading["slide"]) else (reading["slide"], None)
     if statement.regions is not None:
-        return statement.regions
+        return [r for r in statement.regions if r.slide in here]
     own: dict[str, Any] = next((s for s in reading["statements"] if s["id"] == statement.id), {})
-    boxes = [b["px"] for b in (own.get("evidence") or {}).get("boxes", []) if b["px"]]
+    told = (own.get("evidence") or {}).get("boxes", [])
+    boxes = [b["px"] for b in told if b["px"] and b.get("slide") in here]
     return [Region(points=[(x0, y0), (x1, y0), (x1, y1), (x0, y1)]) for x0, y0, x1, y1 in boxes]
 
 
-def shapes_of(reading: dict[str, Any], correction: Correction) -> list[Shape]:
-    """A shape a region, named "s1: text", its class the state of the statement."""
+def shapes_of(reading: dict[str, Any], correction: Correction, slide: str | None = None) -> list[Shape]:
+    """A shape a region of one slide, named "s1: text", its class the state of the statement."""
     shapes = []
     for statement in correction.statements:
-        for region in regions_of(statement, reading):
+        for region in regions_of(statement, reading, slide):
             ring = np.array([*region.points, region.points[0]], dtype=float)
             shapes.append(Shape(
                 [[ring]], f"Evidence {statement.state}", f"{statement.id}: {statement.text}",
@@ -64,7 +72,11 @@ def with_shapes(correction: Correction, shapes: Sequence[Shape], key: str) -> tu
                 added.setdefault(text, []).append(Region(points=points))
             else:
                 aside.append("a shape without name or class")
-    statements = [s.model_copy(update={"regions": rings[s.id]}) if s.id in rings else s for s in correction.statements]
+    elsewhere = {s.id: [r for r in s.regions or [] if r.slide is not None] for s in correction.statements}
+    statements = [
+        s.model_copy(update={"regions": rings[s.id] + elsewhere[s.id]}) if s.id in rings else s
+        for s in correction.statements
+    ]
     number = max([int(s.id[1:]) for s in statements if s.id[0] == "a"], default=0)
     for text, regions in added.items():
         number += 1
@@ -101,7 +113,7 @@ def label_studio(
                             "unique_id": said.key})  # fmt: skip
     return {
         "data": {"slide": reading["slide_name"], "question": reading["question"], "reply": reading["reply"],
-                 "reading": reading["id"]},
+                 "reading": reading["id"], "model": reading.get("model")},
         "annotations": annotations,
     }  # fmt: skip
 

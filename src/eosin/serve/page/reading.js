@@ -18,25 +18,51 @@ const TITLES = { findings: "Findings", reasoning: "Reasoning", answer: "Answer",
 const PENDING = "eosin-pending";
 
 export class Reading {
-  // app: {place, layers, flyTo, say, facts, initials()}
+  // app: {place, layers, flyTo, say, facts, initials()}; model: its facts; number: of the column, from 0;
+  // title: whether the column says whose reply it holds; active(): whether its evidence is the one on the slide
   constructor(app) {
     this.app = app;
     this.clear();
   }
 
+  id(name) { return this.app.number ? `${name}-${this.app.number + 1}` : name; }
+
   clear() {
+    this.asking = [];
     this.reading = null;
     this.now = null;
     this.versions = [];
     this.blocks = {};
-    this.app.place.replaceChildren();
-    this.app.layers.setEvidence([], null);
+    this.put();
+    if (this.app.active()) this.app.layers.setEvidence([], null);
+  }
+
+  // What the column holds, below its title.
+  put(...parts) {
+    this.app.place.replaceChildren(...(this.app.title ? [this.title()] : []), ...parts);
+  }
+
+  title() {
+    const name = this.reading ? this.reading.model : this.app.model.name, on = this.app.active();
+    return make("h2", { class: "whose" }, make("button", { "aria-pressed": String(on), title: `Show where this model looked (${this.app.number + 1})`,
+      onclick: () => this.app.activate() }, name));
+  }
+
+  // The column takes, or gives up, the slide's overlay and the keys.
+  turned() {
+    const on = this.app.active(), button = this.app.place.querySelector(".whose button");
+    this.app.place.classList.toggle("active", on);
+    if (button) button.setAttribute("aria-pressed", String(on));
+    if (on && this.reading) this.drawLayers();
+    else if (on) this.app.layers.setEvidence([], null);
   }
 
   // ---- streaming
 
-  begin() {
+  // slides: keys of those that are asked about
+  begin(slides = []) {
     this.clear();
+    this.asking = slides;
     this.app.place.setAttribute("aria-busy", "true");
   }
 
@@ -56,6 +82,12 @@ export class Reading {
       this.app.place.append(make("h2", {}, TITLES[block]), this.blocks[block]);
     }
     this.blocks[block].append(text);
+  }
+
+  // Why there is no reply, in the column itself where there are two.
+  failed(text) {
+    if (!this.app.title) return this.app.say(text);
+    return this.app.place.append(make("p", { class: "message", role: "alert" }, text));
   }
 
   end() {
@@ -94,17 +126,32 @@ export class Reading {
 
   model(id) { return this.reading.statements.find((s) => s.id === id) || {}; }
 
-  regions(s) {
-    if (s.regions) return s.regions.map((r) => r.points);
-    const told = this.model(s.id).evidence;
-    return (told ? told.boxes : []).filter((b) => b.px).map(({ px: [x0, y0, x1, y1] }) => [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]);
+  // Keys of the slides that it is about, or will be.
+  keys() {
+    if (!this.reading) return this.asking;
+    return (this.reading.slides || []).length ? this.reading.slides.map((o) => o.key) : [this.reading.slide];
   }
 
+  // {ring, slide}: corners in pixels of level 0, and the key of the slide that they lie on
+  regions(s) {
+    const home = this.reading.slide;
+    if (s.regions) return s.regions.map((r) => ({ ring: r.points, slide: r.slide || home }));
+    const told = this.model(s.id).evidence;
+    return (told ? told.boxes : []).filter((b) => b.px).map(({ px: [x0, y0, x1, y1], slide }) => (
+      { ring: [[x0, y0], [x1, y0], [x1, y1], [x0, y1]], slide: slide || home }));
+  }
+
+  // The name of a slide, where the reading is about several.
+  slideName(key) { return ((this.reading.slides || []).find((o) => o.key === key) || {}).name; }
+
   drawLayers() {
+    if (!this.app.active()) return;
+    const home = this.reading.slide, here = (this.app.layers.slide || {}).key || home;
     const rows = this.draft.statements.filter((s) => s.state !== "struck").map((s) => {
       const told = this.model(s.id).evidence;
       return { id: s.id, number: this.number(s), label: s.id, tile_um: told && told.tile_um,
-        patches: s.regions || !told ? [] : told.patches, regions: this.regions(s) };
+        patches: s.regions || !told ? [] : told.patches.filter((p) => (p.slide || home) === here),
+        regions: this.regions(s).filter((r) => r.slide === here).map((r) => r.ring) };
     });
     this.app.layers.setEvidence(rows, this.now);
   }
@@ -112,11 +159,12 @@ export class Reading {
   number(s) { return this.draft.statements.indexOf(s); }
 
   choose(s, fly = true) {
+    if (s) this.app.activate();
     this.now = s ? s.id : null;
     this.drawLayers();
     for (const el of this.app.place.querySelectorAll(".statement")) el.classList.toggle("now", el.dataset.id === this.now);
-    const rings = s ? this.regions(s) : [];
-    if (fly && rings.length) this.app.flyTo(bounds(rings[0]));
+    const [first] = s ? this.regions(s) : [];
+    if (fly && first) this.app.flyTo(bounds(first.ring), first.slide);
   }
 
   step(by) {
@@ -132,17 +180,18 @@ export class Reading {
   draw() {
     const { place, facts } = this.app, r = this.reading, parts = [];
     this.lookingAt = null;
+    if ((r.slides || []).length) parts.push(make("p", { class: "dim" }, `About ${r.slides.length} slides together: ${r.slides.map((o) => o.name).join(", ")}`));
     if (r.hidden) parts.push(make("p", { class: "message info" }, "Blinded: write your own reading; the model's is shown once you have signed."));
     for (const block of ["findings", "reasoning"]) {
       const rows = this.draft.statements.filter((s) => s.block === block);
       if (rows.length) parts.push(make("h2", {}, TITLES[block]), ...rows.map((s) => this.statement(s)));
     }
-    if (facts.corrects) parts.push(make("button", { id: "add", onclick: () => this.add() }, "Add a finding"));
+    if (facts.corrects) parts.push(make("button", { id: this.id("add"), onclick: () => this.add() }, "Add a finding"));
     parts.push(make("h2", {}, "Answer"), this.answer());
     if ((r.flags || []).length) parts.push(make("ul", { class: "flags" }, ...r.flags.map((f) => make("li", {}, f))));
     if (r.unparsed_reason) parts.push(make("p", { class: "message info" }, `The reply does not follow its form: ${r.unparsed_reason}.`));
     if (facts.corrects) parts.push(...this.correction());
-    place.replaceChildren(...parts);
+    this.put(...parts);
     this.drawLayers();
   }
 
@@ -154,10 +203,10 @@ export class Reading {
     const below = make("div", { class: "below" });
     if (known.verdict && s.state !== "edited") below.append(make("span", { class: `tag ${known.verdict}` }, known.verdict));
     if (s.state !== "kept") below.append(make("span", { class: `tag ${s.state}` }, s.state));
-    this.regions(s).forEach((ring, i) => below.append(make("button", {
-      class: "quiet", title: "Fly there", onclick: () => { this.choose(s, false); this.app.flyTo(bounds(ring)); },
-    }, `region ${i + 1}`)));
-    if (known.evidence && !this.regions(s).length) below.append(make("span", { class: "dim" }, "no region"));
+    this.regions(s).forEach(({ ring, slide }, i) => below.append(make("button", {
+      class: "quiet", title: "Fly there", onclick: () => { this.choose(s, false); this.app.flyTo(bounds(ring), slide); },
+    }, `region ${i + 1}${this.slideName(slide) ? ` on ${this.slideName(slide)}` : ""}`)));
+    if (known.evidence && !this.regions(s).length) below.append(make("span", { class: "dim", title: known.evidence.note }, "no region"));
     if (this.app.facts.corrects) this.buttons(s, say, below);
     const box = make("div", { class: `statement ${s.state}`, "data-id": s.id }, say, below);
     if (s.id === this.now) box.classList.add("now");
@@ -176,20 +225,21 @@ export class Reading {
 
   buttons(s, say, below) {
     const region = (tool) => () => this.app.layers.use(tool, (r) => {
-      s.regions = [...(s.regions || []), r];
+      const here = this.app.layers.slide.key;
+      s.regions = [...(s.regions || []), here === this.reading.slide ? r : { ...r, slide: here }];
       this.changed(s);
     }, tool === "box" ? `Draw the region of ${s.id}; Esc stops` : `Click the corners of ${s.id}; Enter closes, Esc stops`);
     below.append(
-      make("button", { "aria-label": `Edit ${s.id}`, onclick: () => this.edit(s, say) }, "Edit"),
-      make("button", { "aria-label": `Strike ${s.id}`, onclick: () => this.strike(s) }, s.state === "struck" ? "Keep" : "Strike"),
-      make("button", { "aria-label": `Draw a region of ${s.id}`, onclick: region("box") }, "Region"),
+      make("button", { "aria-label": `Edit ${s.id}${this.whose()}`, onclick: () => this.edit(s, say) }, "Edit"),
+      make("button", { "aria-label": `Strike ${s.id}${this.whose()}`, onclick: () => this.strike(s) }, s.state === "struck" ? "Keep" : "Strike"),
+      make("button", { "aria-label": `Draw a region of ${s.id}${this.whose()}`, onclick: region("box") }, "Region"),
     );
-    if (s.regions) below.append(make("button", { "aria-label": `Regions of ${s.id} as the model gave them`, onclick: () => { s.regions = null; this.changed(s); } }, "Undo region"));
+    if (s.regions) below.append(make("button", { "aria-label": `Regions of ${s.id}${this.whose()} as the model gave them`, onclick: () => { s.regions = null; this.changed(s); } }, "Undo region"));
   }
 
   edit(s, say) {
     if (say.nextSibling && say.nextSibling.tagName === "TEXTAREA") return;
-    const area = make("textarea", { rows: 3, "aria-label": `Text of ${s.id}`, maxlength: 4000 });
+    const area = make("textarea", { rows: 3, "aria-label": `Text of ${s.id}${this.whose()}`, maxlength: 4000 });
     area.value = s.text;
     const done = () => {
       const text = area.value.trim(), own = this.model(s.id).text;
@@ -253,7 +303,7 @@ export class Reading {
         ? make("div", { class: "sure abstains" }, `The model abstains: of such answers about ${percent} were right.`)
         : make("div", { class: "sure" }, `Calibrated confidence ${percent}`), make("div", { class: "sure" }, `from ${c.from}`));
     } else if (!r.hidden) {
-      const why = !this.app.facts.calibrated ? "this server was given no calibration" : "it holds for closed questions only";
+      const why = !this.app.model.calibrated ? "this server was given no calibration" : "it holds for closed questions only";
       box.append(make("div", { class: "sure" }, `No confidence: ${why}.`));
     }
     return box;
@@ -261,30 +311,32 @@ export class Reading {
 
   // ---- correction
 
+  whose() { return this.app.title ? ` of the reply of ${this.reading.model}` : ""; }
+
   correction() {
     const d = this.draft, options = this.reading.options;
     const answer = options.length
-      ? make("select", { id: "answer" }, ...["", ...options].map((o) => make("option", { value: o, selected: o === d.answer }, o || "(none)")))
-      : make("input", { id: "answer", maxlength: 4000 });
+      ? make("select", { id: this.id("answer") }, ...["", ...options].map((o) => make("option", { value: o, selected: o === d.answer }, o || "(none)")))
+      : make("input", { id: this.id("answer"), maxlength: 4000 });
     if (!options.length) answer.value = d.answer;
     answer.addEventListener("change", () => {
       d.answer = answer.value;
       this.app.place.querySelector(".answer").replaceWith(this.answer());
     });
-    const comment = make("textarea", { id: "comment", rows: 2, maxlength: 8000 });
+    const comment = make("textarea", { id: this.id("comment"), rows: 2, maxlength: 8000 });
     comment.value = d.comment;
     comment.addEventListener("change", () => { d.comment = comment.value; });
     const rating = make("fieldset", { class: "rating" }, make("legend", {}, "Rating"), ...[1, 2, 3, 4, 5].map((k) => make("label", {},
-      make("input", { type: "radio", name: "rating", value: k, checked: d.rating === k, onchange: () => { d.rating = k; } }), String(k))));
-    const initials = make("input", { id: "initials", class: "initials", maxlength: 16, value: this.app.initials() });
+      make("input", { type: "radio", name: this.id("rating"), value: k, checked: d.rating === k, onchange: () => { d.rating = k; } }), String(k))));
+    const initials = make("input", { id: this.id("initials"), class: "initials", maxlength: 16, value: this.app.initials() });
     initials.addEventListener("change", () => this.app.setInitials(initials.value.trim()));
-    const box = make("section", { class: "correct", "aria-label": "Correction" }, make("h2", {}, "Correction"),
+    const box = make("section", { class: "correct", "aria-label": `Correction${this.whose()}` }, make("h2", {}, `Correction${this.whose()}`),
       make("label", {}, "Answer", answer), rating, make("label", {}, "Comment", comment),
       make("div", { class: "row" }, make("label", {}, "Initials", initials),
-        make("button", { id: "save", onclick: () => this.keep(false) }, "Keep draft"),
-        make("button", { id: "sign", class: "main", onclick: () => this.keep(true) }, "Sign")));
+        make("button", { id: this.id("save"), onclick: () => this.keep(false) }, "Keep draft"),
+        make("button", { id: this.id("sign"), class: "main", onclick: () => this.keep(true) }, "Sign")));
     const parts = [box];
-    if (this.versions.length) parts.push(make("ol", { class: "history", "aria-label": "Versions" }, ...this.versions.map((v) => make("li", {},
+    if (this.versions.length) parts.push(make("ol", { class: "history", "aria-label": `Versions${this.whose()}` }, ...this.versions.map((v) => make("li", {},
       `${v.reader} ${v.version}${v.is_signed ? ", signed" : ", draft"}, ${new Date(1000 * v.created).toLocaleString()}`))));
     parts.push(this.exports());
     return parts;
@@ -295,10 +347,10 @@ export class Reading {
     const give = (path, name) => () => download(path(), name).catch((e) => this.app.say(e.message));
     const file = make("input", { type: "file", accept: ".geojson,.json", hidden: true, onchange: (e) => this.takeIn(e.target.files[0]) });
     return make("div", { class: "exports" },
-      make("button", { id: "give-geojson", onclick: give(() => `/readings/${id}/geojson?reader=${who()}`, `${id.slice(0, 8)}.geojson`) }, "GeoJSON for QuPath"),
+      make("button", { id: this.id("give-geojson"), onclick: give(() => `/readings/${id}/geojson?reader=${who()}`, `${id.slice(0, 8)}.geojson`) }, "GeoJSON for QuPath"),
       make("button", { onclick: () => file.click() }, "From QuPath"), file,
       make("button", { onclick: give(() => `/readings/${id}/labelstudio?reader=${who()}`, `${id.slice(0, 8)}.json`) }, "Label Studio"),
-      make("button", { id: "give-all", onclick: give(() => "/corrections/export", "eosin-corrections.zip") }, "All corrections"));
+      make("button", { id: this.id("give-all"), onclick: give(() => "/corrections/export", "eosin-corrections.zip") }, "All corrections"));
   }
 
   async takeIn(file) {
@@ -317,7 +369,7 @@ export class Reading {
     const reader = this.app.initials();
     if (!/^[A-Za-z][A-Za-z0-9._-]{0,15}$/.test(reader)) {
       this.app.say("Initials are needed: a letter, then letters or digits.");
-      this.app.place.querySelector("#initials").focus();
+      this.app.place.querySelector(".initials").focus();
       return;
     }
     const d = this.draft;
@@ -329,7 +381,7 @@ export class Reading {
       const shown = told.at(-1) && told.at(-1).revealed;
       if (shown) this.reading = shown;
       await this.again();
-      this.app.say(sign ? "Signed and kept." : "Kept as a draft.", true);
+      this.app.say(`${sign ? "Signed and kept" : "Kept as a draft"}${this.app.title ? `: the reply of ${this.reading.model}` : ""}.`, true);
     } catch (e) {
       this.app.say(e.status === 409 || e.status === 422 ? `Not kept: ${e.message}` : `Not sent yet (${e.message}); it is sent again with the same key when the server answers.`);
     }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -22,30 +23,39 @@ from eosin.core.nouns.units import BoxLevel0
 from eosin.engines.base import Decoding, Generation
 from eosin.engines.base import Request as Asked
 from eosin.scoring.reading.answers import parse_answer
-from eosin.serve.batching import Batcher
-from eosin.serve.questions.base import Confidence, Readings, Seen, SlideReader, Tell
+from eosin.serve.batching import BusyError
+from eosin.serve.questions.base import Seen, Tell
 from eosin.serve.questions.blocks import BlockStream
-from eosin.serve.questions.places import box_of, places_of
-from eosin.serve.questions.statements import Knowledge, Statement, standing, statements_of
-from eosin.serve.settings import ServeSettings
-from eosin.serve.slides import Shown
+from eosin.serve.questions.evidence import Question, Tools, confidence_of, evidence_of
+from eosin.serve.questions.statements import Statement, standing, statements_of
+from eosin.serve.slides import KEY, Shown
 
+log = logging.getLogger("eosin.serve")
 Event = tuple[str, dict[str, Any]]
 _FOLDERS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?[/\\](?:[^/\\\s:'\"]+[/\\])+")
 NOTE = "Research use only, not for diagnosis."
+ASKED = r"^[0-9a-f]{32}$"
 
 
 class AskBody(BaseModel):
-    """A question about a slide, or about a box of it in pixels of level 0 (x0, y0, x1, y1)."""
+    """A question about a slide, a box of it in pixels of level 0 (x0, y0, x1, y1), or several slides of a case.
+
+    `slides`: keys of further slides of the same case, shown after the one in the address; none with a box.
+    `model`: which of the models is asked; "" is the first. `asked`: made by the client, the same for the questions that
+    belong together: one put to two models.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     question: str = Field(min_length=1, max_length=4000)
     options: list[str] = Field(default_factory=list, max_length=26)
     box: tuple[int, int, int, int] | None = None
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    evidence: bool = True
-    stream: bool = True
+    max_new_tokens: int | None = Field(default=None, ge=1, strict=True)
+    evidence: bool = Field(default=True, strict=True)
+    stream: bool = Field(default=True, strict=True)
+    model: str = Field(default="", max_length=200)
+    asked: str | None = Field(default=None, pattern=ASKED)
+    slides: list[Annotated[str, Field(pattern=KEY)]] = Field(default_factory=list, max_length=63)
 
     @field_validator("options")
     @classmethod
@@ -63,50 +73,39 @@ class AskBody(BaseModel):
         return value
 
 
-@dataclass(frozen=True)
-class Tools:
-    """What a question needs."""
-
-    batcher: Batcher
-    reader: SlideReader
-    readings: Readings
-    settings: ServeSettings
-    knowledge: Knowledge | None = None
-    confidence: Confidence | None = None
-
-
-async def events_of(body: AskBody, shown: Shown, tools: Tools) -> AsyncIterator[Event]:
-    """What happens to a question: start, looking*, text*, reading, evidence*, done; or error.
+async def events_of(body: AskBody, shown: Sequence[Shown], tools: Tools) -> AsyncIterator[Event]:
+    """What happens to a question about a slide, or about several of a case: start, looking*, text*, reading, evidence*,
+    done; or error.
 
     The reading is kept before `done`. Whoever stops listening frees what the question held.
     """
-    box = None
-    if body.box is not None:
-        x0, y0, x1, y1 = body.box
-        box = BoxLevel0(x0=x0, y0=y0, x1=x1, y1=y1)
-    yield "start", {"slide": shown.key, "question": body.question, "model": tools.settings.model_name}
+    yield "start", {"slide": shown[0].key, "question": body.question, "model": tools.seat.name}
     try:
-        said, tell = _heard()
-        looking = asyncio.create_task(asyncio.to_thread(tools.reader.look, shown.path, box, tell))
-        async for text in _until(looking, said):
-            yield "looking", {"text": text}
-        seen = await looking
-        sample = _sample(body, seen)
-        asked = Asked(sample.id, prompt_messages(sample, tools.reader.grammar, instruction=tools.reader.instruction),
-                      (seen.picture,))  # fmt: skip
+        seen: list[Seen] = []
+        async for told in _look(body, shown, tools):
+            if isinstance(told, Seen):
+                seen.append(told)
+            else:
+                yield "looking", {"text": told}
+        question = _question(body, shown, tools, seen)
         made: Generation | None = None
-        async for event in _reply(asked, body, tools):
+        async for event in _reply(question):
             if isinstance(event, Generation):
                 made = event
             else:
                 yield event
         assert made is not None
-        async for event in _after(body, shown, tools, seen, sample, asked, made):
+        async for event in _after(question, made):
             yield event
     except EosinError as exc:
-        told = {"message": exc.message + (f" {exc.found}" if exc.found else ""), "expected": exc.expected,
-                "next_step": exc.next_step}  # fmt: skip
-        yield "error", {k: without_paths(v) for k, v in told.items()} | {"again": True}
+        words = {"message": exc.message + (f" {exc.found}" if exc.found else ""), "expected": exc.expected,
+                 "next_step": exc.next_step}  # fmt: skip
+        yield "error", {k: without_paths(v) for k, v in words.items()} | {"again": True}
+    except BusyError:
+        raise
+    except Exception as exc:  # a fault of ours: the log has all of it, and whoever waits is told that it happened
+        log.exception("a question could not be finished")
+        yield "error", {"message": f"The server could not finish this question ({type(exc).__name__}).", "again": True}
 
 
 def without_paths(text: str | None) -> str | None:
@@ -114,11 +113,29 @@ def without_paths(text: str | None) -> str | None:
     return None if text is None else _FOLDERS.sub("", text)
 
 
-def _sample(body: AskBody, seen: Seen) -> Sample:
-    return Sample(
-        id=uuid.uuid4().hex, images=(seen.ref,), messages=user_prompt(body.question),
+async def _look(body: AskBody, shown: Sequence[Shown], tools: Tools) -> AsyncIterator[str | Seen]:
+    """What the model is shown of each slide, one after the other, with what is told meanwhile."""
+    box = None
+    if body.box is not None:
+        x0, y0, x1, y1 = body.box
+        box = BoxLevel0(x0=x0, y0=y0, x1=x1, y1=y1)
+    for number, slide in enumerate(shown, 1):
+        said, tell = _heard()
+        looking = asyncio.create_task(asyncio.to_thread(tools.reader.look, slide.path, box, tell))
+        async for text in _until(looking, said):
+            yield text if len(shown) == 1 else f"slide {number} of {len(shown)}: {text}"
+        yield await looking
+
+
+def _question(body: AskBody, shown: Sequence[Shown], tools: Tools, seen: Sequence[Seen]) -> Question:
+    sample = Sample(
+        id=uuid.uuid4().hex, images=tuple(s.ref for s in seen), messages=user_prompt(body.question, len(seen)),
         choices=make_choices([o.strip() for o in body.options]), origin=Origin(source="room"),
     )  # fmt: skip
+    asked = Asked(sample.id, prompt_messages(sample, tools.reader.grammar, instruction=tools.reader.instruction),
+                  tuple(s.picture for s in seen),
+                  scores=bool(sample.choices) and tools.seat.confidence is not None)  # fmt: skip
+    return Question(tools, tuple(shown), tuple(seen), sample, asked, body)
 
 
 def _heard() -> tuple[asyncio.Queue[str], Tell]:
@@ -146,18 +163,20 @@ async def _until(task: asyncio.Future[Any], said: asyncio.Queue[Any]) -> AsyncIt
             return
 
 
-async def _reply(asked: Asked, body: AskBody, tools: Tools) -> AsyncIterator[Event | Generation]:
+async def _reply(question: Question) -> AsyncIterator[Event | Generation]:
     """The text of the reply by blocks, then the reply itself."""
+    tools, body = question.tools, question.body
     cap = tools.settings.max_new_tokens
     decoding = Decoding(
         max_new_tokens=min(body.max_new_tokens or cap, cap), batch_size=tools.settings.batch_size, temperature=0.0
     )
     pieces, tell = _heard()
     watching = body.stream and not tools.settings.blinded
-    waiting = tools.batcher.submit(asked, decoding, tools.settings.timeout_s, tell if watching else None)
+    waiting = tools.seat.answerer.submit(question.asked, decoding, tools.settings.timeout_s, tell if watching else None)
     try:
         blocks = BlockStream(tools.reader.grammar)
         done = asyncio.wrap_future(waiting.done)
+        done.add_done_callback(lambda f: f.cancelled() or f.exception())  # whoever left asks for it no more
         async for text in _until(done, pieces):
             for block, new in blocks.feed(text):
                 yield "text", {"block": block, "text": new}
@@ -167,18 +186,17 @@ async def _reply(asked: Asked, body: AskBody, tools: Tools) -> AsyncIterator[Eve
                 yield "text", {"block": block, "text": new}
         yield made
     finally:
-        waiting.gone.set()
+        waiting.leave()
 
 
-async def _after(
-    body: AskBody, shown: Shown, tools: Tools, seen: Seen, sample: Sample, asked: Asked, made: Generation
-) -> AsyncIterator[Event]:
+async def _after(question: Question, made: Generation) -> AsyncIterator[Event]:
     """The reading with statements, standing and confidence; then the evidence; then it is kept."""
+    tools = question.tools
     statements = statements_of(made.text, tools.reader.grammar)
-    reading = await asyncio.to_thread(_reading, body, shown, tools, seen, sample, made, statements)
+    reading = await asyncio.to_thread(_reading, question, made, statements)
     hidden = tools.settings.blinded
-    if sample.choices and reading["letter"] and tools.confidence is not None:
-        reading["confidence"] = await _confidence(tools, sample, asked, made.text, str(reading["letter"]))
+    if reading["letter"] and tools.seat.confidence is not None:
+        reading["confidence"] = await confidence_of(question, made, str(reading["letter"]))
     if hidden:
         yield (
             "hidden",
@@ -186,35 +204,45 @@ async def _after(
         )
     else:
         yield "reading", reading
-    if body.evidence:
-        async for told in _evidence(tools, seen, asked, made.text, statements, body.box):
+    if question.body.evidence:
+        async for told in evidence_of(question, made.text, statements):
             place = next(s for s in reading["statements"] if s["id"] == told["statement"])
             place["evidence"] = told
             if not hidden:
                 yield "evidence", told
-    await asyncio.to_thread(tools.readings.add_reading, reading, "" if seen.is_part else seen.ref.model_dump_json())
+    await asyncio.to_thread(tools.readings.add_reading, reading, _images(question))
     yield "done", {"id": reading["id"], "note": NOTE}
 
 
-def _reading(
-    body: AskBody, shown: Shown, tools: Tools, seen: Seen, sample: Sample, made: Generation,
-    statements: list[Statement],
-) -> dict[str, Any]:  # fmt: skip
+def _images(question: Question) -> str:
+    """What was shown, as a sample names it: one reference, or a list; "" where no sample can."""
+    if any(s.is_part for s in question.seen):
+        return ""
+    refs = [s.ref.model_dump(mode="json") for s in question.seen]
+    return json.dumps(refs[0] if len(refs) == 1 else refs)
+
+
+def _reading(question: Question, made: Generation, statements: list[Statement]) -> dict[str, Any]:
     """All that is known of a reply without asking the model again."""
-    parsed = tools.reader.grammar.parse(made.text)
+    tools, body, sample, seen = question.tools, question.body, question.sample, question.seen
+    grammar, slide = tools.reader.grammar, question.shown[0]
+    parsed = grammar.parse(made.text)
     reply = parsed.value if isinstance(parsed, Parsed) else None
     letter, reason = _letter(reply, sample) if reply else (None, getattr(parsed, "reason", None))
     text = next((c.text for c in sample.choices if c.letter == letter), None)
-    answer = text or (reply.answer if reply else tools.reader.grammar.readable_blocks(made.text).get("answer", ""))
-    sees = "he_slide" if isinstance(seen.picture, PatchBag) else "he_tile"
+    answer = text or (reply.answer if reply else grammar.readable_blocks(made.text).get("answer", ""))
+    sees = "he_slide" if isinstance(seen[0].picture, PatchBag) else "he_tile"
+    several = [{"key": s.key, "name": s.name} for s in question.shown] if len(question.shown) > 1 else []
+    patches = [s.num_patches for s in seen if s.num_patches is not None]
     return {
-        "id": sample.id, "slide": shown.key, "slide_name": shown.name, "question": body.question,
-        "options": [c.text for c in sample.choices], "box": list(body.box) if body.box else None,
-        "model": tools.settings.model_name, "grammar": tools.reader.grammar.as_facts(), "created": time.time(),
-        "reply": made.text, "blocks": dict(reply.blocks) if reply else {}, "truncated": made.truncated,
-        "num_tokens": made.num_tokens, "answer": answer, "letter": letter, "unparsed_reason": reason,
-        "confidence": None, "sees": sees, "num_patches": seen.num_patches, "mpp": seen.mpp, "is_part": seen.is_part,
-        **standing(statements, tools.knowledge, answer, sees), "note": NOTE,
+        "id": sample.id, "asked": body.asked, "slide": slide.key, "slide_name": slide.name, "slides": several,
+        "case": slide.case, "question": body.question, "options": [c.text for c in sample.choices],
+        "box": list(body.box) if body.box else None, "model": tools.seat.name, "grammar": grammar.as_facts(),
+        "created": time.time(), "reply": made.text, "blocks": dict(reply.blocks) if reply else {},
+        "truncated": made.truncated, "num_tokens": made.num_tokens, "answer": answer, "letter": letter,
+        "unparsed_reason": reason, "confidence": None, "sees": sees, "num_patches": sum(patches) if patches else None,
+        "mpp": seen[0].mpp, "is_part": seen[0].is_part, **standing(statements, tools.knowledge, answer, sees),
+        "note": NOTE,
     }  # fmt: skip
 
 
@@ -224,43 +252,3 @@ def _letter(reply: Reply, sample: Sample) -> tuple[str | None, str | None]:
         return None, None
     found = parse_answer(reply.answer, {c.letter: c.text for c in sample.choices})
     return (None, found.reason) if isinstance(found, Unparsed) else (found.value, None)
-
-
-async def _confidence(tools: Tools, sample: Sample, asked: Asked, reply: str, letter: str) -> dict[str, Any] | None:
-    """Calibrated confidence of the chosen option, with the probability of each; None where it cannot be said."""
-    assert tools.confidence is not None
-    texts = [c.text for c in sample.choices]
-    errand = tools.batcher.run(lambda: tools.reader.option_probabilities(asked, reply, texts), tools.settings.timeout_s)
-    try:
-        found = await asyncio.wrap_future(errand.done)
-    finally:
-        errand.gone.set()
-    if found is None:
-        return None
-    by_letter = dict(zip([c.letter for c in sample.choices], found, strict=True))
-    return {**tools.confidence.of(by_letter[letter]), "options": dict(zip(texts, found, strict=True))}
-
-
-async def _evidence(
-    tools: Tools, seen: Seen, asked: Asked, reply: str, statements: list[Statement],
-    box: tuple[int, int, int, int] | None,
-) -> AsyncIterator[dict[str, Any]]:  # fmt: skip
-    """Places of each statement, one after the other, so that the first is seen while the next is sought."""
-    for one in statements:
-        if not isinstance(seen.picture, PatchBag):
-            assert box is not None
-            um = [v * (seen.mpp or 1.0) for v in box]
-            whole = {**box_of(um, seen.mpp), "px": list(box), "share": 1.0, "patches": None}
-            yield {"statement": one.id, "method": "region", "boxes": [whole], "patches": [],
-                   "note": "The model was shown this region as one picture."}  # fmt: skip
-            continue
-        span = (one.start, one.end)
-        errand = tools.batcher.run(
-            lambda span=span: tools.reader.evidence(asked, reply, span), tools.settings.timeout_s  # type: ignore[misc]
-        )  # fmt: skip
-        try:
-            scores = await asyncio.wrap_future(errand.done)
-        finally:
-            errand.gone.set()
-        yield {"statement": one.id, "method": "sensitivity", **places_of(seen.picture, scores, seen.mpp),
-               "note": "What the probability of these words depends on in this model; no explanation."}  # fmt: skip

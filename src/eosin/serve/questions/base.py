@@ -12,7 +12,7 @@ from eosin.core.nouns.bags import F64
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageRef
 from eosin.core.nouns.units import BoxLevel0
-from eosin.engines.base import Request
+from eosin.engines.base import Generation, Request
 
 Tell = Callable[[str], None]
 
@@ -39,13 +39,15 @@ class SlideReader(Protocol):
 
     Attributes:
         instruction: whether prompts state the grammar. sees_slides, sees_regions: what can be asked about.
-        about: what the page says of the model: checkpoint, data, licence.
+        max_slides: how many slides of a case one question may show.
+        about: what the page says of the model: checkpoint, data, licence; of one behind a server its address.
     """
 
     grammar: Grammar
     instruction: bool
     sees_slides: bool
     sees_regions: bool
+    max_slides: int
     about: dict[str, Any]
 
     def look(self, path: Path, box: BoxLevel0 | None, tell: Tell) -> Seen:
@@ -56,11 +58,11 @@ class SlideReader(Protocol):
         """
         ...
 
-    def evidence(self, request: Request, reply: str, span: tuple[int, int]) -> F64:
-        """Score (N,) of every patch of the bag for reply[span]; higher is more evidence."""
+    def evidence(self, request: Request, reply: str, span: tuple[int, int], slide: int = 0) -> F64:
+        """Score (N,) of every patch of a bag, the request's `slide`-th, for reply[span]; higher is more evidence."""
         ...
 
-    def option_probabilities(self, request: Request, reply: str, options: Sequence[str]) -> list[float] | None:
+    def option_probabilities(self, request: Request, reply: Generation, options: Sequence[str]) -> list[float] | None:
         """How probable each option was where the reply names one, adding up to 1; None where that cannot be said."""
         ...
 
