@@ -92,6 +92,8 @@ def _refuse_other(layout: Layout, resolved: Resolved, must_resume: bool) -> None
             if isinstance(one, dict):
                 one.pop("launch", None)
                 one.pop("track", None)
+                for setting in ("workers", "engine", "ray_address"):
+                    ((one.get("data") or {}).get("curate") or {}).pop(setting, None)
         if old != new:
             raise EosinError(
                 "This folder holds a run of another recipe.",

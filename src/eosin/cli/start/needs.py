@@ -51,7 +51,7 @@ def needs_of(recipe: Recipe) -> Needs:
         extras += ["encoders", *(["pretrained"] if model.language == "smollm2-135m" else [])]
     if any(isinstance(s, STAGE_CLASSES["clip"]) for s in recipe.stages.values()):
         extras.append("encoders")
-    if recipe.scoring.judge is not None:
+    if recipe.scoring.judge is not None or (recipe.data.curate is not None and recipe.data.curate.servers):
         extras.append("clients")
     gpu = max((_stage_gib(recipe, name) for name in recipe.stages), default=0.0)
     return Needs(tuple(dict.fromkeys(extras)), _data(recipe), gpu or None, SMALL_GIB)

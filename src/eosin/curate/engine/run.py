@@ -30,7 +30,7 @@ from eosin.curate.steps.base import Context
 from eosin.curate.steps.registry import make_step
 
 Source = Callable[[], Iterable[Kept[Sample] | Dropped]]
-_NOT_CONTENT = {"workers", "engine", "ray_address", "description"}
+_NOT_CONTENT: Any = {"workers": True, "engine": True, "ray_address": True, "description": True, "data": {"curate"}}
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from eosin.core.settings.base import Settings
+from eosin.core.settings.base import FigureKind, Settings
 from eosin.core.settings.curation.step import StepSettings
-from eosin.core.settings.documents import FigureKind
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
