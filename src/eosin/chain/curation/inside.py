@@ -28,9 +28,7 @@ def recipe_inside(recipe: Recipe) -> CurationRecipe:
     if block is None:
         raise EosinError("The data of this recipe has no steps.", expected="a list of steps", where="data.curate")
     data = recipe.data.model_copy(update={"curate": None})
-    return CurationRecipe.model_validate(
-        {**block.model_dump(), "name": recipe.name, "seed": recipe.seed, "data": data}
-    )
+    return CurationRecipe.model_validate({**block.model_dump(), "name": recipe.name, "seed": recipe.seed, "data": data})
 
 
 def curated(recipe: Recipe, at: Layout, read: ReadCollection) -> tuple[Collection, dict[str, Any]]:

@@ -88,7 +88,9 @@ def _same_place(dotted: str, wanted: str) -> bool:
 def _walk(cls: type[BaseModel], place: str, places: dict[type[BaseModel], list[str]], above: tuple[type, ...]) -> None:
     if cls in above:
         return
-    tag = next((f"{n}: {f.default}" for n, f in cls.model_fields.items() if n in ("kind", "source") and f.default), "")
+    tag = next(
+        (f"{n}: {f.default}" for n, f in cls.model_fields.items() if n in ("kind", "source", "step") and f.default), ""
+    )
     here = f"{place} ({tag})" if tag and place else place
     places.setdefault(cls, []).append(here)
     for name, field in cls.model_fields.items():
@@ -127,7 +129,7 @@ def _group(cls: type[BaseModel], places: tuple[str, ...]) -> Group:
 
 
 def _is_tag(name: str, field: FieldInfo) -> bool:
-    return name in ("kind", "source") and typing.get_origin(field.annotation) is typing.Literal
+    return name in ("kind", "source", "step") and typing.get_origin(field.annotation) is typing.Literal
 
 
 def _summary(cls: type[BaseModel]) -> str:

@@ -20,7 +20,8 @@ class CurationSettings(Settings):
         max_text_chars: samples that say more than this are set aside when they are read.
         shard_samples: samples of a shard; a shard is closed earlier where its pictures reach 64 MiB.
         workers: processes that work on shards.
-        engine: local, or ray (extra `cluster`). ray_address: of a cluster; None starts one on this machine.
+        engine: local, or ray (extra `cluster`).
+        ray_address: of a cluster; None starts one on this machine.
         teacher: the server of the steps `reason` and `ground` that name none of their own.
         steps: in their order.
     """
