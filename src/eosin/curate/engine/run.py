@@ -63,7 +63,7 @@ def run_curation(
     with locked(lock_beside(out)):
         if store.exists(out):
             made = store.open_artifact(out, "samples")
-            if content_of(made.manifest["record"].get("curation") or {}) == content_of(told):
+            if content_of(_renewed(made.manifest["record"].get("curation") or {})) == content_of(told):
                 context.report(f"This curation is whole already; nothing was done: {out}")
                 return made
         if out.exists():
@@ -99,6 +99,14 @@ def told_of(recipe: CurationRecipe) -> dict[str, Any]:
     return told
 
 
+def _renewed(told: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe with the defaults of settings that are newer than it."""
+    try:
+        return told_of(CurationRecipe.model_validate(told))
+    except ValueError:
+        return told
+
+
 def content_of(told: Mapping[str, Any]) -> dict[str, Any]:
     """What of a recipe, or of a block `data.curate`, decides what comes out: all but how and where it is done.
 
@@ -121,7 +129,7 @@ def _same_settings(work: Path, told: dict[str, Any]) -> None:
     if not file.is_file():
         store.write_json(file, told)
         return
-    differing = differences(content_of(store.read_object(file)), content_of(told))
+    differing = differences(content_of(_renewed(store.read_object(file))), content_of(told))
     if differing:
         raise EosinError(
             "Another curation was begun here.", found="; ".join(differing)[:400], where=work,

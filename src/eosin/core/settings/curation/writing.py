@@ -31,6 +31,8 @@ class ReasonStep(StepSettings):
         check: whether to ask that at all.
         templates: a folder of the user's own templates; null takes Eosin's 60.
         tasks, difficulties: weights of the draw, 1 by default. A question with options stays multiple choice.
+        splits: only samples of these are written for (one without a split counts as train); others pass as they are.
+            So an exam's questions stay, and nobody pays for them.
         style: chain-of-thought, or chain-of-draft with steps of at most five words.
         images: send the first picture to the teacher too.
         language: of the chains.
@@ -45,6 +47,7 @@ class ReasonStep(StepSettings):
     templates: str | None = None
     tasks: dict[TaskName, float] = Field(default_factory=dict)
     difficulties: dict[DifficultyName, float] = Field(default_factory=dict)
+    splits: list[Literal["train", "valid", "test"]] = Field(default=["train", "valid", "test"], min_length=1)
     style: Literal["chain-of-thought", "chain-of-draft"] = "chain-of-thought"
     images: bool = False
     language: str = "en"
