@@ -56,7 +56,8 @@ def main() -> None:
     num = asked.pictures if asked.pictures is not None else (40 if asked.quick else 1000)
     cases += near_pictures(num, asked.tiles) if num else []
     for case in cases:
-        print(f"{case['name']:<44} {case['ours']:>12,.3f} {case['unit']:<10} {case['note']}")
+        peer = f" (peer {case['peer']:,.3f}, ratio {case['ratio']:.2f})" if case["ratio"] is not None else ""
+        print(f"{case['name']:<44} {case['ours']:>12,.3f} {case['unit']:<10} {case['note']}{peer}")
     if asked.json:
         asked.json.write_text(json.dumps({"cases": cases}, indent=1))
 
