@@ -53,6 +53,7 @@ NOT_RUN: dict[str, tuple[str, str]] = {
     "run recipes/patho-clip-colorectal.yaml": ("needs the tiles of Kather 2016", "tests/chain/test_clip_run.py"),
     "run first.yaml --out": ("trains for minutes", "tests/chain/test_run.py"),
     "run mine.yaml --out": ("trains for minutes", "tests/chain/test_run.py"),
+    "run curated.yaml --out": ("asks a server, and trains", "tests/chain/test_curated_run.py"),
     "evaluate": ("needs a trained checkpoint or a server", "tests/chain/test_exam_of_a_server.py"),
     "ask": ("needs a trained checkpoint", "tests/cli/test_ask_slide.py"),
     "serve": ("serves until it is stopped", "tests/serve/test_chat_server.py"),

@@ -82,7 +82,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
            "stain": "H&E"}  # fmt: skip
     (here / "replies.jsonl").write_text(json.dumps(row) + "\n")
     (here / "my_reward.py").write_text(_block("add-a-reward.md", "# my_reward.py"))
-    for page, name in (("bring-your-own.md", "my-tiles"), ("tutorial.md", "first"), ("tutorial.md", "mine")):
+    for page, name in (("bring-your-own.md", "my-tiles"), ("tutorial.md", "first"), ("tutorial.md", "mine"),
+                       ("curation.md", "curated")):  # fmt: skip
         (here / f"{name}.yaml").write_text(_block(page, f"# {name}.yaml"))
     (here / "report.txt").write_text("No necrosis. Adenocarcinoma of the colon.\n")
     for name in ("tile.png", "adenoma/S17_001.png", "normal/S18_002.png"):

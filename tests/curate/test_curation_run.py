@@ -17,6 +17,7 @@ from eosin.core.formats import read_samples, write_samples
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.sample import Origin, Sample, user_prompt
 from eosin.core.settings.curation.recipe import CurationRecipe
+from eosin.core.settings.curation.writing import TeacherServer
 from eosin.core.store import artifacts as store
 from eosin.curate.engine import run as engine
 from eosin.curate.engine.shards import Place
@@ -190,3 +191,20 @@ def test_the_result_is_a_samples_artifact(tmp_path: Path) -> None:
     write_samples([make(i) for i in range(5)], tmp_path / "in.parquet")
     run(recipe("filter"), tmp_path / "out", [make(i) for i in range(5)])
     assert store.open_artifact(tmp_path / "out", "samples", verify=True).manifest["splits"] == {"none": 5}
+
+
+def test_a_result_of_an_older_version_is_known_again(tmp_path: Path) -> None:
+    """Its record lacks a setting that is newer, and holds another number of processes and another budget."""
+    wanted = recipe({"dedupe": {"near_image": False}})
+    run(wanted, tmp_path / "out", [make(i) for i in range(4)])
+    manifest = store.read_object(tmp_path / "out" / "manifest.json")
+    told = manifest["record"]["curation"]
+    del told["steps"][0]["shingle_words"]
+    told |= {"workers": 7, "teacher": {"url": "http://there/v1", "model": "m", "max_cost": 3}}
+    store.write_json(tmp_path / "out" / "manifest.json", manifest)
+    teacher = {"url": "http://here/v1", "model": "m", "max_cost": 9}
+    again = run(wanted.model_copy(update={"teacher": TeacherServer.model_validate(teacher)}), tmp_path / "out", [])
+    assert again.digest == manifest["digest"]
+    other = recipe({"dedupe": {"near_image": False, "near_text": 0.9}})
+    with pytest.raises(EosinError, match="something at this place"):
+        run(other, tmp_path / "out", [])

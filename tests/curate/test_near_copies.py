@@ -15,7 +15,8 @@ from eosin.core.images import encode_png
 from eosin.core.nouns.sample import ImageBytes, Origin, Sample, user_prompt
 from eosin.curate.copies.choose import Edge, choose
 from eosin.curate.copies.groups import Groups
-from eosin.curate.copies.pictures import Pictures, measure_pictures
+from eosin.curate.copies.marks import DIMS
+from eosin.curate.copies.pictures import Pictures, _votes, measure_pictures
 from eosin.curate.copies.texts import Bands, band_keys, bucket_pairs, jaccard, runs
 from eosin.curate.steps.split import group_key
 
@@ -112,3 +113,39 @@ def test_a_sample_without_a_readable_picture_is_compared_with_none(tmp_path: Pat
     none = Sample(id="n", messages=user_prompt("q", 0), origin=Origin(source="t"))
     held = Pictures([pa.table(measure_pictures([broken, none], crops=True))])
     assert held.candidates(crops=True).tolist() == []
+
+
+def test_pairs_of_a_bucket_are_those_of_every_size() -> None:
+    """Buckets of one to seven rows in two columns, against the plain loop; 0 counts for nothing."""
+    rng = np.random.default_rng(4)
+    keys = rng.integers(0, 9, (40, 2), dtype=np.uint64)
+    plain = {
+        (i, j)
+        for column in keys.T for i in range(40) for j in range(i + 1, 40)
+        if column[i] == column[j] != 0
+    }  # fmt: skip
+    assert sorted(map(tuple, bucket_pairs(keys).tolist())) == sorted(plain)
+    large = bucket_pairs(np.ones((5, 1), np.uint64), most=3)
+    assert large.tolist() == [[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [2, 3], [3, 4]]
+    assert bucket_pairs(np.zeros((0, 3), np.uint64)).shape == bucket_pairs(np.zeros((4, 1), np.uint64)).shape == (0, 2)
+
+
+def test_votes_of_a_pair_are_its_best_matches() -> None:
+    """Mark 7 of picture 2 is counted once, by its better match; 0.9 + 0.5 by hand."""
+    pictures = np.array([[1, 2], [1, 2], [1, 2], [0, 2]])
+    pairs, votes = _votes(pictures, np.array([7, 8, 7, 7]), np.array([0.9, 0.5, 0.2, 0.1], np.float32))
+    assert pairs.tolist() == [[0, 2], [1, 2]] and votes == pytest.approx([0.1, 1.4])
+
+
+def test_pictures_with_many_common_marks_are_no_candidates() -> None:
+    """Sixty pictures with forty marks of one kind, in the same cells; two share five others. Those two are one pair."""
+    rng = np.random.default_rng(7)
+    words = rng.normal(size=(60, 48, DIMS)).astype(np.float16)
+    words[:, :40] *= np.float16(0.6)
+    words[41, 40:45] = words[5, 40:45]
+    rows = {
+        "thumb": pa.array([bytes(64 * 64)] * 60, pa.binary()), "thumb_width": pa.array([64] * 60, pa.int32()),
+        "places": pa.array([np.zeros((48, 3), np.float32).tobytes()] * 60, pa.binary()),
+        "words": pa.array([w.tobytes() for w in words], pa.binary()),
+    }  # fmt: skip
+    assert Pictures([pa.table(rows)]).candidates(crops=True).tolist() == [[5, 41]]

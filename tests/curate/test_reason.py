@@ -321,6 +321,18 @@ def test_dry_run_writes_prompts_and_an_estimate_and_asks_nobody(tmp_path: Path) 
     assert '"facts"' in text and "never speak of a caption" in text
 
 
+def test_of_other_splits_nothing_is_asked_and_they_pass_as_they_are(tmp_path: Path) -> None:
+    samples = [changed(s, split=("train", "valid", "test", None)[i % 4]) for i, s in enumerate(described(8))]
+    with serving(by_reply(reply(chain))) as server:
+        step = step_of(server, tmp_path, splits=["train"])
+        made = list(step.run(0, samples))
+        num = len(server.bodies)
+        lines = step.preview(samples, 8, tmp_path / "look")
+    same = [isinstance(m, Kept) and m.value is s for m, s in zip(made, samples, strict=True)]
+    assert same == [False, True, True, False] * 2
+    assert 4 <= num <= 8 and "prompts of 4 samples" in lines[-1]  # a check each, where the chain passed the rules
+
+
 def test_drafts_have_at_most_five_words(tmp_path: Path) -> None:
     def draft(request: Request) -> Any:
         made = chain(request)

@@ -46,6 +46,7 @@ def dedupe(
     Dropped are: a later sample with an id that stands already; a later sample with the same encoded images,
     the same question matter (options; the text, where there are none) and the same answer; and all samples
     that ask the same of the same images and answer differently, because none of them is known to be right.
+    A sample that a mixture shows again (`repeat_of`) stays with the one that it repeats.
 
     Args:
         max_distance: near means that at most so many of 64 hash bits differ.
@@ -90,6 +91,12 @@ def question_matter(sample: Sample) -> frozenset[str] | tuple[str, ...]:
     return tuple(m.text for m in sample.messages)
 
 
+def repeat_of(sample: Sample) -> str | None:
+    """The id of the sample that this one repeats, as a mixture that shows scarce samples again names it; else None."""
+    name, sign, number = sample.id.rpartition("~")
+    return name if sign and number.isdecimal() and sample.origin.parents[-1:] == (name,) else None
+
+
 def _contradicting(samples: Sequence[Sample], digests: Sequence[str | None]) -> set[tuple[object, ...]]:
     answers: dict[tuple[object, ...], set[str | None]] = defaultdict(set)
     for sample, digest in zip(samples, digests, strict=True):
@@ -111,8 +118,9 @@ def _unique_images(
         if matter in contradicting:
             outcomes.append(Dropped(sample.id, "same image, different answers", str(sample.answer_text), STEP))
             continue
-        first = seen.setdefault((*matter, sample.answer_text), sample.id)
-        if first == sample.id:
+        own = repeat_of(sample) or sample.id
+        first = seen.setdefault((*matter, sample.answer_text), own)
+        if first == own:
             outcomes.append(Kept(sample))
         else:
             outcomes.append(Dropped(sample.id, "same image and question", f"as {first}", STEP))

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
-from eosin.chain.curation.source import Source, read_against
+from eosin.chain.curation.source import Source, context_of
+from eosin.chain.recipe.data import read_grounded
 from eosin.core.nouns.outcome import Kept
 from eosin.core.settings.curation.recipe import CurationRecipe
 from eosin.core.store import artifacts as store
 from eosin.curate.engine.run import run_curation, work_of
-from eosin.curate.steps.base import Context
 from eosin.curate.steps.registry import make_step
 
 NUM_PREVIEWED = 10
-console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def curate(recipe: CurationRecipe, out: Path, tools: Mapping[str, Any] | None = None) -> store.Artifact:
@@ -31,13 +29,8 @@ def curate(recipe: CurationRecipe, out: Path, tools: Mapping[str, Any] | None = 
     Raises:
         EosinError: see `run_curation`.
     """
-    source = Source(recipe, work_of(out))
+    source = Source(recipe, read_grounded, work_of(out) / "slides")
     return run_curation(recipe, out, source, context_of(recipe, tools), source.about)
-
-
-def context_of(recipe: CurationRecipe, tools: Mapping[str, Any] | None = None) -> Context:
-    """What the steps of a recipe are given."""
-    return Context(seed=recipe.seed, tools=dict(tools or {}), read_exam=read_against, report=console.print)
 
 
 def preview(recipe: CurationRecipe, out: Path) -> list[str]:
@@ -48,7 +41,7 @@ def preview(recipe: CurationRecipe, out: Path) -> list[str]:
     """
     told = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
     lines = [*told.splitlines(), ""]
-    source = Source(recipe, out.with_name(f"{out.name}.preview"))
+    source = Source(recipe, read_grounded, out.with_name(f"{out.name}.preview") / "slides")
     first = [o.value for o in islice(source(), NUM_PREVIEWED) if isinstance(o, Kept)]
     num = source.num_samples
     lines.append(f"# {num:,} samples in the source" if num else "# the number of samples is known once they are read")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from eosin.core.errors import EosinError
 from eosin.core.formats import iter_samples, kind_of
@@ -13,23 +15,28 @@ from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.curation.recipe import CurationRecipe
 from eosin.core.settings.curation.sifting import Against
-from eosin.core.settings.data import SamplesData
+from eosin.core.settings.data import DataSettings, SamplesData
 from eosin.core.store import artifacts as store
 from eosin.curate.engine.run import About
+from eosin.curate.steps.base import Context
+from eosin.sources import Collection
 from eosin.sources.files import kept_inside
 
+console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 Outcome = Kept[Sample] | Dropped
+ReadCollection = Callable[[DataSettings, int, Path], Collection]
 
 
 class Source:
     """What a recipe's `data` names. Samples are streamed; a source of another kind is read as a whole, and held.
 
     Args:
-        work: a folder in which a source may make slides and read documents.
+        read: of a source of another kind: its settings, the seed, and a folder where slides that it makes stand.
+        slides: that folder; documents are read beside it.
     """
 
-    def __init__(self, recipe: CurationRecipe, work: Path) -> None:
-        self._recipe, self._work = recipe, work
+    def __init__(self, recipe: CurationRecipe, read: ReadCollection, slides: Path) -> None:
+        self._recipe, self._read, self._slides = recipe, read, slides
         self._cards: tuple[dict[str, Any], ...] = ()
         self._warnings: tuple[str, ...] = ()
 
@@ -66,10 +73,7 @@ class Source:
             raise EosinError("No sample could be read.", where=", ".join((data.path, *data.also)))
 
     def _collection(self) -> Iterator[Outcome]:
-        from eosin.chain.recipe.data import grounded, read_source
-
-        data, seed = self._recipe.data, self._recipe.seed
-        made, _ = grounded(read_source(data, seed, self._work / "slides"), data, seed)
+        made = self._read(self._recipe.data, self._recipe.seed, self._slides)
         self._cards = (made.card.model_dump(mode="json", exclude={"counts", "num_groups"}),)
         self._warnings = made.warnings
         yield from (Kept(s) for s in made.kept)
@@ -101,6 +105,11 @@ def read_against(against: Against) -> Iterator[Sample]:
 
     part = part_of(against.exam or "", Path(against.root) if against.root else None, None, 0)
     yield from part.read().kept
+
+
+def context_of(recipe: CurationRecipe, tools: Mapping[str, Any] | None = None) -> Context:
+    """What the steps of a recipe are given."""
+    return Context(seed=recipe.seed, tools=dict(tools or {}), read_exam=read_against, report=console.print)
 
 
 def is_samples(path: Path) -> bool:

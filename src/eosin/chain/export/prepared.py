@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from eosin.chain.curation.inside import refuse_paid
 from eosin.chain.parts import of_sources, training_part
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.layout import Layout
@@ -61,6 +62,8 @@ def prepared(place: Path, overrides: Sequence[str], stage: str | None, kinds: tu
     """
     is_run = place.is_dir()
     resolved = load_recipe(place / "recipe.yaml" if is_run else place, overrides)
+    if not is_run:
+        refuse_paid(resolved.recipe, place)
     fitting = [n for n, s in resolved.recipe.stages.items() if isinstance(s, kinds)]
     name = stage or (fitting[0] if fitting else "")
     if name not in fitting:

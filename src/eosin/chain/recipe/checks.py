@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eosin.chain.recipe.tools import same_judges
 from eosin.core.errors import EosinError, RecipeError
+from eosin.core.settings.curation.writing import GroundStep, ReasonStep
 from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.rl import code_in, plain_rewards, without_code
 from eosin.core.settings.scoring import ScoringSettings
@@ -59,7 +60,7 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
                 read_rates(stage.difficulty.file)
             except EosinError as exc:
                 problems.append(_line(f"stages.{name}.difficulty.file", exc))
-    problems += _prompts(recipe)
+    problems += [*_prompts(recipe), *_steps_without_teacher(recipe)]
     exams = _exam_rewards(recipe, problems, load_code)
     problems += same_judges(recipe, stages, exams)
     if problems:
@@ -76,6 +77,17 @@ def _prompts(recipe: Recipe) -> list[str]:
         except EosinError as exc:
             found.append(_line(f"exams.{name}.prompt", exc))
     return found
+
+
+def _steps_without_teacher(recipe: Recipe) -> list[str]:
+    """Steps of `data.curate` that a server must write for, and none is named."""
+    steps = recipe.data.curate.steps if recipe.data.curate is not None else []
+    return [
+        f"data.curate.steps.{i}.teacher: the step {step.step} needs a server (expected data.curate.teacher, or its own)"
+        for i, step in enumerate(steps)
+        if (isinstance(step, ReasonStep) or (isinstance(step, GroundStep) and "model" in (step.extractor, step.writer)))
+        and step.teacher is None
+    ]
 
 
 def _tools(settings: ScoringSettings, field: str, problems: list[str]) -> Resources:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from eosin.chain.curation.inside import curated
 from eosin.chain.recipe.layout import Layout
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples, write_parquet
@@ -72,7 +73,12 @@ def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None)
 
 
 def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
-    collection, ground_steps = grounded(read_source(recipe.data, recipe.seed, at.slides), recipe.data, recipe.seed)
+    if recipe.data.curate is None:
+        collection, ground_steps = grounded(read_source(recipe.data, recipe.seed, at.slides), recipe.data, recipe.seed)
+        curated_facts: dict[str, Any] = {}
+    else:
+        collection, curated_facts = curated(recipe, at, read_grounded)
+        ground_steps = ()
     fractions = _fractions(recipe.data)
     from eosin.chain.base.pictures import picture_refusals
 
@@ -97,7 +103,7 @@ def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
         writer.counts["dropped"] = len(dropped)
         write_dropped(writer.dir / "dropped.jsonl", dropped)
         card = card_of(collection.card, cleaned, dropped, ground_steps, warnings)
-        store.write_json(writer.dir / "card.json", card | corrected_facts)
+        store.write_json(writer.dir / "card.json", card | corrected_facts | curated_facts)
     counts = ", ".join(f"{writer.counts[s]} {s}" for s in SPLITS)
     console.print(f"samples: {counts}, {len(dropped)} set aside {_reasons(dropped) or ''}")
 
@@ -227,6 +233,11 @@ def grounded(collection: Collection, settings: DataSettings, seed: int) -> tuple
     samples = Filtered(made.samples.kept, (*collection.dropped, *made.samples.dropped))
     card = collection.card.counted(samples.kept)
     return collection.model_copy(update={"samples": samples, "card": card}), made.steps
+
+
+def read_grounded(settings: DataSettings, seed: int, slides: Path) -> Collection:
+    """What `data` names, with its reasoning grounded where it asks for that."""
+    return grounded(read_source(settings, seed, slides), settings, seed)[0]
 
 
 def _fractions(settings: DataSettings) -> dict[str, Any]:

@@ -25,6 +25,11 @@ class Layout:
         return self.out / "samples"
 
     @property
+    def curated(self) -> Path:
+        """What the steps of `data.curate` left, with their ledger, before the samples of the run are made of it."""
+        return self.out / "curated"
+
+    @property
     def slides(self) -> Path:
         """Slides that the run itself made, and the features of their patches."""
         return self.out / "slides"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from eosin.chain.curation.inside import refuse_paid
 from eosin.chain.parts import of_sources, training_part
 from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.layout import Layout
@@ -43,6 +44,7 @@ def stage_to_show(place: Path, stage: str | None) -> Iterator[Shown]:
         yield _shown(load_recipe(place / "recipe.yaml"), Layout(place), stage)
         return
     resolved = load_recipe(place)
+    refuse_paid(resolved.recipe, place)
     if isinstance(resolved.recipe.data, PhantomData | PhantomSlidesData):
         resolved = load_recipe(place, FEW_CASES)
     with tempfile.TemporaryDirectory(prefix="eosin-mask-") as folder:

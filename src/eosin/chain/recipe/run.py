@@ -32,6 +32,7 @@ from eosin.core.store import artifacts as store
 from eosin.core.store.lock import locked
 from eosin.core.store.record import differences
 from eosin.core.store.yaml_text import parse_yaml
+from eosin.curate.engine.run import content_of
 from eosin.evaluate.exam import work as exam_work
 from eosin.evaluate.exams.prompts import OWN, preset_named
 
@@ -92,6 +93,8 @@ def _refuse_other(layout: Layout, resolved: Resolved, must_resume: bool) -> None
             if isinstance(one, dict):
                 one.pop("launch", None)
                 one.pop("track", None)
+                if isinstance(data := one.get("data"), dict) and isinstance(data.get("curate"), dict):
+                    data["curate"] = content_of(data["curate"])
         if old != new:
             raise EosinError(
                 "This folder holds a run of another recipe.",

@@ -26,6 +26,7 @@ _UNITS = (
     (r"^epochs$", "passes over the data"), (r"(^steps|_every)$", "optimiser steps"), (r"_iter$", "iterations"),
     (r"_samples$", "samples"), (r"^min_entropy$", "nats"), (r"_per_case$", "pictures"), (r"^workers$", "processes"),
 )  # fmt: skip
+_TAGS = ("kind", "source", "step")
 _ENTRY = re.compile(r"(\w+(?:, \w+)*): (.*)")
 
 
@@ -88,7 +89,7 @@ def _same_place(dotted: str, wanted: str) -> bool:
 def _walk(cls: type[BaseModel], place: str, places: dict[type[BaseModel], list[str]], above: tuple[type, ...]) -> None:
     if cls in above:
         return
-    tag = next((f"{n}: {f.default}" for n, f in cls.model_fields.items() if n in ("kind", "source") and f.default), "")
+    tag = next((f"{n}: {f.default}" for n, f in cls.model_fields.items() if n in _TAGS and f.default), "")
     here = f"{place} ({tag})" if tag and place else place
     places.setdefault(cls, []).append(here)
     for name, field in cls.model_fields.items():
@@ -127,7 +128,7 @@ def _group(cls: type[BaseModel], places: tuple[str, ...]) -> Group:
 
 
 def _is_tag(name: str, field: FieldInfo) -> bool:
-    return name in ("kind", "source") and typing.get_origin(field.annotation) is typing.Literal
+    return name in _TAGS and typing.get_origin(field.annotation) is typing.Literal
 
 
 def _summary(cls: type[BaseModel]) -> str:

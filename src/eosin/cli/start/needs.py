@@ -54,7 +54,7 @@ def needs_of(recipe: Recipe) -> Needs:
         if isinstance(stage, ClipStage):
             extras.append("encoders")
             extras += ["pretrained"] * (getattr(stage.model, "weights", None) == "efficientnet-lite0")
-    if recipe.scoring.judge is not None:
+    if recipe.scoring.judge is not None or (recipe.data.curate is not None and recipe.data.curate.servers):
         extras.append("clients")
     gpu = max((_stage_gib(recipe, name) for name in recipe.stages), default=0.0)
     return Needs(tuple(dict.fromkeys(extras)), _data(recipe), gpu or None, SMALL_GIB)

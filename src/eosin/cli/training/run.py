@@ -56,6 +56,7 @@ def run_file(
     print_only: bool = False,
 ) -> None:  # fmt: skip
     """Load, check and run a recipe file; print the results."""
+    from eosin.chain.curation.inside import plan_inside
     from eosin.chain.recipe.checks import check_recipe
     from eosin.core.settings.recipe import load_recipe
 
@@ -73,6 +74,8 @@ def run_file(
         for name, stage in resolved.recipe.stages.items():
             if stage.kind == "rl":
                 print(f"# {name} trains with {stage.algorithm.true_name}")
+        for line in plan_inside(resolved.recipe):
+            print(f"# before the first stage, curate {line}")
         for note in notes:
             print(f"# note: {note}")
         print("# not from the defaults:")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(ge=1)]
+FigureKind = Literal[
+    "histology H&E", "histology IHC", "histology other stain", "cytology", "gross", "fluorescence", "radiology",
+    "endoscopy", "plot", "diagram", "table", "photograph", "blank",
+]  # fmt: skip
 
 
 class Settings(BaseModel):

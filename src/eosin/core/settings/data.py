@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from eosin.core.nouns.units import Mpp
+from eosin.core.settings.curation.block import SourceData
 from eosin.core.settings.documents import CaptionsData, DocumentsData
 
 GroupKind = Literal["patient", "case", "slide", "article"]
@@ -18,11 +19,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 PATTERN_GROUPS = ("label", "patient", "case", "slide", "article", "split")
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class PhantomData(_Settings):
+class PhantomData(SourceData):
     """Procedural H&E with known truth, made by code.
 
     Attributes:
@@ -51,7 +48,7 @@ class PhantomData(_Settings):
 DomainName = Literal["ct", "dermoscopy", "fundus", "oct"]
 
 
-class PhantomDomainData(_Settings):
+class PhantomDomainData(SourceData):
     """Phantom pictures of another domain: CT, dermoscopy, fundus or OCT, four labels told apart by structure.
 
     Attributes:
@@ -75,7 +72,7 @@ class PhantomDomainData(_Settings):
 QuestionKind = Literal["diagnosis", "finding", "findings", "place"]
 
 
-class PhantomSlidesData(_Settings):
+class PhantomSlidesData(SourceData):
     """Whole phantom slides: written, cut into patches, encoded, and asked about with grounded reasoning.
 
     Attributes:
@@ -125,7 +122,7 @@ class PhantomSlidesData(_Settings):
         return self
 
 
-class LabelledData(_Settings):
+class LabelledData(SourceData):
     """What a labelled folder and a labelled table have in common.
 
     Attributes:
@@ -298,7 +295,7 @@ class SlidesData(LabelledData):
         return self
 
 
-class SamplesData(_Settings):
+class SamplesData(SourceData):
     """Samples in any format that Eosin reads: parquet, JSON lines, LLaVA JSON, a samples artifact, datasets.
 
     Attributes:
@@ -319,7 +316,7 @@ class SamplesData(_Settings):
     seed: int = 0
 
 
-class QuestionsData(_Settings):
+class QuestionsData(SourceData):
     """A file of multiple-choice questions with explanations, as PathMMU writes them (JSON or JSON lines).
 
     Attributes:
@@ -367,7 +364,7 @@ class QuestionsData(_Settings):
         return self
 
 
-class ReportsData(_Settings):
+class ReportsData(SourceData):
     """Free-text reports: a table of slide id and report, as those of TCGA are kept, or a folder of .txt files.
 
     Attributes:
@@ -393,7 +390,7 @@ class ReportsData(_Settings):
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
 
 
-class PluginData(_Settings):
+class PluginData(SourceData):
     """A data source of an installed package (docs/add-a-data-set.md).
 
     Attributes:

@@ -6,11 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from eosin.core.settings.base import FigureKind
+from eosin.core.settings.curation.block import SourceData
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-FigureKind = Literal[
-    "histology H&E", "histology IHC", "histology other stain", "cytology", "gross", "fluorescence", "radiology",
-    "endoscopy", "plot", "diagram", "table", "photograph", "blank",
-]  # fmt: skip
 
 
 class _Settings(BaseModel):
@@ -59,7 +58,7 @@ class ChoosingSettings(_Settings):
     without_labels: bool = False
 
 
-class DocumentsData(ReadingSettings, ChoosingSettings):
+class DocumentsData(ReadingSettings, ChoosingSettings, SourceData):
     """Figures and captions of PDFs and articles.
 
     Attributes:
@@ -95,7 +94,7 @@ class DocumentsData(ReadingSettings, ChoosingSettings):
         return self
 
 
-class CaptionsData(_Settings):
+class CaptionsData(SourceData):
     """Pictures with captions as others hand them out.
 
     Attributes:

@@ -29,11 +29,12 @@ from eosin.curate.copies.texts import U64, bucket_pairs, numbers_mixed
 from eosin.curate.hashes import dhash
 from eosin.curate.steps.base import Inputs
 
-LIKE = 0.85
+LIKE = 0.9
 """Correlation from which two pictures are one; docs/curation.md says on what it was tried."""
 _TABLES, _CELL, _MOST_DIMS, _MOST_BUCKET = 6, 2.4, 20, 60
 _TURNED = 12
-_MIN_VOTES, _CANDIDATES = 3, 8
+_LEAST, _MIN_VOTES, _CANDIDATES = 0.05, 1.0, 8
+_BLOCK = 1 << 18
 _COLUMNS = ("thumb", "thumb_width", "places", "words")
 
 
@@ -170,23 +171,25 @@ class Pictures:
         return _as_pictures(bucket_pairs(_hash_bands(np.array(hashes, np.uint64))), np.array(of))
 
     def _by_marks(self) -> NDArray[np.int64]:
-        """Pictures with several marks in common cells, for each the ones with most."""
+        """Pictures with several marks that are alike, for each the ones with most.
+
+        A pair of marks in a common cell counts exp(-|x - y|^2 / 4) of their descriptions x and y, so that pictures
+        with many common marks do not crowd out the true ones; every mark of the second picture counts once.
+        """
         words = [(i, w) for i in range(len(self)) if len(w := self._words(i))]
         if not words:
             return np.zeros((0, 2), np.int64)
         of = np.repeat(np.array([i for i, _ in words]), [len(w) for _, w in words])
         spread = np.concatenate([(w - self._centre) @ self._axes for _, w in words])
-        votes: list[U64] = []
+        found = np.zeros(0, np.int64)
         for table in range(_TABLES):
             pairs = bucket_pairs(_cells(spread, table)[:, None], _MOST_BUCKET)
-            i, j = of[pairs[:, 0]], of[pairs[:, 1]]
-            apart = i != j
-            low, high = np.minimum(i, j)[apart], np.maximum(i, j)[apart]
-            mark = np.where(i < j, pairs[:, 0], pairs[:, 1])[apart]
-            votes.append(np.unique(np.stack([low, high, mark], 1), axis=0))
-        every = np.unique(np.concatenate(votes), axis=0)
-        pairs, counts = np.unique(every[:, :2], axis=0, return_counts=True)
-        return _most_voted(pairs[counts >= _MIN_VOTES], counts[counts >= _MIN_VOTES])
+            pairs = pairs[of[pairs[:, 0]] != of[pairs[:, 1]]]
+            near = _alike(spread, pairs) >= _LEAST
+            found = np.union1d(found, pairs[near, 0] * len(of) + pairs[near, 1])
+        marks = np.stack([found // len(of), found % len(of)], 1)
+        pairs, votes = _votes(of[marks], marks[:, 1], _alike(spread, marks))
+        return _most_voted(pairs[votes >= _MIN_VOTES], votes[votes >= _MIN_VOTES])
 
     def verified(self, pairs: NDArray[np.int64]) -> Iterator[tuple[int, int, float]]:
         """Pairs that show the same, with their likeness."""
@@ -228,9 +231,31 @@ def _cells(spread: NDArray[np.float32], table: int) -> U64:
     return keys | np.uint64(1)
 
 
-def _most_voted(pairs: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _alike(spread: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
+    """exp(-|x - y|^2 / 4) of the descriptions of each pair of marks. Two marks of one place are some tenths apart, two
+    marks at random about four."""
+    made = [np.zeros(0, np.float32)]
+    for begin in range(0, len(pairs), _BLOCK):
+        i, j = pairs[begin : begin + _BLOCK].T
+        made.append(np.exp(-((spread[i] - spread[j]) ** 2).sum(1) / 4).astype(np.float32))
+    return np.concatenate(made)
+
+
+def _votes(
+    pictures: NDArray[np.int64], mark: NDArray[np.int64], alike: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Pairs of pictures i < j, and the sum over the marks of j of how alike their best match in i is."""
+    order = np.lexsort((-alike, mark, pictures[:, 1], pictures[:, 0]))
+    pictures, mark, alike = pictures[order], mark[order], alike[order]
+    new = np.concatenate([[True], (pictures[1:] != pictures[:-1]).any(1)])[: len(mark)]
+    best = new | np.concatenate([[True], mark[1:] != mark[:-1]])[: len(mark)]
+    starts = np.flatnonzero(new[best])
+    return pictures[new], np.add.reduceat(alike[best], starts) if len(starts) else alike
+
+
+def _most_voted(pairs: NDArray[np.int64], votes: NDArray[np.float32]) -> NDArray[np.int64]:
     """Of each picture the pairs with most votes."""
-    order = np.argsort(-counts, kind="stable")
+    order = np.argsort(-votes, kind="stable")
     taken: dict[int, int] = {}
     kept = []
     for i, j in pairs[order]:

@@ -151,25 +151,28 @@ def bucket_pairs(keys: U64, most: int = 50) -> NDArray[np.int64]:
 
     Of a bucket of more than `most` rows only neighbours, and each with the first, are paired.
     """
-    found: list[NDArray[np.int64]] = []
+    num = len(keys)
+    found = np.zeros(0, np.int64)
     for column in keys.T:
-        order = np.argsort(column, kind="stable")
+        order = np.argsort(column, kind="stable")  # so that the rows of a bucket stand in order
         ordered = column[order]
-        edges = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1], [True]]))
-        sizes = np.diff(edges)
-        for start, size in zip(edges[:-1][sizes > 1], sizes[sizes > 1], strict=True):
-            if ordered[start] != 0:
-                found.append(_pairs(order[start : start + size], most))
-        if len(found) > 10_000:
-            found = [np.unique(np.concatenate(found), axis=0)]
-    return np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), np.int64)
+        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if num else order
+        sizes = np.diff(np.append(starts, num))
+        counts = (sizes > 1) & (ordered[starts] != 0)
+        pairs = [
+            _pairs(order[starts[counts & (sizes == size)][:, None] + np.arange(size)], most)
+            for size in np.unique(sizes[counts])
+        ]
+        found = np.unique(np.concatenate([found, *(i * num + j for i, j in pairs)]))
+    return np.stack([found // max(1, num), found % max(1, num)], 1)
 
 
-def _pairs(rows: NDArray[np.intp], most: int) -> NDArray[np.int64]:
-    rows = np.sort(rows)
-    if len(rows) <= most:
-        i, j = np.triu_indices(len(rows), 1)
-        return np.stack([rows[i], rows[j]], 1).astype(np.int64)
-    neighbours = np.stack([rows[:-1], rows[1:]], 1)
-    first = np.stack([np.full(len(rows) - 1, rows[0]), rows[1:]], 1)
-    return np.concatenate([neighbours, first]).astype(np.int64)
+def _pairs(rows: NDArray[np.intp], most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and second of all pairs of some buckets of one size: (number of buckets, size) rows, in order."""
+    size = rows.shape[1]
+    if size <= most:
+        i, j = np.triu_indices(size, 1)
+    else:
+        after = np.arange(1, size)
+        i, j = np.concatenate([after - 1, np.zeros(size - 1, np.intp)]), np.concatenate([after, after])
+    return rows[:, i].ravel().astype(np.int64), rows[:, j].ravel().astype(np.int64)

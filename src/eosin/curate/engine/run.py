@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,12 @@ from eosin.curate.steps.base import Context
 from eosin.curate.steps.registry import make_step
 
 Source = Callable[[], Iterable[Kept[Sample] | Dropped]]
-_NOT_CONTENT = {"workers", "engine", "ray_address", "description"}
+_NOT_CONTENT: Any = {"description": True, "data": {"curate"}}
+_MEANS = ("workers", "engine", "ray_address")
+_MEANS_OF_SERVER = (
+    "url", "api_key_env", "timeout_s", "retries", "backoff_s", "max_wait_s", "max_in_flight", "max_calls", "max_cost",
+    "prices", "proxy", "cache", "ask_first",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def run_curation(
     with locked(lock_beside(out)):
         if store.exists(out):
             made = store.open_artifact(out, "samples")
-            if made.manifest["record"].get("curation") == told:
+            if content_of(_renewed(made.manifest["record"].get("curation") or {})) == content_of(told):
                 context.report(f"This curation is whole already; nothing was done: {out}")
                 return made
         if out.exists():
@@ -88,9 +94,30 @@ def work_of(out: Path) -> Path:
 
 
 def told_of(recipe: CurationRecipe) -> dict[str, Any]:
-    """What of a recipe decides what comes out, as JSON."""
+    """The recipe as the result's record keeps it."""
     told: dict[str, Any] = json.loads(recipe.model_dump_json(exclude=_NOT_CONTENT))
     return told
+
+
+def _renewed(told: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe with the defaults of settings that are newer than it."""
+    try:
+        return told_of(CurationRecipe.model_validate(told))
+    except ValueError:
+        return told
+
+
+def content_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe, or of a block `data.curate`, decides what comes out: all but how and where it is done.
+
+    A curation may go on with other processes, another budget, or its server at another address.
+    """
+    made = {k: deepcopy(v) for k, v in told.items() if k not in _MEANS}
+    for holder in (made, *(made.get("steps") or ())):
+        for role in ("teacher", "checker"):
+            if isinstance(server := holder.get(role), Mapping):
+                holder[role] = {k: v for k, v in server.items() if k not in _MEANS_OF_SERVER}
+    return made
 
 
 def names_of(recipe: CurationRecipe) -> list[str]:
@@ -102,7 +129,7 @@ def _same_settings(work: Path, told: dict[str, Any]) -> None:
     if not file.is_file():
         store.write_json(file, told)
         return
-    differing = differences(store.read_object(file), told)
+    differing = differences(content_of(_renewed(store.read_object(file))), content_of(told))
     if differing:
         raise EosinError(
             "Another curation was begun here.", found="; ".join(differing)[:400], where=work,
@@ -159,7 +186,6 @@ def _finish(
             expected=f"{expected} samples", found=f"{counts.num_kept} kept, {counts.dropped.total()} dropped",
         )  # fmt: skip
     told = {"sizes": sizes, "counts": counts.as_json(), "facts": facts, "seconds": round(time.monotonic() - began, 2)}
-    store.write_json(place.folder / DONE, told)
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.dropped.most_common(6))
     context.report(
         f"{place.step}: {counts.num_in:,} in, {counts.num_out:,} out, {counts.dropped.total():,} set aside"
@@ -170,6 +196,7 @@ def _finish(
             f"The step {place.step} left no sample.", found=str(dict(counts.dropped.most_common(6))),
             next_step=_hint(counts.dropped), expected="samples that pass", where=place.folder,
         )  # fmt: skip
+    store.write_json(place.folder / DONE, told)
 
 
 def _hint(dropped: dict[str, int]) -> str:

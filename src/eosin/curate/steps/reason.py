@@ -43,9 +43,13 @@ class ReasonSamples(Step[ReasonStep]):
         checker = self._teachers.get("checker", s.checker or s.teacher)
         writer = self._writer(teacher, checker, self.state / f"outcomes-{shard:05d}.jsonl")
         try:
-            return writer.write(samples)
+            made = iter(writer.write([s for s in samples if self._is_asked(s)]))
         finally:
             self._teachers.save()
+        return [next(made) if self._is_asked(s) else Kept(s) for s in samples]
+
+    def _is_asked(self, sample: Sample) -> bool:
+        return (sample.split or "train") in self.settings.splits
 
     def _writer(self, teacher: Any, checker: Any, journal: Path) -> ChainWriter:
         s = self.settings
@@ -65,6 +69,8 @@ class ReasonSamples(Step[ReasonStep]):
         requests = []
         lines = []
         for sample in samples:
+            if not self._is_asked(sample):
+                continue
             told = writer.prepared(sample)
             if isinstance(told, Dropped):
                 lines.append(f"{sample.id}: not asked, {told.reason}")

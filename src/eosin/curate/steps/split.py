@@ -70,8 +70,8 @@ class SplitSamples(Step[SplitStep]):
         roots = [None if n is None else groups.root(n) for n in names]
         given, conflicts = self._given(roots, own)
         todo = [i for i, r in enumerate(roots) if r is not None and r not in given]
-        drawn = self._draw([str(roots[i]) for i in todo], [labels[i] for i in todo])
-        splits = {n: (given | drawn)[r] for n, r in dict.fromkeys(zip(names, roots, strict=True)) if r is not None}
+        known = given | self._draw([str(roots[i]) for i in todo], [labels[i] for i in todo])
+        splits = {n: known[r] for n, r in zip(names, roots, strict=True) if n is not None and r is not None}
         write_json(self.state / STATE, {"splits": splits, "conflicts": conflicts, "joined": groups.num_joined})
 
     def _given(self, roots: Sequence[str | None], own: Sequence[Split | None]) -> tuple[dict[str, Split], int]:

@@ -17,7 +17,7 @@ from PIL import Image
 from eosin.clients.chat import ChatClient, ChatRequest, Message
 from eosin.core.images import decode, read_regular_file
 from eosin.core.nouns.outcome import Parsed, Unparsed
-from eosin.core.settings.documents import FigureKind
+from eosin.core.settings.base import FigureKind
 from eosin.core.store.artifacts import read_object, write_json
 from eosin.documents.page.boxes import Box
 

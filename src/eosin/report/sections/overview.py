@@ -368,6 +368,7 @@ def data_card(run: Run) -> dict[str, Any]:
         "dropped": count(counts.get("dropped")),
         "reasons": [(str(k), count(v)) for k, v in reasons.items()],
         "classes": _classes(run),
+        "curation": _curation(card.get("curation")),
         "other": [
             (str(k).replace("_", " "), clipped(as_text(v), 400))
             for k, v in card.items()
@@ -376,7 +377,22 @@ def data_card(run: Run) -> dict[str, Any]:
     }
 
 
-_CARD_KNOWN = ("name", "licence", "split_unit", "counts", "groups", "drop_reasons", "labels", "schema_version")
+_CARD_KNOWN = ("name", "licence", "split_unit", "counts", "groups", "drop_reasons", "labels", "schema_version",
+               "curation")  # fmt: skip
+
+
+def _curation(steps: Any) -> list[dict[str, Any]]:
+    """The ledger of `data.curate`: a row a step, with what it set aside by reason."""
+    rows = []
+    for step in steps if isinstance(steps, list) else []:
+        if not isinstance(step, Mapping):
+            continue
+        aside = found if isinstance(found := step.get("set_aside"), Mapping) else {}
+        rows.append({
+            "step": as_text(step.get("step")), **{k: count(step.get(k)) for k in ("in", "kept", "made", "out")},
+            "aside": "; ".join(f"{count(n)} {reason}" for reason, n in aside.items()),
+        })  # fmt: skip
+    return rows
 
 
 def _classes(run: Run) -> dict[str, Any]:

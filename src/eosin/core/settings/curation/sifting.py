@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from eosin.core.settings.base import Settings
+from eosin.core.settings.base import FigureKind, Settings
 from eosin.core.settings.curation.step import StepSettings
-from eosin.core.settings.documents import FigureKind
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -30,9 +29,11 @@ class FilterStep(StepSettings):
         min_side_px, max_aspect: of a picture; aspect is its longer side over its shorter one.
         min_contrast: standard deviation of grey values, 0 to 255; below it a picture is blank.
         min_sharpness: how much of a picture's contrast stands in its finest lines (see `quality/pictures.py`).
-        kinds: kinds of pictures to keep; none keeps all. without_kinds: kinds to set aside.
+        kinds: kinds of pictures to keep; none keeps all.
+        without_kinds: kinds of pictures to set aside.
         kind_score: below it a kind is not believed, and sets nothing aside.
-        clip: a CLIP by name or folder, as in a scoring block. min_match: smallest cosine of picture and caption.
+        clip: a CLIP by name or folder, as in a scoring block.
+        min_match: smallest cosine of picture and caption by that CLIP.
     """
 
     step: Literal["filter"] = "filter"
@@ -67,6 +68,7 @@ class DedupeStep(StepSettings):
             question is the same. Verified on the pixels (see `copies/pictures.py`).
         crops: look for crops too. Without it only whole pictures are compared, which is quicker.
         near_text: also texts that share this much of their runs of `shingle_words` words (Jaccard); null: no.
+        shingle_words: words of a run.
         text_alone: texts alone decide, also where the pictures differ. For captions that are no labels.
     """
 
@@ -83,7 +85,8 @@ class Against(Settings):
     """A data set that training must not hold: a listed exam with its folder, or any samples.
 
     Attributes:
-        exam: name of a listed exam, NAME, NAME/SUBSET or NAME/SPLIT. root: the folder of the published set.
+        exam: name of a listed exam, NAME, NAME/SUBSET or NAME/SPLIT.
+        root: the folder of the published set.
         path: samples in any format that Eosin reads, a file or a folder.
     """
 
@@ -111,10 +114,15 @@ class DecontaminateStep(StepSettings):
     """Set aside training samples that an exam, or another data set, asks about. Valid and test are never touched.
 
     Attributes:
-        against: exams and data sets. own_splits: the valid and test samples of the data itself are protected too.
-        text: runs of `words` words of question, options, answer or caption that stand in both; a shorter text as a
-            whole, from `min_words` words on. Runs that more than `common` questions share are their wording.
-        images: the same picture, byte for byte. near_images: also crops, turns, flips, re-encodings, shifts of stain.
+        against: exams and data sets.
+        own_splits: the valid and test samples of the data itself are protected too.
+        text: look for runs of words of question, options, answer or caption that stand in both.
+        words: of a run.
+        min_words: a shorter text counts as a whole, from so many words on.
+        common: runs that more questions share are their wording, and count for nothing.
+        images: the same picture, byte for byte.
+        near_images: also crops, turns, flips, re-encodings, shifts of stain.
+        crops: look for crops too. Without it only whole pictures are compared, which is quicker.
         groups: the same patient, case, slide or article of one source.
     """
 

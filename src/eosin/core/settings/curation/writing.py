@@ -26,13 +26,17 @@ class ReasonStep(StepSettings):
     """Chains of reasoning that a teacher writes from captions and labels, sifted by rules and a second call.
 
     Attributes:
-        teacher: writes; null takes the recipe's. checker: asked whether the answer follows from the chain without its
-            conclusion; null: the teacher. check: whether to ask at all.
+        teacher: writes; null takes the recipe's.
+        checker: asked whether the answer follows from the chain without its conclusion; null: the teacher.
+        check: whether to ask that at all.
         templates: a folder of the user's own templates; null takes Eosin's 60.
         tasks, difficulties: weights of the draw, 1 by default. A question with options stays multiple choice.
+        splits: only samples of these are written for (one without a split counts as train); others pass as they are.
+            So an exam's questions stay, and nobody pays for them.
         style: chain-of-thought, or chain-of-draft with steps of at most five words.
         images: send the first picture to the teacher too.
-        language: of the chains. any_source: also write from sources in another language.
+        language: of the chains.
+        any_source: also write from sources in another language.
         temperature: of writing.
     """
 
@@ -43,6 +47,7 @@ class ReasonStep(StepSettings):
     templates: str | None = None
     tasks: dict[TaskName, float] = Field(default_factory=dict)
     difficulties: dict[DifficultyName, float] = Field(default_factory=dict)
+    splits: list[Literal["train", "valid", "test"]] = Field(default=["train", "valid", "test"], min_length=1)
     style: Literal["chain-of-thought", "chain-of-draft"] = "chain-of-thought"
     images: bool = False
     language: str = "en"
@@ -95,6 +100,7 @@ class GroundStep(StepSettings):
     """Grounded reasoning from reports: findings and diagnosis, paths of a graph, a writer held to them, three filters.
 
     Attributes:
+        teacher: extracts or writes, where `extractor` or `writer` is model; null takes the recipe's.
         extractor: linker reads reports with the names of the graph; model asks `teacher` for findings with the words of
             the report that say so, which are looked up there.
         writer: templates, or model: `teacher` rewrites the steps, and every statement is checked again.
@@ -103,7 +109,8 @@ class GroundStep(StepSettings):
         text_only: probe drops what a classifier of the questions' texts answers (cross-fitted, PathReasoner-R1's visual
             dependency); none leaves the filter out.
         knowledge: a graph folder; null takes Eosin's own tables.
-        language: of reports that the linker can read. max_steps: of a chain.
+        language: of reports that the linker can read.
+        max_steps: of a chain.
         most_lost: share of a report's findings that may stay unlinked.
     """
 
