@@ -38,6 +38,7 @@ from eosin.train.stages.base import (
     warmup_steps,
 )
 from eosin.train.stages.saves import StageState
+from eosin.train.stages.sharding import share_out_on_cpu
 
 PairStage = SftStage | PretrainStage | RejectionStage
 
@@ -102,9 +103,11 @@ def train_on_pairs(
         "completion_only_loss": True,
     }
     collate, is_padded = _collator(settings, ctx, shown, feed, make_row)
+    config = SFTConfig(**arguments)
+    share_out_on_cpu(ctx.launch)
     trainer = OrderedTrainer(
         model=ctx.loaded.model,
-        args=SFTConfig(**arguments),
+        args=config,
         data_collator=collate,
         train_dataset=feed.some,
         eval_dataset=rows_dataset(ctx.valid, make_row, pictures) if ctx.valid else None,
