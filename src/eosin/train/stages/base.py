@@ -37,7 +37,14 @@ from eosin.train.monitor import (
     ProgressCallback,
     StepClock,
 )
-from eosin.train.stages.saves import StageState, WholeSaveCallback, finished_state, last_whole_save, restore_weights
+from eosin.train.stages.saves import (
+    StageState,
+    WholeSaveCallback,
+    finished_state,
+    last_whole_save,
+    refuse_other_kind,
+    restore_weights,
+)
 from eosin.train.stages.sharding import sharding_arguments, whole_weights
 from eosin.train.stages.stop import StopCallback
 
@@ -268,6 +275,7 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock, keeper: S
             store.keep_rows(log, lambda row: row["step"] <= first and start is not None)
     trainer.remove_callback(PrinterCallback)
     if start is not None:
+        refuse_other_kind(start, trainer.is_fsdp_enabled)
         restore_weights(trainer.accelerator.unwrap_model(trainer.model), start)
     done = finished_state(start) if start is not None else None
     if done is None:
