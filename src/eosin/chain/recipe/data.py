@@ -12,12 +12,11 @@ from rich.text import Text
 
 from eosin.chain.data_card import card_of, reasons_of
 from eosin.chain.recipe.layout import Layout
-from eosin.chain.recipe.streaming import held, make_stream, streams
+from eosin.chain.recipe.streaming import held, make_stream, opened, streams
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples, write_parquet
 from eosin.core.formats.options import option_notes
 from eosin.core.formats.rows import unique
-from eosin.core.formats.stream.index import open_index
 from eosin.core.images import RegionReader
 from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 from eosin.core.nouns.sample import Sample
@@ -52,7 +51,7 @@ def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None)
     if not store.exists(at.samples):
         (make_stream if streams(recipe) else _make)(recipe, at, read_region)
     if streams(recipe):
-        return _with_all(recipe, held(recipe, at, open_index(at.samples)))
+        return _with_all(recipe, held(recipe, at, opened(at)))
     read = read_samples(at.samples)
     if read.dropped:
         raise EosinError(

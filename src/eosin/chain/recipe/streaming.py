@@ -177,15 +177,13 @@ def opened(at: Layout) -> Index:
     return index
 
 
-def stage_samples(run: RunState, name: str) -> tuple[list[Sample], Streamed]:
-    """Some of the training samples of a stage, and the stream of all of them.
+def stage_part(run: RunState, name: str) -> Part:
+    """The training samples of a stage.
 
     Raises:
         EosinError: the samples have no such source, or none that this stage can learn.
     """
-    recipe, index = run.recipe, run.index
-    assert isinstance(recipe.data, SamplesData)
-    stage = recipe.stages[name]
+    index, stage = run.index, run.recipe.stages[name]
     part = Part(index, TRAIN | need_of(stage), tuple(stage.sources) if stage.sources is not None else None)
     if not len(part):
         raise EosinError(
@@ -193,9 +191,16 @@ def stage_samples(run: RunState, name: str) -> tuple[list[Sample], Streamed]:
             expected="training samples with a caption and an image" if isinstance(stage, PretrainStage)
             else "training samples with an answer", found=f"{index.facts['counts']['train']:,} without",
         )  # fmt: skip
+    return part
+
+
+def stage_samples(run: RunState, name: str) -> tuple[list[Sample], Streamed]:
+    """Some of the training samples of a stage, and the stream of all of them."""
+    recipe, part = run.recipe, stage_part(run, name)
+    assert isinstance(recipe.data, SamplesData)
     window = recipe.data.window_mib * 2**20
-    limit = window + int(index.blocks[:, BYTES].max(initial=0))
-    return _some(recipe, part), Streamed(Order(part, recipe.seed, window), StreamReader(index, limit))
+    limit = window + int(part.index.blocks[:, BYTES].max(initial=0))
+    return _some(recipe, part), Streamed(Order(part, recipe.seed, window), StreamReader(part.index, limit))
 
 
 def need_of(stage: StageSettings) -> int:

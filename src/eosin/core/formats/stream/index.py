@@ -48,9 +48,14 @@ class Index:
         """Number of the row behind each block, int64 (B,)."""
         return np.append(self.blocks[1:, FIRST], len(self.flags)).astype(np.int64)
 
+    @cached_property
+    def firsts(self) -> np.ndarray:
+        """Number of the first row of each block, int64 (B,)."""
+        return np.ascontiguousarray(self.blocks[:, FIRST])
+
     def block_of(self, row: int) -> int:
         """The block that a row lies in."""
-        return int(np.searchsorted(self.blocks[:, FIRST], row, side="right")) - 1
+        return int(np.searchsorted(self.firsts, row, side="right")) - 1
 
     def rows_with(self, bits: int) -> np.ndarray:
         """Numbers of the rows that have one of these bits, int64, in order."""
