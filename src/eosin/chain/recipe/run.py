@@ -157,7 +157,7 @@ class Run(RunState):
 
     def _check_part(self, name: str) -> None:
         if streams(self.recipe):
-            stage_part(self, name)
+            stage_part(self.recipe, self.index, name)
         else:
             training_part(self.recipe, name, self.splits["train"])
 

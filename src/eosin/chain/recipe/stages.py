@@ -12,7 +12,6 @@ from eosin.chain.parts import of_sources, training_part
 from eosin.chain.recipe.streaming import stage_samples, streams
 from eosin.chain.recipe.tools import tools_of_stage, try_stage
 from eosin.chain.recipe.tracking import place_tracking, tracked
-from eosin.core.nouns.sample import Sample
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.stages import DpoStage, PretrainStage, RejectionStage, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
@@ -77,7 +76,8 @@ def context_of(run: RunState, name: str) -> StageContext:
     """What stage `name` of a run is given."""
     start = run.recipe.start_of(name)
     settings = run.recipe.stages[name]
-    train, stream = stage_samples(run, name) if streams(run.recipe) else (_held(run, name), None)
+    streamed = stage_samples(run.recipe, run.index, name) if streams(run.recipe) else None
+    train = streamed[0] if streamed else training_part(run.recipe, name, run.splits["train"])
     return StageContext(
         name=name,
         folder=run.at.stage(name),
@@ -94,12 +94,8 @@ def context_of(run: RunState, name: str) -> StageContext:
         picture_cache=run.picture_cache,
         launch=run.recipe.launch,
         track=tracked(run.recipe),
-        stream=stream,
+        stream=streamed[1] if streamed else None,
     )
-
-
-def _held(run: RunState, name: str) -> list[Sample]:
-    return training_part(run.recipe, name, run.splits["train"])
 
 
 def _train(settings: Any, ctx: StageContext) -> StageResult:

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -37,9 +37,6 @@ from eosin.core.store import artifacts as store
 from eosin.curate import Cleaned, clean
 from eosin.sources import Card
 from eosin.sources.files import kept_inside
-
-if TYPE_CHECKING:
-    from eosin.chain.recipe.state import RunState
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -177,13 +174,13 @@ def opened(at: Layout) -> Index:
     return index
 
 
-def stage_part(run: RunState, name: str) -> Part:
+def stage_part(recipe: Recipe, index: Index, name: str) -> Part:
     """The training samples of a stage.
 
     Raises:
         EosinError: the samples have no such source, or none that this stage can learn.
     """
-    index, stage = run.index, run.recipe.stages[name]
+    stage = recipe.stages[name]
     part = Part(index, TRAIN | need_of(stage), tuple(stage.sources) if stage.sources is not None else None)
     if not len(part):
         raise EosinError(
@@ -194,9 +191,9 @@ def stage_part(run: RunState, name: str) -> Part:
     return part
 
 
-def stage_samples(run: RunState, name: str) -> tuple[list[Sample], Streamed]:
+def stage_samples(recipe: Recipe, index: Index, name: str) -> tuple[list[Sample], Streamed]:
     """Some of the training samples of a stage, and the stream of all of them."""
-    recipe, part = run.recipe, stage_part(run, name)
+    part = stage_part(recipe, index, name)
     assert isinstance(recipe.data, SamplesData)
     window = recipe.data.window_mib * 2**20
     limit = window + int(part.index.blocks[:, BYTES].max(initial=0))
