@@ -36,7 +36,7 @@ def iter_tar(path: Path) -> Iterator[Spanned]:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                tar.members = []  # tarfile keeps every header that it has seen
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header that it has seen
                 if not member.isfile():
                     continue
                 now, suffix = key_of(member.name)
