@@ -104,6 +104,7 @@ def train_on_pairs(
     }
     collate, is_padded = _collator(settings, ctx, shown, feed, make_row)
     config = SFTConfig(**arguments)
+    keeps_best = bool(ctx.valid) and ctx.launch.sharding == "none"  # parts of a model are no checkpoint
     share_out_on_cpu(ctx.launch)
     trainer = OrderedTrainer(
         model=ctx.loaded.model,
@@ -114,7 +115,7 @@ def train_on_pairs(
         processing_class=ctx.loaded.processor,
         peft_config=lora_config(settings.lora, settings.freeze),
         callbacks=[
-            *([BestCallback(ctx)] if ctx.valid else []), *feed.watchers, *callbacks(settings, ctx, clock, state)
+            *([BestCallback(ctx)] if keeps_best else []), *feed.watchers, *callbacks(settings, ctx, clock, state)
         ],
     )  # fmt: skip
     feed.into(trainer)
