@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from tests.support.toys import toy_recipe, toy_table
 from typer.testing import CliRunner
 
@@ -224,3 +226,18 @@ def test_fsdp_on_two_processes_trains_as_one(tmp_path: Path) -> None:
     toy_table(tmp_path / "tiles", num=36)
     one, two = sft_on(tmp_path, "local", 8), sft_on(tmp_path, "fsdp:2", 4)
     assert len(one) == 4 and two == pytest.approx(one, abs=1e-4)
+
+
+def test_fsdp_on_two_processes_goes_on_from_its_save(tmp_path: Path) -> None:
+    """Weights and losses are those of a stage that was never stopped; so are those of one that had only to be saved."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
+               "tests.support.fsdp_ranks", str(tmp_path)]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    save = tmp_path / "whole" / "work" / "checkpoint-8"
+    assert (save / "pytorch_model_fsdp.bin").is_file() and (save / "optimizer.bin").is_file()  # it was shared out
+    losses = json.loads((tmp_path / "losses.json").read_text())
+    assert len(losses["whole"]) == 9 and losses["cut"] == pytest.approx(losses["whole"], abs=1e-6)
+    whole, *others = (load_file(tmp_path / n / "checkpoint" / "model.safetensors") for n in ("whole", "cut", "done"))
+    for found in others:
+        assert found.keys() == whole.keys() and all(torch.allclose(found[n], whole[n], atol=1e-6) for n in whole)

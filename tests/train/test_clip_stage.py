@@ -20,7 +20,7 @@ from eosin.models.clip.load import load_clip, new_clip
 from eosin.train.clip.augment import allowed, augment_pairs, names_colour, names_side
 from eosin.train.clip.job import ClipContext, Job
 from eosin.train.clip.pairs import Pairs, batch_of, group_key, pairs_of
-from eosin.train.data.augment import AugmentSettings
+from eosin.train.data.augment import AugmentSettings, rng_of
 from eosin.train.stages.clip import run
 
 TINY = TinyClip.model_validate(
@@ -156,10 +156,24 @@ def test_what_a_caption_names_is_kept(caption: str, colour: bool, side: bool) ->
     assert found.colour != names_colour(caption) and found.flips != side
 
 
+def draws(num: int, seed: int) -> list[np.random.Generator]:
+    """The generators of some pairs in their first epoch."""
+    return [rng_of(seed, 0, f"pair-{i}") for i in range(num)]
+
+
+def test_a_pair_is_changed_the_same_in_whatever_batch_it_stands() -> None:
+    pixels = torch.randint(0, 256, (6, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = augment_pairs(pixels, ["a gland"] * 6, AugmentSettings(), draws(6, 3))
+    parts = [
+        augment_pairs(pixels[i : i + 2], ["a gland"] * 2, AugmentSettings(), draws(6, 3)[i : i + 2]) for i in (0, 2, 4)
+    ]
+    assert torch.equal(torch.cat(parts), whole) and not torch.equal(whole, pixels)
+
+
 def test_pictures_change_only_as_far_as_their_caption_allows() -> None:
     pixels = torch.randint(40, 200, (40, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     captions = ["the left gland is pink", "the left gland", "a pink gland", "a gland"] * 10
-    changed = augment_pairs(pixels, captions, AugmentSettings(crop=0, rotate=0), torch.Generator().manual_seed(1))
+    changed = augment_pairs(pixels, captions, AugmentSettings(crop=0, rotate=0), draws(40, 1))
     assert torch.equal(changed[0::4], pixels[0::4])
     sums = [lambda x: x.double().sum((1, 2)), lambda x: x.double().sum(3)]
     assert torch.equal(sums[0](changed[2::4]), sums[0](pixels[2::4])), "the colours of a picture stay as a whole"
@@ -167,8 +181,7 @@ def test_pictures_change_only_as_far_as_their_caption_allows() -> None:
     flat = torch.full((4, 16, 16, 3), 120, dtype=torch.uint8)
     half = flat.clone()
     half[:, :, :8] = 60
-    gentle, generator = AugmentSettings(crop=0, rotate=0), torch.Generator().manual_seed(2)
-    shifted = augment_pairs(half, ["the left gland"] * 4, gentle, generator)
+    shifted = augment_pairs(half, ["the left gland"] * 4, AugmentSettings(crop=0, rotate=0), draws(4, 2))
     assert (shifted[:, :, :8].float().mean((1, 2)) < shifted[:, :, 8:].float().mean((1, 2))).all(), "left stays left"
     assert not torch.equal(shifted, half), "but its colours were changed"
 

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 from tests.train.conftest import new_model
 
+from eosin.core.errors import EosinError
 from eosin.core.settings.rl import Algorithm, RewardSpec
 from eosin.core.settings.stages import Lora, RlStage, SftStage, WarmupStage
 from eosin.core.store import artifacts as store
 from eosin.train.stages import rl, sft
 from eosin.train.stages.base import StageContext, StageResult
-from eosin.train.stages.saves import WHOLE, finished_state, last_whole_save, seed_everything
+from eosin.train.stages.saves import WHOLE, finished_state, last_whole_save, refuse_other_kind, seed_everything
 from eosin.train.warmup import stage as warmup
 
 Make = Callable[..., StageContext]
@@ -80,7 +81,9 @@ CASES: dict[str, tuple[Run, Any, int]] = {
     "sft, augmented, third epoch": (sft.run, SFT, 7),
     "sft, adapter": (sft.run, SFT.model_copy(update={"lora": Lora(r=2)}), 7),
     "sft, accumulated": (sft.run, SFT.model_copy(update={"gradient_accumulation": 2, "batch_size": 4}), 7),
+    "sft, by length": (sft.run, SFT.model_copy(update={"packing": "off", "batches": "by_length"}), 7),
     "rl": (rl.run, RL, 5),
+    "rl, plain": (rl.run, RL.model_copy(update={"fast_path": "off"}), 5),
     "rl, two updates a batch": (rl.run, RL.model_copy(update={"updates_per_batch": 2}), 6),
     "rl, two iterations": (rl.run, RL.model_copy(update={"algorithm": Algorithm(beta=0.0, num_iterations=2)}), 6),
     "rl, dynamic sampling": (rl.run, RL.model_copy(update={"algorithm": Algorithm(name="dapo")}), 5),
@@ -201,6 +204,17 @@ def test_a_save_of_an_older_eosin_is_used_where_it_is_all_there(saved: Path, tmp
     assert last_whole_save(work) == work / "checkpoint-2"
     (work / "checkpoint-2" / "config.json").unlink()
     assert last_whole_save(work) == work / "checkpoint-1"
+
+
+def test_a_save_of_another_way_of_sharing_is_refused(saved: Path, tmp_path: Path) -> None:
+    refuse_other_kind(saved / "checkpoint-2", is_shared_out=False)
+    with pytest.raises(EosinError, match="another way of sharing"):
+        refuse_other_kind(saved / "checkpoint-2", is_shared_out=True)
+    (tmp_path / "pytorch_model_fsdp.bin").touch()
+    refuse_other_kind(tmp_path, is_shared_out=True)
+    with pytest.raises(EosinError, match="begun with") as told:
+        refuse_other_kind(tmp_path, is_shared_out=False)
+    assert told.value.expected == "FSDP"
 
 
 def test_discarding_renames_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import inspect
 
 import pytest
 import trl
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from packaging.version import Version
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -17,6 +19,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from eosin.train.data.order import OrderedTrainer
 from eosin.train.rl.trl_overrides import GroupTrainer, SharedPrefixTrainer
 
 BOTH = {
@@ -132,3 +135,23 @@ def test_arguments_that_recipes_set_exist() -> None:
     assert grpo <= set(inspect.signature(GRPOConfig).parameters)
     assert {"completion_only_loss", "max_length"} <= set(inspect.signature(SFTConfig).parameters)
     assert "processing_class" in inspect.signature(SFTTrainer).parameters
+
+
+def test_the_trainer_asks_for_its_order_where_ours_is_given() -> None:
+    """`OrderedTrainer` overrides this alone; the epoch's readers begin after the callbacks were told of the epoch."""
+    own = {n for n in vars(OrderedTrainer) if n.startswith("_") and not n.startswith("__")}
+    assert own == {"_get_train_sampler"}
+    assert list(inspect.signature(SFTTrainer._get_train_sampler).parameters) == ["self", "train_dataset"]
+    loader = inspect.getsource(SFTTrainer.get_train_dataloader)
+    assert "self._get_train_sampler" in loader and "self.train_dataset" in loader
+    loop = inspect.getsource(SFTTrainer._inner_training_loop)
+    assert loop.index("callback_handler.on_epoch_begin") < loop.index("self._run_epoch(")
+    assert "iter(train_dataloader)" in inspect.getsource(SFTTrainer._run_epoch)
+
+
+def test_accelerate_asks_the_type_of_its_processes_before_it_takes_fsdp() -> None:
+    """`stages.sharding.share_out_on_cpu` tells it otherwise on CPUs, which are not in its list."""
+    text = inspect.getsource(AcceleratorState.__init__)
+    assert "self.distributed_type in [" in text and "DistributedType.MULTI_CPU" not in text
+    assert "self.distributed_type = DistributedType.FSDP" in text
+    assert isinstance(PartialState._shared_state, dict)

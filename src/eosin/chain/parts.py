@@ -8,11 +8,21 @@ from collections.abc import Sequence
 from eosin.core.draw import part_of
 from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import Sample
+from eosin.core.settings.data import SamplesData
 from eosin.core.settings.recipe import Recipe
 
 
 def training_part(recipe: Recipe, name: str, train: Sequence[Sample]) -> list[Sample]:
-    """The training samples that stage `name` sees."""
+    """The training samples that stage `name` sees.
+
+    Raises:
+        EosinError: they are streamed, so that nobody holds them; an unknown source; an empty part.
+    """
+    if isinstance(recipe.data, SamplesData) and recipe.data.stream:
+        raise EosinError(
+            "This needs all training samples at once, and this recipe streams them.", expected="data.stream: false",
+            where="data.stream", next_step="data.stream=false on a part of the data (docs/scale.md)",
+        )  # fmt: skip
     part, known = recipe.stages[name].part, {s.origin.source for s in train}
     missing = [s for s in recipe.stages[name].sources or () if s not in known]
     if missing:

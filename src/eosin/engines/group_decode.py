@@ -169,10 +169,15 @@ class SamplingParams:
 
     def uniforms(self) -> Tensor | None:
         """One number in [0, 1) for every token that may be drawn: (n G, max_new_tokens), or None without seeds."""
-        if self.seeds is None:
-            return None
-        size = (self.num, self.max_new_tokens)
-        return torch.cat([torch.rand(size, generator=torch.Generator().manual_seed(s)) for s in self.seeds])
+        return uniforms_of(self.seeds, self.num, self.max_new_tokens)
+
+
+def uniforms_of(seeds: Sequence[int] | None, num: int, max_new_tokens: int) -> Tensor | None:
+    """Numbers in [0, 1), one a token, of `num` completions a prompt: (n G, max_new_tokens). None without seeds."""
+    if seeds is None:
+        return None
+    size = (num, max_new_tokens)
+    return torch.cat([torch.rand(size, generator=torch.Generator().manual_seed(s)) for s in seeds])
 
 
 @dataclass

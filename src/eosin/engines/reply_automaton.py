@@ -13,7 +13,7 @@ so that log-probabilities are exact under the mask. An end token is allowed wher
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -300,19 +300,28 @@ class HoldToGrammar(LogitsProcessor):
 
 
 @contextmanager
-def held_generate(model: Any, automaton: ReplyAutomaton | None) -> Iterator[None]:
-    """What the model's own `generate` draws meanwhile is held to the grammar; without an automaton nothing changes."""
-    if automaton is None:
-        yield
-        return
-    own = model.generate
+def generate_with(model: Any, make: Callable[[], LogitsProcessor]) -> Iterator[None]:
+    """While entered, every call of the model's own `generate` has one more processor, a new one, behind the others."""
+    own, before = model.generate, vars(model).get("generate")
 
     def generate(*args: Any, logits_processor: Any = None, **kwargs: Any) -> Any:
-        processors = LogitsProcessorList([*(logits_processor or []), HoldToGrammar(automaton)])
-        return own(*args, logits_processor=processors, **kwargs)
+        return own(*args, logits_processor=LogitsProcessorList([*(logits_processor or []), make()]), **kwargs)
 
     model.generate = generate
     try:
         yield
     finally:
-        del model.generate
+        if before is None:
+            del model.generate
+        else:
+            model.generate = before
+
+
+@contextmanager
+def held_generate(model: Any, automaton: ReplyAutomaton | None) -> Iterator[None]:
+    """What the model's own `generate` draws meanwhile is held to the grammar; without an automaton nothing changes."""
+    if automaton is None:
+        yield
+        return
+    with generate_with(model, lambda: HoldToGrammar(automaton)):
+        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from eosin.chain.recipe.streaming import problems as streaming_problems
 from eosin.chain.recipe.tools import same_judges
 from eosin.core.errors import EosinError, RecipeError
 from eosin.core.settings.curation.writing import GroundStep, ReasonStep
@@ -60,7 +61,7 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
                 read_rates(stage.difficulty.file)
             except EosinError as exc:
                 problems.append(_line(f"stages.{name}.difficulty.file", exc))
-    problems += [*_prompts(recipe), *_steps_without_teacher(recipe)]
+    problems += [*_prompts(recipe), *_steps_without_teacher(recipe), *streaming_problems(recipe)]
     exams = _exam_rewards(recipe, problems, load_code)
     problems += same_judges(recipe, stages, exams)
     if problems:

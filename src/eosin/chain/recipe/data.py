@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from eosin.chain.curation.inside import curated
+from eosin.chain.data_card import card_of, reasons_of
 from eosin.chain.recipe.layout import Layout
+from eosin.chain.recipe.streaming import held, make_stream, opened, streams
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples, write_parquet
 from eosin.core.formats.options import option_notes
@@ -38,7 +39,7 @@ from eosin.core.settings.data import (
 from eosin.core.settings.documents import CaptionsData, DocumentsData
 from eosin.core.settings.recipe import Recipe
 from eosin.core.store import artifacts as store
-from eosin.curate import Cleaned, StepCount, clean, write_dropped
+from eosin.curate import StepCount, clean, write_dropped
 from eosin.slides.extras import need_slides
 from eosin.sources import Card, Collection, read_labelled
 from eosin.sources.files import keep_inside
@@ -49,7 +50,9 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None) -> dict[str, list[Sample]]:
     """Samples by split: read from the run's artifact, which is made first where it is missing."""
     if not store.exists(at.samples):
-        _make(recipe, at, read_region)
+        (make_stream if streams(recipe) else _make)(recipe, at, read_region)
+    if streams(recipe):
+        return _with_all(recipe, held(recipe, at, opened(at)))
     read = read_samples(at.samples)
     if read.dropped:
         raise EosinError(
@@ -61,6 +64,11 @@ def prepare(recipe: Recipe, at: Layout, read_region: RegionReader | None = None)
     splits: dict[str, list[Sample]] = {name: [] for name in SPLITS}
     for sample in read.kept:
         splits[sample.split or "train"].append(sample)
+    return _with_all(recipe, splits)
+
+
+def _with_all(recipe: Recipe, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
+    """The splits, if the train split and those of the exams hold samples."""
     for name in {"train", *(e.split for e in recipe.exams.values())}:
         if not splits[name]:
             raise EosinError(
@@ -105,7 +113,7 @@ def _make(recipe: Recipe, at: Layout, read_region: RegionReader | None) -> None:
         card = card_of(collection.card, cleaned, dropped, ground_steps, warnings)
         store.write_json(writer.dir / "card.json", card | corrected_facts | curated_facts)
     counts = ", ".join(f"{writer.counts[s]} {s}" for s in SPLITS)
-    console.print(f"samples: {counts}, {len(dropped)} set aside {_reasons(dropped) or ''}")
+    console.print(f"samples: {counts}, {len(dropped)} set aside {reasons_of(dropped) or ''}")
 
 
 def _corrected(
@@ -244,32 +252,3 @@ def _fractions(settings: DataSettings) -> dict[str, Any]:
     if isinstance(settings, SamplesData | SlidesData | QuestionsData | DocumentsData | CaptionsData | PluginData):
         return {"valid_fraction": settings.valid_fraction, "test_fraction": settings.test_fraction}
     return {}
-
-
-def card_of(
-    card: Card,
-    cleaned: Cleaned,
-    dropped: Sequence[Dropped],
-    before: Sequence[StepCount] = (),
-    warnings: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """The data card of a run: what is in each split, what was set aside and why, and what the user should know."""
-    counted = card.counted(cleaned.samples)
-    units = Counter((s.origin.group or "image:").split(":")[0] for s in cleaned.samples)
-    by_split = {split: sum(labels.values()) for split, labels in counted.counts.items()}
-    return {
-        **counted.model_dump(mode="json", exclude={"counts", "num_groups"}),
-        "counts": {**{s: by_split.get(s, 0) for s in SPLITS}, "dropped": len(dropped)},
-        "labels": sorted({s.label for s in cleaned.samples if s.label}),
-        "label_counts": counted.counts,
-        "groups": counted.num_groups,
-        "split_unit": "+".join(sorted(units)),
-        "drop_reasons": _reasons(dropped),
-        "steps": [s.as_json() for s in (*before, *cleaned.steps)],
-        "near_duplicates": len(cleaned.near),
-        "warnings": list(cleaned.warnings if warnings is None else warnings),
-    }
-
-
-def _reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
-    return dict(Counter(d.reason for d in dropped).most_common())

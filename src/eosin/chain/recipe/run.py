@@ -18,6 +18,7 @@ from eosin.chain.recipe import data as chain_data
 from eosin.chain.recipe.follow import follow
 from eosin.chain.recipe.layout import Layout
 from eosin.chain.recipe.state import RunState
+from eosin.chain.recipe.streaming import stage_part, streams
 from eosin.chain.recipe.tools import exam_rewards, try_all
 from eosin.core.errors import EosinError
 from eosin.core.nouns.prompt import asked_otherwise
@@ -138,7 +139,7 @@ class Run(RunState):
         try:
             self.splits = chain_data.prepare(self.recipe, self.at, self.read_region)
             for name in self.recipe.stages:  # what a later stage lacks is said before the first is trained
-                training_part(self.recipe, name, self.splits["train"])
+                self._check_part(name)
             try_all(self)
             if self.recipe.has_language:
                 self.baselines()
@@ -156,6 +157,12 @@ class Run(RunState):
                 self.write_summary()
             raise
         return self.write_summary()
+
+    def _check_part(self, name: str) -> None:
+        if streams(self.recipe):
+            stage_part(self.recipe, self.index, name)
+        else:
+            training_part(self.recipe, name, self.splits["train"])
 
     def print_settings(self) -> None:
         """What every stage was given: settings that differ from the defaults, and where they come from."""

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from eosin.chain.clip_stage import train_clip
 from eosin.chain.parts import of_sources, training_part
+from eosin.chain.recipe.streaming import stage_samples, streams
 from eosin.chain.recipe.tools import tools_of_stage, try_stage
 from eosin.chain.recipe.tracking import place_tracking, tracked
 from eosin.core.settings.clip import ClipStage
@@ -75,11 +76,13 @@ def context_of(run: RunState, name: str) -> StageContext:
     """What stage `name` of a run is given."""
     start = run.recipe.start_of(name)
     settings = run.recipe.stages[name]
+    streamed = stage_samples(run.recipe, run.index, name) if streams(run.recipe) else None
+    train = streamed[0] if streamed else training_part(run.recipe, name, run.splits["train"])
     return StageContext(
         name=name,
         folder=run.at.stage(name),
         loaded=run.load(start),
-        train=training_part(run.recipe, name, run.splits["train"]),
+        train=train,
         valid=of_sources(run.recipe, name, run.splits["valid"]),
         grammar=run.recipe.reply_grammar,
         prompt=run.recipe.prompt,
@@ -91,6 +94,7 @@ def context_of(run: RunState, name: str) -> StageContext:
         picture_cache=run.picture_cache,
         launch=run.recipe.launch,
         track=tracked(run.recipe),
+        stream=streamed[1] if streamed else None,
     )
 
 

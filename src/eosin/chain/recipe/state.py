@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 from eosin.chain.recipe.layout import Layout
+from eosin.chain.recipe.streaming import opened
+from eosin.core.formats.stream.index import Index
 from eosin.core.nouns.sample import Sample
 from eosin.core.settings.recipe import Resolved
 from eosin.core.store import artifacts as store
@@ -23,6 +26,11 @@ class RunState:
         self.picture_cache: dict[Any, Any] = {}
         self.read_region = SlideRegions()
         self.started = time.perf_counter()
+
+    @cached_property
+    def index(self) -> Index:
+        """The index of the training samples, where they are streamed."""
+        return opened(self.at)
 
     def samples_artifact(self) -> store.Artifact:
         return store.open_artifact(self.at.samples, "samples")

@@ -43,6 +43,8 @@ MAX_VALUES = 10**6
 """A column of a row group may hold this many values, or `MAX_VALUES_A_ROW` times its rows."""
 MAX_VALUES_A_ROW = 1000
 COLUMNS = ("id", "split", "answer", "label")
+SAMPLE_COLUMNS = (*COLUMNS, "images", "sample")
+"""What a sample is read from."""
 IMAGES_TYPE = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 IMAGES_BYTES_COLUMN = "images.list.element.bytes"
 
@@ -259,8 +261,13 @@ def iter_parquet(path: Path) -> Iterator[Outcome]:
             found=", ".join(names)[:400],
             where=path,
         )
-    for place, row in iter_rows(path, [c for c in (*COLUMNS, "images", "sample") if c in names]):
-        yield row if isinstance(row, Dropped) else read_row(partial(_read_row, row, place), row, place)
+    for place, row in iter_rows(path, [c for c in SAMPLE_COLUMNS if c in names]):
+        yield row if isinstance(row, Dropped) else sample_of_row(row, place)
+
+
+def sample_of_row(row: dict[str, Any], place: str) -> Outcome:
+    """The sample that a row holds, or why it is none."""
+    return read_row(partial(_read_row, row, place), row, place)
 
 
 def _read_row(row: dict[str, Any], place: str) -> Outcome:

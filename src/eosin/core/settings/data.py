@@ -305,6 +305,9 @@ class SamplesData(SourceData):
         image_folders: further folders, beside that of `path`, in which the images of the samples may lie.
         valid_fraction, test_fraction: used for samples that have no split yet, whole groups only.
         seed: of the drawn splits.
+        stream: training samples are read from their shards (.parquet of samples, uncompressed .tar) as they are needed,
+            and no list of them is held. For pretrain and sft stages; docs/scale.md says what that leaves out.
+        window_mib: MiB of shards that are shuffled together, and held by each reader, where samples are streamed.
     """
 
     source: Literal["samples"] = "samples"
@@ -314,6 +317,16 @@ class SamplesData(SourceData):
     valid_fraction: Fraction = 0.0
     test_fraction: Fraction = 0.0
     seed: int = 0
+    stream: bool = False
+    window_mib: int = Field(default=128, ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _splits_stand(self) -> SamplesData:
+        if self.stream and (self.valid_fraction or self.test_fraction):
+            raise ValueError(
+                "streamed samples keep the splits that they have; eosin curate with the step split makes them"
+            )
+        return self
 
 
 class QuestionsData(SourceData):

@@ -125,6 +125,17 @@ class _LanguageStage(Stage):
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML reads on and off so
 
 
+class _PairStage(_LanguageStage, Moved):
+    """What the stages share that learn replies as they stand.
+
+    Attributes:
+        batches: "by_length" puts rows of about one length into every optimiser step, so that little is padded; for
+            stages whose rows are padded (see `packing`). Its order follows from the seed and the epoch.
+    """
+
+    batches: Literal["random", "by_length"] = "random"
+
+
 class WatchedStage(_LanguageStage):
     """A stage that asks the valid split while it trains.
 
@@ -143,13 +154,13 @@ class WatchedStage(_LanguageStage):
     valid_samples: PositiveInt = 128
 
 
-class PretrainStage(_LanguageStage, Moved):
+class PretrainStage(_PairStage):
     """Continued pretraining on image-caption pairs; the loss is on the caption (Patho-R1, arXiv 2505.11404)."""
 
     kind: Literal["pretrain"] = "pretrain"
 
 
-class SftStage(WatchedStage, Moved):
+class SftStage(WatchedStage, _PairStage):
     """Supervised fine-tuning on reasoning chains; the loss is on the reply only.
 
     Attributes:
@@ -261,7 +272,7 @@ class RlStage(WatchedStage):
         return self
 
 
-class RejectionStage(WatchedStage, Moved):
+class RejectionStage(WatchedStage, _PairStage):
     """Rejection sampling, then SFT: replies are drawn, and the best one to each question is what the model learns.
 
     The best of G replies of the start, where its reward stands out of its group, as in RAFT (arXiv 2304.06767) and the

@@ -10,6 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from eosin.core.formats.stream.index import FILE as STREAM
+from eosin.core.store.artifacts import read_object
+
 SPLITS = ("train", "valid", "test")
 
 
@@ -28,6 +31,10 @@ def read_splits(root: Path, notes: list[str]) -> list[Split]:
     splits = []
     for name in SPLITS:
         path = root / "samples" / f"{name}.parquet"
+        if name == "train" and (root / "samples" / STREAM).is_file():
+            told = read_object(root / "samples" / STREAM)  # groups of streamed samples were compared when it was made
+            splits.append(Split(name, told["counts"]["train"], Counter(told["labels"]), frozenset()))
+            continue
         if not path.is_file():
             notes.append(f"samples/{name}.parquet is missing.")
             continue

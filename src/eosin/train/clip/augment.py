@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,14 +52,12 @@ def allowed(settings: AugmentSettings, caption: str) -> AugmentSettings:
 
 
 def augment_pairs(
-    pixels: Tensor, captions: Sequence[str], settings: AugmentSettings, generator: torch.Generator
+    pixels: Tensor, captions: Sequence[str], settings: AugmentSettings, rngs: Sequence[np.random.Generator]
 ) -> Tensor:
-    """Changed copies of pictures uint8 (N, px, px, 3), each as far as its caption allows."""
-    kinds: dict[tuple[bool, bool], list[int]] = {}
-    for place, caption in enumerate(captions):
-        kinds.setdefault((names_colour(caption), names_side(caption)), []).append(place)
-    changed = pixels.clone()
-    for _, places in sorted(kinds.items()):
-        own = allowed(settings, captions[places[0]])
-        changed[places] = augment_batch(pixels[places], own, generator)
-    return changed
+    """Changed copies of pictures uint8 (N, px, px, 3), each as far as its caption allows, and from a generator of its
+    own: a pair is changed the same in whatever batch it stands."""
+    changed = []
+    for picture, caption, rng in zip(pixels, captions, rngs, strict=True):
+        generator = torch.Generator().manual_seed(int(rng.integers(0, 2**62)))
+        changed.append(augment_batch(picture[None], allowed(settings, caption), generator))
+    return torch.cat(changed)

@@ -27,7 +27,7 @@ from eosin.train.clip.losses import LOSSES, MAX_SCALE
 from eosin.train.clip.pairs import Pairs, Pictures, batch_of, caption_key
 from eosin.train.clip.step import Tower, backward, half, sum_gradients
 from eosin.train.clip.weights import load_state, optimizer_of, save_state
-from eosin.train.data.augment import AugmentSettings
+from eosin.train.data.augment import AugmentSettings, rng_of
 from eosin.train.monitor import StageBar, StepClock
 from eosin.train.stages.stop import agreed
 from eosin.train.warmup.stage import one_cycle
@@ -120,13 +120,13 @@ class Job:
 
     def _next(self) -> tuple[Tensor, Tensor]:
         """The pairs of all processes, and the pictures of this one."""
-        chosen, _epoch = batch_of(len(self.pairs), self.batch, self.step, self.ctx.seed)
+        chosen, epoch = batch_of(len(self.pairs), self.batch, self.step, self.ctx.seed)
         own = self._own(chosen)
         samples = [self.pairs.samples[int(i)] for i in own]
         pixels = self.pictures.stack(samples)
         if self.augment is not None:
-            generator = torch.Generator().manual_seed((self.ctx.seed * 1_000_003 + self.step) * 1009 + rank())
-            pixels = augment_pairs(pixels, [s.caption or "" for s in samples], self.augment, generator)
+            rngs = [rng_of(self.ctx.seed, epoch, s.id) for s in samples]
+            pixels = augment_pairs(pixels, [s.caption or "" for s in samples], self.augment, rngs)
         return chosen, pixels
 
     def _own(self, chosen: Tensor) -> Tensor:

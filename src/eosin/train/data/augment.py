@@ -14,6 +14,7 @@ Research use only, not for diagnosis.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 import numpy as np
@@ -100,6 +101,12 @@ def augment_batch(images: Tensor, settings: AugmentSettings, generator: torch.Ge
         draw = torch.randn(pixels.shape, generator=generator).to(pixels.device)
         pixels = pixels + settings.noise * draw
     return pixels.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def rng_of(seed: int, epoch: int, sample_id: str) -> np.random.Generator:
+    """Where the augmentation of a sample draws from: the same in every process, batch and worker."""
+    digest = hashlib.blake2b(sample_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return np.random.default_rng([seed, epoch, int.from_bytes(digest, "big")])
 
 
 def augment_array(images: np.ndarray, settings: AugmentSettings, generator: torch.Generator) -> np.ndarray:

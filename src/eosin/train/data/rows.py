@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from PIL import Image
-from transformers import TrainerCallback
 
 from eosin.core.images import Picture, RegionReader, load_picture
 from eosin.core.nouns.bags import PatchBag
@@ -19,8 +17,9 @@ from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageRef, Message, Sample
 from eosin.models.pictures import shrink
 from eosin.models.template import escape_special, to_chat
-from eosin.train.data.augment import AugmentSettings, augment_array, augment_pil
+from eosin.train.data.augment import AugmentSettings, augment_pil, rng_of
 from eosin.train.data.bag_augment import BagAugment, augment_bag
+from eosin.train.data.order import EpochNumber
 
 Row = dict[str, Any]
 
@@ -65,22 +64,25 @@ class ImageCache:
         return picture
 
 
-class Augmentation(TrainerCallback):  # type: ignore[misc]
-    """Where the augmentation of a stage draws from: seed, epoch and the samples of the batch, and nothing else.
+class Augmentation(EpochNumber):
+    """Augmentation of a stage: what is drawn for a sample follows from (seed, epoch, its id), and from nothing else.
 
-    So a resumed stage sees the pictures that it would have seen. As a callback it is told the epoch.
+    So a resumed stage sees the pictures that it would have seen, and so do several processes, whatever batches and
+    workers they have.
     """
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self._seed = seed
-        self._epoch = 0
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._epoch = int((state.epoch or 0.0) + 1e-6)
+    def rng(self, sample_id: str) -> np.random.Generator:
+        """The generator of a sample in this epoch."""
+        return rng_of(self._seed, self.epoch, sample_id)
 
-    def rng(self, sample_numbers: Sequence[int]) -> np.random.Generator:
-        """The generator for a batch of these samples in this epoch."""
-        return np.random.default_rng([self._seed, self._epoch, *sample_numbers])
+    def changed(self, sample_id: str, pictures: Sequence[Picture]) -> list[Picture]:
+        """The pictures of a sample, each changed by itself: a batch would round otherwise by its size."""
+        rng = self.rng(sample_id)
+        return [_changed(picture, rng) for picture in pictures]
 
 
 def rows_dataset(
@@ -102,7 +104,8 @@ def rows_dataset(
     def fetch(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         shown = [pictures.get(samples[number]) for number in batch["sample_number"]]
         if augment is not None:
-            shown = augmented(shown, augment.rng(batch["sample_number"]))
+            pairs = zip(batch["sample_number"], shown, strict=True)
+            shown = [augment.changed(samples[number].id, own) for number, own in pairs]
         rows = [
             {"sample_number": number, **make_row(samples[number], own), **({"cut": cuts[number]} if cuts else {})}
             for number, own in zip(batch["sample_number"], shown, strict=True)
@@ -110,20 +113,6 @@ def rows_dataset(
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     return Dataset.from_dict({"sample_number": list(range(len(samples)))}).with_transform(fetch)
-
-
-def augmented(shown: list[list[Picture]], rng: np.random.Generator) -> list[list[Picture]]:
-    """The pictures of a batch, changed; all at once where they are squares of one size, else one by one."""
-    flat = [p for own in shown for p in own]
-    images = [p for p in flat if not isinstance(p, PatchBag)]
-    changed: Iterator[Picture]
-    if flat and len(images) == len(flat) and len({p.size for p in images}) == 1 and images[0].width == images[0].height:
-        generator = torch.Generator().manual_seed(int(rng.integers(0, 2**62)))
-        pixels = augment_array(np.stack([np.asarray(p) for p in images]), TEXT_SAFE, generator)
-        changed = iter([Image.fromarray(p) for p in pixels])
-    else:
-        changed = iter([_changed(p, rng) for p in flat])
-    return [[next(changed) for _ in own] for own in shown]
 
 
 def _changed(picture: Picture, rng: np.random.Generator) -> Picture:

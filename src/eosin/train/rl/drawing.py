@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -48,6 +50,10 @@ class DrawsGroups:
     _scored: list[Group]
     _varied: list[bool]
     _filled: int = 0  # groups that were drawn only because another process still lacked some
+    _drawn_at: int
+    _times_drawn: Counter[int]
+    args: Any
+    state: Any
     _generate: Callable[..., Any]
     _calculate_rewards: Callable[..., Any]
 
@@ -123,6 +129,22 @@ class DrawsGroups:
         own = rewards[self.accelerator.process_index * len(rows) :][: len(rows)]
         for i, group in enumerate(groups):
             group.rewards = own[i * num : (i + 1) * num]
+
+    def _seeds_of(self, num: int) -> tuple[int, ...] | None:
+        """Of every prompt that is drawn for: from seed, step, its row, and how often this step drew for it before. So
+        several processes draw what one would have drawn, and a resumed stage what an unbroken one."""
+        rows = self._drawing[:: self.num_generations]
+        if len(rows) != num:
+            return None
+        if self._drawn_at != self.state.global_step:
+            self._drawn_at, self._times_drawn = self.state.global_step, Counter()
+        seeds = []
+        for row in rows:
+            number = int(row["sample_number"])
+            key = [self.args.seed % 2**32, self.state.global_step, number, self._times_drawn[number]]
+            seeds.append(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) % 2**63)
+            self._times_drawn[number] += 1
+        return tuple(seeds)
 
     def _encoded_prompts(self) -> list[EncodedPrompt] | None:
         return None

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
@@ -26,7 +25,8 @@ from trl.trainer.utils import (
 
 from eosin.core.errors import EosinError
 from eosin.core.settings.rl import Algorithm
-from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups
+from eosin.engines.group_decode import EncodedPrompt, SamplingParams, encode_prompt, sample_groups, uniforms_of
+from eosin.engines.numbered import numbered_generate
 from eosin.engines.packed_rows import pack
 from eosin.engines.reply_automaton import ReplyAutomaton, held_generate
 from eosin.models import shared_prefix
@@ -96,6 +96,7 @@ class GroupTrainer(DrawsGroups, Anchored, GRPOTrainer):  # type: ignore[misc]
         self._of_loss: tuple[Tensor, Tensor | None] | None = None
         self._ready: list[Group] | None = None
         self._drawing: list[dict[str, Any]] = []
+        self._drawn_at, self._times_drawn = -1, Counter[int]()
         self._scored: list[Group] = []
         self._varied: list[bool] = []
         self._seconds_logged: dict[str, float] = {}
@@ -123,7 +124,9 @@ class GroupTrainer(DrawsGroups, Anchored, GRPOTrainer):  # type: ignore[misc]
 
     def _generate(self, prompts: list[Any]) -> Any:
         if self._ready is None:
-            with self.clock.timing("generate"), held_generate(self.base_of(self.model), self.held):
+            base = self.base_of(self.model)
+            numbered = numbered_generate(base, self._uniforms(), self.temperature)
+            with self.clock.timing("generate"), numbered, held_generate(base, self.held):
                 return super()._generate(prompts)
         groups = self._ready
         images = None if groups[0].images is None else flat(g.images for g in groups)
@@ -132,6 +135,12 @@ class GroupTrainer(DrawsGroups, Anchored, GRPOTrainer):  # type: ignore[misc]
             flat(g.prompt_ids for g in groups), flat(g.completion_ids for g in groups), None,
             flat(g.completions for g in groups), logprobs, {}, images, [],
         )  # fmt: skip
+
+    def _uniforms(self) -> Tensor | None:
+        """Numbers that TRL's own drawing follows, one a token of every completion; None where others draw."""
+        plain = self._drawing and not self.use_vllm
+        seeds = None if not plain else self._seeds_of(len(self._drawing) // self.num_generations)
+        return uniforms_of(seeds, self.num_generations, self.max_completion_length)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         if self._ready is None:
@@ -300,8 +309,6 @@ class SharedPrefixTrainer(GroupTrainer):
         self._shown: list[Any] | None = None  # what another engine is shown: the pictures of every completion
         self._loss_prompts: list[EncodedPrompt] = []
         self._part_groups: list[Group] = []
-        self._drawn_at = -1
-        self._times_drawn: Counter[int] = Counter()
         super().__init__(*args, **kwargs)
         self.banned = placeholder_tokens(self.base_of(self.model))
         shared_prefix.enable(self.base_of(self.model))
@@ -339,21 +346,8 @@ class SharedPrefixTrainer(GroupTrainer):
             )
         return drawn.ids, None
 
-    def _seeds_of(self, num: int) -> tuple[int, ...] | None:
-        """Of every prompt that is drawn for: from seed, step, its row, and how often this step drew for it before. So
-        several processes draw what one would have drawn, and a resumed stage what an unbroken one."""
-        rows = self._drawing[:: self.num_generations]
-        if len(rows) != num:
-            return None
-        if self._drawn_at != self.state.global_step:
-            self._drawn_at, self._times_drawn = self.state.global_step, Counter()
-        seeds = []
-        for row in rows:
-            number = int(row["sample_number"])
-            key = [self.args.seed % 2**32, self.state.global_step, number, self._times_drawn[number]]
-            seeds.append(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) % 2**63)
-            self._times_drawn[number] += 1
-        return tuple(seeds)
+    def _uniforms(self) -> Tensor | None:
+        return None  # `_generate_single_turn` draws, and takes the seeds itself
 
     def _encoded_prompts(self) -> list[EncodedPrompt]:
         return self._encoded

@@ -14,6 +14,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from eosin.core import stopping
 from eosin.core.errors import disk_errors
+from eosin.core.formats.stream.reader import Streamed
 from eosin.core.images import RegionReader
 from eosin.core.nouns.prompt import PromptSettings
 from eosin.core.nouns.reply import Grammar
@@ -36,7 +37,14 @@ from eosin.train.monitor import (
     ProgressCallback,
     StepClock,
 )
-from eosin.train.stages.saves import StageState, WholeSaveCallback, finished_state, last_whole_save, restore_weights
+from eosin.train.stages.saves import (
+    StageState,
+    WholeSaveCallback,
+    finished_state,
+    last_whole_save,
+    refuse_other_kind,
+    restore_weights,
+)
 from eosin.train.stages.sharding import sharding_arguments, whole_weights
 from eosin.train.stages.stop import StopCallback
 
@@ -56,6 +64,8 @@ class StageContext:
         cache_folder: where a frozen tower's output is kept for all stages of a run; by default the stage's own folder.
         tools: judge, sentence encoder, CLIP and knowledge graph of an RL stage's rewards.
         picture_cache: decoded pictures by the area in pixels that the model keeps; a run hands it from stage to stage.
+        stream: the training samples, where they are read from their shards as they are needed; `train` then holds some
+            of them, for what is tried before the first step.
         launch: how the processes share the model out.
         track: names for the Trainer's `report_to`.
     """
@@ -75,6 +85,7 @@ class StageContext:
     picture_cache: dict[int | None, ImageCache] = field(default_factory=dict)
     launch: Launch = Launch()
     track: tuple[str, ...] = ()
+    stream: Streamed | None = None
 
     @property
     def work(self) -> Path:
@@ -264,6 +275,7 @@ def run_trainer(trainer: Trainer, ctx: StageContext, clock: StepClock, keeper: S
             store.keep_rows(log, lambda row: row["step"] <= first and start is not None)
     trainer.remove_callback(PrinterCallback)
     if start is not None:
+        refuse_other_kind(start, trainer.is_fsdp_enabled)
         restore_weights(trainer.accelerator.unwrap_model(trainer.model), start)
     done = finished_state(start) if start is not None else None
     if done is None:

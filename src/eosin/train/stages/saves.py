@@ -16,6 +16,7 @@ from eosin.core.store import artifacts as store
 WHOLE = "whole.json"
 STATE = "stage_state.json"
 TRAINER_STATE = "trainer_state.json"
+FSDP_SAVE = "pytorch_model_fsdp.bin"
 
 
 class StageState(TrainerCallback):  # type: ignore[misc]
@@ -84,6 +85,22 @@ def _is_whole(save: Path) -> bool:
         return all((save / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def refuse_other_kind(save: Path, is_shared_out: bool) -> None:
+    """See that a save is of the kind that its stage now trains with: whole models, or FSDP's parts.
+
+    Raises:
+        EosinError: the trainer could not read the optimiser of the other kind.
+    """
+    was_shared_out = (save / FSDP_SAVE).is_file()
+    if was_shared_out != is_shared_out:
+        kinds = {True: "FSDP", False: "whole models in each process"}
+        raise EosinError(
+            "This stage was begun in another way of sharing the model out, and its save cannot go on in this one.",
+            expected=kinds[was_shared_out], found=kinds[is_shared_out], where=save,
+            next_step="give the --launch that it was begun with, or remove the stage's folder work: it begins again",
+        )  # fmt: skip
 
 
 def restore_weights(model: Any, save: Path) -> None:

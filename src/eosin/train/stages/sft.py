@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from eosin.core.draw import subset
 from eosin.core.errors import EosinError
-from eosin.core.images import Picture
-from eosin.core.nouns.sample import Sample
 from eosin.core.settings.stages import PretrainStage, RejectionStage, SftStage
 from eosin.models.load import Loaded, freeze
 from eosin.models.ragged import reads_ragged
 from eosin.train.data.collate import MaskedCollator
+from eosin.train.data.feed import MISSED, Feed, MakeRow, feed_of, lengths_of
 from eosin.train.data.lengths import check_lengths, of_rows
+from eosin.train.data.order import OrderedTrainer
 from eosin.train.data.ragged import collator_for
-from eosin.train.data.rows import Augmentation, Row, rows_dataset, sft_row
+from eosin.train.data.rows import rows_dataset, sft_row
 from eosin.train.keep_best import kept_record, watch_valid
 from eosin.train.label_head import score_labels_alone
 from eosin.train.masking.pseudo_bags import with_pseudo_bags
@@ -40,6 +39,7 @@ from eosin.train.stages.base import (
     warmup_steps,
 )
 from eosin.train.stages.saves import StageState
+from eosin.train.stages.sharding import share_out_on_cpu
 
 PairStage = SftStage | PretrainStage | RejectionStage
 
@@ -87,7 +87,7 @@ def training_rows(settings: PairStage, ctx: StageContext, *, ask: bool = True) -
 def train_on_pairs(
     settings: PairStage,
     ctx: StageContext,
-    make_row: Callable[[Sample, list[Picture]], Row],
+    make_row: MakeRow,
 ) -> StageResult:
     """Next-token cross-entropy on the completion of every pair: the mean over all tokens in the loss of an optimiser
     step, of all its micro-batches and processes."""
@@ -95,33 +95,32 @@ def train_on_pairs(
     freeze(ctx.loaded.model, set(settings.freeze))
     pad_as_tokenizer(ctx.loaded)
     pictures = ctx.pictures(settings.image_cache_gib)
-    augment = Augmentation(ctx.seed) if settings.augment else None
+    feed = feed_of(ctx, shown, make_row, pictures, settings.augment)
     clock, state = StepClock(), StageState()
     arguments: dict[str, Any] = {
         **trainer_arguments(settings, ctx, bool(ctx.valid)),
-        "warmup_steps": warmup_steps(settings, len(shown)),
+        "warmup_steps": warmup_steps(settings, len(feed)),
         "max_length": settings.max_tokens,
         "completion_only_loss": True,
     }
-    watchers = [*([augment] if augment else []), *callbacks(settings, ctx, clock, state)]
-    rows = rows_dataset(shown.samples, make_row, pictures, augment=augment, cuts=shown.cuts)
-    if settings.max_tokens is not None:
-        lengths = of_rows(rows, ctx.loaded, settings.max_tokens, ctx.seed)
-        shown.facts["lengths"] = check_lengths(lengths, settings, f"stages.{ctx.name}")
-    masked = MaskedCollator(ctx.loaded.processor, settings.max_tokens)
-    where, model = f"stages.{ctx.name}", ctx.loaded.model
-    collate, shown.facts["batches"] = collator_for(settings.packing, model, masked, rows, where)
-    trainer = SFTTrainer(
+    collate, is_padded = _collator(settings, ctx, shown, feed, make_row)
+    config = SFTConfig(**arguments)
+    keeps_best = bool(ctx.valid) and ctx.launch.sharding == "none"  # parts of a model are no checkpoint
+    share_out_on_cpu(ctx.launch)
+    trainer = OrderedTrainer(
         model=ctx.loaded.model,
-        args=SFTConfig(**arguments),
+        args=config,
         data_collator=collate,
-        train_dataset=rows,
+        train_dataset=feed.some,
         eval_dataset=rows_dataset(ctx.valid, make_row, pictures) if ctx.valid else None,
         processing_class=ctx.loaded.processor,
         peft_config=lora_config(settings.lora, settings.freeze),
-        callbacks=[*([BestCallback(ctx)] if ctx.valid else []), *watchers],
+        callbacks=[
+            *([BestCallback(ctx)] if keeps_best else []), *feed.watchers, *callbacks(settings, ctx, clock, state)
+        ],
         optimizer_cls_and_kwargs=_optimizer(settings, ctx),
-    )
+    )  # fmt: skip
+    feed.into(trainer)
     # Some models say that they take no count of tokens, and the Trainer then averages the means of micro-batches and
     # of processes. TRL's loss does take it: every token of a step weighs the same, however the step is divided.
     trainer.model_accepts_loss_kwargs = True
@@ -133,14 +132,14 @@ def train_on_pairs(
     if not isinstance(settings, PretrainStage):
         a_step = rows_a_step(settings)
         keeper = watch_valid(
-            settings, ctx, trainer, clock, num_steps(settings, len(rows)), lambda: trainer.state.global_step * a_step
+            settings, ctx, trainer, clock, num_steps(settings, len(feed)), lambda: trainer.state.global_step * a_step
         )
     # Augmented pictures are new every time: keeping their features would fill the file for nothing.
     with ctx.cache_vision(0.0 if settings.augment else settings.vision_cache_gib), ExitStack() as stack:
-        if collate is not masked:
+        if not is_padded:
             stack.enter_context(reads_ragged(ctx.loaded.model))
         result = run_trainer(trainer, ctx, clock, keeper)
-    result.extra.update(shown.facts | kept_record(keeper))
+    result.extra.update(shown.facts | feed.facts() | kept_record(keeper))
     return result
 
 
@@ -154,6 +153,26 @@ def _optimizer(settings: PairStage, ctx: StageContext) -> Any:
             found=ctx.launch.kind, where=f"stages.{ctx.name}.optimizer", next_step=f"stages.{ctx.name}.optimizer=adamw",
         )  # fmt: skip
     return (lambda: muon_of), {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+
+
+def _collator(
+    settings: PairStage, ctx: StageContext, shown: TrainingRows, feed: Feed, make_row: MakeRow
+) -> tuple[Any, bool]:
+    """What makes batches, and whether it pads; the feed is put in order by length where that is asked for and helps."""
+    where = f"stages.{ctx.name}"
+    if settings.max_tokens is not None:
+        lengths = of_rows(feed.some, ctx.loaded, settings.max_tokens, ctx.seed)
+        shown.facts["lengths"] = check_lengths(lengths, settings, where)
+    masked = MaskedCollator(ctx.loaded.processor, settings.max_tokens)
+    collate, told = collator_for(settings.packing, ctx.loaded.model, masked, feed.some, where)
+    is_padded = collate is masked
+    if settings.batches == "by_length" and is_padded:
+        feed.group(lengths_of(ctx, shown, make_row, masked, feed.some), rows_a_step(settings), ctx.seed)
+        told += ", by length"
+    elif settings.batches == "by_length":
+        told += f"; {MISSED}"
+    shown.facts["batches"] = told
+    return collate, is_padded
 
 
 def pad_as_tokenizer(loaded: Loaded) -> None:

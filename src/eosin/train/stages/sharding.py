@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from accelerate import DistributedType, PartialState
+
 from eosin.core.settings.launch import Launch
 
 
@@ -22,6 +24,17 @@ def sharding_arguments(launch: Launch, model: Any) -> dict[str, Any]:
     if launch.kind == "deepspeed":
         return {"deepspeed": deepspeed_config(launch)}
     return {}
+
+
+def share_out_on_cpu(launch: Launch) -> None:
+    """Let FSDP share a model out over processes without GPUs: between a trainer's arguments and the trainer.
+
+    accelerate takes FSDP on accelerators alone, and on CPUs goes on with whole models without a word. It asks the type
+    of its processes, which is told otherwise here; nothing else of it looks at that before FSDP stands in its place.
+    """
+    state = PartialState._shared_state
+    if launch.kind == "fsdp" and state.get("distributed_type") == DistributedType.MULTI_CPU:
+        state["distributed_type"] = DistributedType.MULTI_GPU
 
 
 def layer_classes(model: Any) -> list[str]:
