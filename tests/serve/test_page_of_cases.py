@@ -73,6 +73,7 @@ def test_a_case_is_asked_about_together_and_a_region_leads_to_its_slide(page: Pa
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= 820
     page.locator(".case .tab").last.click()
+    page.wait_for_load_state("networkidle")
     page.reload()  # from the other slide the reading is found again
     page.wait_for_selector("#earlier option", state="attached")
     [kept] = made.store.readings()
