@@ -98,7 +98,7 @@ def a_page(browser: Browser, url: str) -> Iterator[Page]:
     opened.on("request", lambda r: None if r.url.startswith((url, "blob:")) else faults.append(f"outside: {r.url}"))
     yield opened
     context.close()
-    assert faults == []
+    assert not faults, "\n".join(faults)
 
 
 def shot(page: Page, name: str) -> None:

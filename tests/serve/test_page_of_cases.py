@@ -19,11 +19,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[tuple[str, Any]]:
+def room(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, Any]]:
+    """A room whose model reads as many slides at a time as the test says; three, where it says nothing."""
     (tmp_path / "slides").mkdir()
     slides = write_tissue(tmp_path / "slides", "a.tif", "b.tif", "c.tif")
     own = sorted({p.stem for p in slides.iterdir()})
     made = scripted_room(tmp_path / "c.sqlite")
+    made.reader.max_slides = getattr(request, "param", 3)  # type: ignore[union-attr]
     cases = {own[0]: "case 7", own[2]: "case 7"}
     with serving(scripted_engine(0.01), made, slides=slides, cases=cases) as (url, _):
         yield url, made
@@ -71,17 +73,16 @@ def test_a_case_is_asked_about_together_and_a_region_leads_to_its_slide(page: Pa
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= 820
     page.locator(".case .tab").last.click()
+    page.wait_for_load_state("networkidle")
     page.reload()  # from the other slide the reading is found again
-    page.wait_for_selector("#earlier option")
+    page.wait_for_selector("#earlier option", state="attached")
     [kept] = made.store.readings()
     assert len(kept["slides"]) == 2
 
 
-def test_a_model_of_one_slide_is_asked_slide_by_slide_and_the_page_says_so(
-    page: Page, room: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("room", [1], indirect=True)
+def test_a_model_of_one_slide_is_asked_slide_by_slide_and_the_page_says_so(page: Page, room: tuple[str, Any]) -> None:
     url, made = room
-    monkeypatch.setattr(type(made.reader), "max_slides", 1)
     ask_the_case(page, url)
     assert "reads one slide at a time: the question is put slide by slide" in page.locator("#scope-note").inner_text()
     page.wait_for_function("""() => [...document.querySelectorAll('.case .tab')]

