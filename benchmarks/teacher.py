@@ -181,9 +181,7 @@ def _measured(count: int, limit: int, answer_s: float, url: str, folder: Path) -
     curate(recipe, folder / "out")
     again = _told(url)["asked"] - told["asked"]
     lost = {k: n for k, n in ledger["dropped"].items() if k.startswith(("teacher:", "checker:"))}
-    note = (
-        f"{told['asked']:,} asked in {told['span']:.0f} s, answers of {answer_s:g} s, our processor {took:.1f} s, "
-    )
+    note = f"{told['asked']:,} asked in {told['span']:.0f} s, answers of {answer_s:g} s, our processor {took:.1f} s, "
     note += f"{told['turned_away']} turned away; met {told['met']}"
     name = f"teacher of {limit} places, {count:,} samples"
     unaccounted = ledger["num_in"] - ledger["num_kept"] - sum(ledger["dropped"].values())
