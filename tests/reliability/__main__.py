@@ -48,8 +48,9 @@ def go(chosen: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
     from tests.reliability.verbs import material
     from tests.reliability.ways import WAYS, small_disk
 
-    has_disk = stack.enter_context(small_disk(folder / "try"))
-    if not has_disk:
+    asked = [(at.split(":") + ["kill"])[2] for at in chosen.at] or chosen.ways
+    has_disk = any(WAYS[w].needs_disk for w in asked) and stack.enter_context(small_disk(folder / "try"))
+    if not has_disk and any(WAYS[w].needs_disk for w in asked):
         print("no small disk can be mounted here: full disks and read-only folders are left out", flush=True)
     verbs = [v for v in material(folder, set(chosen.verbs), stack) if not chosen.verbs or v.name in chosen.verbs]
     for verb in verbs:
