@@ -54,7 +54,8 @@ def test_doctor_names_what_is_missing() -> None:
         "u.find_spec = lambda n, *a: None if n in ('trl', 'openslide') else real(n, *a)\n"
         "from eosin.cli.main import app\napp(['doctor'], standalone_mode=False)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    wide = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=wide)
     assert "missing: trl" in done.stdout and "pip install 'eosin[train]'" in done.stdout
     assert "missing: openslide-python" in done.stdout and "cores" in done.stdout
 
