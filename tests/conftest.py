@@ -15,8 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# Rooms whose files take minutes go first, so that no worker is left alone with one of them at the end.
-LONG_ROOMS = ("reliability", "chain", "train", "fuzz", "models")
+# Rooms and files that take minutes go first, so that no worker is left alone with one of them at the end.
+LONG_ROOMS = ("test_notebooks.py", "reliability", "chain", "train", "fuzz", "models")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
