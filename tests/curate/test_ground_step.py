@@ -26,7 +26,6 @@ from eosin.knowledge.linking.linker import Linker
 from eosin.phantom.tiles.report import case_report
 from eosin.phantom.tiles.tile import cases, render_tile
 
-SPANISH = Path("/work/shared/data/reports/synthetic_es")
 MICRO = {
     "adenocarcinoma": "Irregular gland formation with stromal invasion and desmoplasia is seen. There is no granuloma.",
     "tubular adenoma": "Gland formation with low-grade dysplasia is seen. There is no stromal invasion.",
@@ -138,16 +137,16 @@ def reader(request: Request) -> Any:
     return {"ref": facts["ref"], "diagnosis": {"name": words.get(quote, "x"), "quote": quote}, "findings": said}
 
 
-@pytest.mark.skipif(not SPANISH.is_dir(), reason="the synthetic Spanish reports are not on this machine")
-def test_spanish_reports_by_a_model_that_is_held_to_their_words(tmp_path: Path) -> None:
+def test_spanish_reports_by_a_model_that_is_held_to_their_words(tmp_path: Path, shared_data: Path) -> None:
+    spanish = shared_data / "reports" / "synthetic_es"
     with serving(by_reply(reply(reader))) as server:
         teacher = {"url": server.url, "model": "tiny", "retries": 0}
-        made, facts, reasons = grounded(SPANISH, tmp_path, teacher=teacher, extractor="model", options=3)
+        made, facts, reasons = grounded(spanish, tmp_path, teacher=teacher, extractor="model", options=3)
     assert facts["lost_statements"]["not in the words of the report"] >= 4
     assert sum(reasons.values()) + len(made) == 5 and made, reasons
     assert all(s.reasoning and s.answer_text for s in made)
     with pytest.raises(EosinError, match="left no sample"):  # the linker reads English
-        grounded(SPANISH, tmp_path / "other")
+        grounded(spanish, tmp_path / "other")
 
 
 def test_a_writer_model_is_held_to_the_statements(tmp_path: Path) -> None:

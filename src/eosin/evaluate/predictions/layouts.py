@@ -18,7 +18,7 @@ from typing import Any
 
 from eosin.core.errors import EosinError
 from eosin.core.extras import need
-from eosin.core.formats.cells import cells_up_to
+from eosin.core.formats.cells import cells_up_to, first_sheet
 from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
 
 MAX_MEMBER_BYTES = 2**26
@@ -127,11 +127,9 @@ def _tsv(path: Path) -> Log:
 
 
 def _xlsx(path: Path) -> Log:
-    openpyxl = need("openpyxl", "exams")
+    need("openpyxl", "exams")
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        table = [list(r) for r in book.worksheets[0].iter_rows(values_only=True)]
-        book.close()
+        table = first_sheet(path)
     except Exception as exc:  # damaged archives fail in many ways
         raise _unknown(path, f"a spreadsheet that cannot be read ({type(exc).__name__})") from None
     header = [str(c) for c in table[0]] if table else []

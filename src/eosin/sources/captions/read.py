@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from eosin.core.errors import EosinError
-from eosin.core.formats.dialogue import OUR_KEY
 from eosin.core.formats.parquet import iter_rows
-from eosin.core.formats.rows import BadRowError, Outcome, make_sample, put_bytes_back, read_row, unique
+from eosin.core.formats.rows import BadRowError, Outcome, make_sample, read_row, unique
+from eosin.core.formats.stream.tars import MAX_MEMBER, PICTURES, key_of, own_sample, told_in
 from eosin.core.nouns.outcome import Dropped, Filtered, filtered
 from eosin.core.nouns.prompt import CAPTION_PROMPT
 from eosin.core.nouns.sample import ImageBytes, ImageFile, ImageRef, user_prompt
@@ -27,8 +26,6 @@ from eosin.sources.table import read_cells, row_of
 STEP = "source"
 IMAGE_COLUMNS = ("file_name", "image", "image_path", "filepath", "file", "path", "img", "url")
 CAPTION_COLUMNS = ("caption", "text", "title", "description")
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
-MAX_MEMBER = 2**28
 MAX_MEMBERS = 10_000_000
 
 
@@ -152,14 +149,13 @@ def _of_tar(path: Path, settings: CaptionsData) -> Iterator[Outcome]:
                     break
                 if not member.isfile() or member.size > MAX_MEMBER:
                     continue
-                stem, _, suffix = PurePosixPath(member.name).name.partition(".")
-                now = str(PurePosixPath(member.name).parent / stem)
+                now, suffix = key_of(member.name)
                 if now != key and held:
                     yield _of_key(path, key, held, settings)
                     held = {}
                 key = now
                 source = tar.extractfile(member)
-                held["." + suffix.lower()] = source.read() if source is not None else b""
+                held[suffix] = source.read() if source is not None else b""
     except (tarfile.TarError, EOFError, OSError, zlib.error) as exc:
         yield Dropped(path.name, "tar cut off or damaged", str(exc)[:120], STEP)
     if held:
@@ -170,16 +166,13 @@ def _of_key(path: Path, key: str, held: Mapping[str, bytes], settings: CaptionsD
     place = f"{path.stem}/{key}"
 
     def read() -> Outcome:
-        image = next((held[s] for s in _SUFFIXES if s in held), None)
+        image = next((held[s] for s in PICTURES if s in held), None)
         if image is None:
             raise BadRowError("no image", ", ".join(held)[:120])
-        told: dict[str, Any] = {}
-        if ".json" in held:
-            value = json.loads(held[".json"])
-            told = value if isinstance(value, dict) else {}
-        if isinstance(told.get(OUR_KEY), dict):
-            files = told[OUR_KEY].get("files") or []
-            return make_sample(put_bytes_back(told[OUR_KEY]["sample"], [held.get(f) for f in files]), place)
+        told = told_in(held)
+        own = own_sample(told, held, place)
+        if own is not None:
+            return own
         text = held.get(".txt", held.get(".caption"))
         if text is not None:
             caption = text.decode("utf-8")

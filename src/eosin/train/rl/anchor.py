@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -22,6 +21,7 @@ from eosin.core.nouns.sample import Sample
 from eosin.core.ranks import num_ranks, rank
 from eosin.core.settings.rl import AnchorSettings
 from eosin.train.data.collate import MaskedCollator
+from eosin.train.rl.groups import row_at
 
 
 class Anchor:
@@ -40,12 +40,7 @@ class Anchor:
     def rows_of(self, step: int, part: int, parts: int) -> list[int]:
         """Row numbers of a micro-batch of this process: a function of seed and place, so a resumed stage goes on."""
         begin = ((step * parts + part) * num_ranks() + rank()) * self.num
-        return [self._at(place) for place in range(begin, begin + self.num)]
-
-    def _at(self, place: int) -> int:
-        epoch, index = divmod(place, len(self._rows))
-        # 78 keeps this order apart from the trainer's own and from that of fresh prompts.
-        return int(np.random.default_rng([self._seed, 78, epoch]).permutation(len(self._rows))[index])
+        return [row_at(place, len(self._rows), self._seed, 78) for place in range(begin, begin + self.num)]
 
     def loss(self, model: Any, rows: Sequence[int], device: torch.device) -> Tensor:
         """Mean cross-entropy (nats a token) of the gold replies of these rows; a scalar with a gradient."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,18 @@ SHORT_BATCH = (
     "Dynamic sampling reached its limit of {rounds} generation batches with {missing} groups still missing; the batch "
     "is used as it is. Questions may be too easy or too hard: see `eosin rl-data`."
 )
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, stream: int, epoch: int, num_rows: int) -> np.ndarray:
+    return np.random.default_rng([seed, stream, epoch]).permutation(num_rows)
+
+
+def row_at(place: int, num_rows: int, seed: int, stream: int) -> int:
+    """The row at a place of seeded permutations of the rows, one after the other. `stream` keeps orders of the same
+    seed apart: 77 are fresh prompts, 78 the anchor's gold replies."""
+    epoch, index = divmod(place, num_rows)
+    return int(_permutation(seed, stream, epoch, num_rows)[index])
 
 
 @dataclass
@@ -78,9 +91,7 @@ class PromptStream:
         self.place = place
 
     def _at(self, place: int) -> int:
-        epoch, index = divmod(place, self._num_rows)
-        # 77 keeps this stream apart from the trainer's own order of the same seed.
-        return int(np.random.default_rng([self._seed, 77, epoch]).permutation(self._num_rows)[index])
+        return row_at(place, self._num_rows, self._seed, 77)
 
     def take(self, num: int, avoid: Iterable[int] = ()) -> list[int]:
         """The next `num` row numbers. Rows of `avoid` are passed over while others are left."""

@@ -63,6 +63,20 @@ def key_of(name: str) -> tuple[str, str]:
     return str(PurePosixPath(name).parent / stem), "." + suffix.lower()
 
 
+def told_in(held: Mapping[str, bytes]) -> dict[str, Any]:
+    """What the json file of a key says; empty without one that is an object."""
+    value = json.loads(held[".json"]) if ".json" in held else None
+    return value if isinstance(value, dict) else {}
+
+
+def own_sample(told: Mapping[str, Any], held: Mapping[str, bytes], place: str) -> Outcome | None:
+    """The sample that Eosin wrote into a key's files; None where another wrote them."""
+    if not isinstance(told.get(OUR_KEY), dict):
+        return None
+    files = told[OUR_KEY].get("files") or []
+    return make_sample(put_bytes_back(told[OUR_KEY]["sample"], [held.get(f) for f in files]), place)
+
+
 def read_span(path: Path, data: bytes) -> Outcome:
     """The sample of a span of `iter_tar`, from its bytes."""
     held: dict[str, bytes] = {}
@@ -83,13 +97,9 @@ def sample_of(path: Path, key: str, held: Mapping[str, bytes]) -> Outcome:
     def read() -> Outcome:
         if large := [suffix for suffix, data in held.items() if data is TOO_LARGE]:
             raise BadRowError("file too large", f"{', '.join(large)}: more than {MAX_MEMBER:,} bytes")
-        told: dict[str, Any] = {}
-        if ".json" in held:
-            value = json.loads(held[".json"])
-            told = value if isinstance(value, dict) else {}
-        if isinstance(told.get(OUR_KEY), dict):
-            files = told[OUR_KEY].get("files") or []
-            return make_sample(put_bytes_back(told[OUR_KEY]["sample"], [held.get(f) for f in files]), place)
+        own = own_sample(told_in(held), held, place)
+        if own is not None:
+            return own
         image = next((held[s] for s in PICTURES if s in held), None)
         if image is None:
             raise BadRowError("no image", ", ".join(held)[:120])

@@ -9,6 +9,7 @@ from typing import Any
 
 from eosin.core.errors import EosinError
 from eosin.core.extras import need
+from eosin.core.formats.cells import first_sheet
 from eosin.core.nouns.outcome import Dropped
 from eosin.evaluate.exams.card import ExamCard
 from eosin.evaluate.exams.clipsets.class_folders import five_set_mean
@@ -88,11 +89,9 @@ def spreadsheet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         EosinError: it cannot be read.
     """
-    openpyxl = need("openpyxl", "exams")
+    need("openpyxl", "exams")
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        table = [list(r) for r in book.worksheets[0].iter_rows(values_only=True)]
-        book.close()
+        table = first_sheet(path)
     except Exception as exc:  # damaged archives fail in many ways
         raise EosinError("This spreadsheet cannot be read.", found=type(exc).__name__, where=path) from None
     header = [str(c).strip() for c in table[0]] if table else []
