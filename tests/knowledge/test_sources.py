@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from eosin.core.errors import EosinError
+from eosin.core.formats.cells import cells_up_to
 from eosin.knowledge import Graph
 from eosin.knowledge.graph.build import Built, build_graph
 from eosin.knowledge.graph.curies import curie
@@ -314,6 +315,7 @@ def test_tables_of_concepts_relations_and_annotations(tmp_path: Path) -> None:
     assert {r.reason for r in made.refusals} == {"label names no concept of this graph", "compound class expression"}
 
 
+@pytest.mark.parametrize("bound", [1 << 17, 1 << 30])  # other packages move it for the whole process
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -328,9 +330,10 @@ def test_tables_of_concepts_relations_and_annotations(tmp_path: Path) -> None:
         (f'id,label\nT:1,"{"x" * 200_000}\n', "2: shifted columns"),
     ],
 )
-def test_a_broken_table_is_named_by_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_broken_table_is_named_by_line(tmp_path: Path, text: str, message: str, bound: int) -> None:
     path = make(tmp_path, "t.tsv", text)
-    assert f"{path}:{message}" in faults(tmp_path, f"tsv:{path}")
+    with cells_up_to(bound):
+        assert f"{path}:{message}" in faults(tmp_path, f"tsv:{path}")
 
 
 def test_kgx_and_sssom(tmp_path: Path) -> None:

@@ -46,6 +46,22 @@ def ask(page: Page, room: tuple[str, Any]) -> None:
     page.keyboard.press("Control+Enter")
 
 
+def test_a_slide_that_comes_late_does_not_take_the_place_of_the_one_chosen_after_it(
+    page: Page, room: tuple[str, Any]
+) -> None:
+    late: list[Any] = []
+    first, last = (s["key"] for s in page.request.get(f"{room[0]}/slides").json()["slides"])
+    page.route(f"**/slides/{first}", lambda r: late.append(r))
+    ask(page, room)
+    page.wait_for_selector("#sign")
+    (held,) = late
+    with page.expect_response(lambda r: r.url.endswith(f"/slides/{first}")):
+        held.continue_()
+    page.wait_for_timeout(100)
+    assert page.locator(f".slide[data-key='{last}']").get_attribute("aria-current") == "true"
+    assert page.locator("#sign").is_visible() and f"slide={last}&reading=" in page.url
+
+
 def test_from_a_slide_to_a_signed_correction(page: Page, room: tuple[str, Any], tmp_path: Path) -> None:
     url, made = room
     ask(page, room)

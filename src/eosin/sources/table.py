@@ -101,10 +101,10 @@ def read_cells(
         delimiter, text = delimiter or first.strip()[4], rest
     if not text.strip():
         raise EosinError("The table is empty.", expected="a header line and rows", where=path)
-    delimiter = delimiter or _find_delimiter(text, set((wanted or {}).values()))
     lines = list(io.StringIO(text, newline=""))
     try:
         with cells_up_to(MAX_CELL_CHARS):
+            delimiter = delimiter or _find_delimiter(text, set((wanted or {}).values()))
             reader = csv.reader(lines, delimiter=delimiter)
             header = [name.strip() for name in next(reader)]
             begun = reader.line_num

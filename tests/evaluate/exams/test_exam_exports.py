@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from eosin.cli.main import app
 from eosin.core.errors import EosinError
+from eosin.core.formats.cells import cells_up_to
 
 
 def export(root: Path, to: str, out: Path, *more: str) -> Result:
@@ -67,8 +68,8 @@ def test_the_hub_opens_the_parquet_with_pictures(root: Path, tmp_path: Path) -> 
 def test_the_vlmevalkit_table(root: Path, tmp_path: Path) -> None:
     export(root, "vlmevalkit", tmp_path / "out")
     (path,) = (tmp_path / "out").glob("*.tsv")
-    csv.field_size_limit(10**7)
-    rows = list(csv.DictReader(path.open(encoding="utf-8"), delimiter="\t"))
+    with cells_up_to(10**7), path.open(encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle, delimiter="\t"))
     assert [(r["index"], r["answer"], r["B"], r["category"]) for r in rows] == [
         ("0", "B", "adenoma", "PubMed"), ("1", "C", "adenoma", "PubMed"),
     ]  # fmt: skip

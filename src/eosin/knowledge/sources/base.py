@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eosin.core.errors import EosinError
+from eosin.core.formats.cells import cells_up_to
 from eosin.knowledge.graph.concepts import Scope
 
+MAX_CELL_CHARS = 1 << 17
 MAX_LINE_BYTES = 1 << 20
 """A longer line is no text that a person or a tool wrote for reading: it is refused, and skipped unread."""
 
@@ -206,9 +208,10 @@ def _skip_line(handle: IO[bytes], piece: bytes) -> int:
 
 
 def split_csv(line: str, delimiter: str = ",") -> list[str]:
-    """Cells of one line of a table with quotes; a line that cannot be split is one cell."""
+    """Cells of one line of a table with quotes; a line that cannot be split, or with a very long cell, is one cell."""
     try:
-        return next(csv.reader([line], delimiter=delimiter), [])
+        with cells_up_to(MAX_CELL_CHARS):
+            return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
         return [line]
 

@@ -15,7 +15,7 @@ const KEYS = [
   ["+ - 0", "closer, further, whole slide"], ["arrows", "move"], ["b g m", "box, polygon, measure"],
   ["t v", "tissue, evidence"], ["1 2", "the column of the first, the second model"], ["d", "light or dark"], ["Esc", "leave a tool or a field"], ["?", "this list"],
 ];
-const state = { slides: [], slide: null, box: null, stop: null, readings: [], asked: null, said: {} };
+const state = { slides: [], slide: null, coming: null, box: null, stop: null, readings: [], asked: null, said: {} };
 let viewer, layers, columns, facts;
 
 function say(text, isInfo = false) {
@@ -111,16 +111,19 @@ const seen = new IntersectionObserver((entries) => {
   }
 });
 
+// Opens a slide, unless another one is chosen before this one has come.
 async function open(key, id = null) {
   say("");
-  const stays = state.moving || columns.about(key);
+  const stays = state.moving || columns.about(key), coming = getJson(`/slides/${key}`);
   if (state.stop && !stays) state.stop.abort();
+  state.coming = coming;
   let slide;
   try {
-    slide = await getJson(`/slides/${key}`);
+    slide = await coming;
   } catch (e) {
-    return say(e.message);
+    return state.coming === coming ? say(e.message) : null;
   }
+  if (state.coming !== coming) return null;
   state.slide = slide;
   state.box = null;
   $("nothing").hidden = true;
@@ -133,13 +136,11 @@ async function open(key, id = null) {
   drawScope();
   $("slides").classList.remove("shown");
   $("list-button").setAttribute("aria-expanded", "false");
+  if (!stays) location.hash = `slide=${key}`;
   await layers.open(slide);
-  if (stays) {
-    columns.turn();
-    return null;
-  }
-  location.hash = `slide=${key}`;
-  await earlier(id);
+  if (state.slide !== slide) return null;
+  if (stays) columns.turn();
+  else await earlier(id);
   return null;
 }
 
@@ -159,7 +160,7 @@ async function earlier(id) {
     ...first.map((r) => make("option", { value: r.id, selected: together(r).some((o) => o.id === id) },
       `${new Date(1000 * r.created).toLocaleString()}: ${r.question} ${together(r).map((o) => o.answer || "").join(" / ")}`.slice(0, 90))));
   $("earlier").replaceChildren(choice);
-  if (id && all.some((r) => r.id === id)) await show(id);
+  if (id && !state.stop && all.some((r) => r.id === id)) await show(id);
   return null;
 }
 
@@ -175,9 +176,9 @@ async function show(id) {
   await Promise.all(rows.map(async (row, i) => {
     if (!places[i]) return;
     const [found, kept] = await Promise.all([getJson(`/readings/${row.id}?reader=${who}`), getJson(`/readings/${row.id}/corrections?reader=${who}`)]);
-    if (slide === state.slide) places[i].show(found, kept.versions);
+    if (slide === state.slide && !state.stop) places[i].show(found, kept.versions);
   }));
-  location.hash = `slide=${slide.key}&reading=${id}`;
+  if (slide === state.slide && !state.stop) location.hash = `slide=${slide.key}&reading=${id}`;
 }
 
 // ---- asking
@@ -219,6 +220,7 @@ function scope() {
 
 async function ask() {
   const question = $("question").value.trim();
+  await Promise.resolve(state.coming).catch(() => null); // the slide that was chosen last, not the one before it
   if (!state.slide || !question || state.stop) return;
   say("");
   let box;
