@@ -2,7 +2,8 @@
 
 Features are standardised with the train split's mean and deviation. Logistic regression is multinomial with L2 penalty;
 C is 1, or the one of CHOICES with the best balanced accuracy in a cross-validation on the train split whose folds hold
-whole groups; of equal ones that with the highest likelihood there.
+whole groups; of equal ones that with the highest likelihood there. Matrix products run in one thread: these are small,
+threads that wait for each other made a fit ten times as long, and the figures do not hang on their number.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NUM_TREES = 300
 
 def fixed_penalty(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[Order], dict[str, Any]]:
     """Logistic regression with C = 1, not tuned."""
-    with _quiet():
+    with _alone():
         fitted = _logistic(1.0).fit(np.stack(train.X), train.y)
     return ranked(fitted, seen), {"c": 1.0}
 
@@ -33,7 +34,7 @@ def chosen_penalty(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[O
     """Logistic regression with the best of CHOICES."""
     X = np.stack(train.X).astype(np.float64)
     best = best_c(_logistic, X, train.y, train.groups)
-    with _quiet():
+    with _alone():
         return ranked(_logistic(best).fit(X, train.y), seen), {"c": best}
 
 
@@ -41,8 +42,9 @@ def forest(train: Rows, valid: Rows, seen: list[Floats]) -> tuple[list[Order], d
     """Random forest of 300 trees on bootstrap samples, square root of the features at each split (Breiman 2001)."""
     from sklearn.ensemble import RandomForestClassifier
 
-    fitted = RandomForestClassifier(NUM_TREES, min_samples_leaf=2, random_state=0).fit(np.stack(train.X), train.y)
-    return ranked(fitted, seen), {"num_trees": NUM_TREES}
+    with _alone():
+        fitted = RandomForestClassifier(NUM_TREES, min_samples_leaf=2, random_state=0).fit(np.stack(train.X), train.y)
+        return ranked(fitted, seen), {"num_trees": NUM_TREES}
 
 
 def ranked(fitted: Any, seen: Sequence[Floats]) -> list[Order]:
@@ -61,11 +63,12 @@ def _logistic(c: float) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """A weak penalty that has not converged is judged like any other."""
+def _alone() -> Iterator[None]:
+    """One thread, and a weak penalty that has not converged is judged like any other."""
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings():
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
 
@@ -86,7 +89,7 @@ def best_c(model: Callable[[float], Any], X: F64, y: Sequence[str], groups: Sequ
     labels = np.asarray(y)
     parts = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(X, labels, groups))
     scores = []
-    with _quiet():
+    with _alone():
         for c in CHOICES:
             said, likely = _held_out(model(c), X, labels, parts)
             share = round(balanced_accuracy_score(labels, said), 6)

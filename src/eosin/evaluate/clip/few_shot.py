@@ -83,8 +83,9 @@ def fit(features: Floats, labels: NDArray[Any], settings: FewShot, standardise: 
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     model = LogisticRegression(C=settings.c, max_iter=settings.max_iter)
-    with warnings.catch_warnings():
+    with threadpool_limits(1), warnings.catch_warnings():  # threads wait for each other in products this small
         warnings.simplefilter("ignore", ConvergenceWarning)
         return (make_pipeline(StandardScaler(), model) if standardise else model).fit(features, labels)
