@@ -18,7 +18,8 @@ from transformers import Trainer
 from eosin.core.nouns.classes import is_lost
 from eosin.core.settings.stages import KeepBy, RejectionStage, RlStage, SftStage, WatchedStage
 from eosin.core.store import artifacts as store
-from eosin.train.heldout import Answers, HeldOutCallback, held_out
+from eosin.train.averaging import StartWeights
+from eosin.train.heldout import Answers, HeldOut, HeldOutCallback, held_out
 from eosin.train.monitor import MetricsCallback, StepClock
 from eosin.train.stages.base import StageContext
 from eosin.train.stages.saves import restore_weights
@@ -44,16 +45,30 @@ class Look:
         return [c for c, recall in start.recalls.items() if is_lost(recall, self.recalls.get(c, 0.0))]
 
 
+@dataclass(frozen=True)
+class Average:
+    """What the kept weights are averaged with, which share it has, and the questions that the mean is asked."""
+
+    start: StartWeights
+    share: float
+    exam: HeldOut
+
+
 class BestKeeper:
     """Keeps the weights of the best look as the artifact `kept`.
 
     A later checkpoint takes the place where its figure is at least as high and no class was lost. A resumed stage goes
     on from keep.json, whose looks after its last whole save are made again.
+
+    Attributes:
+        average: what the kept weights are averaged with at the end; None for nothing.
     """
 
     def __init__(self, ctx: StageContext, by: KeepBy) -> None:
         self._ctx = ctx
         self._by = by
+        self.average: Average | None = None
+        self._averaged: dict[str, Any] | None = None
         self._note = ctx.folder / NOTE
         self.looks: list[Look] = []
         if self._note.exists() and store.exists(ctx.folder / KEPT):
@@ -62,8 +77,7 @@ class BestKeeper:
     def look(self, model: Any, step: int, answers: Answers) -> None:
         """Take in what the model at `step` answered."""
         self.looks = [x for x in self.looks if x.step < step]
-        each = tuple(answers.each(self._by))
-        self.looks.append(Look(step, statistics.fmean(each), each, answers.recalls))
+        self.looks.append(self._look(step, answers))
         if step == 0 and self.looks[0].value >= ALL_RIGHT:
             console.print(
                 f"  [yellow]warning:[/yellow] the start already answers the valid questions ({self.looks[0].value:.3f} "
@@ -74,6 +88,10 @@ class BestKeeper:
         rows = [{"step": x.step, "value": x.value, "each": x.each, "recalls": x.recalls} for x in self.looks]
         store.write_json(self._note, {"by": self._by, "looks": rows})
 
+    def _look(self, step: int, answers: Answers) -> Look:
+        each = tuple(answers.each(self._by))
+        return Look(step, statistics.fmean(each), each, answers.recalls)
+
     @property
     def best(self) -> Look:
         """The look whose checkpoint stays."""
@@ -82,12 +100,32 @@ class BestKeeper:
         return max(sound, key=lambda x: (x.value, x.step))
 
     def settle(self, model: Any, last_step: int) -> int:
-        """Put the weights that stay into the model; returns their step. The end of training is kept as `last`."""
-        if not self.looks or self.best.step == last_step:
+        """Put the weights that stay into the model; returns their step. The end of training is kept as `last`, and what
+        was averaged with the start as `kept`."""
+        if not self.looks:
             return last_step
-        self._ctx.save("last", model, last_step, replace=True)
-        restore_weights(model, self._ctx.folder / KEPT)
-        return self.best.step
+        best = self.best
+        if best.step != last_step:
+            self._ctx.save("last", model, last_step, replace=True)
+            restore_weights(model, self._ctx.folder / KEPT)
+        if self.average is not None and best.step > 0:
+            self._averaged = self._average(model, self.average)
+        return best.step
+
+    def _average(self, model: Any, average: Average) -> dict[str, Any]:
+        """Average the model with its start, unless the valid questions say that this does harm."""
+        average.start.mix_into(model, average.share)
+        answers = average.exam.ask(model)
+        told: dict[str, Any] = {"share_of_start": average.share, "value": None, "stays": True}
+        if answers is None:
+            return told
+        found = self._look(self.best.step, answers)
+        change, error = difference(self.best, found)
+        told |= {"value": found.value, "classes_lost": found.lost_since(self.looks[0])}
+        if told["classes_lost"] or change < -2 * error:
+            restore_weights(model, self._ctx.folder / KEPT)
+            told["stays"] = False
+        return told
 
     def record(self) -> dict[str, Any]:
         """What stage.json says: figures of start, end and best, what was kept, and a sentence."""
@@ -98,7 +136,8 @@ class BestKeeper:
         return {
             "figure": f"valid_{self._by}", "n": len(start.each), "start": start.value, "end": end.value,
             "best": best.value, "best_step": best.step, "kept": kept, "classes_lost": end.lost_since(start),
-            "verdict": verdict(start, end, best),
+            "verdict": verdict(start, end, best) + _of_average(self._averaged),
+            **({"averaged": self._averaged} if self._averaged else {}),
         }  # fmt: skip
 
 
@@ -128,6 +167,16 @@ def verdict(start: Look, end: Look, best: Look) -> str:
     return f"Start and end of training differ by no more than noise: {shown}; {goes_on}."
 
 
+def _of_average(averaged: dict[str, Any] | None) -> str:
+    if averaged is None:
+        return ""
+    value = "" if averaged["value"] is None else f" ({averaged['value']:.3f})"
+    if averaged["stays"]:
+        share = averaged["share_of_start"]
+        return f" Its weights are averaged with those of the start, which have {share:g} of the mean{value}."
+    return f" Averaged with the start they were worse beyond noise{value}, so they stay as they are."
+
+
 def looks_every(settings: WatchedStage, num_steps: int) -> int | None:
     """Steps between looks at the valid split; None where the stage asks for none."""
     if settings.valid_every is not None:
@@ -140,8 +189,8 @@ def warn_of_valid(ctx: StageContext, num_samples: int, classes: set[str]) -> Non
     where = f"stages.{ctx.name}.keep=last"
     if not num_samples:
         console.print(
-            "  [yellow]warning:[/yellow] there is no valid split with answers, so the last step is kept, whatever it "
-            f"is worth: give the data valid cases (data.valid_fraction or data.valid_cases), or say {where}"
+            "  [yellow]warning:[/yellow] there is no valid split with answers, so the last step is kept as it is, "
+            f"whatever it is worth: give the data valid cases (data.valid_fraction or data.valid_cases), or say {where}"
         )
     elif len(classes) == 1:
         console.print(
@@ -165,6 +214,9 @@ def watch_valid(
     if exam is None:
         return None
     keeper = BestKeeper(ctx, settings.keep_by) if settings.keep == "best" else None
+    if keeper is not None and settings.average_with_start and trainer.is_world_process_zero():
+        start = StartWeights(trainer.accelerator.unwrap_model(trainer.model), ctx.work)
+        keeper.average = Average(start, settings.average_with_start, exam)
     metrics = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MetricsCallback))
     trainer.add_callback(HeldOutCallback(exam, every, metrics, clock, prompts_seen, keeper))
     return keeper

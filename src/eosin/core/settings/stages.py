@@ -146,12 +146,22 @@ class WatchedStage(_LanguageStage):
         valid_every: steps between greedy exams on the valid split; by default six over the stage where it keeps the
             best, else none.
         valid_samples: questions of such an exam, drawn with the seed.
+        average_with_start: share that the weights of the start have in those that the stage leaves; with keep "best".
+            The mean is asked the valid questions: where it is worse beyond noise, the trained weights stay as they are
+            (docs/rl.md). 0 averages nothing.
     """
 
     keep: Literal["best", "last"] = "last"
     keep_by: KeepBy = "score"
     valid_every: PositiveInt | None = None
     valid_samples: PositiveInt = 128
+    average_with_start: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _averages_what_it_keeps(self) -> WatchedStage:
+        if self.average_with_start and self.keep == "last":
+            raise ValueError("average_with_start needs keep: best, whose valid questions say whether it does harm")
+        return self
 
 
 class PretrainStage(_PairStage):
