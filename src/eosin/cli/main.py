@@ -86,6 +86,10 @@ _DISK = {
 }
 
 
+INTERRUPTED = 130
+"""With this typer ends where a verb is interrupted, by Ctrl-C or by being asked to end, and says nothing itself."""
+
+
 def run() -> None:
     """Entry point of the `eosin` command."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -118,12 +122,14 @@ def run() -> None:
         if not lost_a_process(exc):
             raise
         sys.exit(LOST_A_PROCESS)
-    except stopping.StopRequested:
-        console.print("asked to end (SIGTERM). What is done is saved; the same command goes on from there.")
-        sys.exit(0)
-    except KeyboardInterrupt:
+    except SystemExit as exc:
+        if exc.code != INTERRUPTED:
+            raise
+        if stopping.is_asked():
+            console.print("asked to end (SIGTERM). What is done is saved; the same command goes on from there.")
+            sys.exit(0)
         console.print("stopped. Give the same command again to go on where it stopped.")
-        sys.exit(130)
+        raise
     finally:
         leave_processes()
 
