@@ -71,8 +71,9 @@ def test_a_stage_leaves_the_mean_and_keeps_what_was_trained(context: Make, capsy
     result = sft.run(SETTINGS, ctx)
     told = result.extra["keep"]
     assert told["best_step"] == 12 and told["averaged"]["share_of_start"] == 0.25 and told["averaged"]["stays"]
-    assert "averaged with those of the start, which have 0.25 of the mean" in capsys.readouterr().err
-    trained, left = (load(ctx.folder / name).model.state_dict() for name in ("kept", "checkpoint"))
+    assert told["kept"] == "mean of step 12 and the start"
+    assert "goes on from the mean of step 12 and its start" in capsys.readouterr().err
+    trained, left = (load(ctx.folder / name).model.state_dict() for name in ("last", "checkpoint"))
     moved = [n for n in before if not torch.equal(trained[n], before[n])]
     assert moved
     for name in before:
@@ -87,13 +88,13 @@ def test_a_stage_leaves_the_mean_and_keeps_what_was_trained(context: Make, capsy
 
 
 class Asked:
-    """Stands for the valid questions: what the mean answers is given."""
+    """Stands for the valid questions: what a model with this weight answers is given."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, by_weight: dict[float, str]) -> None:
+        self.by_weight = by_weight
 
-    def ask(self, model: nn.Module) -> Answers:
-        return self._answers
+    def ask(self, model: nn.Linear) -> Answers:
+        return marks(self.by_weight[model.weight.item()])
 
 
 class Written:
@@ -107,15 +108,26 @@ class Written:
 
 
 def marks(right: str) -> Answers:
-    return Answers(tuple("ab" * (len(right) // 2)), tuple(c == "1" for c in right), (None,) * len(right), 0)
+    """32 answers, eight times the four that are given; classes a and b in turn."""
+    return Answers(tuple("ab" * 16), tuple(c == "1" for c in right * 8), (None,) * 32, 0)
 
 
 @pytest.mark.parametrize(
-    ("mean", "stays"),
-    [("1111" * 8, True), ("1110" * 8, True), ("0110" * 8, False), ("1010" * 8, False)],  # the last loses class b
+    ("looks", "means", "weight", "step"),
+    [
+        # start 1.0; after 4 steps 3.0, after 8 steps 5.0: the means are 2.0 and 3.0
+        (["1110", "1110", "1111"], {3.0: "1111"}, 3.0, 8),  # the end is the best: only its mean is asked
+        (["1110", "1110", "1111"], {3.0: "1110"}, 5.0, 8),  # worse than the best beyond noise
+        (["1110", "1111", "1110"], {3.0: "1110", 2.0: "1111"}, 2.0, 4),  # the mean of the best look
+        (["1110", "1111", "1110"], {3.0: "1111", 2.0: "1111"}, 3.0, 8),  # as good: the later one
+        (["1110", "0110", "0010"], {3.0: "1111"}, 3.0, 8),  # training did harm, its mean does not
+        (["1110", "0110", "0010"], {3.0: "0110"}, 1.0, 0),  # nor does that help: the start
+        (["1110", "1110", "1010"], {3.0: "1010", 2.0: "1110"}, 2.0, 4),  # class b was lost on the way
+        (["1010", "1010", "1010"], {3.0: "1010"}, 3.0, 8),
+    ],
 )
-def test_a_mean_that_does_harm_is_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mean: str, stays: bool
+def test_which_weights_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: list[str], means: dict[float, str], weight: float, step: int
 ) -> None:
     ctx, model = Written(tmp_path), nn.Linear(1, 1, bias=False)
     monkeypatch.setattr(store, "exists", lambda path: False)
@@ -124,16 +136,18 @@ def test_a_mean_that_does_harm_is_not_taken(
         lambda m, path: m.load_state_dict(torch.load(path.with_suffix(".pt"), weights_only=True)),
     )
     nn.init.constant_(model.weight, 1.0)
+    asked = Asked(means)
     keeper = BestKeeper(ctx, "accuracy")  # type: ignore[arg-type]
-    keeper.average = Average(StartWeights(model, tmp_path), 0.5, Asked(marks(mean)))  # type: ignore[arg-type]
-    keeper.look(model, 0, marks("1110" * 8))
-    nn.init.constant_(model.weight, 3.0)
-    keeper.look(model, 4, marks("1111" * 8 if not stays else "1110" * 8))
-    assert keeper.settle(model, 4) == 4
-    assert model.weight.item() == (2.0 if stays else 3.0)
+    keeper.average = Average(StartWeights(model, tmp_path), 0.5, asked)  # type: ignore[arg-type]
+    for i, right in enumerate(looks):
+        nn.init.constant_(model.weight, 1.0 + 2 * i)
+        keeper.look(model, 4 * i, marks(right))
+    assert keeper.settle(model, 8) == step
+    assert model.weight.item() == weight
     record = keeper.record()
-    assert record["averaged"]["stays"] is stays
-    assert ("worse beyond noise" in record["verdict"]) is not stays
+    assert record["averaged"]["stays"] is (weight in means)
+    assert ("did harm" in record["verdict"]) is (weight not in means)
+    assert (tmp_path / "last.pt").exists()
 
 
 def test_only_with_keep_best() -> None:

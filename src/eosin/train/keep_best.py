@@ -47,7 +47,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Average:
-    """What the kept weights are averaged with, which share it has, and the questions that the mean is asked."""
+    """What the weights are averaged with, which share it has, and the questions that the mean is asked."""
 
     start: StartWeights
     share: float
@@ -61,14 +61,15 @@ class BestKeeper:
     on from keep.json, whose looks after its last whole save are made again.
 
     Attributes:
-        average: what the kept weights are averaged with at the end; None for nothing.
+        average: what the weights are averaged with at the end; None for nothing.
     """
 
     def __init__(self, ctx: StageContext, by: KeepBy) -> None:
         self._ctx = ctx
         self._by = by
         self.average: Average | None = None
-        self._averaged: dict[str, Any] | None = None
+        self._mean: Look | None = None
+        self._stays = False
         self._note = ctx.folder / NOTE
         self.looks: list[Look] = []
         if self._note.exists() and store.exists(ctx.folder / KEPT):
@@ -100,44 +101,62 @@ class BestKeeper:
         return max(sound, key=lambda x: (x.value, x.step))
 
     def settle(self, model: Any, last_step: int) -> int:
-        """Put the weights that stay into the model; returns their step. The end of training is kept as `last`, and what
-        was averaged with the start as `kept`."""
+        """Put the weights that stay into the model; returns the step that they were trained to. The end of training is
+        kept as `last` where it is not what stays."""
         if not self.looks:
             return last_step
         best = self.best
-        if best.step != last_step:
-            self._ctx.save("last", model, last_step, replace=True)
-            restore_weights(model, self._ctx.folder / KEPT)
-        if self.average is not None and best.step > 0:
-            self._averaged = self._average(model, self.average)
+        if self.average is None and best.step == last_step:
+            return last_step
+        self._ctx.save("last", model, last_step, replace=True)
+        if self.average is not None and last_step > 0:
+            self._mean, stays = self._mean_with_start(model, last_step, self.average)
+            if stays:
+                return self._mean.step
+        restore_weights(model, self._ctx.folder / KEPT)
         return best.step
 
-    def _average(self, model: Any, average: Average) -> dict[str, Any]:
-        """Average the model with its start, unless the valid questions say that this does harm."""
+    def _mean_with_start(self, model: Any, last_step: int, average: Average) -> tuple[Look, bool]:
+        """Put the mean of the start and the end of training into the model, or that of the start and the best look, if
+        the valid questions think more of it; and whether it stays.
+
+        It does where it is not below the start, not below the best look beyond noise, and no class is lost.
+        """
+        trained = {last_step: "last", **({self.best.step: KEPT} if 0 < self.best.step < last_step else {})}
+        found: list[Look] = []
+        for step, name in trained.items():
+            self._mix(model, name, average)
+            answers = average.exam.ask(model)
+            assert answers is not None, "the questions were answered before"
+            found.append(self._look(step, answers))
+        mean = max(found, key=lambda x: (x.value, x.step))
+        if mean is not found[-1]:
+            self._mix(model, trained[mean.step], average)
+        change, error = difference(self.best, mean)
+        start = self.looks[0]
+        self._stays = mean.value >= start.value and change >= -2 * error and not mean.lost_since(start)
+        return mean, self._stays
+
+    def _mix(self, model: Any, name: str, average: Average) -> None:
+        restore_weights(model, self._ctx.folder / name)
         average.start.mix_into(model, average.share)
-        answers = average.exam.ask(model)
-        told: dict[str, Any] = {"share_of_start": average.share, "value": None, "stays": True}
-        if answers is None:
-            return told
-        found = self._look(self.best.step, answers)
-        change, error = difference(self.best, found)
-        told |= {"value": found.value, "classes_lost": found.lost_since(self.looks[0])}
-        if told["classes_lost"] or change < -2 * error:
-            restore_weights(model, self._ctx.folder / KEPT)
-            told["stays"] = False
-        return told
 
     def record(self) -> dict[str, Any]:
         """What stage.json says: figures of start, end and best, what was kept, and a sentence."""
         if not self.looks:
             return {}
-        start, end, best = self.looks[0], self.looks[-1], self.best
+        start, end, best, mean = self.looks[0], self.looks[-1], self.best, self._mean
         kept = "start" if best.step == 0 else "last" if best.step == end.step else f"step {best.step}"
+        if mean is not None and self._stays:
+            kept = f"mean of step {mean.step} and the start"
+        told = {} if mean is None or self.average is None else {
+            "averaged": {"share_of_start": self.average.share, "step": mean.step, "value": mean.value,
+                         "classes_lost": mean.lost_since(start), "stays": self._stays},
+        }  # fmt: skip
         return {
             "figure": f"valid_{self._by}", "n": len(start.each), "start": start.value, "end": end.value,
             "best": best.value, "best_step": best.step, "kept": kept, "classes_lost": end.lost_since(start),
-            "verdict": verdict(start, end, best) + _of_average(self._averaged),
-            **({"averaged": self._averaged} if self._averaged else {}),
+            "verdict": verdict(start, end, best, mean if self._stays else None) + _of_mean(mean, self._stays), **told,
         }  # fmt: skip
 
 
@@ -152,10 +171,12 @@ def difference(a: Look, b: Look) -> tuple[float, float]:
     return statistics.fmean(pairs), error
 
 
-def verdict(start: Look, end: Look, best: Look) -> str:
-    """One sentence: whether training helped on the valid split, and which checkpoint goes on."""
+def verdict(start: Look, end: Look, best: Look, mean: Look | None = None) -> str:
+    """One sentence: whether training helped on the valid split, and which weights go on; `mean`: those are a mean."""
     gain, error = difference(start, end)
     place = "its start" if best.step == 0 else f"step {best.step} ({best.value:.3f})"
+    if mean is not None:
+        place = f"the mean of step {mean.step} and its start ({mean.value:.3f})"
     goes_on = f"the run goes on from {place}"
     shown = f"{start.value:.3f} at the start, {end.value:.3f} at the end on {len(start.each)} valid questions"
     if lost := end.lost_since(start):
@@ -167,14 +188,10 @@ def verdict(start: Look, end: Look, best: Look) -> str:
     return f"Start and end of training differ by no more than noise: {shown}; {goes_on}."
 
 
-def _of_average(averaged: dict[str, Any] | None) -> str:
-    if averaged is None:
+def _of_mean(mean: Look | None, stays: bool) -> str:
+    if mean is None or stays:
         return ""
-    value = "" if averaged["value"] is None else f" ({averaged['value']:.3f})"
-    if averaged["stays"]:
-        share = averaged["share_of_start"]
-        return f" Its weights are averaged with those of the start, which have {share:g} of the mean{value}."
-    return f" Averaged with the start they were worse beyond noise{value}, so they stay as they are."
+    return f" The mean of step {mean.step} and the start ({mean.value:.3f}) did harm, and was not taken."
 
 
 def looks_every(settings: WatchedStage, num_steps: int) -> int | None:

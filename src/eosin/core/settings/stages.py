@@ -146,9 +146,9 @@ class WatchedStage(_LanguageStage):
         valid_every: steps between greedy exams on the valid split; by default six over the stage where it keeps the
             best, else none.
         valid_samples: questions of such an exam, drawn with the seed.
-        average_with_start: share that the weights of the start have in those that the stage leaves; with keep "best".
-            The mean is asked the valid questions: where it is worse beyond noise, the trained weights stay as they are
-            (docs/rl.md). 0 averages nothing.
+        average_with_start: share of the start in the weights that the stage leaves, the rest being the end's or, if the
+            valid questions think more of it, the best checkpoint's; with keep "best". Where the mean is worse than the
+            start, or than the best checkpoint beyond noise, it is not taken (docs/rl.md). 0 averages nothing.
     """
 
     keep: Literal["best", "last"] = "last"
