@@ -222,7 +222,7 @@ MODULES = (
 
 
 def load_everything() -> None:
-    """Import once what every process needs, in one thread."""
+    """Import once what every process needs, in one thread; it is no garbage, and is not looked through for it."""
     import importlib
 
     for name in MODULES:
@@ -235,6 +235,8 @@ def load_everything() -> None:
     lost = [t for t in threads[1:] if t != "jemalloc_bg_thd"]  # of pyarrow; starts again in a forked process
     assert not lost, f"threads after the imports, which a forked process would lack: {lost}"
     assert not torch.distributed.is_initialized()
+    gc.collect()
+    gc.freeze()
 
 
 def serve() -> list[str] | None:
@@ -374,8 +376,6 @@ def leave(work: Callable[[], None]) -> None:
 
 def main() -> None:
     load_everything()
-    gc.collect()
-    gc.freeze()
     argv = serve()
     if argv is not None:
         leave(lambda: be(argv))
