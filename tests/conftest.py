@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONG_ROOMS.index(room) if room in LONG_ROOMS else len(LONG_ROOMS)
 
     items.sort(key=place)
+
+
+_modules_seen = 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imports_are_not_searched_for_garbage() -> Iterator[None]:
+    """What was imported stays, and need not be looked through again at every collection.
+
+    Each stage of training collects garbage when it ends, and looks through all objects for it: those of torch,
+    transformers and all tests are some hundred thousand, and took a seventh of the time of a run on a small model.
+    """
+    global _modules_seen
+    if len(sys.modules) > _modules_seen + 100:
+        gc.collect()
+        gc.freeze()
+        _modules_seen = len(sys.modules)
+    yield
 
 
 @pytest.fixture(scope="session")
