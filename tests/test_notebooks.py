@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -55,8 +54,8 @@ def test_kept_without_outputs_and_with_links_that_lead_somewhere(path: Path) -> 
 
 
 def _shortened(book: Any, changes: dict[str, str]) -> Any:
-    """The same cells with other sizes; `make test-long` runs them as they are."""
-    for old, new in changes.items() if not os.environ.get("EOSIN_LONG") else ():
+    """The same cells with other sizes."""
+    for old, new in changes.items():
         [cell] = [c for c in book.cells if c.cell_type == "code" and old in c.source]
         assert cell.source.count(old) == 1
         cell.source = cell.source.replace(old, new)
@@ -82,15 +81,25 @@ def _by_ipython(book: Any, place: Path) -> str:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_runs_from_the_first_cell_to_the_last(path: Path, tmp_path: Path) -> None:
     """In a folder of its own."""
-    book = _shortened(_read(path), SHORTER[path.stem])
-    told = (_by_a_kernel if path.stem == BY_A_KERNEL else _by_ipython)(book, tmp_path)
-    for name in LEAVES[path.stem]:
-        assert (tmp_path / name).stat().st_size > 0, name
-    if path.stem == "own_tiles":
+    run(path.stem, _shortened(_read(path), SHORTER[path.stem]), tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_it_runs_as_it_is(path: Path, tmp_path: Path) -> None:
+    run(path.stem, _read(path), tmp_path)
+
+
+def run(name: str, book: Any, place: Path) -> None:
+    """Every cell, the files that it leaves, and what it says."""
+    told = (_by_a_kernel if name == BY_A_KERNEL else _by_ipython)(book, place)
+    for left in LEAVES[name]:
+        assert (place / left).stat().st_size > 0, left
+    if name == "own_tiles":
         figure = re.search(r"balanced accuracy (\d\.\d\d)", told)
         assert figure and 0 <= float(figure[1]) <= 1 and "12 tiles of 4 slides" in told
-    if path.stem == "own_reward":
+    if name == "own_reward":
         assert "breaches: 0" in told and "wrong but consistent: 1.0 alone, 0.3 with accuracy" in told, told
         assert told.count("{'step': ") == 4
-    if path.stem == "read_a_slide":
+    if name == "read_a_slide":
         assert re.search(r"\d+ patches, \d+% of them in the lesion", told)
