@@ -32,9 +32,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 FORKS = sys.platform == "linux"
-READ_AT_IMPORT = ("ATEN_", "HF_", "LANG", "LC_", "LD_", "MKL_", "MPL", "OMP_", "OPENBLAS_", "PYTHONHASH", "PYTHONUTF",
-                  "TORCH_", "TRANSFORMERS_", "XDG_")  # fmt: skip
-"""Beginnings of names of variables that are looked at while Python starts or libraries are imported."""
+READ_AT_IMPORT = (
+    "ATEN_CPU_CAPABILITY", "HF_HOME", "HF_HUB_CACHE", "LANG", "LC_ALL", "MPLBACKEND", "MPLCONFIGDIR", "PYTHONHASHSEED",
+    "PYTHONIOENCODING", "PYTHONUTF8", "TORCH_HOME", "TRANSFORMERS_CACHE", "XDG_CACHE_HOME",
+)  # fmt: skip
+"""Variables that are looked at while Python starts or libraries are imported, and that a test may set for itself."""
 AT_FIRST = dict(os.environ)
 """Before a test changes it for itself, and before the imports do."""
 SET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
@@ -305,8 +307,7 @@ def _end_group(pid: int) -> None:
 
 def _differing(environment: Mapping[str, str]) -> list[str]:
     """Variables that were read while importing, and were not what they are now."""
-    names = {n for n in (*environment, *AT_FIRST) if n.startswith(READ_AT_IMPORT)}
-    return sorted(n for n in names if environment.get(n) != AT_FIRST.get(n))
+    return [n for n in READ_AT_IMPORT if environment.get(n) != AT_FIRST.get(n)]
 
 
 def _become(told: Mapping[str, Any]) -> None:
