@@ -1,11 +1,11 @@
-# make demo | make test | make lint | make test-rounding | make fuzz: each does all its own set-up in .venv on a fresh machine.
+# make demo | make test | make lint | make test-rounding | make test-long | make fuzz: each does all its own set-up in .venv on a fresh machine.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: demo test test-rounding fuzz lint docs sbom lock clean
+.PHONY: demo test test-rounding test-long fuzz lint docs sbom lock clean
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Eosin needs Python 3.11 or later; give another one with PYTHON=..."; exit 1; }
@@ -33,6 +33,11 @@ test-rounding: $(VENV)/dev.stamp
 	@ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 		--no-loadscope-reorder \
 		tests/models tests/engines tests/train tests/evaluate $(wildcard tests/chain/test_*run*.py) tests/chain/test_families.py
+
+# What `make test` leaves out or runs in a short form, as it is long by nature: tests marked `long`.
+test-long: $(VENV)/dev.stamp
+	@EOSIN_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m long tests/test_notebooks.py \
+		tests/reliability tests/chain/test_plan.py tests/models/composed tests/curate/test_curation_verbs.py
 
 # Every reader of files for FUZZ_SECONDS; longer: make fuzz FUZZ_SECONDS=600.
 FUZZ_SECONDS ?= 60

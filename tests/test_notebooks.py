@@ -1,4 +1,4 @@
-"""The notebooks of examples/notebooks run as they are, and are kept without outputs."""
+"""The notebooks of examples/notebooks run from the first cell to the last, and are kept without outputs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.support import forked
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "examples" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+# Name -> what takes long in its cells, and what stands there in a test, which needs no good model.
+SHORTER = {
+    "own_reward": {"steps: 120,": "steps: 12,", "train_cases: 24,": "train_cases: 10,"},
+    "own_tiles": {"steps: 120,": "steps: 12,"},
+    "read_a_slide": {"steps: 100,": "steps: 6,", "train_cases: 10\n": "train_cases: 4\n"},
+}
+BY_A_KERNEL = "own_tiles"
+"""Which one a kernel runs; the others are run by IPython in processes that have imported everything."""
 # Name -> files that it leaves behind.
 LEAVES = {
     "own_reward": ("start/stages/sft/checkpoint/model.safetensors",),
@@ -25,12 +35,8 @@ def _read(path: Path) -> Any:
     return nbformat.read(path, as_version=4)
 
 
-def _printed(book: Any) -> str:
-    return "".join(o.get("text", "") for c in book.cells if c.cell_type == "code" for o in c.outputs)
-
-
 def test_all_of_them_are_tried() -> None:
-    assert {p.stem for p in NOTEBOOKS} == set(LEAVES)
+    assert {p.stem for p in NOTEBOOKS} == set(LEAVES) == set(SHORTER)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -47,23 +53,53 @@ def test_kept_without_outputs_and_with_links_that_lead_somewhere(path: Path) -> 
     assert links and all((FOLDER / link).exists() for link in links)
 
 
+def _shortened(book: Any, changes: dict[str, str]) -> Any:
+    """The same cells with other sizes."""
+    for old, new in changes.items():
+        [cell] = [c for c in book.cells if c.cell_type == "code" and old in c.source]
+        assert cell.source.count(old) == 1
+        cell.source = cell.source.replace(old, new)
+    return book
+
+
+def _by_a_kernel(book: Any, place: Path) -> str:
+    """Without a limit of time: a busy machine may be slow to start the kernel."""
+    resources = {"metadata": {"path": str(place)}}
+    NotebookClient(book, kernel_name="python3", timeout=None, startup_timeout=3600, resources=resources).execute()
+    assert all(c.execution_count for c in book.cells if c.cell_type == "code")
+    return "".join(o.get("text", "") for c in book.cells if c.cell_type == "code" for o in c.outputs)
+
+
+def _by_ipython(book: Any, place: Path) -> str:
+    nbformat.write(book, place / "book.ipynb")
+    done = forked.run(["-m", "tests.support.cells", place / "book.ipynb"], cwd=place)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_runs_from_the_first_cell_to_the_last(path: Path, tmp_path: Path) -> None:
-    """In a folder of its own, without a limit of time: a busy machine may be slow to start the kernel."""
-    book = _read(path)
-    place = {"metadata": {"path": str(tmp_path)}}
-    client = NotebookClient(book, kernel_name="python3", timeout=None, startup_timeout=3600, resources=place)
-    client.execute()
-    assert all(c.execution_count for c in book.cells if c.cell_type == "code")
-    for name in LEAVES[path.stem]:
-        assert (tmp_path / name).stat().st_size > 0, name
-    told = _printed(book)
-    if path.stem == "own_tiles":
+    """In a folder of its own."""
+    run(path.stem, _shortened(_read(path), SHORTER[path.stem]), tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_it_runs_as_it_is(path: Path, tmp_path: Path) -> None:
+    run(path.stem, _read(path), tmp_path)
+
+
+def run(name: str, book: Any, place: Path) -> None:
+    """Every cell, the files that it leaves, and what it says."""
+    told = (_by_a_kernel if name == BY_A_KERNEL else _by_ipython)(book, place)
+    for left in LEAVES[name]:
+        assert (place / left).stat().st_size > 0, left
+    if name == "own_tiles":
         figure = re.search(r"balanced accuracy (\d\.\d\d)", told)
         assert figure and 0 <= float(figure[1]) <= 1 and "12 tiles of 4 slides" in told
-    if path.stem == "own_reward":
+    if name == "own_reward":
         assert "breaches: 0" in told and "wrong but consistent: 1.0 alone, 0.3 with accuracy" in told, told
         assert told.count("{'step': ") == 4
-    if path.stem == "read_a_slide":
+    if name == "read_a_slide":
         assert re.search(r"\d+ patches, \d+% of them in the lesion", told)

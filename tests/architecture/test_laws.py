@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections import Counter, deque
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,32 @@ def _room(path: Path) -> str:
     return parts[0] if len(parts) > 1 else ""
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What the laws ask of a file: modules that it imports, without and with those for type checking; the lengths of
+    its functions, by name; whether it says what it is."""
+
+    imports: tuple[str, ...]
+    all_imports: tuple[str, ...]
+    functions: tuple[tuple[str, int], ...]
+    num_lines: int
+    is_documented: bool
+
+
+@functools.cache
+def facts_of(path: Path) -> Facts:
+    text = path.read_text("utf-8")
+    tree = ast.parse(text)
+    functions = tuple(
+        (node.name, (node.end_lineno or node.lineno) - node.lineno + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    )
+    everything = tuple(_imports(tree, for_types=True))
+    imports = tuple(_imports(tree)) if "TYPE_CHECKING" in text else everything
+    return Facts(imports, everything, functions, len(text.splitlines()), bool(ast.get_docstring(tree)))
+
+
 def _imports(tree: ast.AST, *, for_types: bool = False) -> list[str]:
     """Every module imported anywhere in a file, also inside functions; those for type checking only when asked."""
     skipped = (
@@ -81,7 +109,7 @@ def _imports(tree: ast.AST, *, for_types: bool = False) -> list[str]:
 @pytest.mark.parametrize("path", _files(), ids=lambda p: str(p.relative_to(SRC)))
 def test_import_direction(path: Path) -> None:
     room = _room(path)
-    imports = _imports(ast.parse(path.read_text("utf-8")))
+    imports = facts_of(path).imports
     assert "relative import" not in imports
     if room in EVERYTHING or room == "":
         return
@@ -99,13 +127,11 @@ def test_import_direction(path: Path) -> None:
 
 @pytest.mark.parametrize("path", _files(), ids=lambda p: str(p.relative_to(SRC)))
 def test_sizes(path: Path) -> None:
-    text = path.read_text("utf-8")
-    assert len(text.splitlines()) <= MAX_FILE_LINES
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            name = f"{path.relative_to(SRC)}:{node.name}"
-            assert length <= MAX_FUNCTION_LINES or name in LONG_FUNCTIONS, f"{name} has {length} lines"
+    facts = facts_of(path)
+    assert facts.num_lines <= MAX_FILE_LINES
+    for function, length in facts.functions:
+        name = f"{path.relative_to(SRC)}:{function}"
+        assert length <= MAX_FUNCTION_LINES or name in LONG_FUNCTIONS, f"{name} has {length} lines"
 
 
 def test_no_room_holds_more_files_than_a_reader_can_take_in() -> None:
@@ -116,7 +142,7 @@ def test_no_room_holds_more_files_than_a_reader_can_take_in() -> None:
 
 def test_every_room_says_what_lies_in_it() -> None:
     for folder in {p.parent for p in _files()}:
-        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))), folder.relative_to(SRC)
+        assert facts_of(folder / "__init__.py").is_documented, folder.relative_to(SRC)
 
 
 def test_no_circle_of_imports_between_files() -> None:
@@ -124,7 +150,7 @@ def test_no_circle_of_imports_between_files() -> None:
     modules = {_module(p): p for p in _files()}
     imports = {}
     for name, path in modules.items():
-        found = _imports(ast.parse(path.read_text("utf-8")), for_types=True)
+        found = facts_of(path).all_imports
         imports[name] = {f for f in found if f in modules} - {name, *_packages_above(name)}
     circles = [circle for name in imports if (circle := _circle_from(name, imports))]
     assert not circles, " -> ".join(min(circles, key=len))
@@ -178,10 +204,10 @@ def test_light_rooms_load_no_torch() -> None:
 def test_train_and_evaluate_do_not_know_each_other() -> None:
     for room, other in (("train", "evaluate"), ("evaluate", "train")):
         for path in (SRC / room).rglob("*.py"):
-            assert not [n for n in _imports(ast.parse(path.read_text("utf-8"))) if n.startswith(f"eosin.{other}")]
+            assert not [n for n in facts_of(path).imports if n.startswith(f"eosin.{other}")]
 
 
 def test_no_pickle_of_data() -> None:
     for path in _files():
-        imports = _imports(ast.parse(path.read_text("utf-8")))
+        imports = facts_of(path).imports
         assert not {"pickle", "dill", "joblib", "cloudpickle"} & {n.split(".")[0] for n in imports}, path

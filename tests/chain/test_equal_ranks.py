@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.support import forked
 from tests.support.toys import toy_table
 
 from eosin.core.store import artifacts as store
@@ -59,13 +57,7 @@ def run(folder: Path, processes: int) -> Path:
     """The folder of a whole run through the command line."""
     path, out = folder / f"on-{processes}.yaml", folder / f"on-{processes}"
     path.write_text(yaml.safe_dump(recipe(folder, processes), sort_keys=False), "utf-8")
-    start = (
-        [] if processes == 1 else ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    )
-    command = [sys.executable, "-m", *start, "eosin.cli.main", "run", str(path), "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-                   "PYTHONPATH": os.pathsep.join(["src", ".", os.environ.get("PYTHONPATH", "")])}  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+    done = forked.ranks(processes, [*forked.EOSIN, "run", path, "--out", out], cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tests.support import forked
 from tests.support.toys import toy_recipe, toy_table
 from typer.testing import CliRunner
 
@@ -209,14 +210,14 @@ def test_print_shows_and_starts_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def sft_on(folder: Path, launch: str, batch_size: int) -> list[float]:
+    """Losses of a stage; where it is launched on two processes, these are new interpreters."""
     raw = toy_recipe(folder / "tiles", {}, "text")
     raw["stages"] = {
         "sft": {"steps": 4, "batch_size": batch_size, "learning_rate": 1e-3, "log_every": 1, "exam": False}
     }
     out, path = folder / launch.partition(":")[0], folder / "fsdp.yaml"
     path.write_text(yaml.safe_dump(raw), "utf-8")
-    command = [sys.executable, "-m", "eosin.cli.main", "run", str(path), "--out", str(out), "--launch", launch]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = forked.eosin("run", path, "--out", out, "--launch", launch, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert store.open_artifact(out / "stages" / "sft" / "checkpoint", "checkpoint", verify=True)
     return [r["loss"] for r in store.read_jsonl(out / "stages" / "sft" / "metrics.jsonl") if "loss" in r]
@@ -230,9 +231,7 @@ def test_fsdp_on_two_processes_trains_as_one(tmp_path: Path) -> None:
 
 def test_fsdp_on_two_processes_goes_on_from_its_save(tmp_path: Path) -> None:
     """Weights and losses are those of a stage that was never stopped; so are those of one that had only to be saved."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
-               "tests.support.fsdp_ranks", str(tmp_path)]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = forked.ranks(2, ["-m", "tests.support.fsdp_ranks", tmp_path], cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     save = tmp_path / "whole" / "work" / "checkpoint-8"
     assert (save / "pytorch_model_fsdp.bin").is_file() and (save / "optimizer.bin").is_file()  # it was shared out

@@ -76,6 +76,7 @@ CASES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of parts of a process are Linux's")
 def test_memory_is_within_20_percent_of_measured_steps(tmp_path: Path) -> None:
     (tmp_path / "cases.json").write_text(json.dumps(CASES), "utf-8")

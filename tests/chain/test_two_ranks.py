@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from tests.support import forked
 from tests.support.judge_stub import running_stub
 from tests.support.judged_runs import fails_between, judge_at, judged_recipe, names_the_colour, trained_policy
 from tests.support.toys import toy_table
@@ -35,15 +36,18 @@ RECIPE = {
 }  # fmt: skip
 
 
-def torchrun(recipe: Path, out: Path) -> subprocess.CompletedProcess[str]:
+def by_torchrun(recipe: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """By torchrun itself, in new interpreters: each of them has its own order of sets."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "eosin.cli.main", "run", str(recipe), "--out", str(out),
+        *forked.EOSIN, "run", str(recipe), "--out", str(out),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", env=environment, check=False, timeout=400
-    )
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, check=False)
+
+
+def on_two(recipe: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    return forked.ranks(2, [*forked.EOSIN, "run", recipe, "--out", out])
 
 
 def test_a_run_on_two_processes_ends_and_goes_on(tmp_path: Path) -> None:
@@ -52,7 +56,7 @@ def test_a_run_on_two_processes_ends_and_goes_on(tmp_path: Path) -> None:
             "group_column": "slide", "hold_out": {"slide": ["s2"]}, "hold_out_valid": {"slide": ["s4"]}}  # fmt: skip
     recipe, out = tmp_path / "two.yaml", tmp_path / "run"
     recipe.write_text(yaml.safe_dump({"data": data, **RECIPE}, sort_keys=False), "utf-8")
-    done = torchrun(recipe, out)
+    done = by_torchrun(recipe, out)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((out / "summary.json").read_text("utf-8"))["state"] == "complete"
     for stage, steps in (("sft", 3), ("rl", 2)):
@@ -63,7 +67,7 @@ def test_a_run_on_two_processes_ends_and_goes_on(tmp_path: Path) -> None:
     seen = [r["prompts_seen"] for r in store.read_jsonl(out / "stages" / "rl" / "metrics.jsonl") if "loss" in r]
     assert seen == [2.0, 4.0]  # one group a process and step
     assert done.stderr.count("samples:") == 1
-    again = torchrun(recipe, out)
+    again = on_two(recipe, out)
     assert again.returncode == 0 and again.stderr.count("Nothing to do") == 1
 
 
@@ -75,7 +79,7 @@ def test_two_processes_share_a_judge_and_stop_together(tmp_path: Path) -> None:
         recipe = judged_recipe(tmp_path, judge_at(stub.url, max_calls=20), policy, outage=None)
         path, out = tmp_path / "judged.yaml", tmp_path / "run"
         path.write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
-        done = torchrun(path, out)
+        done = on_two(path, out)
         assert done.returncode == 0, done.stderr[-3000:]
         record = json.loads((out / "stages" / "rl" / "stage.json").read_text("utf-8"))
         asked = record["judge"]
@@ -90,6 +94,6 @@ def test_two_processes_share_a_judge_and_stop_together(tmp_path: Path) -> None:
             tmp_path, judge_at(stub.url, ask_first=False), policy, steps=6, outage={"max_unscored": 0.3, "steps": 2}
         )
         path.write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
-        stopped = torchrun(path, tmp_path / "stopped")
+        stopped = on_two(path, tmp_path / "stopped")
     assert stopped.returncode != 0 and "Too many replies have no reward" in stopped.stderr
     assert not (tmp_path / "stopped" / "stages" / "rl" / "stage.json").exists()

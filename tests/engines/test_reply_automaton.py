@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -90,16 +91,22 @@ def new_model_end() -> int:
 END = new_model()
 
 
-def random_reply(held: ReplyAutomaton, rng: np.random.Generator, plain: np.ndarray, most: int = 400) -> list[int]:
-    """Tokens drawn at random of those that may follow; where one goes on with a tag, mostly such a one."""
+@functools.cache
+def states_in_text() -> np.ndarray:
+    """States in a block that are no piece of a tag."""
     follow = byte_automaton(GRAMMAR).follow
     within = np.flatnonzero((follow >= 0).sum(1) > 250)
-    text = set(follow[within, ord("z")].tolist())  # states in a block that are no piece of a tag
+    return follow[within, ord("z")]
+
+
+def random_reply(held: ReplyAutomaton, rng: np.random.Generator, plain: np.ndarray, most: int = 400) -> list[int]:
+    """Tokens drawn at random of those that may follow; where one goes on with a tag, mostly such a one."""
+    text = states_in_text()
     state, ids = 0, []
     while state != held.over and len(ids) < most:
         may = np.flatnonzero(held.may[state].numpy() & plain)
-        tags = [t for t in may if int(held.follow[state, t]) not in text]
-        ids.append(int(rng.choice(tags if tags and rng.random() < 0.8 else may)))
+        tags = may[~np.isin(held.follow[state].numpy()[may], text)]
+        ids.append(int(rng.choice(tags if len(tags) and rng.random() < 0.8 else may)))
         state = int(held.follow[state, ids[-1]])
     return ids if state == held.over else []
 

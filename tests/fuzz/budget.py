@@ -1,4 +1,4 @@
-"""How long the fuzz tests look: EOSIN_FUZZ_SECONDS, about five seconds a test where it is not set."""
+"""How long the fuzz tests look: EOSIN_FUZZ_SECONDS, about two seconds a test where it is not set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-DEFAULT_SECONDS = 5.0
+DEFAULT_SECONDS = 2.0
 
 
 def fuzz_seconds() -> float:

@@ -43,6 +43,8 @@ def main() -> int:
 
 
 def go(chosen: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
+    from tests.support.forked import load_everything
+
     load_everything()
     from tests.reliability.kill import Tried, tried
     from tests.reliability.verbs import material
@@ -88,21 +90,6 @@ def cpu_minutes() -> float:
     """Processor time of this process and of all tries so far."""
     used = os.times()
     return (used.user + used.system + used.children_user + used.children_system) / 60
-
-
-def load_everything() -> None:
-    """Import once what every try needs, in one thread."""
-    import importlib
-
-    for name in ("torch", "transformers", "trl", "datasets", "peft", "pyarrow.parquet", "matplotlib", "sklearn", "cv2",
-                 "tifffile", "openslide", "h5py", "eosin.cli.main", "eosin.chain.recipe.run", "eosin.train.stages.rl",
-                 "eosin.train.stages.sft", "eosin.train.warmup.stage", "eosin.report", "eosin.slides.features.run",
-                 "eosin.chain.exam", "eosin.chain.rl_data", "eosin.evaluate.exam.entry", "eosin.curate",
-                 "eosin.documents", "eosin.train.stages.clip", "openai"):  # fmt: skip
-        importlib.import_module(name)
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def points_of(verbs, chosen):  # type: ignore[no-untyped-def]

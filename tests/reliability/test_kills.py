@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+import pytest
+
+from tests.support import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 # Before marks of completion, renames and removals: the points where faults were found, or would be.
@@ -19,14 +20,17 @@ POINTS = {
     "phantom tiles": (11,),
     "score": (4,),
 }
+FEW = {
+    "run": (88, 229), "evaluate": (59,), "rl-data": (14,), "slides features": (13,), "slides tiles": (7,),
+    "knowledge build": (9,), "phantom tiles": (11,), "score": (4,),
+}  # fmt: skip
 
 
-def test_killed_at_chosen_file_operations_and_given_again_everything_is_whole_and_equal() -> None:
-    at = [f"{verb}:{n}" for verb, points in POINTS.items() for n in points]
-    command = [sys.executable, "-m", "tests.reliability", "--verbs", *POINTS, "--at", *at]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", ".", os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
-    )
+@pytest.mark.parametrize("points", [FEW, pytest.param(POINTS, marks=pytest.mark.long)], ids=["few", "all"])
+def test_killed_at_chosen_file_operations_and_given_again_everything_is_whole_and_equal(
+    points: dict[str, tuple[int, ...]],
+) -> None:
+    at = [f"{verb}:{n}" for verb, numbers in points.items() for n in numbers]
+    done = forked.run(["-m", "tests.reliability", "--verbs", *points, "--at", *at], cwd=ROOT)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert f"{'all':<18}{len(at):>11}{len(at):>8}{0:>8}" in done.stdout

@@ -106,8 +106,10 @@ def local(folder: Path) -> list[Verb]:
     (folder / "replies.jsonl").write_text("".join(json.dumps(r) + "\n" for r in replies), "utf-8")
     made = folder / "made"
     made.mkdir()
+    start = {**recipe(folder), "stages": {"sft": {"steps": 2, "learning_rate": 6e-3, "exam": False}}, "exams": {}}
+    (folder / "start.yaml").write_text(yaml.safe_dump(start, sort_keys=False), "utf-8")
     features = ["slides", "features", str(folder / "slides"), "--min-tissue", "0.2", "--readers", "0"]
-    for argv in (["run", str(folder / "tiny.yaml"), "--out", "OUT/run"], [*features, "--out", "OUT/features"]):
+    for argv in (["run", str(folder / "start.yaml"), "--out", "OUT/run"], [*features, "--out", "OUT/features"]):
         code, said = again(Verb("material", argv, ()), made)
         if code:
             raise SystemExit(f"the material could not be made: {said[-2000:]}")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tests.support import forked
 from torch import nn
 
 from eosin.core.settings.clip import ClipStage, TinyClip
@@ -192,16 +189,8 @@ def test_adapters_train_alone_and_merge_into_the_same_network() -> None:
 
 
 def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = ROOT / "tests" / "support" / "clip_ranks.py"
-    processes = []
-    for rank in range(2):
-        env = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-               "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}  # fmt: skip
-        processes.append(subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=env))
-    assert [p.wait(timeout=300) for p in processes] == [0, 0]
+    done = forked.ranks(2, ["-m", "tests.support.clip_ranks", tmp_path])
+    assert done.returncode == 0, done.stderr[-3000:]
     told = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(2)]
     from tests.support.clip_ranks import gradients_of
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.support import forked
 from tests.support.equal_stages import KINDS, stage
 from tests.support.streams import stream_of, write_shards
 from tests.support.toys import toy_samples
 
 from eosin.core.store import artifacts as store
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stream_of(folder / "shards")
     for kind in KINDS:
         stage(kind, folder / "one" / kind, folder / "shards")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
-               "tests.support.equal_stages", str(folder / "two"), str(folder / "shards")]  # fmt: skip
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = forked.ranks(2, ["-m", "tests.support.equal_stages", folder / "two", folder / "shards"])
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.support.families import FAMILIES, write_family
-from tests.train.test_resume import killed_before_the_checkpoint, weights
+from tests.train.test_resume import also_killed, weights
 from tests.train.test_shared_prefix import assert_same_as_plain, rows_of, saved
 
 from eosin.core.errors import EosinError
@@ -73,9 +73,7 @@ def test_a_killed_stage_goes_on_to_the_same_bits(
 ) -> None:
     whole, killed = (context(name, model_of(family), num_train=6) for name in ("whole", "killed"))
     before = {n: p.clone() for n, p in whole.loaded.model.named_parameters()}
-    seed_everything(0)
-    sft.run(SFT, whole)
-    killed_before_the_checkpoint(sft.run, SFT, killed, monkeypatch)
+    also_killed(sft.run, SFT, whole, killed, monkeypatch)
     again = StageContext(**{**killed.__dict__, "loaded": model_of(family), "picture_cache": {}})
     seed_everything(0)
     result = sft.run(SFT, again)

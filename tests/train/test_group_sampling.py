@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.support import forked
 from tests.train.conftest import new_model
 from tests.train.test_shared_prefix import dataset_of, rows_of, trainer_of
 
@@ -135,18 +134,9 @@ def test_unscored_completions_leave_loss_normaliser_and_kl(tmp_path: Path, kind:
 
 def test_two_processes_agree_on_rounds_and_end_with_the_same_weights(tmp_path: Path) -> None:
     """The first process draws only prompts without variance at first; the second never does."""
-    root = Path(__file__).parents[2]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        str(root / "tests" / "support" / "two_ranks.py"), str(tmp_path),
-    ]  # fmt: skip
-    paths = os.pathsep.join([str(root / "src"), str(root)])
-    env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
-           "PYTHONFAULTHANDLER": "1"}  # fmt: skip
-    for _ in range(2):  # torch once aborted in its first backward pass, before any code of ours; not in 27 more starts
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
-        if "terminate called" not in done.stderr:
-            break
+    done = forked.ranks(
+        2, ["-m", "tests.support.two_ranks", tmp_path], env={**os.environ, "ACCELERATE_USE_CPU": "true"}
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(2))
     assert first["rounds"] == second["rounds"] and max(first["rounds"]) > 1

@@ -52,6 +52,24 @@ def killed_before_the_checkpoint(run: Run, settings: Any, ctx: StageContext, mon
         started(run, settings, ctx)
 
 
+def also_killed(
+    run: Run, settings: Any, whole: StageContext, cut: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> StageResult:
+    """A stage that is not stopped; what stood on disk before its checkpoint was written stands in the other's folder
+    too, as a kill at that moment leaves it."""
+    save = StageContext.save
+
+    def copied(self: StageContext, *args: Any, **kwargs: Any) -> Any:
+        shutil.copytree(whole.folder, cut.folder, dirs_exist_ok=True)
+        return save(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageContext, "save", copied)
+        result = started(run, settings, whole)
+    assert (whole.folder / "checkpoint").is_dir() and not (cut.folder / "checkpoint").exists()
+    return result
+
+
 def weights(ctx: StageContext) -> dict[str, torch.Tensor]:
     [file] = (ctx.folder / "checkpoint").glob("*.safetensors")
     return load_file(str(file))
@@ -96,8 +114,7 @@ def test_a_stage_killed_in_the_middle_ends_the_same(case: str, context: Make, mo
     run, settings, at = CASES[case]
     num = 8 if run is rl.run else 48  # rl: an epoch is 4 steps, so the save stands in one and the end in another
     whole, cut = context("whole", num_train=num), context("cut", num_train=num)
-    one = started(run, settings, whole)
-    killed_before_the_checkpoint(run, settings, cut, monkeypatch)
+    one = also_killed(run, settings, whole, cut, monkeypatch)
     saves = sorted(int(p.name.split("-")[1]) for p in cut.work.glob("checkpoint-*"))
     assert saves[-1] == settings.steps and at in saves
     for save in saves:
@@ -120,8 +137,7 @@ def test_a_stage_killed_after_its_last_step_trains_none_more(
     run, settings, _ = CASES[case]
     num = 8 if run is rl.run else 48
     whole, cut = context("whole", num_train=num), context("cut", num_train=num)
-    one = started(run, settings, whole)
-    killed_before_the_checkpoint(run, settings, cut, monkeypatch)
+    one = also_killed(run, settings, whole, cut, monkeypatch)
     save = last_whole_save(cut.work)
     assert save is not None and finished_state(save) is not None
     two = started(run, settings, fresh(cut))

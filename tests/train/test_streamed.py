@@ -81,7 +81,7 @@ def test_a_streamed_stage_that_was_killed_ends_the_same(
 ) -> None:
     settings = SFT.model_copy(update={"num_workers": num_workers})
     whole, cut = (streamed(context(name), shards) for name in ("whole", "cut"))
-    one = started(sft.run, SFT, whole)
+    one = started(sft.run, SFT, whole)  # without workers, whatever the other has
     killed_before_the_checkpoint(sft.run, settings, cut, monkeypatch)
     saves = sorted(int(p.name.split("-")[1]) for p in cut.work.glob("checkpoint-*"))
     assert saves == [10, 12]

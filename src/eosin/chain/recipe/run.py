@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -87,7 +86,7 @@ def _refuse_other(layout: Layout, resolved: Resolved, must_resume: bool) -> None
 
     A folder with nothing but what a start leaves that was killed before recipe.yaml stood there is free.
     """
-    new = yaml.safe_load(resolved.to_yaml())
+    new = resolved.recipe.model_dump(mode="json")
     if layout.recipe.exists():
         old = _with_new_defaults(parse_yaml(layout.recipe.read_text("utf-8"), layout.recipe))
         for one in (old, new):  # the same run may go on with other processes, and be watched elsewhere

@@ -26,11 +26,15 @@ def parse_yaml(text: str, where: str | os.PathLike[str]) -> Any:
         raise EosinError("This YAML is too large.", expected=f"at most {MAX_CHARS} characters", found=str(len(text)),
                          where=str(where))  # fmt: skip
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is None:
-            return None
-        _check_size(node, where)
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_size(node, where)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as exc:
         raise EosinError("This is not valid YAML.", found=str(exc), where=str(where)) from None
     except RecursionError:

@@ -9,6 +9,7 @@ Where patterns are many, the clusters themselves are drawn.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,28 @@ _GATHERED_CELLS = 1_000_000
 
 
 def draw_weights(num_clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each cluster is drawn: blocks of (b, G), each row summing to G, `resamples` rows in all."""
-    rng = np.random.default_rng(seed)
+    """How often each cluster is drawn: blocks of (b, G), each row summing to G, `resamples` rows in all.
+
+    The blocks are not to be written to: one that holds all rows is remembered, as every figure of an exam asks for it.
+    """
     block = max(1, _MAX_CELLS // num_clusters)
+    if block >= resamples:
+        yield _all_weights(num_clusters, resamples, seed)
+        return
+    rng = np.random.default_rng(seed)
     for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        yield rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=size).astype(float)
+        yield _weights(rng, num_clusters, min(block, resamples - start))
+
+
+@lru_cache(maxsize=4)
+def _all_weights(num_clusters: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    found = _weights(np.random.default_rng(seed), num_clusters, resamples)
+    found.setflags(write=False)
+    return found
+
+
+def _weights(rng: np.random.Generator, num_clusters: int, num: int) -> NDArray[np.float64]:
+    return rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=num).astype(float)
 
 
 def draw_sums(table: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -265,16 +264,9 @@ def _chart(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], sta
 
 
 def draw_panel(panel: Panel, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], stage: str, name: str) -> str:
-    """A panel as SVG: by key the places on the horizontal axis and the values there. A page that is built again in one
-    process draws only what has changed."""
-    given = tuple((key, tuple(x.tolist()), tuple(y.tolist())) for key, (x, y) in lines.items())
-    return _drawn_once(panel, given, stage, name)
-
-
-@lru_cache(maxsize=512)
-def _drawn_once(panel: Panel, given: tuple[tuple[str, Any, Any], ...], stage: str, name: str) -> str:
-    draw = _draw_stacked if panel.is_stacked and len(given) > 1 else _draw_lines
-    return draw(panel, {key: (np.array(x), np.array(y)) for key, x, y in given}, stage, name)
+    """A panel as SVG: by key the places on the horizontal axis and the values there."""
+    draw = _draw_stacked if panel.is_stacked and len(lines) > 1 else _draw_lines
+    return draw(panel, lines, stage, name)
 
 
 @in_style

@@ -6,14 +6,18 @@ import functools
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
+_MAX_DRAWN = 512
 
 # Drawn colour -> CSS variable of the page. The drawn values are marks, replaced in the SVG text.
 _VARIABLES = {
@@ -70,16 +74,51 @@ def short(text: object, limit: int = 30) -> str:
 
 
 def in_style(draw: Callable[P, str]) -> Callable[P, str]:
-    """Run a drawing function under the house style; the style of the caller's process is left as it was."""
+    """Run a drawing function under the house style; the style of the caller's process is left as it was.
+
+    What is drawn again from the same values in one process is remembered: a page that is built again draws only what
+    has changed.
+    """
+    drawn: dict[Hashable, str] = {}
 
     @functools.wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> str:
         from matplotlib import rc_context
 
+        try:
+            key = _frozen((args, kwargs))
+        except TypeError:
+            key = None
+        if key is not None and key in drawn:
+            return drawn[key]
         with rc_context(_STYLE):
-            return draw(*args, **kwargs)
+            found = draw(*args, **kwargs)
+        if key is not None:
+            if len(drawn) >= _MAX_DRAWN:
+                drawn.clear()
+            drawn[key] = found
+        return found
 
     return styled
+
+
+def _frozen(value: object) -> Hashable:
+    """A key that is equal where all that is in the value is.
+
+    Raises:
+        TypeError: something in it may change without telling.
+    """
+    if value is None or isinstance(value, str | int | float | np.generic):
+        return type(value), repr(value)
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, value.tobytes()
+    if isinstance(value, Mapping):
+        return tuple((_frozen(k), _frozen(v)) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value), tuple(_frozen(getattr(value, f.name)) for f in fields(value))
+    raise TypeError(type(value).__name__)
 
 
 class Chart:

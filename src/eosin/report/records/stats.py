@@ -13,6 +13,7 @@ from eosin.report.drawing.numbers import num, pair
 
 NUM_RESAMPLES = 2000
 SEED = 20240
+_MAX_CELLS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,10 @@ def paired_change(
         return None
     table = np.array(list(sums.values()))
     rng = np.random.default_rng(seed)
-    draws = [table[rng.integers(0, len(table), len(table))].sum(axis=0) for _ in range(NUM_RESAMPLES)]
-    shares = np.array([d / n for d, n in draws])
+    block = max(1, _MAX_CELLS // len(table))
+    sizes = [min(block, NUM_RESAMPLES - at) for at in range(0, NUM_RESAMPLES, block)]
+    draws = np.concatenate([table[rng.integers(0, len(table), (size, len(table)))].sum(axis=1) for size in sizes])
+    shares = draws[:, 0] / draws[:, 1]
     lo, hi = (float(v) for v in np.percentile(shares, [2.5, 97.5]))
     total = table.sum(axis=0)
     return Change(float(total[0] / total[1]), lo, hi, int(total[1]), len(sums))
