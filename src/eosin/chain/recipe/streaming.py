@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,6 +29,7 @@ from eosin.core.formats.stream.scan import ANSWER, CAPTION, SPLIT_BITS, TEST, TR
 from eosin.core.images import RegionReader
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.nouns.sample import Sample
+from eosin.core.processes import worker_processes
 from eosin.core.settings.data import SamplesData
 from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.stages import PretrainStage, SftStage, StageSettings
@@ -115,7 +115,7 @@ def _scans(settings: SamplesData) -> Iterator[Scan]:
     if workers == 1 or sum(Path(p).stat().st_size for p in paths) < IN_ONE_PROCESS:
         yield from map(look, paths)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
+    with worker_processes(workers, context=get_context("forkserver")) as pool:
         yield from pool.map(look, paths)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped, Kept
 from eosin.core.nouns.sample import Sample
+from eosin.core.processes import worker_processes
 from eosin.core.settings.curation.step import StepSettings
 from eosin.curate.engine.shards import Place, Shards
 from eosin.curate.steps.base import Context, Step, StepOutcome
@@ -119,11 +120,6 @@ def run_local(task: Task, shards: Sequence[int], step: Step[Any], workers: int) 
 def _in_pool(task: Task, shards: Sequence[int], workers: int) -> Iterator[int]:
     context = get_context("forkserver")  # one clean process imports once; the others are copies of it
     context.set_forkserver_preload([__name__, "eosin.curate"])
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(task,)) as pool:
-        waiting = [pool.submit(_do, shard) for shard in shards]
-        try:
-            for future in as_completed(waiting):
-                yield future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    with worker_processes(workers, _begin, (task,), context=context) as pool:
+        for future in as_completed([pool.submit(_do, shard) for shard in shards]):
+            yield future.result()

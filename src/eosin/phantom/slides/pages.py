@@ -8,11 +8,11 @@ same tissue returns, turned over, every two pages.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from eosin.core.processes import one_thread, worker_processes
 from eosin.phantom.slides.lesions import LesionScene
 from eosin.phantom.tiles import tissues
 from eosin.phantom.tiles.noise import Window
@@ -95,7 +95,7 @@ def make_pages(
     wanted = list(dict.fromkeys([*names, GLASS]))
     jobs = [(case, name, mpp, page_px) for name in wanted]
     if workers > 1 and len(jobs) > 2:
-        with ProcessPoolExecutor(min(workers, len(jobs)), initializer=_one_thread) as pool:
+        with worker_processes(min(workers, len(jobs)), one_thread) as pool:
             made = list(pool.map(_page, jobs))
     else:
         made = [_page(job) for job in jobs]
@@ -134,10 +134,3 @@ def _fat_planes(case: PhantomCase, mpp: float, side: int) -> dict[str, np.ndarra
                 part = whole[key][y : y + step, x : x + step]
                 part[:] = plane[halo : halo + part.shape[0], halo : halo + part.shape[1]]
     return whole
-
-
-def _one_thread() -> None:
-    """A worker is one process a core: matrix products must not start threads of their own."""
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from eosin.core.processes import one_thread, worker_processes
 from eosin.phantom.slides.slide import write_slide
 
 Report = Callable[[int, int], None]
@@ -53,7 +54,7 @@ def write_slides(jobs: Sequence[SlideJob], *, workers: int | None = None, report
             done += 1
             _tell(report, done, len(jobs))
         return len(todo)
-    with ProcessPoolExecutor(num, initializer=_one_thread) as pool:
+    with worker_processes(num, one_thread) as pool:
         for future in as_completed([pool.submit(_write, job) for job in todo]):
             future.result()
             done += 1
@@ -74,10 +75,3 @@ def _write(job: SlideJob) -> None:
 def _tell(report: Report | None, done: int, total: int) -> None:
     if report is not None:
         report(done, total)
-
-
-def _one_thread() -> None:
-    """A worker is one process a core: matrix products must not start threads of their own."""
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from eosin.core.images import open_own
+from eosin.core.processes import one_thread, worker_processes
 from eosin.phantom.tiles.mimics import build_mimic
 from eosin.phantom.tiles.noise import Window
 from eosin.phantom.tiles.optics import Optics
@@ -114,13 +114,6 @@ def _render(job: tuple[Sequence[Spec], int, float]) -> list[PhantomTile]:
     return [render_tile(case, index, size_px, mpp) for case, index in specs]
 
 
-def _one_thread() -> None:
-    """A worker is one process a core: matrix products must not start threads of their own."""
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
-
-
 def render_many(
     specs: Sequence[Spec], *, size_px: int = TILE_PX, mpp: float = TILE_MPP, workers: int | None = None
 ) -> Iterator[PhantomTile]:
@@ -137,6 +130,6 @@ def render_many(
     for case in cases(len(DIAGNOSES), 0):
         render_tile(case, 0, size_px, mpp)  # draws the stamps of all cells once; forked workers inherit them
     jobs = [(specs[i : i + 32], size_px, mpp) for i in range(0, len(specs), 32)]
-    with ProcessPoolExecutor(num, initializer=_one_thread) as pool:
+    with worker_processes(num, one_thread) as pool:
         for tiles in pool.map(_render, jobs):
             yield from tiles
