@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.support import forked
 from tests.support.audited import SIGNS, changed, clean_samples
 from tests.support.chat_server import by_reply, serving
 from tests.support.scripted_teacher import reply
@@ -66,7 +65,7 @@ def test_killed_in_its_curation_a_run_goes_on_to_its_end(tmp_path: Path) -> None
                           "max_repeats": 2}}]  # fmt: skip
     recipe = written(tmp_path / "r.yaml", {"steps": steps, "unknown_licence": "keep", "shard_samples": 20})
     argv = ["run", str(recipe), "--out", str(tmp_path / "run")]
-    assert subprocess.run([sys.executable, "-c", KILLED, *argv], env=ENV, check=False).returncode == -9
+    assert forked.run(["-c", KILLED, *argv]).returncode == -9
     work = tmp_path / "run" / ".curated.work"
     shard = work / "02-dedupe" / "counts" / "00000.json"
     assert (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
+from tests.support import forked
 
 from eosin.core.nouns.outcome import Filtered
 from eosin.core.nouns.sample import ImageBytes, Origin, Sample, user_prompt
@@ -112,8 +111,7 @@ def test_the_pairs_of_a_book_train_the_small_model(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "books.yaml").write_text(yaml.safe_dump(recipe))
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "eosin.cli.main", "run", str(tmp_path / "books.yaml"), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.eosin("run", tmp_path / "books.yaml", "--out", out)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((out / "summary.json").read_text())
     losses = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

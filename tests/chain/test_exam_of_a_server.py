@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support import forked
 from tests.support.chat_server import by_reply, serving
 from tests.support.toys import toy_samples
 
@@ -56,13 +57,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def served(trained: tuple[Path, Path]) -> Iterator[str]:
     """The same checkpoint behind the address of another process."""
-    command = [sys.executable, "-m", "tests.support.chat_server", str(trained[0])]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    said = trained[1].parent / "address"
+    process = forked.start(["-m", "tests.support.chat_server", trained[0]], cwd=ROOT, stdout=said)
     try:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        while not said.exists() or not said.read_text().endswith("\n"):
+            assert process.poll() is None
+            time.sleep(0.01)
+        yield said.read_text().strip()
     finally:
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         process.wait()
 
 
@@ -85,15 +88,14 @@ def test_a_served_model_scores_as_it_does_here(trained: tuple[Path, Path], serve
 
 def test_the_verb_examines_an_address(trained: tuple[Path, Path], tmp_path: Path) -> None:
     with serving(by_reply(lambda request: "<think>seen</think><answer>A</answer>")) as server:
-        command = [sys.executable, "-m", "eosin.cli.main", "evaluate", server.url, str(trained[1]),
-                   "--out", str(tmp_path / "e"), "--probes", "", "--baselines", "none", "--in-flight", "4"]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = ["evaluate", server.url, str(trained[1]), "--out", str(tmp_path / "e"), "--probes", "",
+                   "--baselines", "none", "--in-flight", "4"]  # fmt: skip
+        done = forked.eosin(*command)
         assert done.returncode == 0, done.stderr
         assert f"written to {tmp_path / 'e' / 'exam'}" in done.stdout and "calls 24" in done.stdout
         summary = json.loads((tmp_path / "e" / "exam" / "summary.json").read_text())
         assert summary["engine"] == f"server:tiny@{server.url}" and summary["n"] == 24
         server.fault = lambda number: "hang up"
         command[command.index("--out") + 1] = str(tmp_path / "f")
-        done = subprocess.run([*command, "--retries", "0", "--cache", str(tmp_path / "other"), "--model", "tiny"],
-                              capture_output=True, text=True, check=False)  # fmt: skip
+        done = forked.eosin(*command, "--retries", "0", "--cache", tmp_path / "other", "--model", "tiny")
         assert done.returncode == 2 and "gave no answer" in done.stderr and "Traceback" not in done.stderr

@@ -209,23 +209,25 @@ def test_print_shows_and_starts_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 # ---- FSDP ----------------------------------------------------------------------------------------------------------
 
 
-def sft_on(folder: Path, launch: str, batch_size: int) -> list[float]:
-    """Losses of a stage; where it is launched on two processes, these are new interpreters."""
+def sft_on(folder: Path, processes: int, launch: str, batch_size: int) -> list[float]:
+    """Losses of a stage that is started as so many processes, each told how it was launched."""
     raw = toy_recipe(folder / "tiles", {}, "text")
     raw["stages"] = {
         "sft": {"steps": 4, "batch_size": batch_size, "learning_rate": 1e-3, "log_every": 1, "exam": False}
     }
-    out, path = folder / launch.partition(":")[0], folder / "fsdp.yaml"
+    out, path = folder / f"{launch.partition(':')[0]}-{processes}", folder / "fsdp.yaml"
     path.write_text(yaml.safe_dump(raw), "utf-8")
-    done = forked.eosin("run", path, "--out", out, "--launch", launch, env=ENVIRONMENT)
+    command = [*forked.EOSIN, "run", path, "--out", out, "--launch", launch]
+    done = forked.ranks(processes, command, env=ENVIRONMENT, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert store.open_artifact(out / "stages" / "sft" / "checkpoint", "checkpoint", verify=True)
     return [r["loss"] for r in store.read_jsonl(out / "stages" / "sft" / "metrics.jsonl") if "loss" in r]
 
 
-def test_fsdp_on_two_processes_trains_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [2, pytest.param(1, marks=pytest.mark.long, id="new interpreters of --launch")])
+def test_fsdp_on_two_processes_trains_as_one(tmp_path: Path, processes: int) -> None:
     toy_table(tmp_path / "tiles", num=36)
-    one, two = sft_on(tmp_path, "local", 8), sft_on(tmp_path, "fsdp:2", 4)
+    one, two = sft_on(tmp_path, 1, "local", 8), sft_on(tmp_path, processes, "fsdp:2", 4)
     assert len(one) == 4 and two == pytest.approx(one, abs=1e-4)
 
 

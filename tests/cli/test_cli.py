@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support import forked
+from tests.support.forked import eosin
 
 from eosin.core.settings.recipe import load_recipe
 
@@ -20,11 +22,6 @@ VERBS = (
     *(["slides", v] for v in ("info", "thumbnail", "tissue", "tiles", "features", "encoders", "convert", "audit")),
     *(["knowledge", v] for v in ("build", "stats", "show", "paths", "contrast", "link", "check", "quality")),
 )  # fmt: skip
-
-
-def eosin(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "eosin.cli.main", *args]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -44,7 +41,7 @@ def test_help_runs_and_loads_no_torch() -> None:
     code = "import sys; from eosin.cli import main; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    done = eosin("--help")
+    done = subprocess.run([sys.executable, "-m", "eosin.cli.main", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "not for diagnosis" in done.stdout
 
 
@@ -55,7 +52,8 @@ def test_doctor_names_what_is_missing() -> None:
         "from eosin.cli.main import app\napp(['doctor'], standalone_mode=False)"
     )
     wide = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=wide)
+    done = forked.run(["-c", code], env=wide)
+    assert done.returncode == 0, done.stderr
     assert "missing: trl" in done.stdout and "pip install 'eosin[train]'" in done.stdout
     assert "missing: openslide-python" in done.stdout and "cores" in done.stdout
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.support import forked
 
 from eosin.core.errors import EosinError, disk_errors
 
@@ -64,10 +62,7 @@ except EosinError as exc:
 
 def test_a_checkpoint_that_does_not_fit_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     """A limit on the size of files, which any user can set: weights are written by Rust, with errors of its own."""
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root), str(root / "tests")])}
-    done = subprocess.run([sys.executable, "-c", _SAVE, tmp_path], capture_output=True, text=True, check=False,
-                          env=environment, cwd=root)  # fmt: skip
+    done = forked.run(["-c", _SAVE, tmp_path])
     assert done.returncode == 0, done.stderr[-1500:]
     assert "told: The" in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.support import forked
 
 from eosin.core.errors import EosinError, RecipeError
 from eosin.core.settings.recipe import load_recipe
@@ -53,8 +52,7 @@ def test_a_dry_run_imports_nothing_of_the_recipes_and_a_run_says_what_it_will(tm
     )  # fmt: skip
     code = f"{tmp_path / 'mine.py'}:good"
     path = written(tmp_path, f"stages:\n  rl: {{rewards: {rewards.format(code=code)}}}\n")
-    command = [sys.executable, "-m", "eosin.cli.main", "run", str(path), "--dry-run"]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    done = forked.eosin("run", path, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "the recipe's own code" in done.stdout and "mine.py:good" in done.stdout
     assert not (tmp_path / "ran").exists()

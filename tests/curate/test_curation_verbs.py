@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 from planted_pictures import jpeg, texture
+from tests.support import forked
 from typer.testing import CliRunner
 
 from eosin.chain.curation.run import curate
@@ -104,8 +103,7 @@ def test_a_killed_process_leaves_work_that_goes_on(tmp_path: Path, monkeypatch: 
     """A real kill, between two shards of the filter."""
     write_samples([asked(f"s{i}", texture(i, 96)) for i in range(6)], tmp_path / "in.parquet")
     recipe = told(tmp_path / "in.parquet", "filter", "dedupe", shard_samples=2)
-    command = [sys.executable, "-c", KILLED, recipe.model_dump_json(), str(tmp_path / "out")]
-    assert subprocess.run(command, check=False).returncode == -9
+    assert forked.run(["-c", KILLED, recipe.model_dump_json(), tmp_path / "out"]).returncode == -9
     assert not (tmp_path / "out").exists()
     written, real = [], Place.write
 
@@ -119,6 +117,7 @@ def test_a_killed_process_leaves_work_that_goes_on(tmp_path: Path, monkeypatch: 
     assert made.manifest["counts"]["samples"] == 6
 
 
+@pytest.mark.long
 def test_ray_gives_the_same_bytes(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     samples = [asked(f"s{i}", texture(i, 96)) for i in range(6)]

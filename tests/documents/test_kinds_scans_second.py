@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from tests.support import forked
 from tests.support.pdfs import image, one_figure, tissue
 
 from eosin.clients.chat import ChatClient
@@ -173,12 +171,10 @@ def test_a_run_that_is_killed_goes_on(tmp_path: Path) -> None:
     for i in range(6):
         one_figure(docs / f"d{i}.pdf", image(tissue(100, 80, i).tobytes(), 100, 80))
     out, work = tmp_path / "out", tmp_path / ".out.work" / "documents"
-    command = [sys.executable, "-m", "eosin.cli.main", "documents", str(docs), "--out", str(out)]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    until = time.monotonic() + 300
-    while len(list(work.glob("*/source.json"))) < 2 and running.poll() is None and time.monotonic() < until:
+    running = forked.start([*forked.EOSIN, "documents", docs, "--out", out])
+    while len(list(work.glob("*/source.json"))) < 2 and running.poll() is None:
         time.sleep(0.02)
-    os.killpg(running.pid, signal.SIGKILL)
+    running.send_signal(signal.SIGKILL)  # what it started is ended with it
     running.wait()
     before = {p: p.stat().st_mtime_ns for p in work.glob("*/document.json")}
     assert not out.exists() or len(before) == 0

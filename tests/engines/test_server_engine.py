@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.support import forked
 from tests.support.chat_server import ChatServer, by_reply, serving
 
 from eosin.clients.settings import ServerSettings
@@ -244,8 +243,7 @@ run_exam(engine, SAMPLES, GRAMMAR, PLAIN, Path(sys.argv[2]) / "exam", progress=p
 
 def test_a_kill_loses_no_row(server: ChatServer, tmp_path: Path) -> None:
     """Without a cache of answers: what was told before SIGKILL is not asked again, and what was paid is known."""
-    done = subprocess.run([sys.executable, "-c", KILLED, server.url, str(tmp_path)], timeout=200)
-    assert done.returncode == -signal.SIGKILL
+    assert forked.run(["-c", KILLED, server.url, tmp_path]).returncode == -signal.SIGKILL
     before = len(server.answered)
     assert 20 <= before <= 20 + 3 * 8
     engine = ServerEngine(ServerSettings(server.url, "tiny"), None, tmp_path / "spent.jsonl")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import forked
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import Origin, Sample, make_choices, user_prompt
@@ -204,9 +203,9 @@ def test_other_files_are_named(name: str, content: bytes, tmp_path: Path) -> Non
 
 def test_the_verb(tmp_path: Path) -> None:
     (tmp_path / "exam.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in SAMPLES))
-    command = [sys.executable, "-m", "eosin.cli.main", "evaluate", "--predictions", str(inspect_archive(tmp_path)),
-               str(tmp_path / "exam.jsonl"), "--out", str(tmp_path / "out")]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.eosin(
+        "evaluate", "--predictions", inspect_archive(tmp_path), tmp_path / "exam.jsonl", "--out", tmp_path / "out"
+    )
     assert done.returncode == 0, done.stderr
     assert "set aside 2" in done.stdout and "2 rows of the file were not used" in done.stderr
     assert len(store.read_jsonl(tmp_path / "out" / "dropped.jsonl")) == 2

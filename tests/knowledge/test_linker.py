@@ -188,9 +188,9 @@ def test_every_listed_name_is_found(names: list[str]) -> None:
 
 
 def test_a_very_long_line() -> None:
-    text = "no necrosis, " * 80_000  # about a million characters
+    text = "no necrosis, " * 20_000  # a quarter of a million characters
     mentions = LINKER.link(text)
-    assert len(mentions) == 80_000
+    assert len(mentions) == 20_000
     assert all(m.polarity == "absent" for m in mentions)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tests.support import forked
 from tests.train.conftest import new_model
 
 from eosin.core.settings.model import TinyModel, TinyText, TinyVision
@@ -162,8 +162,7 @@ def test_a_really_full_disk_kills_nothing(tmp_path: Path) -> None:
                                            capture_output=True, check=False).returncode:  # fmt: skip
         pytest.skip("a small disk can be mounted by root alone")
     try:
-        done = subprocess.run([sys.executable, "-c", _ON_A_SMALL_DISK, tmp_path], capture_output=True, text=True,
-                              check=False)  # fmt: skip
+        done = forked.run(["-c", _ON_A_SMALL_DISK, tmp_path])
     finally:
         subprocess.run(["umount", tmp_path], check=False)
     assert done.returncode == 0, done.stderr[-500:]

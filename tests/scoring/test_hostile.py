@@ -146,11 +146,12 @@ def test_a_million_characters(name: str, shape: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["no x,", "no no no", "lexicon names", "commas"])
-def test_linking_a_million_characters(name: str) -> None:
+def test_linking_a_quarter_of_a_million_characters(name: str) -> None:
     """Scoring does not look for names in so long a block; the linker itself copes all the same."""
-    mentions = EVERY_TERM.resources.links.link(LONG[name])
+    text = LONG[name][: LONG[name].rfind(",", 0, MIB // 4) + 1 or MIB // 4]  # no name is cut
+    mentions = EVERY_TERM.resources.links.link(text)
     assert all(a.end <= b.start for a, b in itertools.pairwise(mentions))
-    assert len(mentions) == LONG[name].count("necrosis") + LONG[name].count("squamous cell")
+    assert len(mentions) == text.count("necrosis") + text.count("squamous cell")
 
 
 EVERY_TERM = load_rewards(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import random
 from pathlib import Path
@@ -49,32 +50,38 @@ SAMPLES = [
 ]
 
 
-def proof_of(name: str, grammar: str, samples: list[Sample] = SAMPLES) -> Proof:
+def proof_of(name: str, grammar: str, samples: list[Sample]) -> Proof:
     return prove(load_rewards(name, grammar, max_tokens=2048), samples)
+
+
+@functools.cache
+def proof(name: str, grammar: str) -> Proof:
+    """Of SAMPLES; looked at by several tests, made once."""
+    return proof_of(name, grammar, SAMPLES)
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)
 @pytest.mark.parametrize("name", set_names())
 def test_every_set_holds(name: str, grammar: str) -> None:
-    proof = proof_of(name, grammar)
-    assert proof.breaches == []
+    found = proof(name, grammar)
+    assert found.breaches == []
     # The published entity rule counts "adenoma" inside "tubular adenoma" as found, but not as gold.
-    least = proof.maximum - (0.3 if name == "pathreasoner-r1" else 0)
-    assert proof.rows[0].totals and proof.maximum >= min(proof.rows[0].totals) >= least - 1e-9
-    assert set(proof.rows[1].totals) == {proof.minimum}
+    least = found.maximum - (0.3 if name == "pathreasoner-r1" else 0)
+    assert found.rows[0].totals and found.maximum >= min(found.rows[0].totals) >= least - 1e-9
+    assert set(found.rows[1].totals) == {found.minimum}
 
 
 @pytest.mark.parametrize("name", [n for n in set_names() if n != "pathreasoner-r1"])
 def test_only_the_published_entity_term_has_known_faults(name: str) -> None:
-    assert proof_of(name, "think/answer").known_breaches == []
+    assert proof(name, "think/answer").known_breaches == []
 
 
 def test_the_published_entity_term_can_be_farmed_and_that_is_said() -> None:
     label = sample("class", "Which class is this?", ["necrosis", "mucin", "stroma"], "A")
     label = label.model_copy(update={"entities": (Entity(name="necrosis", kind="class"),)})
-    proof = proof_of("pathreasoner-r1", "think/answer", [label])
-    assert proof.known_breaches and not proof.breaches
-    assert {r.name for r in proof.rows if r.breaches} <= set(proof.known)
+    found = proof_of("pathreasoner-r1", "think/answer", [label])
+    assert found.known_breaches and not found.breaches
+    assert {r.name for r in found.rows if r.breaches} <= set(found.known)
 
 
 def colorectal(folder: Path, num: int) -> list[Sample]:
@@ -99,10 +106,11 @@ def colorectal(folder: Path, num: int) -> list[Sample]:
 
 @pytest.mark.parametrize("name", set_names())
 def test_every_set_holds_on_colorectal_tiles(name: str, shared_data: Path) -> None:
-    for grammar in GRAMMARS:
-        proof = proof_of(name, grammar, colorectal(shared_data, 15))
-        assert proof.breaches == []
-        assert len(proof.rows[0].totals) == 15
+    samples = colorectal(shared_data, 14)
+    for start, grammar in enumerate(GRAMMARS):  # every tile with one of them
+        found = proof_of(name, grammar, samples[start :: len(GRAMMARS)])
+        assert found.breaches == []
+        assert len(found.rows[0].totals) == 7
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +124,12 @@ def phantom_samples() -> list[Sample]:
 
 @pytest.mark.parametrize("name", set_names())
 def test_every_set_holds_on_the_phantom(name: str, phantom_samples: list[Sample]) -> None:
-    for grammar in GRAMMARS:
-        proof = proof_of(name, grammar, phantom_samples)
-        assert proof.breaches == []
-        assert len(proof.rows[0].totals) == len(phantom_samples) >= 5
+    assert len(phantom_samples) >= 5
+    for start, grammar in enumerate(GRAMMARS):
+        samples = phantom_samples[start :: len(GRAMMARS)]
+        found = proof_of(name, grammar, samples)
+        assert found.breaches == []
+        assert len(found.rows[0].totals) == len(samples)
 
 
 def lenient(item: ScoreItem, grammar: Grammar) -> float:
@@ -133,9 +143,9 @@ def lengthy(item: ScoreItem, grammar: Grammar) -> float:
 
 @pytest.mark.parametrize("function", ["lenient", "lengthy"])
 def test_a_bad_reward_is_caught(function: str) -> None:
-    proof = proof_of(f"{__name__}:{function}", "think/answer", SAMPLES[:2])
-    assert proof.breaches
-    assert any(r.breaches for r in proof.rows[3:])
+    found = proof_of(f"{__name__}:{function}", "think/answer", SAMPLES[:2])
+    assert found.breaches
+    assert any(r.breaches for r in found.rows[3:])
 
 
 def test_every_set_holds_with_numbered_steps() -> None:
@@ -145,7 +155,7 @@ def test_every_set_holds_with_numbered_steps() -> None:
 
 
 def test_the_proof_as_json() -> None:
-    facts = json.loads(json.dumps(proof_of("eosin", "think/answer").as_dict()))
+    facts = json.loads(json.dumps(proof("eosin", "think/answer").as_dict()))
     assert facts["holds"] is True
     assert {"gold", "empty", "honest wrong", "option listing", "lexicon dump"} <= {r["reply"] for r in facts["rows"]}
 
@@ -157,7 +167,7 @@ def test_nothing_to_prove_is_an_error() -> None:
     with pytest.raises(EosinError, match="Nothing could be proved"):
         proof_of("eosin", "think/answer", [unanswered])
     with pytest.raises(EosinError, match="no CLIP"):
-        proof_of("clip", "think/answer")
+        proof_of("clip", "think/answer", SAMPLES)
 
 
 def test_the_known_cheats_of_the_issue_are_there() -> None:

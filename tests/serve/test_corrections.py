@@ -7,8 +7,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -20,6 +18,7 @@ from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
+from tests.support import forked
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.prompt import REJECTED, gold_reply
@@ -130,9 +129,8 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 """
 
 
-def serve(path: Path, port: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    return subprocess.Popen([sys.executable, "-c", SERVER, str(path), str(port)], env=environment)
+def serve(path: Path, port: int) -> Any:
+    return forked.start(["-c", SERVER, path, port])
 
 
 def test_none_is_lost_and_none_is_there_twice_when_the_server_is_killed(tmp_path: Path) -> None:
@@ -176,7 +174,7 @@ def test_none_is_lost_and_none_is_there_twice_when_the_server_is_killed(tmp_path
         process = serve(path, port)
     for t in threads:
         t.join(timeout=900)
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.wait()
     kept = store.versions(id)
     keys = [v.correction.key for v in kept]
