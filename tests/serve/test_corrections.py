@@ -6,13 +6,13 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 import uuid
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
+from tests.serve.stores import KINDS, place_of_store
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.prompt import REJECTED, gold_reply
@@ -58,9 +59,17 @@ def correction(reader: str = "AB", *, key: str | None = None, **more: Any) -> Co
     return Correction(key=key or uuid.uuid4().hex, reader=reader, **values)
 
 
+@pytest.fixture(params=KINDS)
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with place_of_store(request.param, tmp_path) as place:
+        yield place
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> CorrectionStore:
-    return CorrectionStore(tmp_path / "deeper" / "c.sqlite")
+def store(where: str) -> Iterator[CorrectionStore]:
+    made = CorrectionStore(where)
+    yield made
+    made.close()
 
 
 def keep(store: CorrectionStore, *corrections: Correction, image: str | None = None, **more: Any) -> str:
@@ -85,15 +94,15 @@ def test_every_version_is_kept_and_a_key_counts_once(store: CorrectionStore) -> 
     assert CorrectionStore(store.where).versions(id) == store.versions(id)
 
 
-def test_the_log_is_written_ahead_and_flushed(store: CorrectionStore) -> None:
-    with store.engine.connect() as connection:
+def test_the_log_is_written_ahead_and_flushed(tmp_path: Path) -> None:
+    with CorrectionStore(tmp_path / "c.sqlite").engine.connect() as connection:
         told = {n: connection.exec_driver_sql(f"PRAGMA {n}").scalar() for n in ("journal_mode", "synchronous")}
     assert told == {"journal_mode": "wal", "synchronous": 2}  # 2 is FULL
 
 
 def test_a_store_of_a_later_eosin_or_of_no_kind_is_refused(tmp_path: Path, store: CorrectionStore) -> None:
-    with sqlite3.connect(store.where) as connection:
-        connection.execute("update about set value = '99'")
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("update about set value = '99'")
     with pytest.raises(EosinError, match="later Eosin"):
         CorrectionStore(store.where)
     (tmp_path / "x.sqlite").write_bytes(b"no database at all" * 99)
@@ -130,20 +139,19 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 """
 
 
-def serve(path: Path, port: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    return subprocess.Popen([sys.executable, "-c", SERVER, str(path), str(port)], env=environment)
+def serve(path: str, port: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *sys.path])}
+    return subprocess.Popen([sys.executable, "-c", SERVER, path, str(port)], env=environment)
 
 
-def test_none_is_lost_and_none_is_there_twice_when_the_server_is_killed(tmp_path: Path) -> None:
+def test_none_is_lost_and_none_is_there_twice_when_the_server_is_killed(store: CorrectionStore, where: str) -> None:
     """20 clients, each sending until it is told that its correction is kept; the server is killed while they do.
 
     EOSIN_CORRECTIONS_EACH=50 makes it the 1,000 corrections of the long form.
     """
     clients, each, kills = 20, int(os.environ.get("EOSIN_CORRECTIONS_EACH", "5")), 2
     # Below the ports that systems give to clients: none of these may connect to itself while no server listens.
-    path, port = tmp_path / "c.sqlite", random.Random(os.getpid()).randint(12_000, 30_000)
-    store = CorrectionStore(path)
+    port = random.Random(os.getpid()).randint(12_000, 30_000)
     id = keep(store)
     bodies = [[correction(f"R{c}", comment=str(n)) for n in range(each)] for c in range(clients)]
     confirmed: list[str] = []
@@ -165,15 +173,16 @@ def test_none_is_lost_and_none_is_there_twice_when_the_server_is_killed(tmp_path
     threads = [threading.Thread(target=client, args=(own,)) for own in bodies]
     for t in threads:
         t.start()
-    process, rng = serve(path, port), random.Random(0)
+    process, rng = serve(where, port), random.Random(0)
     for kill in range(kills):
         wanted = (kill + 1) * clients * each // (kills + 2)
         until = time.monotonic() + 600
         while len(confirmed) < wanted and time.monotonic() < until:
+            assert process.poll() is None, "the server does not start"
             time.sleep(0.001 + 0.004 * rng.random())
         process.send_signal(signal.SIGKILL)
         process.wait()
-        process = serve(path, port)
+        process = serve(where, port)
     for t in threads:
         t.join(timeout=900)
     process.kill()

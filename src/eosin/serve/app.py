@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from eosin.core.nouns.reply import Grammar
 from eosin.serve.batching import WatchedEngine
 from eosin.serve.chat import chat_router
 from eosin.serve.corrections.router import corrections_router
-from eosin.serve.corrections.store import CorrectionStore
+from eosin.serve.corrections.store import CorrectionStore, StoreAwayError
 from eosin.serve.doors import Doors
 from eosin.serve.pages import pages_router
 from eosin.serve.questions.base import Confidence, ReadingsInMemory, SlideReader
@@ -33,6 +34,7 @@ from eosin.serve.settings import ServeSettings, check_doors
 from eosin.serve.slides import SlideShelf, slides_router
 
 NOTE = "Research use only, not for diagnosis."
+log = logging.getLogger("eosin.serve")
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, roo
     app.state.batcher = seats[settings.model_name].answerer
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _refused)  # type: ignore[arg-type]
+    app.add_exception_handler(StoreAwayError, _no_store)  # type: ignore[arg-type]
     app.add_middleware(Doors, settings=settings)
     app.include_router(chat_router(seats, settings))
     if shelf is not None:
@@ -160,3 +163,9 @@ async def _invalid(request: Request, exc: RequestValidationError) -> Response:
     """Which field is wrong, in the form that OpenAI's clients read."""
     told = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in exc.errors()[:5]]
     return refusal(422, "; ".join(told)[:1000])
+
+
+async def _no_store(request: Request, exc: StoreAwayError) -> Response:
+    """The database of readings and corrections is away; where it is, the log says and the client is not told."""
+    log.warning("%s (%s at %s)", exc.message, exc.found, exc.where)
+    return refusal(503, exc.message, {"Retry-After": "5"})
