@@ -1,5 +1,5 @@
-"""Stores that tests use: a SQLite file always, and a PostgreSQL that EOSIN_TEST_POSTGRES names, each test in a schema of
-its own. The name's user may make schemas:
+"""Stores that tests use: a SQLite file always, and a PostgreSQL that EOSIN_TEST_POSTGRES names, each test in a schema
+of its own. The name's user may make schemas:
 
     pip install 'eosin[postgres]'
     EOSIN_TEST_POSTGRES=postgresql+psycopg://USER@HOST/NAME python -m pytest tests/serve/test_corrections.py

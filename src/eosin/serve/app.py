@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from starlette.exceptions import HTTPException
 from eosin import __version__
 from eosin.core.nouns.reply import Grammar
 from eosin.serve.batching import WatchedEngine
-from eosin.serve.chat import chat_router
+from eosin.serve.blinding import FAILED, LABELS, Labels
+from eosin.serve.chat import chat_router, closed_router
 from eosin.serve.corrections.router import corrections_router
 from eosin.serve.corrections.store import CorrectionStore, StoreAwayError
 from eosin.serve.doors import Doors
@@ -91,7 +93,7 @@ def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, roo
     app.add_exception_handler(HTTPException, _refused)  # type: ignore[arg-type]
     app.add_exception_handler(StoreAwayError, _no_store)  # type: ignore[arg-type]
     app.add_middleware(Doors, settings=settings)
-    app.include_router(chat_router(seats, settings))
+    app.include_router(closed_router() if settings.blinded else chat_router(seats, settings))
     if shelf is not None:
         app.include_router(slides_router(shelf, settings))
         _add_room(app, seats, shelf, settings, room)
@@ -107,13 +109,26 @@ def _add_room(app: FastAPI, seats: dict[str, Seat], shelf: SlideShelf, settings:
         "models": [s.facts() for s in seats.values()], **room.facts,
     }  # fmt: skip
     readings = room.store or ReadingsInMemory()
-    tools = {s.name: Tools(s, s.reader, readings, settings, room.knowledge) for s in seats.values() if s.reader}
+    labels = _labels(seats, settings, room)
+    if labels is not None:
+        sent_to = [s.reader.about["server"] for s in seats.values() if s.reader and s.reader.about.get("server")]
+        facts |= {"model": " beside ".join(LABELS), "models": labels.facts(facts["models"]), "run": None, "stage": None,
+                  "sent_to": sent_to}  # fmt: skip
+    tools = {s.name: Tools(s, s.reader, readings, settings, room.knowledge, labels) for s in seats.values() if s.reader}
     if tools:
         app.include_router(questions_router(shelf, tools))
     if room.store is not None:
         grammar = room.reader.grammar if room.reader else Grammar.of("think/answer")
-        app.include_router(corrections_router(room.store, shelf, settings, grammar))
+        app.include_router(corrections_router(room.store, shelf, settings, grammar, labels))
     app.include_router(pages_router(facts))
+
+
+def _labels(seats: dict[str, Seat], settings: ServeSettings, room: Room) -> Labels | None:
+    """What two models are called in a blinded study."""
+    names = [s.name for s in seats.values() if s.reader]
+    if not settings.blinded or len(names) < 2:
+        return None
+    return Labels((names[0], names[1]), room.store.secret() if room.store else secrets.token_bytes(32))
 
 
 def _add_health(app: FastAPI, seats: dict[str, Seat], settings: ServeSettings) -> None:
@@ -126,8 +141,13 @@ def _add_health(app: FastAPI, seats: dict[str, Seat], settings: ServeSettings) -
         is named with the reason."""
         relays = {n: s.answerer for n, s in seats.items() if isinstance(s.answerer, Relay)}
         outages = {n: r.outage for n, r in relays.items() if r.outage}
-        return {"status": "a model's server fails" if outages else "ok", "model": settings.model_name,
-                "models": list(seats), "outages": outages, "waiting": sum(a.waiting for a in answerers),
+        if settings.blinded and len(seats) > 1:
+            name, names = " beside ".join(LABELS), list(LABELS)
+            outages = {"one of them": FAILED} if outages else {}
+        else:
+            name, names = settings.model_name, list(seats)
+        return {"status": "a model's server fails" if outages else "ok", "model": name,
+                "models": names, "outages": outages, "waiting": sum(a.waiting for a in answerers),
                 "version": __version__, "note": NOTE}  # fmt: skip
 
     @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -113,7 +114,8 @@ class CorrectionStore:
     def _prepare(self) -> None:
         for attempt in range(_FIRST_TRIES):
             try:
-                return self._prepare_once()
+                self._prepare_once()
+                return
             except (IntegrityError, OperationalError, ProgrammingError):  # another process makes the tables just now
                 if attempt == _FIRST_TRIES - 1:
                     raise
@@ -156,6 +158,21 @@ class CorrectionStore:
                 "The store of corrections does not answer.", where=self.plain_where, expected="a database that runs",
                 found=type(exc.orig).__name__, next_step="start it, and send the same again: nothing is kept twice",
             ) from exc  # fmt: skip
+
+    def secret(self) -> bytes:
+        """What the order of models in a blinded study is drawn with: made once, of 32 random bytes."""
+        wanted = select(_about.c.value).where(_about.c.name == "blinding")
+        with self._connected() as connection:
+            told = connection.execute(wanted).scalar()
+        if told is None:
+            try:
+                with self._connected(writes=True) as connection:
+                    connection.execute(insert(_about).values(name="blinding", value=secrets.token_hex(32)))
+            except IntegrityError:  # another process was quicker
+                pass
+            with self._connected() as connection:
+                told = connection.execute(wanted).scalar_one()
+        return bytes.fromhex(told)
 
     # ---- readings ------------------------------------------------------------------------------------------------
 

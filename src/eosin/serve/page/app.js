@@ -41,6 +41,7 @@ async function start() {
   }
   const data = facts.data && facts.data.name ? `, data: ${facts.data.name} (${facts.data.licence || "licence not stated"})` : "";
   const servers = facts.models.filter((m) => m.about && m.about.server).map((m) => `; ${m.name} is asked at ${m.about.server}, and what it is shown is sent there`);
+  servers.push(...(facts.sent_to || []).map((address) => `; what is shown is sent to ${address}`));
   $("model").textContent = `${facts.models.map((m) => m.name).join(" beside ")}${facts.run ? ` of run ${facts.run}` : ""}${data}${servers.join("")}`;
   $("model").title = $("model").textContent;
   document.body.classList.toggle("beside", facts.models.length > 1);
