@@ -20,6 +20,8 @@ from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
+from tests.serve.scripted import scripted_engine, scripted_room, write_slides
+from tests.serve.served import serving
 from tests.serve.stores import KINDS, place_of_store
 
 from eosin.core.errors import EosinError
@@ -31,7 +33,7 @@ from eosin.serve.corrections.archive import files_of
 from eosin.serve.corrections.body import CorrectedStatement, Correction, Region
 from eosin.serve.corrections.samples import samples_of
 from eosin.serve.corrections.shapes import label_studio, shapes_of, with_shapes
-from eosin.serve.corrections.store import CorrectionStore, OtherContentError
+from eosin.serve.corrections.store import CorrectionStore, OtherContentError, without_password
 from eosin.slides.annotations.geojson import write_geojson
 from eosin.slides.annotations.geojson_read import read_geojson
 
@@ -313,3 +315,27 @@ def test_label_studio_tasks_are_in_percent_of_the_slide(store: CorrectionStore) 
 def test_odd_corrections_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Correction.model_validate({"key": "k" * 12, "reader": "AB", **change})
+
+
+def test_a_database_that_fails_is_told_with_a_reason(tmp_path: Path) -> None:
+    slides, made = write_slides(tmp_path / "slides", "a.tif"), scripted_room(tmp_path / "c.sqlite", knowledge=False)
+    with serving(scripted_engine(), made, slides=slides) as (url, _):
+        assert made.store is not None
+        id = keep(made.store)
+        with made.store.engine.begin() as connection:
+            connection.exec_driver_sql("drop table corrections")
+        body = correction().model_dump_json().encode()
+        asked = urllib.request.Request(f"{url}/readings/{id}/corrections", body, {"Content-Type": "application/json"})
+        for what in (f"{url}/readings/{id}/corrections", asked):
+            with pytest.raises(HTTPError) as told:
+                urllib.request.urlopen(what)
+            assert told.value.code == 503
+            assert "does not answer" in (said := told.value.read().decode()) and str(tmp_path) not in said
+
+
+def test_a_password_is_in_no_message() -> None:
+    assert (
+        without_password("postgresql+psycopg://me:secret@host/db?password=secret") == "postgresql+psycopg://...@host/db"
+    )
+    assert without_password("postgresql:///db?password=secret") == "postgresql:///db"
+    assert without_password("/a/c.sqlite") == "/a/c.sqlite"

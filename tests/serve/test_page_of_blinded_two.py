@@ -9,8 +9,8 @@ from tests.serve.scripted import scripted_engine, scripted_room
 from tests.serve.served import serving
 
 FIRST, SECOND = "#reading", "#reading-2"
-NAMED = """() => [...document.querySelectorAll('*')].some((e) => [...e.attributes].some((a) => /alder|birch/.test(a.value)))
-  || /alder|birch/.test(document.documentElement.textContent + document.title)"""
+NAMED = """() => [...document.querySelectorAll('*')].some((e) => [...e.attributes].some((a) =>
+  /alder|birch/.test(a.value))) || /alder|birch/.test(document.documentElement.textContent + document.title)"""
 
 
 def title(page: Page, column: str) -> str:
@@ -45,6 +45,9 @@ def test_two_models_without_names_until_both_are_signed(tmp_path: Path) -> None:
         page.keyboard.press("Enter")
         sign(page, "")
         page.wait_for_function("() => document.querySelector('#reading .answer .said').textContent !== '(hidden)'")
+        said = page.locator(f"{FIRST} .revealed")
+        assert said.locator("li").count() >= 3 and page.locator(f"{SECOND} .revealed").count() == 0
+        assert page.locator(f"{FIRST} .statement").count() == 1  # what the reader wrote stands beside it
         assert not page.evaluate(NAMED)  # the reply of one is shown, and no name
         page.locator("#comment-2").fill("not signed yet")
         page.reload()

@@ -6,7 +6,8 @@ import { Columns } from "/page/columns.js";
 import { Layers, length } from "/page/layers.js";
 import { openSeadragon } from "/page/osd.js";
 import { PlainViewer } from "/page/plain.js";
-import { bounds, make, sendPending } from "/page/reading.js";
+import { make } from "/page/make.js";
+import { bounds, sendPending } from "/page/reading.js";
 
 const $ = (id) => document.getElementById(id);
 const KEYS = [

@@ -1,6 +1,7 @@
 // The columns of readings: one for each model that is asked. One of them has the slide's overlay and the keys.
 
-import { make, Reading } from "/page/reading.js";
+import { make } from "/page/make.js";
+import { Reading } from "/page/reading.js";
 
 export class Columns {
   // shared: what every reading is given, but for its place, its model and its number

@@ -2,17 +2,8 @@
 
 import { download, getJson, newKey, postJson } from "/page/api.js";
 import { colourOf } from "/page/layers.js";
-
-export function make(tag, attributes = {}, ...inside) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  made.append(...inside.filter((i) => i !== null && i !== undefined));
-  return made;
-}
+import { make } from "/page/make.js";
+import { revealed } from "/page/revealed.js";
 
 const TITLES = { findings: "Findings", reasoning: "Reasoning", answer: "Answer", other: "Reply" };
 const PENDING = "eosin-pending";
@@ -203,6 +194,7 @@ export class Reading {
     }
     if (facts.corrects) parts.push(make("button", { id: this.id("add"), onclick: () => this.add() }, "Add a finding"));
     parts.push(make("h2", {}, "Answer"), this.answer());
+    if (facts.blinded && !r.hidden) parts.push(revealed(r, this.whose()));
     if ((r.flags || []).length) parts.push(make("ul", { class: "flags" }, ...r.flags.map((f) => make("li", {}, f))));
     if (r.unparsed_reason) parts.push(make("p", { class: "message info" }, `The reply does not follow its form: ${r.unparsed_reason}.`));
     if (facts.corrects) parts.push(...this.correction());
