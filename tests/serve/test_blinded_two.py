@@ -131,13 +131,13 @@ def test_a_failure_and_a_lack_do_not_tell_which_model_it_is(tmp_path: Path) -> N
         sees_regions = True
 
     slides = write_slides(tmp_path / "slides", "a.tif")
-    made = scripted_room(None, knowledge=False, beside="birch", beside_engine=WordEngine(lambda r: "x", fails))
+    made: Any = scripted_room(None, knowledge=False, beside="birch", beside_engine=WordEngine(lambda r: "x", fails))
     with serving(scripted_engine(), made, slides=slides, model_name="alder", blinded=True) as (url, app):
         key, asked = next(iter(app.state.shelf.slides)), uuid.uuid4().hex
         told = [events(f"{url}/slides/{key}/ask", {"question": "?", "model": m, "asked": asked}) for m in LABELS]
         assert sorted(t[-1][0] for t in told) == ["done", "error"]
         assert not names_in(json.dumps(told)) and "birch" not in json.dumps(told)
-    made.beside.reader.__class__ = OneAtATime  # type: ignore[union-attr]
+    made.beside.reader.__class__ = OneAtATime
     with serving(scripted_engine(), made, slides=slides, model_name="alder", blinded=True) as (url, app):
         key = next(iter(app.state.shelf.slides))
         said = [post(f"{url}/slides/{key}/ask", {"question": "?", "model": m, "asked": asked}) for m in LABELS]

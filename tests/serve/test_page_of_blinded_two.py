@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.serve.browsing import AXE, Page, a_browser, a_page, shot, write_tissue
 from tests.serve.scripted import scripted_engine, scripted_room
@@ -26,7 +27,7 @@ def sign(page: Page, number: str) -> None:
 def test_two_models_without_names_until_both_are_signed(tmp_path: Path) -> None:
     (tmp_path / "slides").mkdir()
     slides = write_tissue(tmp_path / "slides", "a.tif")
-    made = scripted_room(tmp_path / "c.sqlite", beside="birch")
+    made: Any = scripted_room(tmp_path / "c.sqlite", beside="birch")
     with (
         serving(scripted_engine(), made, slides=slides, model_name="alder", blinded=True) as (url, _),
         a_browser() as browser, a_page(browser, url) as page,
@@ -57,7 +58,9 @@ def test_two_models_without_names_until_both_are_signed(tmp_path: Path) -> None:
         assert page.evaluate(AXE) == []
         sign(page, "-2")
         page.wait_for_function("() => /: (alder|birch)$/.test(document.querySelector('#reading .whose').textContent)")
-        told = {made.store.reading(v.reading)["label"]: made.store.reading(v.reading)["model"]  # type: ignore
-                for v in made.store.versions()}  # type: ignore[union-attr]  # fmt: skip
+        told = {
+            made.store.reading(v.reading)["label"]: made.store.reading(v.reading)["model"]
+            for v in made.store.versions()
+        }
         assert title(page, FIRST) == f"Model A: {told['Model A']}"
         assert title(page, SECOND) == f"Model B: {told['Model B']}"

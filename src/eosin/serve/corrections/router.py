@@ -62,7 +62,8 @@ class Desk:
         found = self.store.readings(slide, LIST)
         if not self.blinded:
             return found
-        signed, by_slide = self._signed(reader), defaultdict(list)
+        signed = self._signed(reader)
+        by_slide: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for one in found if self.labels else []:
             by_slide[one["slide"]].append(one)
         return [self._shown(r, by_slide[r["slide"]], signed) for r in found]

@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,8 @@ class CorrectionStore:
             StoreAwayError: no answer. IntegrityError, and a locked file, are the caller's to handle.
         """
         try:
-            with self._writer.begin() if writes else self._engine.connect() as connection:
+            opened: AbstractContextManager[Connection] = self._writer.begin() if writes else self._engine.connect()
+            with opened as connection:
                 yield connection
         except IntegrityError:
             raise
