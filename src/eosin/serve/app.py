@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,9 +18,10 @@ from starlette.exceptions import HTTPException
 from eosin import __version__
 from eosin.core.nouns.reply import Grammar
 from eosin.serve.batching import WatchedEngine
-from eosin.serve.chat import chat_router
+from eosin.serve.blinding import FAILED, LABELS, Labels
+from eosin.serve.chat import chat_router, closed_router
 from eosin.serve.corrections.router import corrections_router
-from eosin.serve.corrections.store import CorrectionStore
+from eosin.serve.corrections.store import CorrectionStore, StoreAwayError
 from eosin.serve.doors import Doors
 from eosin.serve.pages import pages_router
 from eosin.serve.questions.base import Confidence, ReadingsInMemory, SlideReader
@@ -33,6 +36,7 @@ from eosin.serve.settings import ServeSettings, check_doors
 from eosin.serve.slides import SlideShelf, slides_router
 
 NOTE = "Research use only, not for diagnosis."
+log = logging.getLogger("eosin.serve")
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,9 @@ def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, roo
     app.state.batcher = seats[settings.model_name].answerer
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _refused)  # type: ignore[arg-type]
+    app.add_exception_handler(StoreAwayError, _no_store)  # type: ignore[arg-type]
     app.add_middleware(Doors, settings=settings)
-    app.include_router(chat_router(seats, settings))
+    app.include_router(closed_router() if settings.blinded else chat_router(seats, settings))
     if shelf is not None:
         app.include_router(slides_router(shelf, settings))
         _add_room(app, seats, shelf, settings, room)
@@ -104,13 +109,26 @@ def _add_room(app: FastAPI, seats: dict[str, Seat], shelf: SlideShelf, settings:
         "models": [s.facts() for s in seats.values()], **room.facts,
     }  # fmt: skip
     readings = room.store or ReadingsInMemory()
-    tools = {s.name: Tools(s, s.reader, readings, settings, room.knowledge) for s in seats.values() if s.reader}
+    labels = _labels(seats, settings, room)
+    if labels is not None:
+        sent_to = [s.reader.about["server"] for s in seats.values() if s.reader and s.reader.about.get("server")]
+        facts |= {"model": " beside ".join(LABELS), "models": labels.facts(facts["models"]), "run": None, "stage": None,
+                  "sent_to": sent_to}  # fmt: skip
+    tools = {s.name: Tools(s, s.reader, readings, settings, room.knowledge, labels) for s in seats.values() if s.reader}
     if tools:
         app.include_router(questions_router(shelf, tools))
     if room.store is not None:
         grammar = room.reader.grammar if room.reader else Grammar.of("think/answer")
-        app.include_router(corrections_router(room.store, shelf, settings, grammar))
+        app.include_router(corrections_router(room.store, shelf, settings, grammar, labels))
     app.include_router(pages_router(facts))
+
+
+def _labels(seats: dict[str, Seat], settings: ServeSettings, room: Room) -> Labels | None:
+    """What two models are called in a blinded study."""
+    names = [s.name for s in seats.values() if s.reader]
+    if not settings.blinded or len(names) < 2:
+        return None
+    return Labels((names[0], names[1]), room.store.secret() if room.store else secrets.token_bytes(32))
 
 
 def _add_health(app: FastAPI, seats: dict[str, Seat], settings: ServeSettings) -> None:
@@ -123,8 +141,13 @@ def _add_health(app: FastAPI, seats: dict[str, Seat], settings: ServeSettings) -
         is named with the reason."""
         relays = {n: s.answerer for n, s in seats.items() if isinstance(s.answerer, Relay)}
         outages = {n: r.outage for n, r in relays.items() if r.outage}
-        return {"status": "a model's server fails" if outages else "ok", "model": settings.model_name,
-                "models": list(seats), "outages": outages, "waiting": sum(a.waiting for a in answerers),
+        if settings.blinded and len(seats) > 1:
+            name, names = " beside ".join(LABELS), list(LABELS)
+            outages = {"one of them": FAILED} if outages else {}
+        else:
+            name, names = settings.model_name, list(seats)
+        return {"status": "a model's server fails" if outages else "ok", "model": name,
+                "models": names, "outages": outages, "waiting": sum(a.waiting for a in answerers),
                 "version": __version__, "note": NOTE}  # fmt: skip
 
     @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
@@ -160,3 +183,9 @@ async def _invalid(request: Request, exc: RequestValidationError) -> Response:
     """Which field is wrong, in the form that OpenAI's clients read."""
     told = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in exc.errors()[:5]]
     return refusal(422, "; ".join(told)[:1000])
+
+
+async def _no_store(request: Request, exc: StoreAwayError) -> Response:
+    """The database of readings and corrections is away; where it is, the log says and the client is not told."""
+    log.warning("%s (%s at %s)", exc.message, exc.found, exc.where)
+    return refusal(503, exc.message, {"Retry-After": "5"})

@@ -66,6 +66,24 @@ class ChatBody(_Body):
     stream: bool = False
 
 
+def closed_router() -> APIRouter:
+    """The same addresses in a blinded study: a reply from here would be seen before the reader has signed."""
+    router = APIRouter(prefix="/v1", tags=["chat"])
+    why = "In a blinded study models are asked by the page alone."
+
+    @router.get("/models", response_model=None, responses=told(403))
+    def models() -> JSONResponse:
+        """Closed in a blinded study."""
+        return refusal(403, why)
+
+    @router.post("/chat/completions", response_model=None, responses=told(403))
+    def complete() -> JSONResponse:
+        """Closed in a blinded study."""
+        return refusal(403, why)
+
+    return router
+
+
 class BadQuestionError(Exception):
     """A question that cannot be asked; its text is for the client."""
 

@@ -37,7 +37,7 @@ def read_corrections(settings: CorrectionsSettings, samples: Sequence[Sample]) -
         EosinError: no store, or no signed correction in it.
     """
     from eosin.serve.corrections.samples import samples_of
-    from eosin.serve.corrections.store import CorrectionStore
+    from eosin.serve.corrections.store import CorrectionStore, without_password
 
     if "://" not in settings.path and not Path(settings.path).is_file():
         raise EosinError("There is no store of corrections.", where=settings.path,
@@ -60,7 +60,7 @@ def read_corrections(settings: CorrectionsSettings, samples: Sequence[Sample]) -
         reasons = dict(Counter(d.reason for d in dropped))
         raise EosinError(
             "No correction can be learned from.", found=f"{len(versions)} signed; set aside: {reasons}",
-            where=settings.path, next_step="sign corrections of training slides, or leave them out",
+            where=without_password(settings.path), next_step="sign corrections of training slides, or leave them out",
         )  # fmt: skip
     return Corrected(kept, tuple(dropped), {
         "n": len(kept), "pairs": sum(REJECTED in s.extra for s in kept), "weight": settings.weight,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from fastapi.responses import JSONResponse, Response
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.reply import Grammar
+from eosin.serve.blinding import Labels
 from eosin.serve.corrections.agreement import agreement
 from eosin.serve.corrections.archive import files_of, zipped
 from eosin.serve.corrections.body import INITIALS, KEY, Correction
@@ -28,16 +30,20 @@ from eosin.slides.annotations.geojson_read import read_geojson
 Id = Annotated[str, InPath(pattern=r"^[0-9a-f]{32}$")]
 Reader = Annotated[str | None, Query(pattern=INITIALS)]
 SomeReader = Annotated[str, Query(pattern=INITIALS)]
-_HIDDEN = ("reply", "blocks", "answer", "letter", "statements", "flags", "counts", "confidence", "unparsed_reason")
+_OPEN = ("id", "asked", "slide", "slide_name", "slides", "case", "question", "options", "box", "created", "model",
+         "note")  # fmt: skip
+"""What a reader of a blinded study sees of a reading before having signed."""
 LIST = 500
 
 
 class Desk:
     """Who may see what: in a blinded study a reader sees the model's reply, and others' corrections, only after
-    having signed."""
+    having signed; and of two models the names only after having signed what both of them said."""
 
-    def __init__(self, store: CorrectionStore, shelf: SlideShelf, settings: ServeSettings) -> None:
-        self.store, self.shelf, self.blinded = store, shelf, settings.blinded
+    def __init__(
+        self, store: CorrectionStore, shelf: SlideShelf, settings: ServeSettings, labels: Labels | None = None
+    ) -> None:
+        self.store, self.shelf, self.blinded, self.labels = store, shelf, settings.blinded, labels
 
     def has_signed(self, id: str, reader: str | None) -> bool:
         if not self.blinded:
@@ -47,9 +53,39 @@ class Desk:
     def reading(self, id: str, reader: str | None) -> dict[str, Any] | None:
         """A reading as a reader may see it."""
         found = self.store.reading(id)
-        if found is None or self.has_signed(id, reader):
+        if found is None or not self.blinded:
             return found
-        return {k: v for k, v in found.items() if k not in _HIDDEN} | {"statements": [], "answer": "", "hidden": True}
+        return self._shown(found, self.store.readings(found["slide"]) if self.labels else [], self._signed(reader))
+
+    def readings(self, slide: str | None, reader: str | None) -> list[dict[str, Any]]:
+        """The last readings, of one slide or of all, as a reader may see them."""
+        found = self.store.readings(slide, LIST)
+        if not self.blinded:
+            return found
+        signed = self._signed(reader)
+        by_slide: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for one in found if self.labels else []:
+            by_slide[one["slide"]].append(one)
+        return [self._shown(r, by_slide[r["slide"]], signed) for r in found]
+
+    def _signed(self, reader: str | None) -> set[str]:
+        """Ids of the readings that a reader has signed."""
+        versions = self.store.versions(reader=reader) if reader is not None else []
+        return {v.reading for v in versions if v.correction.is_signed}
+
+    def _shown(self, found: dict[str, Any], of_slide: list[dict[str, Any]], signed: set[str]) -> dict[str, Any]:
+        told = found
+        if found["id"] not in signed:
+            told = {k: found[k] for k in _OPEN if k in found} | {"statements": [], "answer": "", "hidden": True}
+        if self.labels is None:
+            return told
+        label = self.labels.label_of(found)
+        named = self.labels.may_be_named(found, of_slide, signed)
+        if not named:  # the form of its replies, and what its confidence comes from, may belong to one model alone
+            told = {k: v for k, v in told.items() if k != "grammar"}
+            if told.get("confidence"):
+                told["confidence"] = told["confidence"] | {"from": "its own calibration"}
+        return told | {"label": label, "model": found.get("model") if named else label}
 
     def versions(self, id: str, reader: str | None) -> list[Version]:
         """The corrections of a reading that a reader may see."""
@@ -57,9 +93,10 @@ class Desk:
             return self.store.versions(id)
         return self.store.versions(id, reader) if reader else []
 
-    def told(self, version: Version) -> dict[str, Any]:
-        """A version, and which model's reply it corrects."""
-        return version.record() | {"model": (self.store.reading(version.reading) or {}).get("model")}
+    def told(self, versions: list[Version], reader: str | None) -> list[dict[str, Any]]:
+        """Versions of one reading, and which model's reply they correct, as far as `reader` may know it."""
+        about = self.reading(versions[0].reading, reader) or {} if versions else {}
+        return [v.record() | {"model": about.get("model")} for v in versions]
 
     def size_of(self, slide: str) -> tuple[int, int] | None:
         try:
@@ -70,17 +107,18 @@ class Desk:
 
 
 def corrections_router(
-    store: CorrectionStore, shelf: SlideShelf, settings: ServeSettings, grammar: Grammar
+    store: CorrectionStore, shelf: SlideShelf, settings: ServeSettings, grammar: Grammar, labels: Labels | None = None
 ) -> APIRouter:
     """Readings, their corrections, agreement, export."""
     router = APIRouter(tags=["corrections"])
-    desk = Desk(store, shelf, settings)
+    desk = Desk(store, shelf, settings, labels)
 
     @router.get("/readings")
     def listed(slide: Annotated[str | None, Query(pattern=SLIDE_KEY)] = None, reader: Reader = None) -> dict[str, Any]:
         """The last readings, of all slides or of one."""
-        rows = [desk.reading(r["id"], reader) or {} for r in store.readings(slide, LIST)]
-        keys = ("id", "slide", "slide_name", "question", "answer", "created", "box", "model", "asked", "slides")
+        rows = desk.readings(slide, reader)
+        keys = ("id", "slide", "slide_name", "question", "answer", "created", "box", "model", "label", "asked",
+                "slides")  # fmt: skip
         return {"readings": [{k: r.get(k) for k in keys} for r in rows]}
 
     @router.get("/readings/{id}", response_model=None, responses=told(404))
@@ -92,19 +130,21 @@ def corrections_router(
     @router.get("/readings/{id}/corrections", response_model=None)
     def versions(id: Id, reader: Reader = None) -> dict[str, Any]:
         """Every version of every reader, as far as `reader` may see them."""
-        return {"versions": [desk.told(v) for v in desk.versions(id, reader)]}
+        return {"versions": desk.told(desk.versions(id, reader), reader)}
 
     @router.post("/readings/{id}/corrections", response_model=None, responses=told(404, 409, 503))
     def correct(id: Id, body: Correction) -> JSONResponse:
         """Keep a version. The same key and content again give the same version; with another content 409."""
         return _keep(desk, id, body)
 
-    @router.get("/corrections/agreement")
+    @router.get("/corrections/agreement", response_model=None, responses=told(403))
     def agree(
         first: SomeReader, second: SomeReader, model: Annotated[str | None, Query(max_length=200)] = None
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | JSONResponse:
         """Kappa of two readers with its interval: answers, statements kept or not, ratings; of one model's replies, or
-        of all."""
+        of all. In a blinded study of two models it is not told for one of them."""
+        if labels is not None and model is not None:
+            return refusal(403, "In a blinded study one model's agreement is measured on the command line.")
         return agreement(store, first, second, model)
 
     @router.get("/corrections/export", response_class=Response, responses=told(403, ok="application/zip"))
@@ -127,7 +167,7 @@ def _keep(desk: Desk, id: str, body: Correction, more: dict[str, Any] | None = N
     except EosinError as exc:
         return refusal(404 if exc.message.startswith("There is no such") else 503, exc.message)
     shown = desk.reading(id, body.reader) if desk.blinded and body.is_signed else None
-    return JSONResponse({**desk.told(kept), **(more or {}), **({"revealed": shown} if shown else {})})
+    return JSONResponse({**desk.told([kept], body.reader)[0], **(more or {}), **({"revealed": shown} if shown else {})})
 
 
 def _add_shapes(router: APIRouter, desk: Desk) -> None:
@@ -139,11 +179,12 @@ def _add_shapes(router: APIRouter, desk: Desk) -> None:
     def geojson(id: Id, reader: SomeReader) -> JSONResponse:
         """The regions of a reader's last version, for QuPath."""
         reading, said = desk.store.reading(id), last(id, reader)
+        known = desk.reading(id, reader) or {}
         if reading is None or said is None:
             return refusal(404, "There is no correction by this reader.")
         about = {
             "slide": reading["slide_name"],
-            "model": reading.get("model"),
+            "model": known.get("model"),
             "note": "Research use only, not for diagnosis.",
         }
         headers = {"Content-Disposition": f'attachment; filename="{id[:8]}-{reader}.geojson"'}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     Column,
+    Connection,
     Engine,
     Float,
     ForeignKey,
@@ -26,13 +29,14 @@ from sqlalchemy import (
     insert,
     select,
 )
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from eosin.core.errors import EosinError
 from eosin.serve.corrections.body import Correction
 
 SCHEMA = 1
 _TRIES = 50
+_FIRST_TRIES = 5
 _meta = MetaData()
 _about = Table("about", _meta, Column("name", String(32), primary_key=True), Column("value", Text, nullable=False))
 _readings = Table(
@@ -51,6 +55,10 @@ _corrections = Table(
 
 class OtherContentError(Exception):
     """A key that was used for another correction."""
+
+
+class StoreAwayError(EosinError):
+    """The database gave no answer: it is stopped, full, or out of reach. What was sent to it can be sent again."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class CorrectionStore:
         try:
             if url.startswith("sqlite:///") and "://" not in self.where:
                 Path(self.where).absolute().parent.mkdir(parents=True, exist_ok=True)
-            self._engine = create_engine(url)
+            self._engine = create_engine(url, pool_pre_ping=True)  # a database may have been restarted meanwhile
             self._writer = self._engine.execution_options(writes=True)
             if self._engine.dialect.name == "sqlite":
                 event.listen(self._engine, "connect", _careful)
@@ -96,15 +104,24 @@ class CorrectionStore:
                 found=f"{type(exc).__name__}: {(str(exc).splitlines() or [''])[0][:200]}",
                 expected="a path of a SQLite file, or a URL such as postgresql+psycopg://USER@HOST/NAME",
                 where=self.plain_where,
+                next_step="pip install 'eosin[postgres]'" if isinstance(exc, ImportError) else None,
             ) from exc  # fmt: skip
 
     @property
     def plain_where(self) -> str:
-        """Without a password."""
-        head, at, tail = self.where.rpartition("@")
-        return f"{head.partition('://')[0]}://...@{tail}" if at and "://" in head else self.where
+        return without_password(self.where)
 
     def _prepare(self) -> None:
+        for attempt in range(_FIRST_TRIES):
+            try:
+                self._prepare_once()
+                return
+            except (IntegrityError, OperationalError, ProgrammingError):  # another process makes the tables just now
+                if attempt == _FIRST_TRIES - 1:
+                    raise
+                time.sleep(0.05 * (attempt + 1))
+
+    def _prepare_once(self) -> None:
         _meta.create_all(self._engine)
         with self._writer.begin() as connection:
             told = connection.execute(select(_about.c.value).where(_about.c.name == "schema")).scalar()
@@ -122,24 +139,60 @@ class CorrectionStore:
         """Let go of all connections."""
         self._engine.dispose()
 
+    @contextmanager
+    def _connected(self, writes: bool = False) -> Iterator[Connection]:
+        """A connection; what is written is on the disk when this ends.
+
+        Raises:
+            StoreAwayError: no answer. IntegrityError, and a locked file, are the caller's to handle.
+        """
+        try:
+            opened: AbstractContextManager[Connection] = self._writer.begin() if writes else self._engine.connect()
+            with opened as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except DBAPIError as exc:
+            if "locked" in str(exc.orig):
+                raise
+            raise StoreAwayError(
+                "The store of corrections does not answer.", where=self.plain_where, expected="a database that runs",
+                found=type(exc.orig).__name__, next_step="start it, and send the same again: nothing is kept twice",
+            ) from exc  # fmt: skip
+
+    def secret(self) -> bytes:
+        """What the order of models in a blinded study is drawn with: made once, of 32 random bytes."""
+        wanted = select(_about.c.value).where(_about.c.name == "blinding")
+        with self._connected() as connection:
+            told = connection.execute(wanted).scalar()
+        if told is None:
+            try:
+                with self._connected(writes=True) as connection:
+                    connection.execute(insert(_about).values(name="blinding", value=secrets.token_hex(32)))
+            except IntegrityError:  # another process was quicker
+                pass
+            with self._connected() as connection:
+                told = connection.execute(wanted).scalar_one()
+        return bytes.fromhex(told)
+
     # ---- readings ------------------------------------------------------------------------------------------------
 
     def add_reading(self, reading: dict[str, Any], image: str) -> None:
         """Keep a finished reading. `image`: its reference as JSON, "" where no sample can name it."""
         row = {"id": reading["id"], "slide": reading["slide"], "created": reading["created"],
                "body": json.dumps(reading, ensure_ascii=False), "image": image}  # fmt: skip
-        with self._writer.begin() as connection:
+        with self._connected(writes=True) as connection:
             connection.execute(insert(_readings).values(row))
 
     def reading(self, id: str) -> dict[str, Any] | None:
         """A reading, or None."""
-        with self._engine.connect() as connection:
+        with self._connected() as connection:
             body = connection.execute(select(_readings.c.body).where(_readings.c.id == id)).scalar()
         return None if body is None else dict(json.loads(body))
 
     def image(self, id: str) -> str:
         """The reference of what a reading shows, as JSON; "" where there is none."""
-        with self._engine.connect() as connection:
+        with self._connected() as connection:
             return str(connection.execute(select(_readings.c.image).where(_readings.c.id == id)).scalar() or "")
 
     def readings(self, slide: str | None = None, limit: int = 100_000) -> list[dict[str, Any]]:
@@ -147,7 +200,7 @@ class CorrectionStore:
         wanted = select(_readings.c.body).order_by(_readings.c.created.desc(), _readings.c.id).limit(limit)
         if slide is not None:
             wanted = wanted.where(_readings.c.slide == slide)
-        with self._engine.connect() as connection:
+        with self._connected() as connection:
             return [json.loads(b) for b in connection.execute(wanted).scalars()]
 
     # ---- corrections ---------------------------------------------------------------------------------------------
@@ -159,7 +212,7 @@ class CorrectionStore:
 
         Raises:
             OtherContentError: the key stands for another content, or for another reading.
-            EosinError: no such reading.
+            EosinError: no such reading. StoreAwayError: the database gives no answer.
         """
         for attempt in range(_TRIES):
             try:
@@ -173,7 +226,7 @@ class CorrectionStore:
         raise EosinError("The store is too busy.", next_step="send the correction again, with the same key")
 
     def _add(self, reading: str, correction: Correction) -> Version:
-        with self._writer.begin() as connection:
+        with self._connected(writes=True) as connection:
             before = connection.execute(select(_corrections).where(_corrections.c.key == correction.key)).first()
             if before is not None:
                 if before.digest != correction.digest() or before.reading != reading:
@@ -201,7 +254,7 @@ class CorrectionStore:
             wanted = wanted.where(c.reading == reading)
         if reader is not None:
             wanted = wanted.where(c.reader == reader)
-        with self._engine.connect() as connection:
+        with self._connected() as connection:
             return [_version(row) for row in connection.execute(wanted)]
 
     def signed(self, readers: Sequence[str] | None = None) -> list[Version]:
@@ -212,6 +265,15 @@ class CorrectionStore:
             if v.correction.is_signed and (readers is None or v.correction.reader in readers)
         }
         return list(last.values())
+
+
+def without_password(where: str) -> str:
+    """A store's path, or its URL without user, password and options."""
+    scheme, is_url, rest = where.partition("://")
+    if not is_url:
+        return where
+    rest = rest.partition("?")[0]
+    return f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in rest else f"{scheme}://{rest}"
 
 
 def _version(row: Any) -> Version:

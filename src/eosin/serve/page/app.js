@@ -6,7 +6,8 @@ import { Columns } from "/page/columns.js";
 import { Layers, length } from "/page/layers.js";
 import { openSeadragon } from "/page/osd.js";
 import { PlainViewer } from "/page/plain.js";
-import { bounds, make, sendPending } from "/page/reading.js";
+import { make } from "/page/make.js";
+import { bounds, sendPending } from "/page/reading.js";
 
 const $ = (id) => document.getElementById(id);
 const KEYS = [
@@ -41,6 +42,7 @@ async function start() {
   }
   const data = facts.data && facts.data.name ? `, data: ${facts.data.name} (${facts.data.licence || "licence not stated"})` : "";
   const servers = facts.models.filter((m) => m.about && m.about.server).map((m) => `; ${m.name} is asked at ${m.about.server}, and what it is shown is sent there`);
+  servers.push(...(facts.sent_to || []).map((address) => `; what is shown is sent to ${address}`));
   $("model").textContent = `${facts.models.map((m) => m.name).join(" beside ")}${facts.run ? ` of run ${facts.run}` : ""}${data}${servers.join("")}`;
   $("model").title = $("model").textContent;
   document.body.classList.toggle("beside", facts.models.length > 1);

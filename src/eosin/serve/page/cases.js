@@ -1,6 +1,6 @@
 // The slides of one case: grouped in the list, side by side above the viewer, asked about together or one by one.
 
-import { make } from "/page/reading.js";
+import { make } from "/page/make.js";
 
 // The slides of a slide's case, itself among them; a slide of no case alone.
 export function caseOf(slides, slide) {

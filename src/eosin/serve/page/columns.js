@@ -1,6 +1,7 @@
 // The columns of readings: one for each model that is asked. One of them has the slide's overlay and the keys.
 
-import { make, Reading } from "/page/reading.js";
+import { make } from "/page/make.js";
+import { Reading } from "/page/reading.js";
 
 export class Columns {
   // shared: what every reading is given, but for its place, its model and its number
@@ -12,7 +13,7 @@ export class Columns {
         "aria-busy": "false", "aria-label": `Reading by ${model.name}` });
       place.append(own);
       this.all.push(new Reading({ ...shared, place: own, model, number, title: models.length > 1,
-        active: () => this.number === number, activate: () => this.activate(number) }));
+        renamed: (column) => this.renamed(column), active: () => this.number === number, activate: () => this.activate(number) }));
     });
     place.classList.toggle("two", models.length > 1);
     this.turn();
@@ -29,6 +30,9 @@ export class Columns {
   // Whether what the columns hold, or wait for, is also about this slide.
   about(key) { return this.all.some((c) => c.keys().length > 1 && c.keys().includes(key)); }
 
+  // Of a blinded study: a signature may have given the other replies of the question their names too.
+  async renamed(column) { await Promise.all(this.all.filter((c) => c !== column && c.reading).map((c) => c.rename())); }
+
   turn() { for (const column of this.all) column.turned(); }
   clear() { for (const column of this.all) column.clear(); }
 
@@ -36,7 +40,7 @@ export class Columns {
   places(readings) {
     const free = [...this.all];
     return readings.map((r) => {
-      const at = free.findIndex((c) => c.app.model.name === r.model), found = free.splice(at < 0 ? 0 : at, 1);
+      const at = free.findIndex((c) => c.app.model.name === (r.label || r.model)), found = free.splice(at < 0 ? 0 : at, 1);
       return found[0] || null;
     });
   }

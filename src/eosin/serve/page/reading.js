@@ -2,17 +2,8 @@
 
 import { download, getJson, newKey, postJson } from "/page/api.js";
 import { colourOf } from "/page/layers.js";
-
-export function make(tag, attributes = {}, ...inside) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  made.append(...inside.filter((i) => i !== null && i !== undefined));
-  return made;
-}
+import { make } from "/page/make.js";
+import { revealed } from "/page/revealed.js";
 
 const TITLES = { findings: "Findings", reasoning: "Reasoning", answer: "Answer", other: "Reply" };
 const PENDING = "eosin-pending";
@@ -43,9 +34,24 @@ export class Reading {
   }
 
   title() {
-    const name = this.reading ? this.reading.model : this.app.model.name, on = this.app.active();
+    const name = this.reading ? this.called() : this.app.model.name, on = this.app.active();
     return make("h2", { class: "whose" }, make("button", { "aria-pressed": String(on), title: `Show where this model looked (${this.app.number + 1})`,
       onclick: () => this.app.activate() }, name));
+  }
+
+  // Whose reply it is; in a blinded study the label, and the name beside it once the reader may know it.
+  called() {
+    const { label, model } = this.reading;
+    return label && label !== model ? `${label}: ${model}` : model;
+  }
+
+  // Asks for the name again, and leaves everything else as it stands.
+  async rename() {
+    const id = this.reading.id, told = await getJson(`/readings/${id}?reader=${encodeURIComponent(this.app.initials() || "x")}`);
+    if (!this.reading || this.reading.id !== id) return;
+    this.reading.model = told.model;
+    const title = this.app.place.querySelector(".whose");
+    if (title) title.replaceWith(this.title());
   }
 
   // The column takes, or gives up, the slide's overlay and the keys.
@@ -188,6 +194,7 @@ export class Reading {
     }
     if (facts.corrects) parts.push(make("button", { id: this.id("add"), onclick: () => this.add() }, "Add a finding"));
     parts.push(make("h2", {}, "Answer"), this.answer());
+    if (facts.blinded && !r.hidden) parts.push(revealed(r, this.whose()));
     if ((r.flags || []).length) parts.push(make("ul", { class: "flags" }, ...r.flags.map((f) => make("li", {}, f))));
     if (r.unparsed_reason) parts.push(make("p", { class: "message info" }, `The reply does not follow its form: ${r.unparsed_reason}.`));
     if (facts.corrects) parts.push(...this.correction());
@@ -303,7 +310,7 @@ export class Reading {
         ? make("div", { class: "sure abstains" }, `The model abstains: of such answers about ${percent} were right.`)
         : make("div", { class: "sure" }, `Calibrated confidence ${percent}`), make("div", { class: "sure" }, `from ${c.from}`));
     } else if (!r.hidden) {
-      const why = !this.app.model.calibrated ? "this server was given no calibration" : "it holds for closed questions only";
+      const why = this.app.model.calibrated === null ? "none is told for it" : !this.app.model.calibrated ? "this server was given no calibration" : "it holds for closed questions only";
       box.append(make("div", { class: "sure" }, `No confidence: ${why}.`));
     }
     return box;
@@ -311,7 +318,7 @@ export class Reading {
 
   // ---- correction
 
-  whose() { return this.app.title ? ` of the reply of ${this.reading.model}` : ""; }
+  whose() { return this.app.title ? ` of the reply of ${this.called()}` : ""; }
 
   correction() {
     const d = this.draft, options = this.reading.options;
@@ -381,7 +388,8 @@ export class Reading {
       const shown = told.at(-1) && told.at(-1).revealed;
       if (shown) this.reading = shown;
       await this.again();
-      this.app.say(`${sign ? "Signed and kept" : "Kept as a draft"}${this.app.title ? `: the reply of ${this.reading.model}` : ""}.`, true);
+      if (shown && this.app.title) await this.app.renamed(this);
+      this.app.say(`${sign ? "Signed and kept" : "Kept as a draft"}${this.app.title ? `: the reply of ${this.called()}` : ""}.`, true);
     } catch (e) {
       this.app.say(e.status === 409 || e.status === 422 ? `Not kept: ${e.message}` : `Not sent yet (${e.message}); it is sent again with the same key when the server answers.`);
     }

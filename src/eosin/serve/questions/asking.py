@@ -24,6 +24,7 @@ from eosin.engines.base import Decoding, Generation
 from eosin.engines.base import Request as Asked
 from eosin.scoring.reading.answers import parse_answer
 from eosin.serve.batching import BusyError
+from eosin.serve.blinding import FAILED, LOOKING
 from eosin.serve.questions.base import Seen, Tell
 from eosin.serve.questions.blocks import BlockStream
 from eosin.serve.questions.evidence import Question, Tools, confidence_of, evidence_of
@@ -79,14 +80,15 @@ async def events_of(body: AskBody, shown: Sequence[Shown], tools: Tools) -> Asyn
 
     The reading is kept before `done`. Whoever stops listening frees what the question held.
     """
-    yield "start", {"slide": shown[0].key, "question": body.question, "model": tools.seat.name}
+    called = tools.called(body.asked, shown[0].key)
+    yield "start", {"slide": shown[0].key, "question": body.question, "model": called}
     try:
         seen: list[Seen] = []
         async for told in _look(body, shown, tools):
             if isinstance(told, Seen):
                 seen.append(told)
             else:
-                yield "looking", {"text": told}
+                yield "looking", {"text": told if tools.labels is None else LOOKING}
         question = _question(body, shown, tools, seen)
         made: Generation | None = None
         async for event in _reply(question):
@@ -98,6 +100,10 @@ async def events_of(body: AskBody, shown: Sequence[Shown], tools: Tools) -> Asyn
         async for event in _after(question, made):
             yield event
     except EosinError as exc:
+        if tools.labels is not None:  # the reason may name the model
+            log.warning("%s gave no reply: %s", tools.seat.name, without_paths(str(exc)))
+            yield "error", {"message": FAILED, "again": True}
+            return
         words = {"message": exc.message + (f" {exc.found}" if exc.found else ""), "expected": exc.expected,
                  "next_step": exc.next_step}  # fmt: skip
         yield "error", {k: without_paths(v) for k, v in words.items()} | {"again": True}
@@ -234,10 +240,11 @@ def _reading(question: Question, made: Generation, statements: list[Statement]) 
     sees = "he_slide" if isinstance(seen[0].picture, PatchBag) else "he_tile"
     several = [{"key": s.key, "name": s.name} for s in question.shown] if len(question.shown) > 1 else []
     patches = [s.num_patches for s in seen if s.num_patches is not None]
+    label = {} if tools.labels is None else {"label": tools.called(body.asked, slide.key)}
     return {
         "id": sample.id, "asked": body.asked, "slide": slide.key, "slide_name": slide.name, "slides": several,
         "case": slide.case, "question": body.question, "options": [c.text for c in sample.choices],
-        "box": list(body.box) if body.box else None, "model": tools.seat.name, "grammar": grammar.as_facts(),
+        "box": list(body.box) if body.box else None, "model": tools.seat.name, **label, "grammar": grammar.as_facts(),
         "created": time.time(), "reply": made.text, "blocks": dict(reply.blocks) if reply else {},
         "truncated": made.truncated, "num_tokens": made.num_tokens, "answer": answer, "letter": letter,
         "unparsed_reason": reason, "confidence": None, "sees": sees, "num_patches": sum(patches) if patches else None,

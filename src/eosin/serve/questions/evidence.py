@@ -12,6 +12,7 @@ from eosin.core.nouns.sample import Sample, SlideRegion
 from eosin.core.nouns.units import BoxLevel0
 from eosin.engines.base import Generation
 from eosin.engines.base import Request as Asked
+from eosin.serve.blinding import Labels
 from eosin.serve.questions.base import Readings, Seen, SlideReader
 from eosin.serve.questions.places import box_of, places_of
 from eosin.serve.questions.statements import Knowledge, Statement
@@ -26,13 +27,21 @@ OF_SEVERAL = " Shares and strengths are within each slide."
 
 @dataclass(frozen=True)
 class Tools:
-    """What a question to one model needs."""
+    """What a question to one model needs. `labels`: of a blinded study of two models."""
 
     seat: Seat
     reader: SlideReader
     readings: Readings
     settings: ServeSettings
     knowledge: Knowledge | None = None
+    labels: Labels | None = None
+
+    def called(self, asked: str | None, slide: str) -> str:
+        """What the reader may call the model that is asked."""
+        if self.labels is None:
+            return self.seat.name
+        drawn = self.labels.by_label(asked or "", slide)
+        return next(label for label, name in drawn.items() if name == self.seat.name)
 
 
 class Body(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
@@ -39,10 +40,12 @@ def questions_router(shelf: SlideShelf, by_name: dict[str, Tools]) -> APIRouter:
     """Questions about slides, readings that were made, and the check of statements.
 
     Args:
-        by_name: what each model's questions need, by its name; the first is asked where a question names none.
+        by_name: what each model's questions need, by its name; the first is asked where a question names none. In a
+            blinded study of two models they are asked by their labels.
     """
     router = APIRouter(tags=["questions"])
     first = next(iter(by_name.values()))
+    labels = first.labels
 
     @router.post("/slides/{key}/ask", response_model=None, responses=told(400, 404, 429, 500, ok="text/event-stream"))
     async def ask(key: Key, body: AskBody) -> StreamingResponse | JSONResponse:
@@ -53,11 +56,17 @@ def questions_router(shelf: SlideShelf, by_name: dict[str, Tools]) -> APIRouter:
         shown = [s for s in found if s is not None]
         if len(shown) < len(found):
             return refusal(404, "There is no such slide here.")
-        tools = by_name.get(body.model) if body.model else first
-        if tools is None:
-            return refusal(404, f"No model of this name is asked here; {', '.join(by_name)}: nothing else is.")
-        if why := await asyncio.to_thread(_cannot, shelf, shown, body, tools):
-            return refusal(400, why)
+        names = {name: name for name in by_name}
+        if labels is not None:
+            body = body.model_copy(update={"asked": body.asked or uuid.uuid4().hex})
+            names = labels.by_label(str(body.asked), key)
+        name = names.get(body.model or next(iter(names)))
+        if name is None:
+            return refusal(404, f"No model of this name is asked here; {', '.join(names)}: nothing else is.")
+        tools = by_name[name]
+        for one in [tools] if labels is None else by_name.values():  # what one cannot do would tell which it is
+            if why := await asyncio.to_thread(_cannot, shelf, shown, body, one):
+                return refusal(400, why)
         if tools.seat.answerer.is_full:
             return refusal(429, "Too many questions wait already; ask again.", {"Retry-After": "1"})
         if body.stream:
