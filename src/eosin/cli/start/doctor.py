@@ -35,6 +35,7 @@ ABILITIES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "scanned pages": ("ocr", ("rapidocr", "onnxruntime")),
     "a judge behind a server": ("clients", ("openai",)),
     "the reading room": ("serve", ("fastapi", "uvicorn", "sqlalchemy")),
+    "corrections in PostgreSQL": ("postgres", ("psycopg",)),
     "open answers, spreadsheets": ("exams", ("sacrebleu", "rouge_score", "openpyxl")),
     "search in large indexes": ("search", ("usearch",)),
 }
