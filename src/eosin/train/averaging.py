@@ -23,7 +23,7 @@ FILE = "start.safetensors"
 
 
 class StartWeights:
-    """The trainable weights of a model before its first step, on disk: memory holds one of them at a time.
+    """The trainable weights of a model before its first step, on disk: memory holds none of them while it trains.
 
     A stage that goes on builds its trainer from its start again, so the file is written anew each time.
 

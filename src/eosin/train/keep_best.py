@@ -69,7 +69,6 @@ class BestKeeper:
         self._by = by
         self.average: Average | None = None
         self._mean: Look | None = None
-        self._stays = False
         self._note = ctx.folder / NOTE
         self.looks: list[Look] = []
         if self._note.exists() and store.exists(ctx.folder / KEPT):
@@ -110,18 +109,15 @@ class BestKeeper:
             return last_step
         self._ctx.save("last", model, last_step, replace=True)
         if self.average is not None and last_step > 0:
-            self._mean, stays = self._mean_with_start(model, last_step, self.average)
-            if stays:
+            self._mean = self._mean_with_start(model, last_step, self.average)
+            if self._is_taken(self._mean):
                 return self._mean.step
         restore_weights(model, self._ctx.folder / KEPT)
         return best.step
 
-    def _mean_with_start(self, model: Any, last_step: int, average: Average) -> tuple[Look, bool]:
+    def _mean_with_start(self, model: Any, last_step: int, average: Average) -> Look:
         """Put the mean of the start and the end of training into the model, or that of the start and the best look, if
-        the valid questions think more of it; and whether it stays.
-
-        It does where it is not below the start, not below the best look beyond noise, and no class is lost.
-        """
+        the valid questions think more of it; gives what it answered."""
         trained = {last_step: "last", **({self.best.step: KEPT} if 0 < self.best.step < last_step else {})}
         found: list[Look] = []
         for step, name in trained.items():
@@ -132,10 +128,13 @@ class BestKeeper:
         mean = max(found, key=lambda x: (x.value, x.step))
         if mean is not found[-1]:
             self._mix(model, trained[mean.step], average)
+        return mean
+
+    def _is_taken(self, mean: Look) -> bool:
+        """A mean stays where it is not below the start, not below the best look beyond noise, and no class is lost."""
         change, error = difference(self.best, mean)
         start = self.looks[0]
-        self._stays = mean.value >= start.value and change >= -2 * error and not mean.lost_since(start)
-        return mean, self._stays
+        return mean.value >= start.value and change >= -2 * error and not mean.lost_since(start)
 
     def _mix(self, model: Any, name: str, average: Average) -> None:
         restore_weights(model, self._ctx.folder / name)
@@ -146,17 +145,18 @@ class BestKeeper:
         if not self.looks:
             return {}
         start, end, best, mean = self.looks[0], self.looks[-1], self.best, self._mean
+        taken = mean is not None and self._is_taken(mean)
         kept = "start" if best.step == 0 else "last" if best.step == end.step else f"step {best.step}"
-        if mean is not None and self._stays:
+        if mean is not None and taken:
             kept = f"mean of step {mean.step} and the start"
         told = {} if mean is None or self.average is None else {
             "averaged": {"share_of_start": self.average.share, "step": mean.step, "value": mean.value,
-                         "classes_lost": mean.lost_since(start), "stays": self._stays},
+                         "classes_lost": mean.lost_since(start), "stays": taken},
         }  # fmt: skip
         return {
             "figure": f"valid_{self._by}", "n": len(start.each), "start": start.value, "end": end.value,
             "best": best.value, "best_step": best.step, "kept": kept, "classes_lost": end.lost_since(start),
-            "verdict": verdict(start, end, best, mean if self._stays else None) + _of_mean(mean, self._stays), **told,
+            "verdict": verdict(start, end, best, mean if taken else None) + _of_mean(mean, taken), **told,
         }  # fmt: skip
 
 
