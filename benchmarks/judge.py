@@ -154,7 +154,7 @@ def one(step: Step, url: str | None, ahead: bool, threads: int) -> dict[str, Any
             output_dir=folder, per_device_train_batch_size=NUM * step.groups // parts,
             gradient_accumulation_steps=parts, num_generations=NUM, max_completion_length=step.cap, max_steps=2,
             beta=0.0, loss_type="grpo", use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no",
-            logging_steps=1, top_k=0, remove_unused_columns=False, learning_rate=1e-5,
+            logging_steps=1, top_k=0, remove_unused_columns=False, learning_rate=1e-5, bf16=False,
         )  # fmt: skip
         trainer = SharedPrefixTrainer(
             model=model, reward_funcs=[reward], args=arguments, processing_class=processor,

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from safetensors.torch import load_file
@@ -26,7 +26,8 @@ from eosin.core.errors import EosinError, RecipeError
 from eosin.core.store import artifacts as store
 from eosin.knowledge.graph.build import build_graph
 from eosin.knowledge.sources import parse_spec
-from eosin.train.rl.asking import Asking
+from eosin.train.monitor import StepClock
+from eosin.train.rl.asking import Asking, AsksAhead
 
 BY_JUDGE = {"name": "checklist", "label": "process"}
 PLAIN = {"probes": [], "baselines": "none", "max_new_tokens": 40}
@@ -182,6 +183,16 @@ def test_waiting_part_by_part_learns_the_same(
     assert [(r["class"], r["num_replies"]) for r in by_class[0]] == [
         (r["class"], r["num_replies"]) for r in by_class[1]
     ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "parts", "sizes"),
+    [(16, 4, [2, 2, 4, 8]), (16, 1, [16]), (5, 3, [2, 1, 2]), (2, 4, [1, 1]), (1, 4, [1]), (7, 9, [1, 1, 2, 3])],
+)
+def test_a_part_is_about_as_large_as_all_before_it(groups: int, parts: int, sizes: list[int]) -> None:
+    asking = Asking(cast(AsksAhead, object()), StepClock(), parts)
+    made = asking.parts_of(list(range(groups * 8)), 8)
+    assert [len(p) // 8 for p in made] == sizes and sum(made, []) == list(range(groups * 8))
 
 
 def test_replies_may_be_drawn_in_parts(stub: JudgeStub, policy: Path, tmp_path: Path) -> None:

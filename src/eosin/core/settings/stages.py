@@ -198,9 +198,9 @@ class RlStage(WatchedStage):
         scoring: judge, sentence encoder, CLIP and knowledge graph of the rewards; what is left out is the run's.
         outage: when to stop because too many replies have no reward; null never stops.
         max_new_tokens: length cap of a completion.
-        generation_parts: draw the replies of a generation in so many parts, so that a judge reads the first while
-            the next are drawn; small batches decode slower. 1 draws all at once; a judge then reads those that end
-            first.
+        generation_parts: draw the replies of a generation in so many parts, each as large as all before it, so that
+            a judge reads the first while the next are drawn; small batches decode slower. 1 draws all at once; a
+            judge then reads those that end first.
         updates_per_batch: optimiser steps on the completions of one generation, each on its own share of them. From
             the second on the ratio is no longer 1 and the clip bounds bind (DAPO's paper makes 16, GSPO's 4).
         constrain: "grammar" draws only what keeps the reply grammar, and trains that policy: log-probabilities are
