@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from eosin.chain.plan.gpus import GPUS, machine_of
@@ -24,6 +25,9 @@ from eosin.core.settings.launch import Launch
 from eosin.core.settings.model import HubModel, TinyModel
 from eosin.core.settings.recipe import Recipe, load_recipe
 from eosin.core.settings.stages import Lora, SftStage
+from eosin.models.load import freeze as freeze_model
+from eosin.models.tiny import build_tiny
+from eosin.train.muon import muon_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # Billions, from the models' cards: what is in their safetensors files.
@@ -59,6 +63,23 @@ def test_an_adapter_trains_alone_and_in_fp32() -> None:
     work = Work(10, 1, 1, 1, 0, 0, 0, 100, 20)
     memory = memory_of(SftStage(lora=Lora(r=16)), shape, work, Launch(), 1)
     assert memory.parts["optimiser"] == 8 * counts.adapters
+
+
+@pytest.mark.parametrize("freeze", [[], ["vision"], ["language"]])
+def test_muon_keeps_one_moment_of_a_matrix(freeze: list[str]) -> None:
+    settings = TinyModel.model_validate(SMALL)
+    model, _ = build_tiny(["tissue of the colon"], settings, seed=0)
+    freeze_model(model, set(freeze))
+    stage, plain = (SftStage.model_validate({"freeze": freeze, "optimizer": o}) for o in ("muon", "adamw"))
+    shape, work = shape_of(settings), Work(10, 1, 1, 1, 0, 0, 0, 100, 20)
+    planned, twice = (memory_of(s, shape, work, Launch(), 1, on_cpu=True).parts["optimiser"] for s in (stage, plain))
+    optimizer = muon_of(model, lr=1e-3, weight_decay=0.0)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p) if p.requires_grad else None
+    optimizer.step()
+    kept = sum(t.nbytes for state in optimizer.state.values() for t in state.values() if t.ndim)
+    words = (shape.text.vocab - model.config.text_config.vocab_size) * shape.text.hidden * 8  # fewer learned
+    assert planned == pytest.approx(kept + (0 if "language" in freeze else words), rel=0.1) and planned < 0.75 * twice
 
 
 SMALL = {"image_px": 112, "vocab_size": 512,

@@ -14,7 +14,7 @@ from eosin.chain.plan.workload import Work, drawn_together
 from eosin.core.settings.clip import ClipStage
 from eosin.core.settings.launch import Launch
 from eosin.core.settings.stage import Stage
-from eosin.core.settings.stages import RejectionStage, RlStage, WarmupStage
+from eosin.core.settings.stages import Moved, RejectionStage, RlStage, WarmupStage
 
 HEAD_TILE = 256 * 2**20
 """Bytes of the tile of logits that TRL's fused head makes at a time, at most."""
@@ -105,7 +105,7 @@ def memory_of(
     if each.gather:
         weights += 2 * (2 * shape.text.per_layer + shape.text.embedding)
     gradients = each.gradients * counts.own + 4 * counts.adapters
-    optimiser = each.optimiser * counts.own + 8 * counts.adapters
+    optimiser = each.optimiser * counts.own + 8 * counts.adapters - _spared_by_muon(stage, shape, counts, each)
     parts = {
         "weights": weights, "gradients": gradients, "optimiser": optimiser,
         "activations": _activations(stage, shape, work, size),
@@ -122,6 +122,17 @@ def memory_of(
     kept = gradients if getattr(stage, "gradient_accumulation", 1) > 1 else min(gradients, size * shape.text.embedding)
     peak = held + max(loss + kept, gradients, parts["KV cache"])
     return Memory(parts, peak)
+
+
+def _spared_by_muon(stage: Stage, shape: Shape, counts: Trained, each: Bytes) -> float:
+    """Muon keeps one moment of a hidden matrix where AdamW keeps two; embeddings, the head and patches stay AdamW's."""
+    if not isinstance(stage, Moved) or stage.optimizer != "muon":
+        return 0.0
+    warms, adapts = isinstance(stage, WarmupStage), bool(counts.adapters)
+    others = 0 if warms or adapts or "language" in stage.freeze else shape.text.ends
+    if shape.vision and not shape.slide and not adapts and (warms or "vision" not in stage.freeze):
+        others += shape.vision.patches
+    return each.optimiser / 2 * (counts.own - others) + 4 * counts.adapters
 
 
 def text_layer(text: Text, size: int) -> float:

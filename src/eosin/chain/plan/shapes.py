@@ -43,12 +43,17 @@ class Text:
         return attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
 
     @property
+    def ends(self) -> int:
+        """Of the embedding and the head."""
+        return self.embedding * (1 if self.tied else 2)
+
+    @property
     def embedding(self) -> int:
         return self.vocab * self.hidden
 
     @property
     def parameters(self) -> int:
-        return self.layers * self.per_layer + self.embedding * (1 if self.tied else 2) + self.hidden
+        return self.layers * self.per_layer + self.ends + self.hidden
 
     def lora(self, rank: int) -> int:
         """Parameters of adapters on all linear layers."""
@@ -91,9 +96,13 @@ class Vision:
         return self.mergers * (wide * wide + wide * self.out + wide + self.out)
 
     @property
+    def patches(self) -> int:
+        """Parameters of the convolution that reads a patch."""
+        return 3 * self.temporal * self.patch**2 * self.hidden
+
+    @property
     def parameters(self) -> int:
-        patches = 3 * self.temporal * self.patch**2 * self.hidden
-        return self.layers * self.per_layer + patches + self.projector
+        return self.layers * self.per_layer + self.patches + self.projector
 
     def tokens(self, area_px: float) -> int:
         """Tokens of the language model that a picture of this area becomes."""
