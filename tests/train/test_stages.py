@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,6 +161,19 @@ def test_rl_with_lora_writes_an_adapter(context: Make) -> None:
     result = rl.run(settings, ctx)
     assert (ctx.folder / "checkpoint" / "adapter_model.safetensors").exists()
     assert 0 < result.num_trainable < result.num_parameters / 4
+
+
+def test_rl_asks_about_every_class_in_every_step(context: Make) -> None:
+    ctx = context("balanced")
+    classes = {s.id: s.answer_text for s in ctx.train}
+    num = len(set(classes.values()))
+    rl.run(
+        RlStage(steps=3, batch_size=2 * num, num_generations=2, max_new_tokens=4, balance_classes=True, collapse=None),
+        ctx,
+    )
+    for step in (1, 2, 3):
+        rows = [r for r in store.read_jsonl(ctx.folder / "rollouts.jsonl") if r["step"] == step]
+        assert Counter(classes[r["sample_id"]] for r in rows) == dict.fromkeys(set(classes.values()), 2)
 
 
 def test_rl_without_enough_prompts_is_refused(context: Make) -> None:

@@ -208,6 +208,8 @@ class RlStage(WatchedStage):
         greedy_replies: so many replies of each group take the likeliest token each time, so that what exams and users
             see is rewarded and punished too; where a sampled reply ends by chance, a greedy one may run in circles
             (docs/rl.md). Only where the prompt is shared.
+        balance_classes: the prompts of a step are drawn evenly over the classes of their answers; those of a rare class
+            come again sooner. Prompts that dynamic sampling draws in addition are not.
         anchor: cross-entropy of gold replies beside the policy loss; a number is its weight. None for none.
         fast_path: read the prompt once a group. "auto" uses it where the model is known to allow it, "on" refuses to
             start where it does not, "off" is plain TRL.
@@ -237,6 +239,7 @@ class RlStage(WatchedStage):
     learning_rate: float = Field(default=1e-6, gt=0)
     constrain: Literal["nothing", "grammar"] = "nothing"
     greedy_replies: int = Field(default=0, ge=0)
+    balance_classes: bool = False
     anchor: AnchorSettings | None = None
     fast_path: Literal["auto", "on", "off"] = "auto"
     roundtrip_tolerance: float | None = Field(default=None, gt=0)

@@ -6,6 +6,7 @@ a resumed epoch has seen, and nothing is drawn from a state.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,12 +14,14 @@ import numpy as np
 from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from trl import SFTTrainer
+from trl.trainer.utils import RepeatSampler
 
+from eosin.core.nouns.classes import Classes
 from eosin.core.nouns.sample import Sample
 
 SORTED_STEPS = 50
 """Optimiser steps whose rows are sorted by length together."""
-_BY_LENGTH = 4  # what a generator is drawn for; core/formats/stream/order.py has the others
+_BY_LENGTH, _BY_CLASS = 4, 5  # what a generator is drawn for; core/formats/stream/order.py has the others
 
 
 class EpochNumber(TrainerCallback):  # type: ignore[misc]
@@ -107,3 +110,81 @@ def text_lengths(
         pictures = [sum(p["type"] == "image" for p in own) for own in parts]
         found += [len(ids) + a_picture * n for ids, n in zip(coded, pictures, strict=True)]
     return found
+
+
+def classes_of(samples: Sequence[Sample]) -> list[int] | None:
+    """The number of each sample's class; None where the answers form no classes."""
+    classes = Classes.of(samples)
+    numbers = {name: n for n, name in enumerate(classes.labels)}
+    return [numbers[classes.gold(s)] for s in samples] if numbers else None
+
+
+def balanced_steps(classes: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:
+    """Rows of an epoch in steps of `size`, in each of which every class stands equally often, but for one.
+
+    Each class comes in an order of its own, again from the beginning where it is short; which classes have one more
+    goes round. No row stands twice in a step: where a class has too few rows the others fill up.
+
+    Args:
+        classes: class number of every row.
+        size: rows of a step, at most as many as there are rows.
+
+    Returns: as many steps as the epoch has without balance, len(classes) // size.
+    """
+    rows = {c: np.flatnonzero(np.asarray(classes) == c) for c in sorted(set(classes))}
+    waiting: dict[int, deque[int]] = {c: deque() for c in rows}
+    turn, names = 0, list(rows)
+    steps = []
+    for _ in range(len(classes) // size):
+        step: list[int] = []
+        taken = dict.fromkeys(names, 0)
+        while len(step) < size:
+            name = names[turn % len(names)]
+            turn += 1
+            if taken[name] == len(rows[name]):
+                continue
+            if all(row in step for row in waiting[name]):
+                waiting[name].extend(rng.permutation(rows[name]).tolist())
+            row = next(row for row in waiting[name] if row not in step)
+            waiting[name].remove(row)
+            step.append(row)
+            taken[name] += 1
+        steps.append(step)
+    return steps
+
+
+class PromptOrder(RepeatSampler):  # type: ignore[misc]
+    """TRL's order of prompts, each repeated for its group, as a function of seed and epoch: TRL draws epoch after epoch
+    from one generator, which a resumed run begins anew. The first epoch is TRL's own.
+
+    Attributes:
+        classes: class number of every row, where the prompts of a step are balanced by class; None: as TRL draws them.
+    """
+
+    classes: Sequence[int] | None = None
+    epoch = 0
+
+    @classmethod
+    def like(cls, parent: RepeatSampler, classes: Sequence[int] | None) -> PromptOrder:
+        """With the parent's numbers."""
+        order = cls(
+            parent.data_source, parent.mini_repeat_count, parent.batch_size, parent.repeat_count, parent.shuffle,
+            parent.seed,
+        )  # fmt: skip
+        order.classes = classes
+        return order
+
+    def set_epoch(self, epoch: int) -> None:
+        """Told before an epoch is read."""
+        self.epoch = epoch
+        if self.shuffle and self.seed is not None:
+            self.generator.manual_seed(self.seed + epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        if self.classes is None:
+            yield from super().__iter__()
+            return
+        rng = np.random.default_rng([self.seed or 0, self.epoch, _BY_CLASS])
+        for step in balanced_steps(self.classes, self.batch_size, rng):
+            for _ in range(self.repeat_count):
+                yield from (row for row in step for _ in range(self.mini_repeat_count))

@@ -8,7 +8,7 @@ fails when the parent changes one of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,6 @@ from transformers import TrainerCallback
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import (
-    RepeatSampler,
     split_pixel_values_by_grid,
     split_tensor_dict,
     unsplit_pixel_values_by_grid,
@@ -32,6 +31,7 @@ from eosin.engines.reply_automaton import ReplyAutomaton, held_generate
 from eosin.models import shared_prefix
 from eosin.models.load import placeholder_tokens
 from eosin.models.shared_prefix import Backend
+from eosin.train.data.order import PromptOrder
 from eosin.train.label_head import score_labels_alone
 from eosin.train.monitor import StepClock
 from eosin.train.packed_loss import packed_logprobs
@@ -74,9 +74,11 @@ class GroupTrainer(DrawsGroups, Anchored, GRPOTrainer):  # type: ignore[misc]
 
     Attributes:
         why_plain: why the prompt is not shared, for the record; empty where it is.
+        classes: class number of every training row, where the prompts of a step are balanced by class.
     """
 
     why_plain = ""
+    classes: Sequence[int] | None = None
 
     def __init__(
         self, *args: Any, clock: StepClock, algorithm: Algorithm, warn: Warn = print,
@@ -183,13 +185,9 @@ class GroupTrainer(DrawsGroups, Anchored, GRPOTrainer):  # type: ignore[misc]
     def _rows_for_parent(self, groups: list[Group]) -> list[dict[str, Any]]:
         return flat(g.rows for g in groups)
 
-    def _get_train_sampler(self, dataset: Any = None) -> RepeatSampler:
+    def _get_train_sampler(self, dataset: Any = None) -> PromptOrder:
         """TRL's sampler with an order that follows from seed and epoch, also in a stage resumed in a later epoch."""
-        parent = super()._get_train_sampler(dataset)
-        return _EpochSampler(
-            parent.data_source, parent.mini_repeat_count, parent.batch_size, parent.repeat_count, parent.shuffle,
-            parent.seed,
-        )  # fmt: skip
+        return PromptOrder.like(super()._get_train_sampler(dataset), self.classes)
 
     # -- looking inside ----------------------------------------------------------------------------------------------
 
@@ -266,14 +264,6 @@ class GroupTrainer(DrawsGroups, Anchored, GRPOTrainer):  # type: ignore[misc]
         shares = {f"share_{k}": spent[k] / spent["step"] for k in kinds}
         rest = max(0.0, 1 - sum(shares.values()))
         return {**shares, "share_loss": rest, "tokens_per_second": tokens / spent["step"]}
-
-
-class _EpochSampler(RepeatSampler):  # type: ignore[misc]
-    """TRL draws epoch after epoch from one generator, which a resumed run begins anew. The first epoch is TRL's own."""
-
-    def set_epoch(self, epoch: int) -> None:
-        if self.shuffle and self.seed is not None:
-            self.generator.manual_seed(self.seed + epoch)
 
 
 class _KeepRolloutState(TrainerCallback):  # type: ignore[misc]

@@ -31,6 +31,7 @@ from eosin.models.vision_cache import share_cache
 from eosin.scoring.adapters.trl import TrlReward
 from eosin.scoring.sets.by_source import stage_rewards
 from eosin.train.data.lengths import check_lengths, of_replies
+from eosin.train.data.order import classes_of
 from eosin.train.data.rows import rl_row, rows_dataset, sft_row
 from eosin.train.keep_best import kept_record, watch_valid
 from eosin.train.monitor import StepClock
@@ -88,6 +89,7 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     decided = tell(writer, diary, settings)
     anchor = _anchor(settings, ctx, train)
     trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, decided, diary.seen, anchor)
+    trainer.classes = _classes(settings, ctx, train)
     writer.writes = diary.writes = trainer.is_world_process_zero()
     diary.more = lambda: trainer.parts_to_come > 0
     steps = num_steps(settings, len(train))
@@ -241,6 +243,20 @@ def _anchor(settings: RlStage, ctx: StageContext, train: Sequence[Sample]) -> An
     gold = anchor_samples(train, ctx.grammar, f"stages.{ctx.name}.anchor")
     rows = rows_dataset(gold, sft_row(ctx.grammar, ctx.prompt), ctx.pictures(settings.image_cache_gib))
     return Anchor(settings.anchor, rows, ctx.loaded.processor, ctx.seed)
+
+
+def _classes(settings: RlStage, ctx: StageContext, train: Sequence[Sample]) -> list[int] | None:
+    """The class of every prompt, where a step is balanced by class."""
+    if not settings.balance_classes:
+        return None
+    found = classes_of(train)
+    if found is None:
+        raise EosinError(
+            "The prompts of a step cannot be balanced by class.", expected="answers that form classes",
+            found="options written for each question", where=f"stages.{ctx.name}.balance_classes",
+            next_step=f"stages.{ctx.name}.balance_classes=false",
+        )  # fmt: skip
+    return found
 
 
 def _cannot_share(ctx: StageContext, probe: list[Any]) -> str | None:
