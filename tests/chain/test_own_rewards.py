@@ -72,15 +72,16 @@ def with_file(value: Any, file: Path) -> Any:
 
 
 @pytest.fixture
-def run(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+def run(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.syspath_prepend(str(started))
 
-    def go(rewards: Any) -> Any:
+    def go(rewards: Any, **more: Any) -> Any:
         stage = {
             "steps": 1, "batch_size": 4, "num_generations": 2, "max_new_tokens": 6, "exam": False,
             "rewards": with_file(rewards, started / "mine.py"),
+            **{k: v for k, v in more.items() if k != "exams"},
         }  # fmt: skip
-        recipe = toy_recipe(started / "tiles", stage, "text")
+        recipe = toy_recipe(started / "tiles", stage, "text") | {k: v for k, v in more.items() if k == "exams"}
         path = tmp_path / "own.yaml"
         path.write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
         return CliRunner().invoke(app, ["run", str(path), "--out", str(tmp_path / "run")])
@@ -103,15 +104,36 @@ def test_a_run_with_this_form_of_reward_ends(form: str, run: Callable[[Any], Any
     assert not (tmp_path / "run" / "stages" / "rl" / "work").exists()
 
 
-def test_a_reward_that_no_record_can_hold_is_found_before_the_first_step(run: Callable[[Any], Any], tmp_path: Path,
-                                                                         started: Path) -> None:  # fmt: skip
+def test_own_rewards_draw_and_examine_too(run: Callable[..., Any], tmp_path: Path, started: Path) -> None:
+    """Rejection sampling by a function of one's own, and an exam that lists a class of one's own."""
+    letters = {"name": "{file}:letters", "label": "letters"}
+    varied = [letters | {"label": letter, "letter": letter} for letter in "aeinorst"]  # untrained replies have some
+    terms = [{"name": f"{started / 'mine.py'}:Brief", "max_words": 9}]
+    exams = {"heldout": {"max_new_tokens": 6, "probes": [], "baselines": "none", "bootstrap": 100, "terms": terms}}
+    done = run(varied, kind="rejection", min_share=0.0, max_new_tokens=24, num_generations=4, exam=True, exams=exams)
+    assert done.exit_code == 0, done.exception
+    record = store.read_json(tmp_path / "run" / "stages" / "rl" / "stage.json")
+    assert record["rewards"]["terms"][0]["code"].endswith("mine.py:letters")
+    scored = store.read_json(tmp_path / "run" / "summary.json")["stages"][-1]["exams"]["heldout"]["scored"]
+    assert scored["total"]["n"] > 0
+
+
+@pytest.mark.parametrize("place", ["rl", "rejection", "exam"])
+def test_a_reward_that_no_record_can_hold_is_found_before_the_first_step(
+    place: str, run: Callable[..., Any], tmp_path: Path, started: Path
+) -> None:
     (started / "odd.py").write_text(
         "from eosin.core.nouns.outcome import Scored\nfrom eosin.scoring import Term\n\n"
         "class Odd(Term):\n    name = 'odd'\n\n    def described(self, resources):\n"
         "        return {'what': object()}\n\n"
         "    def score(self, context):\n        return Scored(1.0)\n", "utf-8",
     )  # fmt: skip
-    done = run([{"name": f"{started / 'odd.py'}:Odd"}])
+    odd = [{"name": f"{started / 'odd.py'}:Odd"}]
+    if place == "exam":
+        done = run("accuracy", exam=True, exams={"heldout": {"max_new_tokens": 6, "terms": odd}})
+    else:
+        done = run(odd, kind=place, over_cap="warn")
     assert isinstance(done.exception, EosinError) and "cannot be written into a record" in str(done.exception)
     assert not (tmp_path / "run" / "stages" / "rl" / "metrics.jsonl").exists()
+    assert not list((tmp_path / "run").glob("stages/rl/drawn*"))
     assert "odd" not in sys.modules

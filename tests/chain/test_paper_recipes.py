@@ -12,6 +12,7 @@ import yaml
 from tests.support.judge_stub import running_stub
 from tests.support.masked_slides import slide_sample
 from tests.support.paper_data import pathmmu_file, patho_files
+from tests.support.tiny_encoder import write_encoder
 from typer.testing import CliRunner
 
 from eosin.cli.main import app
@@ -115,13 +116,20 @@ def test_pathreasoner_r1(tmp_path: Path) -> None:
     sizes = "layers: 2, width: 32, heads: 4, ffn: 48, segments: [8, 16], dilations: [1, 2]"
     tower = f"{{preset: pathreasoner-r1-as-published, {sizes}}}"
     bags = [f"stages.sft-bags.pseudo_bags.{k}" for k in ("num_clusters=3", "max_new_tokens=6")]
-    stages = run(
-        "pathreasoner-r1", tmp_path / "run", f"model.base={TINY}", f"model.tower={tower}", *SMALL,
-        *short("pathreasoner-r1"), *bags, f"data.root={path.parent}", f"data.manifest={path}", "train.lora=null",
-        "data.test_fraction=0.2", "data.valid_fraction=0.1",
-    )  # fmt: skip
-    assert stages["rl"]["algorithm"] == "GRPO+{beta=0.01}"
-    assert stages["rl"]["rewards"]["label"] == "pathreasoner-r1+{semantic=token_f1}"  # type: ignore[index]
+    encoder = write_encoder(tmp_path / "tiny-bert")
+    with running_stub() as judge:
+        scoring = f"{{judge: {{url: '{judge.url}', model: stub, answers_as: any}}, encoder: {encoder}}}"
+        stages = run(
+            "pathreasoner-r1", tmp_path / "run", f"model.base={TINY}", f"model.tower={tower}", *SMALL,
+            *short("pathreasoner-r1"), *bags, f"data.root={path.parent}", f"data.manifest={path}", "train.lora=null",
+            "data.test_fraction=0.2", "data.valid_fraction=0.1", f"scoring={scoring}",
+        )  # fmt: skip
+    record: Any = stages["rl"]
+    assert record["algorithm"] == "GRPO+{beta=0.01}"
+    assert record["rewards"]["label"] == "pathreasoner-r1" and record["rewards_changed"] == []
+    assert record["judge"]["failures"] == 0 and judge.requests  # asked once before the first step, if not in it
+    terms = {t["name"]: t for t in record["rewards"]["terms"]}
+    assert terms["entity"]["similarity"] == "tiny-bert" and terms["semantic"]["by"] == "judge"
     assert stages["sft"]["trajectory"]["num_rows"] == 3 * stages["sft"]["trajectory"]["num_samples"]  # type: ignore[index]
     made = stages["sft-bags"]["pseudo_bags"]
     assert made["settings"]["reward"] == "published" and made["num_changed"] == 0  # type: ignore[index]

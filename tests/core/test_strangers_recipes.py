@@ -62,6 +62,18 @@ def test_a_dry_run_imports_nothing_of_the_recipes_and_a_run_says_what_it_will(tm
     assert note.startswith("rl: loads and runs the recipe's own code") and (tmp_path / "ran").exists()
 
 
+def test_the_code_of_an_exams_terms_is_named_and_not_imported_either(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def good(item, grammar):\n    return 1.0\n1 / 0\n", "utf-8")
+    code = f"{tmp_path / 'mine.py'}:good"
+    path = written(tmp_path, f"stages: {{sft: {{}}}}\nexams: {{own: {{terms: [{{name: '{code}'}}]}}}}\n")
+    from eosin.chain.recipe.checks import check_recipe
+
+    [note] = check_recipe(load_recipe(path).recipe, path, load_code=False)
+    assert note == f"exams.own: a run loads (not this look at it) the recipe's own code: {code}"
+    with pytest.raises(RecipeError, match="ZeroDivisionError: division by zero"):
+        check_recipe(load_recipe(path).recipe, path)
+
+
 def test_a_dry_run_still_finds_wrong_rewards_beside_code(tmp_path: Path) -> None:
     path = written(tmp_path, 'stages:\n  rl: {rewards: [{name: acuracy}, {name: "mine.py:good"}]}\n')
     from eosin.chain.recipe.checks import check_recipe

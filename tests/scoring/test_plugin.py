@@ -47,6 +47,45 @@ def test_a_file(tmp_path: Path) -> None:
         load_rewards(f"{file}:whisper")
 
 
+def test_a_file_with_annotations_that_are_texts_and_classes_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        textwrap.dedent("""
+        from __future__ import annotations
+        from dataclasses import dataclass
+        from typing import ClassVar, Literal
+        from eosin.core.nouns.outcome import Scored
+        from eosin.scoring import Term
+
+        @dataclass
+        class Words:
+            num: ClassVar[int] = 2
+
+        class Own(Term):
+            name = "own"
+            way: Literal["half", "whole"] = "half"
+
+            def score(self, context):
+                return Scored(1 / Words.num if self.way == "half" else 1.0)
+        """),
+        "utf-8",
+    )
+    assert load_rewards(f"{file}:Own").score(ITEM).total == 0.5
+    assert load_rewards({"name": f"{file}:Own", "way": "whole"}).score(ITEM).total == 1.0
+    with pytest.raises(EosinError, match="does not take this"):
+        load_rewards({"name": f"{file}:Own", "way": "none"})
+
+
+@pytest.mark.parametrize("text", ["def f(:", "1 / 0", "import no_such_package", "raise RuntimeError('x')", "\0"])
+def test_a_file_that_does_not_run_is_one_error_that_names_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "broken.py").write_text(text, "utf-8")
+    before = set(sys.modules)
+    with pytest.raises(EosinError, match=r"broken.py:f' cannot be loaded") as caught:
+        load_rewards(f"{tmp_path / 'broken.py'}:f")
+    assert "must run without an error" in str(caught.value)
+    assert not {m for m in set(sys.modules) - before if "broken" in m}
+
+
 def test_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     points = EntryPoints([EntryPoint("brief", f"{__name__}:Brief", term.ENTRY_POINT_GROUP)])
     monkeypatch.setattr(plugins, "entry_points", lambda group: points.select(group=group))

@@ -86,3 +86,5 @@ def test_the_table_covers_the_sets_and_malformed_replies() -> None:
     assert all(len(cases) >= 10 for cases in TABLE.values())
     text = Path(__file__).with_name("preset_cases.yaml").read_text("utf-8")
     assert text.count("# malformed") >= 15
+    page = Path(__file__).resolve().parents[2] / "docs" / "papers.md"
+    assert f"are held by {len(CASES)} cases worked out by hand" in page.read_text("utf-8")

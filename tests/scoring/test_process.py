@@ -171,7 +171,7 @@ def test_semantic_says_what_it_used() -> None:
     assert (by_words.total, by_words.events["semantic"]["by"]) == (1.0, "token_f1")
     assert by_encoder.total == pytest.approx(1.0)
     assert by_encoder.events["semantic"]["by"] == "encoder toy"
-    assert load_rewards("pathreasoner-r1").label == "pathreasoner-r1+{semantic=token_f1}"
+    assert load_rewards("pathreasoner-r1").label == "pathreasoner-r1+{semantic=token_f1, similarity=trigrams}"
 
 
 def test_semantic_of_options_and_lists() -> None:

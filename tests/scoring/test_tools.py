@@ -13,16 +13,8 @@ import torch
 from PIL import Image
 from tests.support.judge_stub import JudgeStub, running_stub
 from tests.support.judged_runs import names_the_colour
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    BertConfig,
-    BertModel,
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPProcessor,
-    PreTrainedTokenizerFast,
-)
+from tests.support.tiny_encoder import WORDS, word_tokenizer, write_encoder
+from transformers import BertModel, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Scored
@@ -39,8 +31,6 @@ from eosin.scoring.sets.by_source import departures, load_source_rewards
 from eosin.scoring.sets.compose import Outcome, Weighted
 from eosin.scoring.sets.rates import judge_and_rules
 
-WORDS = ["[PAD]", "[UNK]", "gland", "necrosis", "of", "the", "colon", "mucosa", "<s>", "</s>"]
-
 
 @pytest.fixture
 def stub() -> Iterator[JudgeStub]:
@@ -48,25 +38,9 @@ def stub() -> Iterator[JudgeStub]:
         yield server
 
 
-def word_tokenizer(**special: str) -> PreTrainedTokenizerFast:
-    plain = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    plain.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain, pad_token="[PAD]", unk_token="[UNK]", model_max_length=16, **special
-    )
-
-
 @pytest.fixture(scope="module")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("encoder") / "tiny-bert"
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=16,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    word_tokenizer().save_pretrained(folder)
-    return folder
+    return write_encoder(tmp_path_factory.mktemp("encoder") / "tiny-bert")
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +102,34 @@ def test_the_encoder_of_a_recipe_gives_the_semantic_term(encoder_folder: Path) -
     scored = rewards.score(item)
     assert scored.terms["semantic"] == pytest.approx(1.0) and "tiny-bert" in str(scored.events["semantic"]["by"])
     assert try_tools(rewards, settings, "stages.rl") == ["sentence encoder tiny-bert: loaded, 16 numbers a text"]
+
+
+class SilentJudge:
+    """Stands for a judge where nothing is asked."""
+
+    model = "silent"
+
+
+def test_an_encoder_beside_a_judge_is_tried_because_the_entity_term_uses_it(
+    encoder_folder: Path, tmp_path: Path
+) -> None:
+    """The answer is then read by the judge; the similarity of names is the encoder's, and trigrams without one."""
+    settings = ScoringSettings(encoder=str(encoder_folder))
+    tools = {**tools_of(settings).as_injected(), "judge": SilentJudge()}
+    rewards = load_rewards("pathreasoner-r1", **tools)
+    assert rewards.label == "pathreasoner-r1"
+    assert try_tools(rewards, settings, "stages.rl") == ["sentence encoder tiny-bert: loaded, 16 numbers a text"]
+    assert try_tools(load_rewards("eosin", **tools), settings, "stages.rl")
+    assert not try_tools(load_rewards("accuracy", **tools), settings, "stages.rl")
+    without = load_rewards("pathreasoner-r1", judge=SilentJudge())
+    assert without.label == "pathreasoner-r1+{similarity=trigrams}"
+    assert departures(without) == ["pathreasoner-r1: similarity=trigrams"]
+    assert load_rewards({"name": "pathreasoner-r1", "dice": "hard"}, judge=SilentJudge()).label.endswith("{dice=hard}")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    broken = ScoringSettings(encoder=str(tmp_path))
+    rewards = load_rewards("pathreasoner-r1", judge=SilentJudge(), **tools_of(broken).as_injected())
+    with pytest.raises(EosinError, match="sentence encoder cannot be loaded"):
+        try_tools(rewards, broken, "stages.rl")
 
 
 def test_clip_gives_a_cosine_a_sentence(clip_folder: Path) -> None:

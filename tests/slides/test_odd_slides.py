@@ -115,6 +115,29 @@ def ome_of_a_series_elsewhere(path: Path) -> np.ndarray:
     return RGB
 
 
+def more_channels(*kinds: str, **options: Any) -> Make:
+    """Extra channels of these kinds; only transparency, wherever it stands, is laid on white."""
+
+    def make(path: Path) -> np.ndarray:
+        more = [ALPHA if "alpha" in kind else 255 - ALPHA for kind in kinds]
+        data = np.concatenate([RGB, *more], axis=-1)
+        planes = data.transpose(2, 0, 1) if options.get("planarconfig") == "separate" else data
+        tifffile.imwrite(path, planes, **{"photometric": "rgb", "extrasamples": kinds, **SCALE, **options})
+        a = ALPHA.astype(float) / 255 if "unassalpha" in kinds else 1.0
+        return np.rint(RGB * a + 255 * (1 - np.asarray(a))).astype(np.uint8)
+
+    return make
+
+
+def inked(ink_set: int, **options: Any) -> Make:
+    return cmyk(extratags=[(332, 3, 1, ink_set, True)], **options)
+
+
+def turned(orientation: int, **options: Any) -> Make:
+    """A slide with an orientation is read as it is stored."""
+    return plain(extratags=[(274, 3, 1, orientation, True)], **options)
+
+
 TILED = {"tile": (128, 128)}
 # name: how it is made, tolerance in grey levels (lossy codecs), options of open_slide
 RIGHT: dict[str, tuple[Make, int, dict[str, Any]]] = {
@@ -145,6 +168,18 @@ RIGHT: dict[str, tuple[Make, int, dict[str, Any]]] = {
     "alpha tiled": (on_white("unassalpha", **TILED), 1, {}),
     "alpha multiplied in, strips": (on_white("assocalpha", True), 2, {}),
     "alpha multiplied in, tiled": (on_white("assocalpha", True, **TILED), 2, {}),
+    "a channel of no kind, strips": (more_channels("unspecified"), 0, {}),
+    "a channel of no kind, tiled": (more_channels("unspecified", **TILED), 0, {}),
+    "a channel of no kind, planes": (more_channels("unspecified", planarconfig="separate", **TILED), 0, {}),
+    "two channels of no kind, tiled": (more_channels("unspecified", "unspecified", **TILED), 0, {}),
+    "a channel, then alpha, strips": (more_channels("unspecified", "unassalpha"), 1, {}),
+    "a channel, then alpha, tiled": (more_channels("unspecified", "unassalpha", **TILED), 1, {}),
+    "alpha, then a channel, tiled": (more_channels("unassalpha", "unspecified", **TILED), 1, {}),
+    "cmyk that says so": (inked(1, **TILED), 1, {}),
+    "orientation 3, strips": (turned(3), 0, {}),
+    "orientation 3, tiled": (turned(3, **TILED), 0, {}),
+    "orientation 6, tiled": (turned(6, compression="lzw", **TILED), 0, {}),
+    "orientation 8 in jpeg": (turned(8, compression="jpeg", compressionargs={"level": 95}, **TILED), 12, {}),
     "palette": (palette, 0, {}),
     "rgb beside 16 bits": (two_series, 0, {}),
     "ome in strips": (ome(), 0, {}),
@@ -166,6 +201,7 @@ def test_pixels_and_scale_are_right(name: str, tmp_path: Path) -> None:
         assert found.shape == want.shape and found.dtype == np.uint8
         assert int(np.abs(found.astype(int) - want.astype(int)).max()) <= tolerance
         assert slide.mpp == pytest.approx(0.5)
+        assert any("not turned" in note for note in slide.notes) == name.startswith("orientation")
 
 
 def grey(dtype: Any = np.uint8, photometric: str = "minisblack", **options: Any) -> Callable[[Path], None]:
@@ -239,6 +275,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str, dict[str, Any]]] = {
     "three stains": (stains, "channel", {}),
     "three stains, asked for grey": (stains, "channel", {"grey": True}),
     "three stains in one page": (stains_in_one_page, "3 channels without a colour", {}),
+    "other inks, strips": (inked(2), "inks other than cyan", {}),
+    "other inks, tiled": (inked(2, **TILED), "inks other than cyan", {}),
     "cielab strips": (raw("cielab"), "CIELab", {}),
     "icclab strips": (raw("icclab"), "ICCLab", {}),
     "raw ycbcr": (raw("ycbcr"), "YCbCr without JPEG", {}),

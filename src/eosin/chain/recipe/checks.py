@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from eosin.chain.recipe.streaming import problems as streaming_problems
 from eosin.chain.recipe.tools import same_judges
@@ -38,10 +39,7 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
     for name, stage in recipe.stages.items():
         if not isinstance(stage, RlStage | RejectionStage):
             continue
-        code = code_in(stage.rewards)
-        if code:
-            loaded = "loads and runs" if load_code else "a run loads (not this look at it)"
-            notes.append(f"{name}: {loaded} the recipe's own code: {', '.join(code)}")
+        notes += _own_code(name, stage.rewards, load_code)
         known = stage if load_code else stage.model_copy(update={"rewards": without_code(stage.rewards)})
         tools = _tools(known.scoring, f"stages.{name}.scoring", problems)
         try:
@@ -62,11 +60,20 @@ def check_recipe(recipe: Recipe, where: Path, *, load_code: bool = True) -> list
             except EosinError as exc:
                 problems.append(_line(f"stages.{name}.difficulty.file", exc))
     problems += [*_prompts(recipe), *_steps_without_teacher(recipe), *streaming_problems(recipe)]
+    for name, exam in recipe.exams.items():
+        notes += _own_code(f"exams.{name}", exam.terms or (), load_code)
     exams = _exam_rewards(recipe, problems, load_code)
     problems += same_judges(recipe, stages, exams)
     if problems:
         raise RecipeError(problems, where)
     return notes
+
+
+def _own_code(name: str, rewards: Any, load_code: bool) -> list[str]:
+    """A note that names the code of its own that a recipe's rewards or an exam's terms bring."""
+    code = code_in(rewards)
+    loaded = "loads and runs" if load_code else "a run loads (not this look at it)"
+    return [f"{name}: {loaded} the recipe's own code: {', '.join(code)}"] if code else []
 
 
 def _prompts(recipe: Recipe) -> list[str]:

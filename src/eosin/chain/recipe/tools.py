@@ -39,11 +39,17 @@ def tools_of_stage(settings: RlStage | RejectionStage, at: Layout) -> Resources:
 
 
 def exam_rewards(settings: ExamSettings, grammar: Grammar, verdicts: Path | None) -> RewardSet | None:
-    """The reward set that an exam also scores its replies by; None where it lists no terms."""
+    """The reward set that an exam also scores its replies by; None where it lists no terms.
+
+    Raises:
+        EosinError: a term says of itself what no record can hold.
+    """
     if settings.terms is None:
         return None
     tools = tools_of(settings.scoring, verdicts=verdicts, max_tokens=settings.max_new_tokens)
-    return load_rewards(plain_rewards(settings.terms), grammar, **tools.as_injected())
+    rewards = load_rewards(plain_rewards(settings.terms), grammar, **tools.as_injected())
+    store.as_json(rewards.described(), "terms of an exam")
+    return rewards
 
 
 def asked_judge(settings: ScoringSettings, rewards: Rewards | None) -> JudgeServer | None:

@@ -58,7 +58,7 @@ def try_tools(rewards: Rewards, settings: ScoringSettings, where: str, image: by
     terms = list(terms_of(rewards))
     if settings.judge is not None and any(t.uses_server(resources) for t, resources in terms):
         notes += _ask_judge(rewards, settings.judge, where, image)
-    if settings.encoder is not None and any(isinstance(t, SemanticTerm) and t.means(g) == "encoder" for t, g in terms):
+    if settings.encoder is not None and any(t.uses_encoder(resources) for t, resources in terms):
         notes.append(_try_encoder(terms[0][1], where))
     if settings.clip is not None and any(isinstance(t, ClipTerm) for t, _ in terms):
         notes.append(_try_clip(terms[0][1], where))

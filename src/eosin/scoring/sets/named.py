@@ -111,12 +111,15 @@ def _pathreasoner_r1(
     blocks: where the form is broken the first closed block of each tag is read, as in the released code. That code also
     takes the whole reply for a block that it does not find: "first or whole".
     form: the released code is satisfied with the blocks somewhere in the reply: "anywhere".
-    Without a judge the semantic term is by encoder or token F1, and the label says so.
+    Without a judge the semantic term is by encoder or token F1, and without an encoder the similarity of two names is
+    that of their letters (trigrams); the label says both.
     """
     options = {"rule": dice, "beta": beta, "linking": linking, "both_empty": both_empty}
     entity = _part(**{**PUBLISHED_ENTITIES, **options}, weight=alpha)
     meaning = semantic.SemanticTerm(on_error=on_error)
     changed = {} if resources.judge is not None else {"semantic": meaning.means(resources)}
+    if resources.encode is None and dice == "soft" and beta:
+        changed["similarity"] = "trigrams"
     parts = (
         _part("format", 1.0, where=form), Weighted("semantic", meaning, 1.0), Weighted("entity", entity.term, alpha),
     )  # fmt: skip

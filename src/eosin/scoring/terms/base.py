@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -239,6 +242,10 @@ class Term(BaseModel):
         """Whether this term will ask a judge, so that it is run through `ascore`."""
         return False
 
+    def uses_encoder(self, resources: Resources) -> bool:
+        """Whether this term will use the sentence encoder, so that it is tried before the first step."""
+        return False
+
     def described(self, resources: Resources) -> dict[str, Any]:
         """What the record says of this term: options and means."""
         return self.model_dump(exclude_defaults=True)
@@ -340,18 +347,34 @@ def _load_object(name: str) -> Any:
     place, _, attribute = name.rpartition(":")
     try:
         if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(f"eosin_reward_{Path(place).stem}", place)
-            if spec is None or spec.loader is None:
-                raise ImportError(place)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            module = _module_of(Path(place))
         else:
             module = importlib.import_module(place)
         return getattr(module, attribute)
-    except (ImportError, OSError, AttributeError) as exc:
+    except Exception as exc:  # whatever the user's code raises while it is imported
         raise EosinError(
-            f"The reward {name!r} cannot be loaded.", expected="module:function or file.py:function", found=str(exc)
+            f"The reward {name!r} cannot be loaded.",
+            expected="module:function or file.py:function",
+            found=f"{type(exc).__name__}: {exc}"[:300],
+            next_step=f"mend the file: python {place} must run without an error" if place.endswith(".py") else None,
         ) from None
+
+
+def _module_of(file: Path) -> ModuleType:
+    """A user's file as a module. It has a name of its own in `sys.modules`, where dataclasses and pydantic look for
+    what its annotations mean."""
+    digest = hashlib.sha256(str(file.resolve()).encode("utf-8", "replace")).hexdigest()[:8]
+    name = f"eosin_reward_{file.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(str(file))
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def too_long(item: ScoreItem) -> bool:

@@ -173,6 +173,9 @@ class EntitiesTerm(Term):
     gold: Literal["entities", "reference", "auto", "any"] = "auto"
     findings_only: bool = True
 
+    def uses_encoder(self, resources: Resources) -> bool:
+        return self.rule != "hard" and resources.encode is not None
+
     def score(self, context: ScoreContext) -> Scored | Unscored:
         gold = self._gold(context)
         if gold is None:

@@ -67,6 +67,9 @@ class SemanticTerm(Term):
     def uses_server(self, resources: Resources) -> bool:
         return self.means(resources) == "judge"
 
+    def uses_encoder(self, resources: Resources) -> bool:
+        return self.means(resources) == "encoder"
+
     def score(self, context: ScoreContext) -> Scored | Unscored:
         pair = self._pair(context)
         if not isinstance(pair, tuple):

@@ -4,7 +4,7 @@
 |---|---|
 | RGB | itself; transparency is laid on white, other extra samples are left out |
 | YCbCr in JPEG | what the decoder gives |
-| CMYK | (255 - k)(255 - c) / 255, as libtiff shows it |
+| CMYK | (255 - k)(255 - c) / 255, as libtiff shows it; other inks are refused |
 | palette | the colours of its table |
 | grey (white or black is zero) | only when asked for: three equal colours |
 | raw YCbCr, CIELab, LogLuv, filter arrays, masks | refused by name |
@@ -24,7 +24,8 @@ from eosin.slides.open.backends.base import SlideError
 
 Depth = Literal["stated", "measured"]
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
-_JPEG = 7
+_JPEG, _JPEG_2000 = 7, (33003, 33005)
+_ORIENTATION, _INK_SET = 274, 332
 # Compressions whose decoders give RGB whatever the file says of YCbCr.
 _GIVE_RGB = {_JPEG, 33003, 33005, 34712, 50001, 34927, 50002, 52546}
 _NAMES = {4: "a mask", 6: "YCbCr without JPEG", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "a colour filter array",
@@ -80,6 +81,8 @@ def why_not(page: Any, options: PixelOptions) -> tuple[str, str | None] | None:
             return "a grey picture", "--grey reads it as three equal colours (open_slide(path, grey=True))"
     elif photometric not in (RGB, PALETTE, CMYK) and not (photometric == YCBCR and int(page.compression) in _GIVE_RGB):
         return _NAMES.get(photometric, f"photometric {photometric}"), "convert it to RGB"
+    if photometric == CMYK and int(page.tags.valueof(_INK_SET, 1) or 1) != 1:
+        return "inks other than cyan, magenta, yellow and black", "convert it to RGB"
     if photometric == RGB and samples < 3 or photometric == CMYK and samples < 4:
         return f"{samples} channels", None
     if bits < 8 or bits > 16 or bits == 16 and dtype.itemsize != 2:
@@ -99,6 +102,32 @@ def refuse(page: Any, options: PixelOptions, file: Path) -> None:
     if found is not None:
         raise SlideError("not a colour picture of 8 bits", expected="red, green, blue, 8 bits each", found=found[0],
                          where=file, next_step=found[1])  # fmt: skip
+
+
+def not_for_openslide(page: Any) -> str | None:
+    """What of a page OpenSlide shows in wrong colours or places, in words; None where it shows it right.
+
+    libtiff, by which it decodes all but JPEG, takes a first extra sample of no stated kind for transparency whose
+    colours are multiplied already, and turns every tile in itself as the page's orientation says.
+    """
+    extra = [int(e) for e in page.extrasamples or ()]
+    if extra and extra[0] not in (1, 2):
+        return "an extra channel of no stated kind, which OpenSlide takes for transparency"
+    if orientation_of(page) != 1 and int(page.compression) not in (_JPEG, *_JPEG_2000):
+        return "an orientation, by which OpenSlide turns every tile in itself"
+    return None
+
+
+def orientation_of(page: Any) -> int:
+    """How a page says that it is to be turned, 1..8 as in EXIF; 1 where it says nothing of use."""
+    value = page.tags.valueof(_ORIENTATION, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def unturned(page: Any) -> tuple[str, ...]:
+    """A note where a page asks to be turned: a slide is read as it is stored, and so are boxes on it."""
+    found = orientation_of(page)
+    return (f"its orientation tag says {found}: read as it is stored, not turned",) if found != 1 else ()
 
 
 def turn_of(page: Any, options: PixelOptions, value_range: tuple[float, float] | None = None) -> Turn:

@@ -43,6 +43,7 @@ def run(settings: RejectionStage, ctx: StageContext) -> StageResult:
     lengths = of_replies(asked, ctx.loaded, ctx.grammar, ctx.prompt, settings.max_new_tokens, ctx.seed)
     record = check_lengths(lengths, settings, f"stages.{ctx.name}")
     rewards = stage_rewards(settings, ctx.grammar, {s.origin.source for s in asked}, **ctx.tools.as_injected())
+    described = store.as_json(rewards.described(), f"stages.{ctx.name}.rewards")  # found before anything is drawn
     say_rewards(rewards)
     rows = Drawing(settings, ctx, rewards).run(asked)
     chosen = [choose(row, settings, maximum_of(rewards, row["source"])) for row in rows]
@@ -55,7 +56,7 @@ def run(settings: RejectionStage, ctx: StageContext) -> StageResult:
     facts = facts_of(rows, replies, dropped, len(learned))
     console.print(f"  {facts['num_learned']} of {facts['num_questions']} questions have a reply that stands out")
     result = train_on_pairs(settings, replace(ctx, train=learned), reply_row(ctx.grammar, ctx.prompt, texts))
-    result.extra |= {"drawn": facts, "lengths": record, "rewards": rewards.described()}
+    result.extra |= {"drawn": facts, "lengths": record, "rewards": described}
     result.extra["rewards_changed"] = departures(rewards)
     if (usage := usage_of(rewards)) is not None:
         result.extra["judge"] = usage.as_dict()

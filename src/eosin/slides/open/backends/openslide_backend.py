@@ -12,7 +12,7 @@ from PIL import Image
 
 from eosin.slides.open.backends.base import RegionError, SlideError, SlideMetadata, has_pixels, scale_of
 from eosin.slides.open.backends.verified import VerifiedTiles
-from eosin.slides.open.colours import PixelOptions, refuse
+from eosin.slides.open.colours import PixelOptions, not_for_openslide, refuse, unturned
 from eosin.slides.open.native import MissingTileError
 
 # Formats whose pixels lie in TIFF tiles or strips that must all be inside the file.
@@ -138,7 +138,7 @@ def _check_colour(file: Path) -> tuple[str, ...]:
         What the file holds that OpenSlide does not read, in words.
 
     Raises:
-        SlideError: "not a colour picture of 8 bits".
+        SlideError: "not a colour picture of 8 bits", or "not read by OpenSlide".
     """
     from eosin.slides.open.native import open_tiff
 
@@ -148,9 +148,12 @@ def _check_colour(file: Path) -> tuple[str, ...]:
             if 258 not in page.tags:
                 raise SlideError("slide damaged", found="its largest page has no tag of bits a sample", where=file)
             refuse(page, PixelOptions(), file)
+            if (found := not_for_openslide(page)) is not None:
+                raise SlideError("not read by OpenSlide", found=found, where=file)
             size = (page.imagewidth, page.imagelength)
             alike = sum((p.imagewidth, p.imagelength) == size for p in tiff.pages) - 1
-            return (f"{alike} more pages like the first in this file not read",) if alike else ()
+            more = (f"{alike} more pages like the first in this file not read",) if alike else ()
+            return (*more, *unturned(page))
         except SlideError:
             raise
         except Exception as exc:  # damaged tags give many kinds of error

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eosin.slides.open.backends.base import SlideError, SlideMetadata, scale_of
-from eosin.slides.open.colours import PixelOptions, measured_range, stated_range, turn_of, why_not
+from eosin.slides.open.colours import PixelOptions, measured_range, stated_range, turn_of, unturned, why_not
 from eosin.slides.open.native import NativeLevel, NativePixels, TiffFileHandle, check_whole, open_tiff
 
 _UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "nm": 1e-3, "Å": 1e-4}
@@ -67,7 +67,7 @@ class TiffBackend:
             properties=_properties(self._tiff, series),
             associated=tuple(self._sides),
             icc=_icc(page),
-            notes=_left_out(self._tiff, series, self._sides),
+            notes=(*_left_out(self._tiff, series, self._sides), *unturned(page)),
         )
 
     def native_level(self, level: int) -> NativeLevel:
