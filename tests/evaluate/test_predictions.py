@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.support import forked
 
+from eosin.chain.exam import rescore_file
 from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import Origin, Sample, make_choices, user_prompt
 from eosin.core.settings.exam import ExamSettings
@@ -199,6 +200,21 @@ def test_other_files_are_named(name: str, content: bytes, tmp_path: Path) -> Non
     with pytest.raises(EosinError):
         rescore(tmp_path / name, SAMPLES, tmp_path / "exam", settings=SETTINGS)
     assert not (tmp_path / "exam").exists()
+
+
+def test_baselines_stand_beside_logged_replies_where_the_exam_has_training_samples(tmp_path: Path) -> None:
+    train = [sample(i).model_copy(update={"id": f"t{i}", "split": "train", "answer": "A"}) for i in range(20, 24)]
+    rows = [*train, *(s.model_copy(update={"split": "test"}) for s in SAMPLES)]
+    (tmp_path / "exam.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in rows))
+    settings = ExamSettings(bootstrap=100, baselines=["majority"])
+    log = inspect_archive(tmp_path)
+    found = rescore_file(log, tmp_path / "exam.jsonl", settings, tmp_path / "out", None)
+    assert found["baselines"]["majority"]["accuracy"] == 3 / 8  # always A
+    assert store.read_json(tmp_path / "out" / "baselines.json") == found["baselines"]
+    beside = found["exam"]["against_baselines"]
+    assert beside["best"] == "majority" and beside["model"] > beside["baseline"]
+    (tmp_path / "alone.jsonl").write_text("".join(s.model_dump_json() + "\n" for s in SAMPLES))
+    assert rescore_file(log, tmp_path / "alone.jsonl", settings, tmp_path / "alone", None)["baselines"] is None
 
 
 def test_the_verb(tmp_path: Path) -> None:

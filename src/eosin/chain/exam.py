@@ -224,17 +224,27 @@ def rescore_file(
     Returns:
         As `evaluate_samples`.
     """
+    from eosin.core.store.lock import lock_beside, locked
     from eosin.curate import write_dropped
+    from eosin.evaluate.exam.entry import baselines_beside, pick_split
     from eosin.evaluate.predictions.rescore import rescore
+    from eosin.slides.features.regions import SlideRegions
 
     part = samples if isinstance(samples, Part) else Part(str(samples))
     read = part.read()
     record = {**part.facts(), "seed": settings.seed}
-    summary, found = rescore(
-        predictions, read.kept, out / "exam", settings=settings, grammar_name=grammar_name, record=record
-    )
+    with locked(lock_beside(out)):
+        beside = baselines_beside(
+            read.kept, pick_split(read.kept, settings.split), settings, out, read_region=SlideRegions(),
+            tell=console.print,
+        )  # fmt: skip
+        summary, found = rescore(
+            predictions, read.kept, out / "exam", settings=settings, grammar_name=grammar_name, record=record,
+            baselines=beside,
+        )  # fmt: skip
     dropped = (*read.dropped, *found.dropped)
     if dropped:
         write_dropped(out / "dropped.jsonl", dropped)
         console.print(f"{len(found.dropped)} rows of the file were not used: {found.reasons()}", markup=False)
-    return {"exam": summary, "baselines": None, "path": str(out / "exam")}
+    figures = None if beside is None else beside.figures
+    return {"exam": summary, "baselines": figures, "path": str(out / "exam")}

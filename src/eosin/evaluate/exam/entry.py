@@ -32,6 +32,27 @@ def pick_split(samples: Sequence[Sample], split: str) -> list[Sample]:
     return chosen
 
 
+def baselines_beside(
+    samples: Sequence[Sample], asked: Sequence[Sample], settings: ExamSettings, out: Path, *,
+    read_region: RegionReader | None = None, tell: Tell | None = None,
+) -> Results | None:  # fmt: skip
+    """Baselines fitted on the train samples and asked the exam's, kept in `out`/baselines.json and `out`/baselines.
+
+    Returns:
+        None where there is nothing to fit them on.
+    """
+    train, valid = ([s for s in samples if s.split == name] for name in ("train", "valid"))
+    if not train or settings.split == "train":
+        return None
+    found = BaselineRunner(train, valid, read_region=read_region, cache=out / "baselines", tell=tell).of(
+        asked, settings
+    )
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    store.write_json(out / "baselines.json", found.figures)
+    return found
+
+
 def evaluate_samples(
     engine: Engine,
     samples: Sequence[Sample],
@@ -63,14 +84,7 @@ def evaluate_samples(
     place = out / "exam"
     with locked(lock_beside(out)):
         store.remove_leftovers(out)
-        train, valid = ([s for s in samples if s.split == name] for name in ("train", "valid"))
-        found: Results | None = None
-        if train and settings.split != "train":
-            runner = BaselineRunner(train, valid, read_region=read_region, cache=out / "baselines", tell=tell)
-            found = runner.of(asked, settings)
-            with disk_errors(out):
-                out.mkdir(parents=True, exist_ok=True)
-            store.write_json(out / "baselines.json", found.figures)
+        found = baselines_beside(samples, asked, settings, out, read_region=read_region, tell=tell)
         summary = run_exam(
             engine, asked, grammar, settings, place, record=record, progress=progress, parents=parents,
             instruction=instruction, read_region=read_region, evidence=evidence, baselines=found, rewards=rewards,

@@ -17,6 +17,7 @@ from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample, make_choices
 from eosin.core.settings.exam import ExamSettings
 from eosin.engines.base import Decoding, Generation, Request
+from eosin.evaluate.baselines.baselines import Results
 from eosin.evaluate.exam.entry import pick_split
 from eosin.evaluate.exam.exam import run_exam
 from eosin.evaluate.predictions.layouts import Log, Logged, read_log
@@ -49,7 +50,7 @@ class LoggedReplies:
 
 def rescore(
     file: Path, samples: Sequence[Sample], out: Path, *, settings: ExamSettings | None = None,
-    grammar_name: str | None = None, record: Mapping[str, Any] | None = None,
+    grammar_name: str | None = None, record: Mapping[str, Any] | None = None, baselines: Results | None = None,
 ) -> tuple[dict[str, Any], Filtered[Matched]]:  # fmt: skip
     """Score the replies of another harness on the samples of an exam; write the exam as any other.
 
@@ -60,6 +61,7 @@ def rescore(
     Args:
         settings: split, subset and bootstrap; probes and sampled replies need a model and are left out.
         record: fields for the artifact's record.
+        baselines: answers of baselines to the same exam, that the replies are compared with.
 
     Returns:
         summary.json of the exam at `out`, and what became of the file's rows.
@@ -86,7 +88,9 @@ def rescore(
     engine = LoggedReplies(f"predictions:{log.model} ({digest[:8]})", replies)
     facts = {"predictions": file.name, "predictions_sha256": digest, "harness": log.harness, **(record or {})}
     shown = [own[s.id].sample if s.id in own else s for s in asked]
-    summary = run_exam(engine, [_unpictured(s) for s in shown], grammar, settings, out, record=facts)
+    summary = run_exam(
+        engine, [_unpictured(s) for s in shown], grammar, settings, out, record=facts, baselines=baselines
+    )
     return summary, found
 
 
