@@ -264,6 +264,10 @@ def declares(tag: str, value: int) -> Callable[[Path], None]:
     return make
 
 
+def inked16(path: Path) -> None:
+    tifffile.imwrite(path, np.zeros((SIDE, SIDE, 4), np.uint16), photometric="separated", metadata=None)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], None], str, dict[str, Any]]] = {
     "grey strips": (grey(), "a grey picture", {}),
     "grey tiled": (grey(**TILED), "a grey picture", {}),
@@ -272,6 +276,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str, dict[str, Any]]] = {
     "16-bit grey, asked for grey": (grey(np.uint16), "16 bits a channel", {"grey": True}),
     "16-bit rgb": (rgb16(), "16 bits a channel", {}),
     "16-bit rgb tiled": (rgb16(**TILED), "--depth16", {}),
+    "16-bit inks": (inked16, "16 bits a channel", {}),
+    "16-bit inks, asked for 16 bits": (inked16, "convert it to 8 bits", {"depth16": "stated"}),
     "three stains": (stains, "channel", {}),
     "three stains, asked for grey": (stains, "channel", {"grey": True}),
     "three stains in one page": (stains_in_one_page, "3 channels without a colour", {}),

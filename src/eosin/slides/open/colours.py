@@ -87,7 +87,9 @@ def why_not(page: Any, options: PixelOptions) -> tuple[str, str | None] | None:
         return f"{samples} channels", None
     if bits < 8 or bits > 16 or bits == 16 and dtype.itemsize != 2:
         return f"{bits} bits a channel", "convert it to 8 bits"
-    if bits > 8 and (options.depth16 is None or photometric in (PALETTE, CMYK)):
+    if bits > 8 and photometric in (PALETTE, CMYK):
+        return f"{bits} bits a channel", "convert it to 8 bits"
+    if bits > 8 and options.depth16 is None:
         return f"{bits} bits a channel", "--depth16 stated, or measured (open_slide(path, depth16=...)), scales it to 8"
     return None
 
