@@ -211,7 +211,7 @@ def test_an_exam_writes_what_it_found(tmp_path: Path) -> None:
     summary = examine_clip(ColourClip(), train, test, settings, tmp_path / "exam")  # type: ignore[arg-type]
     assert summary["zero_shot"]["balanced_accuracy"] == 1.0 and summary["retrieval"]["n"] == 18
     assert set(summary["few_shot"]["sizes"][0]["features"]) == {
-        "clip", "colour_histogram", "colour-texture + colour_histogram",
+        "clip", "colour_histogram", "colour_texture", "colour-texture + colour_histogram",
     }  # fmt: skip
     best = summary["few_shot"]["sizes"][0]["features"]["colour-texture + colour_histogram"]
     assert best["balanced_accuracy"] == 1.0, "the classes are colours"

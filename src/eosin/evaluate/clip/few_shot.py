@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from eosin.core.errors import EosinError
 from eosin.core.settings.clip import FewShot
-from eosin.evaluate.clip.beside import COLOURS
+from eosin.evaluate.clip.beside import STANDARDISED
 
 Floats = NDArray[np.floating[Any]]
 
@@ -57,7 +57,7 @@ def _size(
     for name in train:
         scores = []
         for chosen in subsets:
-            said = fit(train[name][chosen], labels[chosen], settings, name.endswith(COLOURS)).predict(test[name])
+            said = fit(train[name][chosen], labels[chosen], settings, name.endswith(STANDARDISED)).predict(test[name])
             scores.append(float(np.mean([(said[gold == c] == c).mean() for c in sorted(set(test_labels))])))
         features[name] = {
             "balanced_accuracy": float(np.mean(scores)), "sd": float(np.std(scores, ddof=1)) if num > 1 else None,
