@@ -244,6 +244,15 @@ def test_the_model_against_the_best_baseline(make) -> None:
     results.rows = {"majority": results.rows["majority"]}
     better = verdict(0)
     assert better["beats"] is True and better["baseline"] == pytest.approx(1 / 3) and better["best"] == "majority"
+    few = dict.fromkeys(list(results.rows["majority"])[:1], True)  # right, and on one item: no interval
+    half = {s.id: i % 2 == 0 for i, s in enumerate(test)}
+    results.rows = {"few": few, "majority": results.rows["majority"], "half": half}
+    best = verdict(0)
+    assert (best["best"], best["n"], best["beats"]) == ("half", 60, True)
+    results.rows["equal on some"] = {s.id: True for s in test[:40]}  # other items than the others were asked
+    assert verdict(0)["best"] == "equal on some" and verdict(0)["beats"] is False
+    results.rows = {"few": few}
+    assert verdict(0)["best"] == "few" and verdict(0)["beats"] is None
     results.rows = {}
     assert verdict(0) == {"best": None, "beats": None, "reason": "no baseline answered an item of this exam"}
 

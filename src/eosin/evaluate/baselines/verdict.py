@@ -16,9 +16,11 @@ def against_baselines(
 ) -> dict[str, Any]:
     """The model against the best baseline on the same items.
 
-    The best is the one with the highest balanced accuracy (accuracy where the answers form no classes) on the items
-    that both answered, so that a baseline is never the worse for items it was not asked. The difference model -
-    baseline has the paired interval over clusters; the model beats the baseline if all of it lies above 0.
+    Each is compared on the items that both answered, by balanced accuracy (accuracy where the answers form no classes).
+    The difference model - baseline has the paired interval over clusters; the model beats the baseline if all of it
+    lies above 0. The best is the one by which the model gains least, of those that it does not beat if there are any,
+    so that baselines that were asked other items can be told apart. One without an interval is the best only
+    where no other has one.
 
     Args:
         rows: the exam's graded rows.
@@ -33,7 +35,8 @@ def against_baselines(
     able = [f for f in found if f is not None]
     if not able:
         return {"best": None, "beats": None, "reason": "no baseline answered an item of this exam"}
-    return max(able, key=lambda f: f["baseline"])
+    compared = [f for f in able if f["beats"] is not None] or able
+    return min(compared, key=lambda f: (bool(f["beats"]), f["difference"]))
 
 
 def _compare(
