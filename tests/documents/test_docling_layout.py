@@ -147,6 +147,14 @@ def test_what_docling_leaves_without_a_caption_is_looked_for_by_the_rules() -> N
     assert [(why.id, why.reason) for _, why in found.set_aside] == [("doc/Figure 3", "caption without a picture")]
 
 
+def test_a_caption_that_docling_cuts_short_is_completed() -> None:
+    lines = [(WORDS_1, UNDER), ("Haematoxylin and eosin.", (100.0, 318.0, 300.0, 330.0))]
+    document = by_hand(Plan([(WORDS_1, 1, UNDER)], [(1, NEAR_FIRST, (0,))]))
+    figure = found_in(document, page(pictures=[FIRST], lines=lines)).figures[0]
+    assert figure.caption == f"{WORDS_1} Haematoxylin and eosin." and figure.how == "docling"
+    assert figure.caption_box == Box(100, 305, 400, 330) and figure.notes == ("caption completed by the rules",)
+
+
 LEFT: TL = (100, 100, 240, 300)
 RIGHT: TL = (260, 100, 400, 300)
 

@@ -40,7 +40,7 @@ def figures_of_docling(
     ready = with_blocks(pages)
     seen = seen_in(told["document"], ready, turns)
     captions = {name: _caption(text, ready) for name, text in seen.captions.items()}
-    rest = [c for c in captions_of(ready) if not any(_is_same(c, k) for k in captions.values() if k is not None)]
+    rest = _completed([c for c in captions.values() if c is not None], captions_of(ready))
     known = [c for c in (*captions.values(), *rest) if c is not None]
     matches, alone, aside, dropped = _joined(seen, captions, known, ready, document)
     later, alone = matched(ready, rest, alone)
@@ -66,6 +66,21 @@ def _caption(told: Told, pages: Sequence[Page]) -> Caption | None:
     blocks = tuple(b for p in pages if p.number == number for b in p.blocks if b.box.covered(box) > _INSIDE)
     more = next((place for place in told.places[1:] if place[0] == number + 1), None)
     return Caption(label, told.text, number, box, blocks, goes_on=more)
+
+
+def _completed(docling: Sequence[Caption], rules: Sequence[Caption]) -> list[Caption]:
+    """Captions of the rules that docling does not have. One that begins as docling's does and goes on completes it."""
+    rest = []
+    for rule in rules:
+        same = [c for c in docling if _is_same(rule, c)]
+        if not same:
+            rest.append(rule)
+        for caption in same:
+            if len(rule.text) > len(caption.text) and rule.text.startswith(caption.text):
+                caption.text, caption.box, caption.blocks = rule.text, rule.box, rule.blocks
+                caption.goes_on = rule.goes_on
+                caption.notes.append("caption completed by the rules")
+    return rest
 
 
 def _is_same(rule: Caption, docling: Caption) -> bool:
