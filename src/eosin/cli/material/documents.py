@@ -13,6 +13,9 @@ Licences = Annotated[
 Kinds = Annotated[
     list[str] | None, typer.Option("--kind", help='Keep only such figures, e.g. "histology H&E". Repeatable.')
 ]
+DoclingLayout = Annotated[
+    str | None, typer.Option("--docling-layout", help="A layout engine that a package adds to docling.")
+]
 SecondReader = Annotated[
     tuple[str, str],
     typer.Option("--second-reader", help="URL and name of a vision-language model that reads figures again."),
@@ -42,9 +45,7 @@ def documents(
         bool, typer.Option("--without-labels", help='Leave "Figure 3." out of captions.')
     ] = False,
     backend: Annotated[str, typer.Option(help="What finds the figures of PDFs: rules or docling.")] = "rules",
-    docling_layout: Annotated[
-        str | None, typer.Option("--docling-layout", help="A layout engine that a package adds to docling.")
-    ] = None,
+    docling_layout: DoclingLayout = None,
     ocr: Annotated[str, typer.Option(help="For pages without text: none, rapidocr or tesseract.")] = "none",
     second_reader: SecondReader = ("", ""),
     second_refines: SecondRefines = False,
