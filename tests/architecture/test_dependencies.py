@@ -33,6 +33,10 @@ def _rows() -> list[list[str]]:
     return [r for r in rows if r[0] != "package"]
 
 
+# Wants older packages than constraints.txt holds, and is installed in an environment of its own (docs/dependencies.md).
+OWN_ENVIRONMENT = {"docling"}
+
+
 def test_the_page_and_pyproject_name_the_same_packages() -> None:
     listed = [_name(r[0]) for r in _rows()]
     assert len(listed) == len(set(listed))
@@ -47,7 +51,7 @@ def test_every_row_is_whole() -> None:
 
 def test_every_dependency_has_an_exact_version() -> None:
     pinned = {_name(line) for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if "==" in line}
-    assert _named() - pinned == set()
+    assert _named() - pinned == OWN_ENVIRONMENT
 
 
 def _code_in(text: str) -> list[str]:

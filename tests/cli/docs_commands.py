@@ -65,6 +65,7 @@ NOT_RUN: dict[str, tuple[str, str]] = {
         "uni's weights are asked for on the hub", "tests/slides/test_encoders_torch.py"),
     "phantom slide out/case2.tiff": ("400 megapixels", "tests/phantom/test_slide.py"),
     "documents articles/": ("names files of the reader's own", "tests/documents/test_jats.py"),
+    "documents book.pdf": ("needs the extra docling and its weights", "tests/documents/test_docling_layout.py"),
     "documents scan.pdf": ("needs the extra ocr", "tests/documents/test_kinds_scans_second.py"),
     "pmc": ("asks a server on the network", "tests/documents/test_pmc.py"),
     "audit": ("names data of the reader's own", "tests/chain/test_audit.py"),

@@ -13,6 +13,9 @@ Licences = Annotated[
 Kinds = Annotated[
     list[str] | None, typer.Option("--kind", help='Keep only such figures, e.g. "histology H&E". Repeatable.')
 ]
+DoclingLayout = Annotated[
+    str | None, typer.Option("--docling-layout", help="A layout engine that a package adds to docling.")
+]
 SecondReader = Annotated[
     tuple[str, str],
     typer.Option("--second-reader", help="URL and name of a vision-language model that reads figures again."),
@@ -41,6 +44,8 @@ def documents(
     without_labels: Annotated[
         bool, typer.Option("--without-labels", help='Leave "Figure 3." out of captions.')
     ] = False,
+    backend: Annotated[str, typer.Option(help="What finds the figures of PDFs: rules or docling.")] = "rules",
+    docling_layout: DoclingLayout = None,
     ocr: Annotated[str, typer.Option(help="For pages without text: none, rapidocr or tesseract.")] = "none",
     second_reader: SecondReader = ("", ""),
     second_refines: SecondRefines = False,
@@ -62,7 +67,8 @@ def documents(
         "path": str(paths[0]), "also": [str(p) for p in paths[1:]], "name": name, "licences": licence or [],
         "assume_licence": assume_licence, "keep_by_permission": keep_by_permission, "keep_retracted": keep_retracted,
         "kinds": kind or [], "kind_score": kind_score, "min_side_px": min_side_px, "panels": panels,
-        "without_labels": without_labels, "ocr": ocr, "second_url": second_reader[0] or None,
+        "without_labels": without_labels, "backend": backend, "docling_layout": docling_layout, "ocr": ocr,
+        "second_url": second_reader[0] or None,
         "second_model": second_reader[1], "second_refines": second_refines, "previews": previews, "workers": workers,
         "timeout_s": timeout_s,
     }  # fmt: skip

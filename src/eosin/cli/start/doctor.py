@@ -32,6 +32,7 @@ ABILITIES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "patch encoders": ("encoders", ("timm", "open_clip")),
     "features over a cluster": ("cluster", ("ray",)),
     "PDFs and articles": ("documents", ("pypdfium2", "reportlab")),
+    "layout by docling": ("docling", ("docling",)),
     "scanned pages": ("ocr", ("rapidocr", "onnxruntime")),
     "a judge behind a server": ("clients", ("openai",)),
     "the reading room": ("serve", ("fastapi", "uvicorn", "sqlalchemy")),

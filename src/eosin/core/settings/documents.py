@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,18 +17,43 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+LATER = ("backend", "docling_layout")
+"""Fields that older records do not have: `as_kept` leaves them out where they say nothing new."""
+
+
+def as_kept(settings: BaseModel, include: Iterable[str]) -> dict[str, Any]:
+    """Settings as a record keeps them, so that records of before a field was there still say the same."""
+    told = settings.model_dump(mode="json", include=set(include))
+    fields = type(settings).model_fields
+    return {k: v for k, v in told.items() if k not in LATER or v != fields[k].default}
+
+
 class ReadingSettings(_Settings):
     """How documents are read. Other values mean that they are read again.
 
     Attributes:
+        backend: "rules" finds figures by the PDF's own objects and the grammar of captions; "docling" (extra
+            `docling`) by docling's layout model, in PDFs only.
+        docling_layout: a layout engine that an installed package adds to docling, by docling's plug-in door; none:
+            docling's own, whose weights must be on this machine.
         ocr: "rapidocr" (extra `ocr`) or "tesseract" (the program) for pages without a text layer, or "none".
         previews: draw the pages with what was found, to look at.
         preview_px: width of a drawn page.
     """
 
+    backend: Literal["rules", "docling"] = "rules"
+    docling_layout: str | None = None
     ocr: Literal["none", "rapidocr", "tesseract"] = "none"
     previews: bool = True
     preview_px: int = Field(default=720, ge=200, le=3000)
+
+    @model_validator(mode="after")
+    def _one_reader(self) -> ReadingSettings:
+        if self.backend == "docling" and self.ocr != "none":
+            raise ValueError("backend docling reads the text layer: set ocr to none, or backend to rules")
+        if self.docling_layout is not None and self.backend != "docling":
+            raise ValueError("docling_layout names an engine of docling: set backend to docling")
+        return self
 
 
 class ChoosingSettings(_Settings):

@@ -11,7 +11,7 @@ from eosin.documents.captions.find import Caption, captions_of
 from eosin.documents.figures.match import Match, matched
 from eosin.documents.figures.regions import Region, furniture_of, regions_of, with_words
 from eosin.documents.page.boxes import Box, around
-from eosin.documents.page.page import Line, Page, Picture
+from eosin.documents.page.page import Block, Line, Page, Picture
 
 STEP = "figures"
 
@@ -52,12 +52,18 @@ class Figure:
 
 @dataclass
 class Found:
-    """What a document holds. Every region of every page is in a figure or among those set aside."""
+    """What a document holds. Every region of every page is in a figure or among those set aside.
+
+    Attributes:
+        dropped: what was set aside and has no place on a page. caption_blocks: of captions that another backend found.
+    """
 
     pages: list[Page]
     figures: list[Figure] = field(default_factory=list)
     tables: list[Caption] = field(default_factory=list)
     set_aside: list[tuple[Region | Caption, Dropped]] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    caption_blocks: list[Block] = field(default_factory=list)
 
 
 def figures_of(pages: Sequence[Page], document: str) -> Found:
@@ -69,8 +75,16 @@ def figures_of(pages: Sequence[Page], document: str) -> Found:
     ready = with_blocks(pages)
     captions = captions_of(ready)
     regions = _regions(ready, captions)
-    matches, alone = matched(ready, captions, regions)
-    found = Found(ready)
+    return collected(ready, *matched(ready, captions, regions), document)
+
+
+def collected(pages: Sequence[Page], matches: Sequence[Match], alone: Sequence[Region], document: str) -> Found:
+    """Figures of captions whose regions are known, and what of them is set aside.
+
+    Args:
+        pages: with blocks. alone: regions that no caption speaks of.
+    """
+    found = Found(list(pages))
     for match in _same_figures(matches):
         _add(found, match, document)
     for region in alone:

@@ -74,7 +74,7 @@ def _assigned(
     for k, offers_of in costs.items():
         nearest = min(offers_of, key=lambda o: o[0])
         for cost, side, region in offers_of:
-            if side == nearest[1] and _is_near(region, nearest[2], [r for _, _, r in offers_of]):
+            if side == nearest[1] and is_near(region, nearest[2], [r for _, _, r in offers_of]):
                 matches[k].regions.append(region)
                 total += cost
             else:
@@ -84,7 +84,7 @@ def _assigned(
     return total + (len(alone) + empty) * _FAR_PT, matches, alone
 
 
-def _is_near(region: Region, nearest: Region, others: Sequence[Region]) -> bool:
+def is_near(region: Region, nearest: Region, others: Sequence[Region]) -> bool:
     """Whether a region is joined to the nearest one of its caption by gaps that panels have."""
     reached = [nearest]
     waiting = [r for r in others if r is not nearest]

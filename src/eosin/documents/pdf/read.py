@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
@@ -36,6 +37,11 @@ def read_page(document: Any, number: int) -> Page:
             drawings=drawings_of(placed, page.raw, page.frame),
             has_text=sum(len(line.text) for line in lines) >= MIN_LETTERS,
         )  # fmt: skip
+
+
+def turned_further(document: Any, pages: Sequence[Page]) -> dict[int, int]:
+    """Quarter turns clockwise of each page beyond what its own entry says."""
+    return {p.number: (p.turn - document[p.number - 1].get_rotation() // 90) % 4 for p in pages}
 
 
 def read_raster(document: Any, page: Page, region: Box, pictures: tuple[Picture, ...], *, overlaid: bool) -> Raster:

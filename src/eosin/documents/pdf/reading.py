@@ -30,13 +30,15 @@ _LICENSED = re.compile(
 
 
 Scan = Callable[[Page], Page]
+Layout = Callable[[list[Page], str], Found]
 
 
-def read_pdf(document: Any, path: Path, name: str, scan: Scan | None = None) -> Reading:
+def read_pdf(document: Any, path: Path, name: str, scan: Scan | None = None, layout: Layout = figures_of) -> Reading:
     """Read the layout of all pages; pixels are read when `items` runs.
 
     Args:
         document: of pypdfium2. name: key of the results. scan: reads a page that has no text layer.
+        layout: finds figures on the pages; the rules of `figures/`, or another backend.
 
     Raises:
         EosinError: no page has a text layer, or there are too many pages.
@@ -48,7 +50,7 @@ def read_pdf(document: Any, path: Path, name: str, scan: Scan | None = None) -> 
     if not any(p.has_text for p in pages):
         found = "no words that OCR could read" if scan else f"eosin documents '{path.name}' --ocr rapidocr reads it"
         raise EosinError(NO_TEXT, found=f"{len(pages)} pages of pictures; {found}", where=path)
-    return reading_of(document, pages, path, name, dropped)
+    return reading_of(document, pages, path, name, dropped, layout)
 
 
 NO_TEXT = "no text layer"
@@ -62,15 +64,18 @@ def _pages(document: Any, name: str, dropped: list[Dropped]) -> Iterator[Page]:
             dropped.append(Dropped(f"{name}/page {number}", exc.message, exc.found or "", STEP))
 
 
-def reading_of(document: Any, pages: list[Page], path: Path, name: str, dropped: list[Dropped]) -> Reading:
+def reading_of(
+    document: Any, pages: list[Page], path: Path, name: str, dropped: list[Dropped], layout: Layout = figures_of
+) -> Reading:
     """A reading from pages whose text is known, by its layer or by OCR."""
-    found = figures_of(pages, name)
+    found = layout(pages, name)
     about = _about(found, path, name)
     reading = Reading(about, iter(()), dropped, tables=len(found.tables))
     for thing, why in found.set_aside:
         reading.dropped.append(why)
         page = thing.page
         reading.aside.append({"page": page, "box": thing.box.rounded(), "reason": why.reason})
+    reading.dropped += found.dropped
     bare = [p.number for p in found.pages if not p.has_text and p.pictures]
     for number in bare:
         reading.dropped.append(
@@ -81,7 +86,7 @@ def reading_of(document: Any, pages: list[Page], path: Path, name: str, dropped:
 
 
 def _items(document: Any, found: Found) -> Iterator[Item]:
-    captions = [b for c in captions_of(found.pages) for b in c.blocks]
+    captions = [b for c in captions_of(found.pages) for b in c.blocks] + found.caption_blocks
     captions += [b for f in found.figures if f.goes_on for p in found.pages if p.number == f.goes_on[0]
                  for b in p.blocks if b.box == f.goes_on[1]]  # fmt: skip
     known = {n: f.page for f in found.figures for n in f.numbers}

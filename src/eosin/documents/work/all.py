@@ -7,7 +7,6 @@ documents that were read are not read again.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 from eosin.core.errors import EosinError, disk_errors
 from eosin.core.guarded import Job, run_guarded
 from eosin.core.nouns.outcome import Dropped, Kept
-from eosin.core.settings.documents import ReadingSettings
+from eosin.core.settings.documents import ReadingSettings, as_kept
 from eosin.core.store.artifacts import read_object, remove_leftovers, write_json
 from eosin.documents.item import STEP
 from eosin.documents.packages.tar import unpacked
@@ -59,9 +58,13 @@ def read_all(
         report: called after each document: how many are done, how many there are, its key, what became of it.
 
     Raises:
-        EosinError: no documents, or `work` holds results of other settings.
+        EosinError: no documents, `work` holds results of other settings, or the backend cannot read here.
     """
     units, dropped = find_units(paths)
+    if settings.backend == "docling":
+        from eosin.documents.layout.docling import check_docling
+
+        check_docling(settings.docling_layout)
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
     remove_leftovers(work)
@@ -153,14 +156,14 @@ def _fingerprint(path: Path) -> str:
 
 
 def _same_settings(work: Path, settings: ReadingSettings) -> None:
-    told = json.loads(settings.model_dump_json(include=set(ReadingSettings.model_fields)))
+    told = as_kept(settings, ReadingSettings.model_fields)
     file = work / "settings.json"
     if not file.is_file():
         write_json(file, told)
         return
     held = read_object(file)
     if held != told:
-        differing = [k for k in told if held.get(k) != told[k]]
+        differing = [k for k in {**told, **held} if held.get(k) != told.get(k)]
         raise EosinError(
             "These documents were being read with other settings.",
             found=", ".join(f"{k}={held.get(k)}" for k in differing), where=work,

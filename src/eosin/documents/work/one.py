@@ -18,8 +18,10 @@ from eosin.core.images import encode_png
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.store.artifacts import put_in_place, write_json
 from eosin.core.store.names import file_name, unfinished
+from eosin.documents.figures.figure import Found
 from eosin.documents.item import STEP, Item, Reading
 from eosin.documents.kinds.classify import Kind, kinds_of
+from eosin.documents.page.page import Page
 from eosin.documents.panels.divide import divide
 
 RECORD = "document.json"
@@ -81,7 +83,8 @@ def _reading(
     from eosin.documents.view.previews import draw_pages
 
     with opened(path) as document:
-        reading = read_pdf(document, path, key, _scan(document, str(settings.get("ocr", "none"))))
+        scan, layout = _scan(document, str(settings.get("ocr", "none"))), _layout(document, path, settings)
+        reading = read_pdf(document, path, key, scan, **layout)
         yield reading, lambda record, place: draw_pages(document, record, place, int(settings.get("preview_px", 720)))
 
 
@@ -93,6 +96,21 @@ def _scan(document: Any, engine: str) -> Any:
     from eosin.documents.scans.read import read_scan
 
     return lambda page: read_scan(document, page, engine_of(engine))
+
+
+def _layout(document: Any, path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What finds the figures, where the rules do not."""
+    if settings.get("backend", "rules") != "docling":
+        return {}
+    from eosin.documents.layout.docling import read_layout
+    from eosin.documents.layout.found import figures_of_docling
+    from eosin.documents.pdf.read import turned_further
+
+    def layout(pages: list[Page], name: str) -> Found:
+        told = read_layout(path, settings.get("docling_layout"))
+        return figures_of_docling(told, pages, turned_further(document, pages), name)
+
+    return {"layout": layout}
 
 
 def _record(reading: Reading, place: Path, key: str) -> dict[str, Any]:

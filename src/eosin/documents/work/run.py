@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from eosin.core.errors import EosinError
-from eosin.core.settings.documents import ChoosingSettings, DocumentsData, ReadingSettings
+from eosin.core.settings.documents import ChoosingSettings, DocumentsData, ReadingSettings, as_kept
 from eosin.core.store import artifacts as store
 from eosin.core.store.lock import lock_beside, locked
 from eosin.documents.work.all import Read, Report, read_all
@@ -62,6 +61,5 @@ def ask_second(read: Read, settings: DocumentsData) -> None:
 
 
 def _asked(paths: Sequence[Path], settings: DocumentsData) -> dict[str, Any]:
-    told = settings.model_dump(exclude={"path", "also", "workers", "timeout_s"})
-    asked: dict[str, Any] = json.loads(json.dumps({"paths": [str(p) for p in paths], "settings": told}))
-    return asked
+    kept = set(DocumentsData.model_fields) - {"path", "also", "workers", "timeout_s"}
+    return {"paths": [str(p) for p in paths], "settings": as_kept(settings, kept)}
