@@ -40,7 +40,7 @@ def examine_clip(
     Args:
         train: what few-shot learns from. held_out: what is asked.
     """
-    beside = Beside(settings.few_shot.encoder if settings.few_shot is not None else None)
+    beside = None if settings.few_shot is None else Beside(settings.few_shot.encoder)
 
     def embed(samples: Sequence[Sample]) -> Embedded:
         return embed_samples(clip, samples, read_region, batch_size=settings.batch_size, look=beside)
@@ -57,7 +57,7 @@ def examine_clip(
         summary |= {"zero_shot": found.summary, "prompts": prompts.as_json()}
         rows = found.rows
         taught = [s for s in train if s.label]
-        if settings.few_shot is not None and len({s.label for s in taught}) > 1:
+        if beside is not None and settings.few_shot is not None and len({s.label for s in taught}) > 1:
             known = embed(taught)
             summary["few_shot"] = few_shot(
                 beside.features(known), [str(s.label) for s in known.samples], beside.features(known_class),

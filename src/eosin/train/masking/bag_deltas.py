@@ -2,9 +2,9 @@
 
 delta[c] = R(reply to the whole bag) - R(reply to the bag without cluster c), R the entity reward of a greedy reply
 (PathReasoner-R1, arXiv 2601.21617): Eosin's hardened one, or the published soft Dice; names are alike as far as their
-letters are (trigrams), as a delta asks no encoder. Which findings a reply names is
-read in the hardened way with either, because a substring knows no negation. Replies are kept on disk batch by batch, by
-slide, cluster, question and checkpoint: a measurement that was cut off goes on, and nothing is asked twice.
+letters are (trigrams), as a delta asks no encoder. Which findings a reply names is read in the hardened way with
+either, because a substring knows no negation. Replies are kept on disk batch by batch, by slide, cluster, question and
+checkpoint: a measurement that was cut off goes on, and nothing is asked twice.
 """
 
 from __future__ import annotations

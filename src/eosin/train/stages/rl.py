@@ -87,9 +87,9 @@ def run(settings: RlStage, ctx: StageContext) -> StageResult:
     keep_counts(state, reward)
     watchers = _watchers(settings, ctx, clock, state, reward)
     decided = tell(writer, diary, settings)
-    anchor = _anchor(settings, ctx, train)
+    anchor, classes = _anchor(settings, ctx, train), _classes(settings, ctx, train)
     trainer, checks = ready_trainer(settings, ctx, rows, reward, watchers, clock, decided, diary.seen, anchor)
-    trainer.classes = _classes(settings, ctx, train)
+    trainer.classes = classes
     writer.writes = diary.writes = trainer.is_world_process_zero()
     diary.more = lambda: trainer.parts_to_come > 0
     steps = num_steps(settings, len(train))
