@@ -40,7 +40,10 @@ main.run()
 )
 def test_it_ends_as_documented(sent: signal.Signals, saves: bool, code: int, said: str) -> None:
     command = [sys.executable, "-c", VERB, *(["--saves"] if saves else [])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    ) as process:  # fmt: skip
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(sent)

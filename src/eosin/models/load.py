@@ -20,6 +20,7 @@ from eosin.core.foreign_code import NO_CODE, no_foreign_code
 from eosin.core.store import artifacts as store
 from eosin.models.composed.eyes import channels_last
 from eosin.models.patch_projection import multiply_patches
+from eosin.models.picture_attention import attend_by_length
 
 
 @dataclass
@@ -86,6 +87,7 @@ def load(
     if max_pixels is not None:
         set_max_pixels(processor, max_pixels)
     multiply_patches(model)
+    attend_by_length(vision_tower(model))
     channels_last(model)
     return Loaded(model.to(target), processor, source)
 
