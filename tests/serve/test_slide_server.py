@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -110,6 +111,19 @@ def test_only_slides_of_the_folder_are_seen(folder: Path) -> None:
         status, body, _ = get(f"{url}/slides/{broken}")
         assert status == 422
         assert str(folder).encode() not in body
+
+
+def test_the_first_slide_that_can_be_read_is_open_before_anybody_asks(folder: Path) -> None:
+    with serving(WordEngine(lambda r: ""), slides=folder) as (_, app):
+        until = time.monotonic() + 60
+        while not app.state.shelf.num_open and time.monotonic() < until:
+            time.sleep(0.01)
+        assert app.state.shelf.num_open == 1
+    shelf = SlideShelf(folder, 4, 2**20)
+    broken = sorted(shelf.slides, key=lambda k: not shelf.slides[k].name.startswith("broken"))
+    shelf.slides = {k: shelf.slides[k] for k in broken}
+    shelf.open_first()
+    assert shelf.num_open == 1, "a broken slide at the head of the list is passed over"
 
 
 def test_a_picture_that_the_client_has_is_not_sent_again_and_a_new_file_is(folder: Path) -> None:

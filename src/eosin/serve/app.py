@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -78,6 +79,8 @@ def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, roo
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        if shelf is not None:
+            threading.Thread(target=shelf.open_first, name="eosin-serve-first-slide", daemon=True).start()
         yield
         for seat in seats.values():
             seat.answerer.close()

@@ -8,7 +8,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,6 +109,13 @@ class SlideShelf:
                 is_over = handle.is_out and handle.users == 0
             if is_over:
                 handle.slide.close()
+
+    def open_first(self) -> None:
+        """Open the first slide that can be read, so that nobody waits for the libraries that read slides."""
+        for key in self.slides:
+            with suppress(EosinError), self.slide(key) as slide:
+                encoded(slide.thumbnail(64))
+                return
 
     def _taken(self, key: str) -> _Handle | None:
         """The handle of a slide that is open, with one user more. Under the lock."""
