@@ -39,7 +39,7 @@ test-rounding: $(VENV)/dev.stamp
 # What `make test` leaves out or runs in a short form, as it is long by nature: tests marked `long`.
 test-long: $(VENV)/dev.stamp
 	@EOSIN_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m long tests/test_notebooks.py \
-		tests/reliability tests/chain/test_plan.py tests/chain/test_launch.py tests/models/composed tests/curate/test_curation_verbs.py
+		tests/reliability tests/chain/test_plan.py tests/chain/test_launch.py tests/chain/test_two_ranks.py tests/models/composed tests/curate/test_curation_verbs.py
 
 # Every reader of files for FUZZ_SECONDS; longer: make fuzz FUZZ_SECONDS=600.
 FUZZ_SECONDS ?= 60

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from tests.support import forked
 from tests.support.judge_stub import running_stub
@@ -50,6 +51,7 @@ def on_two(recipe: Path, out: Path) -> subprocess.CompletedProcess[str]:
     return forked.ranks(2, [*forked.EOSIN, "run", recipe, "--out", out])
 
 
+@pytest.mark.long  # what it asks of the losses is in test_equal_ranks.py
 def test_a_run_on_two_processes_ends_and_goes_on(tmp_path: Path) -> None:
     toy_table(tmp_path / "tiles", num=36)
     data = {"source": "table", "name": "toy", "root": str(tmp_path / "tiles"), "label_column": "label",
