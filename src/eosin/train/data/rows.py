@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -101,18 +102,39 @@ def rows_dataset(
         cuts: characters at the beginning of each row's reply that carry no loss (`train.collate`); None for none.
     """
 
-    def fetch(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        shown = [pictures.get(samples[number]) for number in batch["sample_number"]]
-        if augment is not None:
-            pairs = zip(batch["sample_number"], shown, strict=True)
-            shown = [augment.changed(samples[number].id, own) for number, own in pairs]
-        rows = [
-            {"sample_number": number, **make_row(samples[number], own), **({"cut": cuts[number]} if cuts else {})}
-            for number, own in zip(batch["sample_number"], shown, strict=True)
-        ]
+    maker = _RowMaker(samples, make_row, pictures, augment, cuts)
+    return Dataset.from_dict({"sample_number": list(range(len(samples)))}).with_transform(maker)
+
+
+class _RowMaker:
+    """Makes the rows of some numbers. To `datasets` it is a name: its fingerprint would else be one of all pictures."""
+
+    def __init__(
+        self, samples: Sequence[Sample], make_row: Callable[[Sample, list[Picture]], Row], pictures: ImageCache,
+        augment: Augmentation | None, cuts: Sequence[int] | None,
+    ) -> None:  # fmt: skip
+        self._samples, self._make_row, self._pictures = samples, make_row, pictures
+        self._augment, self._cuts = augment, cuts
+        self._name = uuid.uuid4().hex
+
+    def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        rows = [self._row(number) for number in batch["sample_number"]]
         return {key: [row[key] for row in rows] for key in rows[0]}
 
-    return Dataset.from_dict({"sample_number": list(range(len(samples)))}).with_transform(fetch)
+    def _row(self, number: int) -> Row:
+        sample = self._samples[number]
+        shown = self._pictures.get(sample)
+        if self._augment is not None:
+            shown = self._augment.changed(sample.id, shown)
+        row = {"sample_number": number, **self._make_row(sample, shown)}
+        return {**row, "cut": self._cuts[number]} if self._cuts else row
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _elsewhere, (self._name,)
+
+
+def _elsewhere(name: str) -> None:
+    raise TypeError("Rows are made in the process that holds their samples, or in one forked from it.")
 
 
 def _changed(picture: Picture, rng: np.random.Generator) -> Picture:
