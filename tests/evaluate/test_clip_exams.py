@@ -210,6 +210,10 @@ def test_an_exam_writes_what_it_found(tmp_path: Path) -> None:
     settings = ClipExam(few_shot=FewShot(shots=[2], num_subsets=2, encoder="colour-texture"))
     summary = examine_clip(ColourClip(), train, test, settings, tmp_path / "exam")  # type: ignore[arg-type]
     assert summary["zero_shot"]["balanced_accuracy"] == 1.0 and summary["retrieval"]["n"] == 18
+    beside = summary["zero_shot"]["baselines"]
+    assert beside["colour_histogram"]["balanced_accuracy"] == 1.0 and beside["majority"]["accuracy"] == 1 / 3
+    against = summary["zero_shot"]["against_baselines"]
+    assert against["difference"] == 0.0 and against["beats"] is False and against["n"] == 18
     assert set(summary["few_shot"]["sizes"][0]["features"]) == {
         "clip", "colour_histogram", "colour_texture", "colour-texture + colour_histogram",
     }  # fmt: skip
@@ -219,5 +223,19 @@ def test_an_exam_writes_what_it_found(tmp_path: Path) -> None:
     from eosin.report.sections.clip import clip_lines, clip_section
 
     assert any("zero-shot" in line for line in clip_lines(summary))
+    assert any("does not beat its best baseline" in line for line in clip_lines(summary))
     shown = clip_section("clip", summary)
+    assert "does not beat" in shown["zero_shot"]["verdict"]
+    assert {"Majority class", "Colour histogram"} <= {b["name"] for b in shown["zero_shot"]["baselines"]}
     assert "<svg" in shown["few_shot"]["chart"] and len(shown["zero_shot"]["classes"]) == 3
+
+
+def test_without_training_labels_nothing_stands_beside_zero_shot(tmp_path: Path) -> None:
+    test = [picture(COLOURS[k], f"case{i}", k, i) for i, k in enumerate(list(COLOURS) * 4)]
+    for name, train, settings in (
+        ("none", [], ClipExam()),
+        ("one", [picture((1, 0, 0), f"t{i}", "red", 50 + i) for i in range(3)], ClipExam()),
+        ("off", [picture(COLOURS[k], f"t{k}", k, 60 + i) for i, k in enumerate(COLOURS)], ClipExam(baselines=False)),
+    ):
+        summary = examine_clip(ColourClip(), train, test, settings, tmp_path / name)  # type: ignore[arg-type]
+        assert "baselines" not in summary["zero_shot"], name

@@ -44,14 +44,21 @@ def zero_shot(
 
     Example: eosin clip zero-shot runs/patho-clip-demo/stages/clip/checkpoint runs/patho-clip-demo/samples
     """
-    clip, seen = prepared(checkpoint, read(samples, root), split, batch_size)
+    read_once = read(samples, root)
+    clip, seen = prepared(checkpoint, read_once, split, batch_size)
+    from eosin.evaluate.clip.baselines import beside_zero_shot
     from eosin.evaluate.clip.prompts import ClassPrompts
     from eosin.evaluate.clip.zero_shot import slide_zero_shot
     from eosin.evaluate.clip.zero_shot import zero_shot as run
 
     chosen = ClassPrompts.of(sorted({s.label for s in seen.samples if s.label}), file=prompts)
     found = run(clip, seen, chosen, seed)
-    summary: dict[str, Any] = {"zero_shot": found.summary, "prompts": chosen.as_json()}
+    taught = [] if split in ("all", "train") else [s for s in read_once.kept if s.split == "train"]
+    beside = beside_zero_shot(
+        taught, seen.samples, found.rows, list(chosen.words),
+        seed=seed, tell=Console(stderr=True).print,
+    )  # fmt: skip
+    summary: dict[str, Any] = {"zero_shot": {**found.summary, **beside}, "prompts": chosen.as_json()}
     if top_k:
         summary["slides"] = slide_zero_shot(clip, seen, chosen, numbers(top_k, "--top-k"), seed)
     tell(summary, seen)

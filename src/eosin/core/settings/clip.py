@@ -139,6 +139,7 @@ class ClipExam(Settings):
         class_words: wordings of each class in the recipe itself: {label: [words, ...]}; they go before the file's.
         templates: sentences with {} in the place of a wording; several are averaged.
         few_shot: None for none.
+        baselines: whether baselines on colour and texture, fitted on the training samples, stand beside zero-shot.
         retrieval: whether captions are looked for by image and images by caption.
         batch_size: pictures embedded together.
         seed: of draws and of the bootstrap.
@@ -149,6 +150,7 @@ class ClipExam(Settings):
     class_words: dict[str, list[str]] = Field(default_factory=dict)
     templates: list[str] | None = Field(default=None, min_length=1)
     few_shot: FewShot | None = FewShot()
+    baselines: bool = True
     retrieval: bool = True
     batch_size: PositiveInt = 64
     seed: int = 0

@@ -15,6 +15,7 @@ from eosin.core.nouns.sample import Sample
 from eosin.core.settings.clip import ClipExam
 from eosin.core.store import artifacts as store
 from eosin.core.store.artifacts import Artifact
+from eosin.evaluate.clip.baselines import beside_zero_shot
 from eosin.evaluate.clip.beside import Beside
 from eosin.evaluate.clip.embed import Embedded, embed_samples
 from eosin.evaluate.clip.few_shot import few_shot
@@ -57,6 +58,10 @@ def examine_clip(
         summary |= {"zero_shot": found.summary, "prompts": prompts.as_json()}
         rows = found.rows
         taught = [s for s in train if s.label]
+        if settings.baselines:
+            summary["zero_shot"] |= beside_zero_shot(
+                taught, known_class.samples, rows, labels, seed=settings.seed, read_region=read_region
+            )
         if beside is not None and settings.few_shot is not None and len({s.label for s in taught}) > 1:
             known = embed(taught)
             summary["few_shot"] = few_shot(

@@ -12,6 +12,7 @@ from eosin.core.store.artifacts import read_object
 from eosin.report.drawing.few_shot import few_shot_chart
 from eosin.report.drawing.numbers import count, num, percent, percent_with_interval
 from eosin.report.records.load import Run
+from eosin.report.sections.baselines import baseline_verdict, figures_of, title
 
 _WAYS = (("image_to_text", "caption for a picture"), ("text_to_image", "picture for a caption"))
 
@@ -21,6 +22,8 @@ def clip_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     if found := summary.get("zero_shot"):
         shown = percent_with_interval(found["balanced_accuracy"], found["balanced_ci95"])
         yield f"zero-shot balanced accuracy {shown}, macro F1 {percent(found['macro_f1'])}, n {found['n']}"
+        if words := baseline_verdict(found):
+            yield words
     if found := summary.get("retrieval"):
         for way, words in _WAYS:
             one = found[way]
@@ -70,7 +73,11 @@ def _zero_shot(found: Mapping[str, Any], prompts: Mapping[str, Any]) -> dict[str
         "accuracy": percent_with_interval(found["accuracy"], found["ci95"]),
         "f1": percent(found["macro_f1"]), "chance": percent(found["chance"]), "n": count(found["n"]),
         "clusters": count(found["num_clusters"]), "warning": found.get("interval_warning") or "",
-        "templates": " / ".join(prompts.get("templates") or []),
+        "templates": " / ".join(prompts.get("templates") or []), "verdict": baseline_verdict(found),
+        "baselines": [
+            {"name": title(name), "balanced": percent_with_interval(b["balanced_accuracy"], b.get("balanced_ci95"))}
+            for name, b in figures_of(found.get("baselines") or {}).items()
+        ],
         "cut": count(found["cut_prompts"]) if num(found.get("cut_prompts")) else "",
         "classes": [
             {
