@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from tests.support.masked_slides import CountingEngine, slide_sample
 from tests.support.slide_toys import new_reader
 from tests.train.test_pseudo_bags import GRAMMAR, THREE, stage
 
+from eosin.chain.recipe.tools import _try_bags_encoder
+from eosin.core.errors import EosinError
 from eosin.core.nouns.sample import Entity, Sample
 from eosin.core.settings.masking import PseudoBags, Trajectory
+from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.stages import SftStage
 from eosin.core.store import artifacts as store
 from eosin.scoring import load_rewards
 from eosin.scoring.reading.item import item_from_sample
 from eosin.scoring.sets.named import PUBLISHED_ENTITIES
+from eosin.train.masking import pseudo_bags
 from eosin.train.masking.not_assessable import with_entities
 from eosin.train.masking.pseudo_bags import with_pseudo_bags
 from eosin.train.stages import sft
@@ -46,6 +52,57 @@ def test_delta_by_the_published_reward_is_the_difference_of_its_scores(samples: 
     hard = store.read_json(_measured(samples, tmp_path / "h") / "summary.json")["slides"][0]
     assert {c["delta"] for c in hard["clusters"]} != {c["delta"] for c in slide["clusters"]}
     assert {tuple(c["lost"]) for c in hard["clusters"]} == {tuple(c["lost"]) for c in slide["clusters"]}
+
+
+class OneForAll:
+    """A sentence encoder to which all names are one."""
+
+    label = "one-for-all"
+
+    def __init__(self, name: str) -> None:
+        assert name == "folder"
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        return np.ones((len(texts), 4), dtype=np.float32)
+
+
+def test_the_published_reward_compares_names_by_the_encoder_that_the_recipe_names(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pseudo_bags, "SentenceEncoder", OneForAll)
+    ctx = stage(tmp_path / "s", samples)
+    with_pseudo_bags(samples, PUBLISHED, ctx, engine=CountingEngine())
+    by_letters = {r["key"]: r for r in store.read_jsonl(ctx.folder / "pseudo_bags" / "replies.jsonl")}
+    with_pseudo_bags(samples, PUBLISHED.model_copy(update={"encoder": "folder"}), ctx, engine=CountingEngine())
+    rows = store.read_jsonl(ctx.folder / "pseudo_bags" / "replies.jsonl")
+    by_meaning = [r for r in rows if r["key"] not in by_letters]
+    assert len(by_meaning) == len(by_letters), "another encoder, another measurement"
+    reward = load_rewards([PUBLISHED_ENTITIES], GRAMMAR, encode=OneForAll("folder"), encode_name="one-for-all")
+    known = {s.id: s for s in samples}
+    for row in by_meaning:
+        assert row["reward"] == reward.score(item_from_sample(known[row["sample_id"]], row["reply"])).total
+    assert [r["reward"] for r in by_meaning] != [r["reward"] for r in by_letters.values()]
+
+
+def test_the_encoder_of_a_recipe_reaches_published_pseudo_bags_and_is_tried_first() -> None:
+    raw = {
+        "name": "x", "data": {"source": "phantom"}, "scoring": {"encoder": "mine"},
+        "stages": {
+            "a": {"kind": "sft", "pseudo_bags": {"reward": "published"}},
+            "b": {"kind": "sft", "pseudo_bags": {"reward": "published", "encoder": "own"}},
+            "c": {"kind": "sft", "pseudo_bags": {}},
+        },
+    }  # fmt: skip
+    stages = Recipe.model_validate(raw).stages
+    found = {name: s.pseudo_bags.encoder for name, s in stages.items() if isinstance(s, SftStage) and s.pseudo_bags}
+    assert found == {"a": "mine", "b": "own", "c": None}
+    with pytest.raises(ValidationError, match="compares no names"):
+        PseudoBags(encoder="mine")
+    first = stages["a"]
+    assert isinstance(first, SftStage)
+    with pytest.raises(EosinError, match="encoder") as failed:
+        _try_bags_encoder("a", first, set())
+    assert "mine" in str(failed.value.as_text() if hasattr(failed.value, "as_text") else failed.value)
 
 
 def _measured(samples: list[Sample], folder: Path) -> Path:

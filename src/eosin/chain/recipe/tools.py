@@ -18,10 +18,10 @@ from eosin.core.settings.exam import ExamSettings
 from eosin.core.settings.recipe import Recipe
 from eosin.core.settings.rl import plain_rewards
 from eosin.core.settings.scoring import JudgeServer, ScoringSettings
-from eosin.core.settings.stages import RejectionStage, RlStage
+from eosin.core.settings.stages import RejectionStage, RlStage, SftStage
 from eosin.core.store import artifacts as store
 from eosin.scoring.resources.build import tools_of
-from eosin.scoring.resources.preflight import try_tools
+from eosin.scoring.resources.preflight import try_encoder, try_tools
 from eosin.scoring.sets.by_source import Rewards, stage_rewards
 from eosin.scoring.sets.compose import RewardSet
 from eosin.scoring.sets.named import load_rewards
@@ -112,12 +112,23 @@ def try_all(run: RunState) -> None:
     for name, settings in run.recipe.stages.items():
         if isinstance(settings, RlStage | RejectionStage) and not run.at.stage_record(name).exists():
             _try_rewards(run, name, settings, tools_of_stage(settings, run.at), tried)
+        elif isinstance(settings, SftStage) and not run.at.stage_record(name).exists():
+            _try_bags_encoder(name, settings, tried)
     for name, exam in run.recipe.exams.items():
         wanted = ["base"] if run.recipe.base_exam else []
         wanted += [n for n, s in run.recipe.stages.items() if s.exam]
         rewards_of_exam = exam_rewards(exam, run.recipe.reply_grammar, run.at.verdicts)
         if rewards_of_exam is not None and not all(store.exists(run.at.exam(stage, name)) for stage in wanted):
             _try(run, rewards_of_exam, exam.scoring, f"exams.{name}", run.splits[exam.split], tried)
+
+
+def _try_bags_encoder(name: str, settings: SftStage, tried: set[str]) -> None:
+    encoder = settings.pseudo_bags.encoder if settings.pseudo_bags is not None else None
+    if encoder is None or encoder in tried:
+        return
+    tried.add(encoder)
+    where = f"stages.{name}.pseudo_bags"
+    console.print(f"  {where}: {try_encoder(tools_of(ScoringSettings(encoder=encoder)), where)}")
 
 
 def try_stage(run: RunState, name: str, tools: Resources) -> None:

@@ -49,6 +49,8 @@ class PseudoBags(Settings):
             of the same sizes, and everything else is the same.
         reward: what delta is measured by: "hardened" is Eosin's entity reward; "published" is the paper's soft Dice, as
             the set pathreasoner-r1 has it.
+        encoder: with "published", the sentence encoder of the similarity of two names, as `scoring.encoder`; by
+            default that of the recipe's scoring block. Without any the similarity is that of the names' letters.
         targets: "rewritten" makes findings that lost their evidence "not assessable"; "as they are" leaves every target
             unchanged, as published.
         trajectories: with `trajectory` in the stage, whether masked copies give all variants or, as published, their
@@ -73,6 +75,7 @@ class PseudoBags(Settings):
     share: float = Field(default=0.5, gt=0, le=1)
     mode: Literal["entity", "random"] = "entity"
     reward: Literal["hardened", "published"] = "hardened"
+    encoder: str | None = None
     targets: Literal["rewritten", "as they are"] = "rewritten"
     trajectories: Literal["all", "whole"] = "all"
     evidence: Literal["auto", "measured", "truth"] = "auto"
@@ -87,4 +90,6 @@ class PseudoBags(Settings):
     def _one_target(self) -> PseudoBags:
         if self.targets == "as they are" and self.lost_answer != "keep":
             raise ValueError('targets: "as they are" leaves every target unchanged; leave lost_answer out')
+        if self.encoder is not None and self.reward != "published":
+            raise ValueError('encoder is for reward: published; "hardened" compares no names')
         return self

@@ -203,9 +203,20 @@ def _inherited(name: str, settings: Any, shared: Mapping[str, Any]) -> Any:
 
 def _with_scoring(settings: Any, shared: Any, is_stage: bool) -> Any:
     """Settings of a stage with rewards, or of an exam, with the run's scoring block where they have no own."""
-    if not isinstance(settings, Mapping) or not shared or (is_stage and not _has_scoring(settings.get("kind"))):
+    if not isinstance(settings, Mapping) or not shared:
         return settings
+    if is_stage and not _has_scoring(settings.get("kind")):
+        return _with_encoder(settings, shared)
     return {**settings, "scoring": merged(shared, settings.get("scoring"))}
+
+
+def _with_encoder(settings: Mapping[str, Any], shared: Any) -> Mapping[str, Any]:
+    """Published pseudo-bags compare names by the run's sentence encoder where they name none."""
+    bags = settings.get("pseudo_bags")
+    if not isinstance(bags, Mapping) or bags.get("reward") != "published" or "encoder" in bags:
+        return settings
+    encoder = shared.get("encoder") if isinstance(shared, Mapping) else None
+    return settings if encoder is None else {**settings, "pseudo_bags": {**bags, "encoder": encoder}}
 
 
 def _has_scoring(kind: Any) -> bool:

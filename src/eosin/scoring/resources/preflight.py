@@ -59,7 +59,7 @@ def try_tools(rewards: Rewards, settings: ScoringSettings, where: str, image: by
     if settings.judge is not None and any(t.uses_server(resources) for t, resources in terms):
         notes += _ask_judge(rewards, settings.judge, where, image)
     if settings.encoder is not None and any(t.uses_encoder(resources) for t, resources in terms):
-        notes.append(_try_encoder(terms[0][1], where))
+        notes.append(try_encoder(terms[0][1], f"{where}.scoring"))
     if settings.clip is not None and any(isinstance(t, ClipTerm) for t, _ in terms):
         notes.append(_try_clip(terms[0][1], where))
     return notes
@@ -129,19 +129,24 @@ def _refusal(server: JudgeServer, reason: str, where: str) -> EosinError:
     )
 
 
-def _try_encoder(resources: Resources, where: str) -> str:
+def try_encoder(resources: Resources, where: str) -> str:
+    """Load the sentence encoder and use it once; the line to print.
+
+    Raises:
+        EosinError: it cannot be loaded, or gives no usable numbers.
+    """
     assert resources.encode is not None
-    with _named(where, "encoder"):
+    with _named(f"{where}.encoder"):
         found = np.asarray(resources.encode(["normal mucosa", "necrosis"]), dtype=np.float64)
     if found.ndim != 2 or len(found) != 2 or not np.isfinite(found).all() or not np.abs(found).sum(1).all():
         raise EosinError("The sentence encoder gives no usable numbers.", expected="an array (2, D) of finite numbers",
-                         found=str(found.shape), where=f"{where}.scoring.encoder")  # fmt: skip
+                         found=str(found.shape), where=f"{where}.encoder")  # fmt: skip
     return f"sentence encoder {resources.encode_name}: loaded, {found.shape[1]} numbers a text"
 
 
 def _try_clip(resources: Resources, where: str) -> str:
     assert resources.clip is not None
-    with _named(where, "clip"):
+    with _named(f"{where}.scoring.clip"):
         found = [
             float(c) for c in resources.clip(Image.new("RGB", (64, 64), (230, 190, 210)), ["normal mucosa", "glands"])
         ]
@@ -152,10 +157,10 @@ def _try_clip(resources: Resources, where: str) -> str:
 
 
 class _named:  # noqa: N801  (reads as a statement: `with _named(...)`)
-    """Adds the stage or exam to the error of a model that cannot be used."""
+    """Adds the place in the recipe to the error of a model that cannot be used."""
 
-    def __init__(self, where: str, field: str) -> None:
-        self._where = f"{where}.scoring.{field}"
+    def __init__(self, where: str) -> None:
+        self._where = where
 
     def __enter__(self) -> None:
         return None

@@ -1,10 +1,10 @@
 """What a model loses when a cluster of patches is taken out, measured with the model itself.
 
 delta[c] = R(reply to the whole bag) - R(reply to the bag without cluster c), R the entity reward of a greedy reply
-(PathReasoner-R1, arXiv 2601.21617): Eosin's hardened one, or the published soft Dice; names are alike as far as their
-letters are (trigrams), as a delta asks no encoder. Which findings a reply names is read in the hardened way with
-either, because a substring knows no negation. Replies are kept on disk batch by batch, by slide, cluster, question and
-checkpoint: a measurement that was cut off goes on, and nothing is asked twice.
+(PathReasoner-R1, arXiv 2601.21617): Eosin's hardened one, or the published soft Dice, whose names are alike as far as
+a sentence encoder finds them so, and without one as far as their letters are (trigrams). Which findings a reply names
+is read in the hardened way with either, because a substring knows no negation. Replies are kept on disk batch by batch,
+by slide, cluster, question and checkpoint: a measurement that was cut off goes on, and nothing is asked twice.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding, Engine, Request
 from eosin.scoring import load_rewards
 from eosin.scoring.reading.item import item_from_sample
+from eosin.scoring.resources.encoder import SentenceEncoder
 from eosin.scoring.sets.compose import RewardSet
 from eosin.scoring.sets.named import PUBLISHED_ENTITIES
 from eosin.train.masking.bag_clusters import I64
@@ -92,7 +93,7 @@ class Measurement:
         engine: makes what answers, when the first reply is asked for.
         checkpoint: digest of the weights that are asked.
         rows_file: a JSON line a reply.
-        reward: what delta is measured by.
+        reward: what delta is measured by. encoder: what the published reward compares names with; None: their letters.
         say: prints a line; the cost is said before the first batch and after it.
     """
 
@@ -103,6 +104,7 @@ class Measurement:
     rows_file: Path
     instruction: bool = True
     reward: Literal["hardened", "published"] = "hardened"
+    encoder: SentenceEncoder | None = None
     say: Callable[[str], None] = print
     counts: dict[str, float] = field(default_factory=dict)
 
@@ -144,7 +146,12 @@ class Measurement:
     def _rewards(self) -> tuple[RewardSet, RewardSet]:
         """What delta is measured by, and what findings are read by."""
         read = load_rewards([entity_spec("hardened")], self.grammar)
-        return (read if self.reward == "hardened" else load_rewards([entity_spec(self.reward)], self.grammar)), read
+        if self.reward == "hardened":
+            return read, read
+        tools: dict[str, Any] = (
+            {} if self.encoder is None else {"encode": self.encoder, "encode_name": self.encoder.label}
+        )
+        return load_rewards([entity_spec(self.reward)], self.grammar, **tools), read
 
     def _request(self, question: Question, cluster: int, key: str) -> Request:
         messages = prompt_messages(question.sample, self.grammar, instruction=self.instruction)
@@ -158,6 +165,7 @@ class Measurement:
             "" if cluster == WHOLE else hashlib.sha256((question.labels == cluster).tobytes()).hexdigest(),
             "|".join(m.text for m in messages), str(self.decoding.max_new_tokens), self.grammar.name,
             *([] if self.reward == "hardened" else [self.reward]),
+            *([] if self.encoder is None else [self.encoder.label]),
         ]  # fmt: skip
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]
 

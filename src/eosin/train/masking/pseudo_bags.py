@@ -32,6 +32,7 @@ from eosin.core.store import artifacts as store
 from eosin.engines.base import Decoding, Engine
 from eosin.scoring import load_rewards
 from eosin.scoring.reading.item import item_from_sample
+from eosin.scoring.resources.encoder import SentenceEncoder
 from eosin.scoring.terms.base import Resources
 from eosin.scoring.terms.entities import gold_concept
 from eosin.train.masking.bag_clusters import I64, clusters_of, digest_of, draw, eligible, probabilities, write_clusters
@@ -111,7 +112,8 @@ def with_pseudo_bags(
     measurement = Measurement(
         (lambda: engine or _own_engine(ctx)), checkpoint_of(ctx), ctx.grammar,
         Decoding(max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size),
-        folder / "replies.jsonl", ctx.prompt.instruction, settings.reward, lambda text: told(f"  {text}"),
+        folder / "replies.jsonl", ctx.prompt.instruction, settings.reward,
+        None if settings.encoder is None else SentenceEncoder(settings.encoder), lambda text: told(f"  {text}"),
     )  # fmt: skip
     measured: dict[str, MeasuredSlide] = {}
     for (path, question, file), delta in zip(slides, measurement.run([q for _, q, _ in slides], ask=ask), strict=True):
