@@ -206,6 +206,38 @@ def test_a_full_row_is_refused_and_asked_again() -> None:
         assert lines["eosin_questions_waiting"] == "0"
 
 
+def test_a_strangers_name_that_leads_to_this_machine_opens_nothing() -> None:
+    """DNS rebinding: a page of evil.example whose name now means 127.0.0.1 is of one origin with this server."""
+
+    def status(url: str, host: str, headers: dict[str, str] | None = None) -> int:
+        return open_or_status(urllib.request.Request(f"{url}/v1/models", headers={"Host": host, **(headers or {})}))
+
+    with serving(WordEngine(said)) as (url, _):
+        port = url.rpartition(":")[2]
+        for own in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", f"[::1]:{port}", "127.8.8.8"):
+            assert status(url, own) == 200, own
+        for other in (
+            f"evil.example:{port}",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "[",
+            "a b",
+            "10.0.0.1",
+        ):
+            assert status(url, other) == 400, other
+    with serving(WordEngine(said), token="long enough to be one") as (url, _):  # a page of others does not know it
+        assert status(url, "room.example", {"Authorization": "Bearer long enough to be one"}) == 200
+        assert status(url, "room.example") == 401
+
+
+def open_or_status(asked: urllib.request.Request) -> int:
+    try:
+        with urllib.request.urlopen(asked) as reply:
+            return int(reply.status)
+    except HTTPError as exc:
+        return exc.code
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::"])
 def test_no_door_to_others_without_a_token(host: str) -> None:
     with pytest.raises(EosinError, match="needs a token"):
