@@ -67,13 +67,21 @@ def test_a_client_of_openai_is_answered_whole_and_streamed() -> None:
         whole = ask.chat.completions.create(model="tiny", messages=[{"role": "user", "content": content}])
         assert whole.choices[0].message.content == "Which tissue with 2 pictures"
         assert whole.choices[0].finish_reason == "stop"
-        assert whole.usage.completion_tokens == 5
+        assert (whole.usage.prompt_tokens, whole.usage.completion_tokens, whole.usage.total_tokens) == (7, 5, 12)
         stream = ask.chat.completions.create(
             model="tiny", messages=[{"role": "user", "content": "one two three"}], stream=True, max_tokens=2
         )
         pieces = [(c.choices[0].delta.content, c.choices[0].finish_reason) for c in stream]
         assert "".join(text or "" for text, _ in pieces) == "one two"
         assert pieces[-1][1] == "length"
+
+
+def test_counts_are_numbers_or_none_at_all() -> None:
+    """inspect_ai and others add them up: null would end them in a TypeError."""
+    engine = WordEngine(said)
+    engine.prompt_size = None
+    with serving(engine) as (url, _):
+        assert reply_of(client(url), "one").usage is None
 
 
 def test_a_stream_arrives_while_it_is_drawn() -> None:

@@ -337,4 +337,5 @@ def _generation(id: str, completion: Completion) -> Generation:
     if completion.thinking is not None and "<think>" not in text:
         text = f"<think>{completion.thinking}</think>{text}"
     cut = completion.finish_reason == "length"
-    return Generation(id, text, completion.completion_tokens, cut, tokens=completion.tokens)
+    return Generation(id, text, completion.completion_tokens, cut, tokens=completion.tokens,
+                      num_prompt_tokens=completion.prompt_tokens)  # fmt: skip
