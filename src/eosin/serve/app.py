@@ -71,7 +71,9 @@ def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, roo
     room = room or Room()
     seats = seats_of(Guest(settings.model_name, engine, room.reader, room.confidence), room.beside, settings)
     shelf = (
-        SlideShelf(settings.slides, settings.max_open_slides, settings.tile_cache_bytes, settings.cases)
+        SlideShelf(
+            settings.slides, settings.max_open_slides, settings.tile_cache_bytes, settings.cases, settings.slide_mpp
+        )
         if settings.slides
         else None
     )
