@@ -17,8 +17,8 @@ class ServeSettings(BaseModel):
         model_name: what /v1/models calls the model.
         host, port: where it listens; anything but this machine itself needs a token.
         token: what a client sends as "Authorization: Bearer TOKEN".
-        slides: folder whose slides are shown. cases: case by slide, see `SlideShelf`. slide_mpp: µm per pixel of level 0
-            of all of them, whatever their files state; None takes what they state.
+        slides: folder whose slides are shown. cases: case by slide, see `SlideShelf`.
+        slide_mpp: µm per pixel of level 0 of all slides, whatever their files state; None takes what they state.
         batch_size: questions that are answered together; batch_wait_s: how long the first waits for others.
         max_waiting: questions that may wait; more are refused with 429.
         max_body_bytes: of a request. max_images, max_image_px: pictures of a question, and pixels of each.
