@@ -72,6 +72,16 @@ def test_a_listed_exam_is_asked_its_own_way_and_what_is_missing_is_told(server: 
     assert "Reply with the letter of the right option only." in json.dumps(asked)
 
 
+def test_moved_options_draw_no_replies_for_option_probabilities(server: ChatServer, tmp_path: Path) -> None:
+    """Nothing of shifts.json needs them, and each would be paid for."""
+    root = pathmmu(tmp_path / "pathmmu")
+    done = evaluate(server, tmp_path / "out", "pathmmu/atlas", "--root", str(root), "--shifts", "-1",
+                    "--option-probabilities", "--samples", "2")  # fmt: skip
+    assert done.exit_code == 0, done.exception
+    drawn = sum(body["temperature"] > 0 for body in server.bodies)
+    assert drawn == 2 * 5 and len(server.bodies) - drawn == 2 * 5  # as they are, and moved on by one place
+
+
 def test_several_exams_and_a_sweep_over_the_input_end_in_one_table(server: ChatServer, tmp_path: Path) -> None:
     root = pathmmu(tmp_path / "pathmmu")
     done = evaluate(

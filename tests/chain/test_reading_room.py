@@ -51,7 +51,10 @@ def test_a_slide_is_asked_and_its_correction_is_a_source_of_the_next_run(
     slides, reader = served
     settings = ServeSettings(slides=slides, model_name="reader", max_new_tokens=240)
     options = RoomOptions(work=tmp_path / "room")
-    with opened_room(Place(str(reader)), settings, options) as app, TestClient(app) as client:
+    with (
+        opened_room(Place(str(reader)), settings, options) as app,
+        TestClient(app, base_url="http://127.0.0.1") as client,
+    ):
         key = client.get("/slides").json()["slides"][0]["key"]
         asked = {"question": QUESTION, "options": OPTIONS}
         found = events(client.post(f"/slides/{key}/ask", json=asked).text)

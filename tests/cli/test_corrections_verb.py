@@ -51,3 +51,21 @@ def test_signed_corrections_are_exported_compared_and_taken_back(tmp_path: Path)
         eosin("take-in", where, id, tmp_path / "out" / "annotations" / "a.geojson", "--reader", "XY")
     with pytest.raises(EosinError, match="no such store"):
         eosin("export", tmp_path / "none.sqlite", tmp_path / "other")
+
+
+def test_an_export_of_one_reader_holds_no_other_and_pairs_have_one_form(tmp_path: Path) -> None:
+    where = tmp_path / "c.sqlite"
+    store = CorrectionStore(where)
+    closed = {"options": ["adenoma", "normal"], "grammar": {"tags": "think/answer", "numbered_steps": False}}
+    mine = keep(store, correction("AB", answer="normal", statements=corrected()), correction("CD"), **closed)
+    keep(store, correction("CD", answer="normal"))
+    told = eosin("export", where, tmp_path / "out", "--reader", "AB")
+    assert "1 samples, 1 of them pairs" in told
+    for name in ("pairs.jsonl", "versions.jsonl", "readings.jsonl", "labelstudio.json"):
+        text = (tmp_path / "out" / name).read_text()
+        assert mine in text and "CD" not in text, name
+    [pair] = [json.loads(line) for line in (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()]
+    assert pair["prompt"][0]["content"] == "What is it?\nA. adenoma\nB. normal"
+    assert pair["chosen"][0]["content"].startswith("<think>")  # as the rejected one was asked for
+    eosin("export", where, tmp_path / "other", "--reader", "AB", "--grammar", "info/think/answer")
+    assert "<info>" in (tmp_path / "other" / "pairs.jsonl").read_text()

@@ -49,6 +49,8 @@ def test_batches_and_order_change_nothing(engine: TransformersEngine) -> None:
     many = list(engine.generate(asked, Decoding(max_new_tokens=12, batch_size=6)))
     assert [g.id for g in one] == [r.id for r in asked]
     assert [(g.text, g.num_tokens) for g in one] == [(g.text, g.num_tokens) for g in many]
+    sizes = [engine._encode([r])["input_ids"].shape[1] for r in asked]
+    assert [g.num_prompt_tokens for g in one] == [g.num_prompt_tokens for g in many] == sizes  # padding is none
 
 
 def test_a_begun_reply_stands_behind_its_prompt_and_stays_open(engine: TransformersEngine) -> None:

@@ -181,6 +181,23 @@ def test_a_place_is_not_trusted_without_its_text(tmp_path: Path) -> None:
         rescore(lmms_eval(tmp_path / "x", input="Something else"), SAMPLES, tmp_path / "other", settings=SETTINGS)
 
 
+def test_a_place_is_not_trusted_where_the_log_had_another_right_answer(tmp_path: Path) -> None:
+    """Tiles that are all asked in the same words: the log is of a part of the exam, and numbers that part."""
+    words = user_prompt("What does this tile show?", 0)
+    tiles = [s.model_copy(update={"messages": words}) for s in SAMPLES]
+    path = tmp_path / "my__model" / "20261127_101500_samples_pathology.jsonl"
+    path.parent.mkdir()
+    part = tiles[3:6]
+    rows = [{"doc_id": i, "target": s.answer, "filtered_resps": [s.answer], "input": prompt_of(s)}
+            for i, s in enumerate(part)]  # fmt: skip
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert rescore(path, part, tmp_path / "part", settings=SETTINGS)[0]["accuracy"] == 1.0
+    assert rescore(path, tiles, tmp_path / "like", settings=SETTINGS)[0]["accuracy"] == 1.0  # A, B, C there too
+    with pytest.raises(EosinError, match="No row of this file answers") as told:
+        rescore(path, tiles[1:], tmp_path / "whole", settings=SETTINGS)
+    assert "several questions of the exam have this text" in str(told.value)
+
+
 def test_what_stands_around_the_answer() -> None:
     assert bare("<think>A or B</think> B") == "<answer> B</answer>"
     assert bare("first <answer>C</answer>") == "<answer>C</answer>"
@@ -225,3 +242,5 @@ def test_the_verb(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "set aside 2" in done.stdout and "2 rows of the file were not used" in done.stderr
     assert len(store.read_jsonl(tmp_path / "out" / "dropped.jsonl")) == 2
+    more = forked.eosin("evaluate", "--predictions", inspect_json(tmp_path), "MODEL", tmp_path / "exam.jsonl")
+    assert more.returncode == 2 and "scored on one exam" in more.stderr

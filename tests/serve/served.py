@@ -21,6 +21,7 @@ class WordEngine:
 
     Attributes:
         reply: what is said to a request. before_step: is called before each word. batches: ids of each batch, in order.
+        prompt_size: tokens of every prompt, as it is told.
     """
 
     name = "words"
@@ -31,6 +32,7 @@ class WordEngine:
         self.reply, self.before_step = reply, before_step
         self.batches: list[list[str]] = []
         self.said = 0
+        self.prompt_size: int | None = 7
 
     def generate_watched(
         self, requests: Sequence[Request], decoding: Decoding, watch: Callable[[int, Callable[[], str]], bool]
@@ -49,7 +51,7 @@ class WordEngine:
                 break
         kept = [w[: ended.get(i, decoding.max_new_tokens)] for i, w in enumerate(words)]
         return [
-            Generation(r.id, " ".join(k), len(k), len(k) < len(w))
+            Generation(r.id, " ".join(k), len(k), len(k) < len(w), num_prompt_tokens=self.prompt_size)
             for r, k, w in zip(requests, kept, words, strict=True)
         ]
 

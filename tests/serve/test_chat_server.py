@@ -67,13 +67,21 @@ def test_a_client_of_openai_is_answered_whole_and_streamed() -> None:
         whole = ask.chat.completions.create(model="tiny", messages=[{"role": "user", "content": content}])
         assert whole.choices[0].message.content == "Which tissue with 2 pictures"
         assert whole.choices[0].finish_reason == "stop"
-        assert whole.usage.completion_tokens == 5
+        assert (whole.usage.prompt_tokens, whole.usage.completion_tokens, whole.usage.total_tokens) == (7, 5, 12)
         stream = ask.chat.completions.create(
             model="tiny", messages=[{"role": "user", "content": "one two three"}], stream=True, max_tokens=2
         )
         pieces = [(c.choices[0].delta.content, c.choices[0].finish_reason) for c in stream]
         assert "".join(text or "" for text, _ in pieces) == "one two"
         assert pieces[-1][1] == "length"
+
+
+def test_counts_are_numbers_or_none_at_all() -> None:
+    """inspect_ai and others add them up: null would end them in a TypeError."""
+    engine = WordEngine(said)
+    engine.prompt_size = None
+    with serving(engine) as (url, _):
+        assert reply_of(client(url), "one").usage is None
 
 
 def test_a_stream_arrives_while_it_is_drawn() -> None:
@@ -204,6 +212,38 @@ def test_a_full_row_is_refused_and_asked_again() -> None:
         assert lines["eosin_questions_refused_total"] == "3"
         assert lines["eosin_questions_answered_total"] == "2"
         assert lines["eosin_questions_waiting"] == "0"
+
+
+def test_a_strangers_name_that_leads_to_this_machine_opens_nothing() -> None:
+    """DNS rebinding: a page of evil.example whose name now means 127.0.0.1 is of one origin with this server."""
+
+    def status(url: str, host: str, headers: dict[str, str] | None = None) -> int:
+        return open_or_status(urllib.request.Request(f"{url}/v1/models", headers={"Host": host, **(headers or {})}))
+
+    with serving(WordEngine(said)) as (url, _):
+        port = url.rpartition(":")[2]
+        for own in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", f"[::1]:{port}", "127.8.8.8"):
+            assert status(url, own) == 200, own
+        for other in (
+            f"evil.example:{port}",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "[",
+            "a b",
+            "10.0.0.1",
+        ):
+            assert status(url, other) == 400, other
+    with serving(WordEngine(said), token="long enough to be one") as (url, _):  # a page of others does not know it
+        assert status(url, "room.example", {"Authorization": "Bearer long enough to be one"}) == 200
+        assert status(url, "room.example") == 401
+
+
+def open_or_status(asked: urllib.request.Request) -> int:
+    try:
+        with urllib.request.urlopen(asked) as reply:
+            return int(reply.status)
+    except HTTPError as exc:
+        return exc.code
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::"])

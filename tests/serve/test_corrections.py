@@ -134,7 +134,7 @@ from eosin.serve.corrections.router import corrections_router
 from eosin.serve.corrections.store import CorrectionStore
 from eosin.serve.settings import ServeSettings
 app = FastAPI()
-app.include_router(corrections_router(CorrectionStore(sys.argv[1]), None, ServeSettings(), Grammar.of("think/answer")))
+app.include_router(corrections_router(CorrectionStore(sys.argv[1]), None, ServeSettings()))
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 """
 
@@ -225,6 +225,17 @@ def corrected() -> list[CorrectedStatement]:
         CorrectedStatement(id="s2", block="reasoning", text="Stroma is pale.", state="struck"),
         CorrectedStatement(id="a1", block="reasoning", text="Glands are regular.", state="added"),
     ]
+
+
+def test_a_finding_that_is_added_to_a_reply_without_findings_is_not_lost(store: CorrectionStore) -> None:
+    """The page and QuPath add findings; a model that answers in think and answer has no block for them."""
+    thought = CorrectedStatement(id="s1", block="reasoning", text="Stroma is pale.")
+    new = CorrectedStatement(id="a1", block="findings", text="Glands are regular.", state="added")
+    form = {"tags": "think/answer", "numbered_steps": False}
+    keep(store, correction(answer="normal", statements=[thought, new]), grammar=form)
+    [sample] = samples_of(store).kept
+    assert gold_reply(sample, Grammar.of("think/answer")).count("Glands are regular.") == 1
+    assert json.loads(files_of(store)["pairs.jsonl"])["chosen"][0]["content"].count("Glands are regular.") == 1
 
 
 def test_a_signed_correction_is_a_sample_and_a_pair(store: CorrectionStore) -> None:

@@ -10,7 +10,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from tests.serve.scripted import OPTIONS, REPLY, scripted_room, write_slides
 from tests.serve.served import WordEngine, running, serving
 from tests.serve.test_slide_questions import events, post
@@ -70,6 +72,23 @@ def test_another_eosin_server_answers_streamed_and_its_evidence_is_the_region(sl
         # the whole slide is one picture, of at most 1024 px
         told = asked_of(url, app, {"question": "What is it?"})
         assert told[-1][0] == "done" and said[1].images[0].size == (1024, 683)
+
+
+@pytest.mark.parametrize("mpp", [None, 0.25])
+def test_a_slide_without_a_scale_has_no_micrometres_but_those_that_were_told(mpp: float | None, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((300, 400, 3), np.uint8), tile=(256, 256), photometric="rgb")
+    with running_stub() as stub:
+        said = 'data: {"choices": [{"delta": {"content": "<think>Pale.</think><answer>x</answer>"}, "finish_reason": "stop"}]}\n\n'
+        stub.always = sends(lambda _: http(said))
+        server = ServerSettings(stub.url, "far", timeout_s=20, retries=0)
+        room = Room(ServerReader(server, Grammar.of("think/answer"), True, mpp))
+        with serving(ServerEngine(server), room, slides=tmp_path, model_name="far", slide_mpp=mpp) as (url, app):
+            key = next(iter(app.state.shelf.slides))
+            assert json.loads(urllib.request.urlopen(f"{url}/slides/{key}").read())["mpp"] == mpp
+            told = events(f"{url}/slides/{key}/ask", {"question": "?", "box": [0, 0, 200, 100]})
+    assert told[-1][0] == "done", told
+    [box] = dict(told)["evidence"]["boxes"]
+    assert box["px"] == [0, 0, 200, 100] and box["um"] == (None if mpp is None else [0.0, 0.0, 50.0, 25.0])
 
 
 def test_a_reply_that_breaks_off_and_an_outage_are_named_and_asked_again(slides: Path, tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ def further_figures(samples: Sequence[Sample], settings: ExamSettings, out: Path
         store.write_json(out / "by_image.json", found["by_image"])
     if settings.shifts:
         plain = settings.model_copy(update={"probes": [], "baselines": "none", "num_sampled": 0, "evidence": None,
-                                            "terms": None, "shifts": 0, "max_samples": None})  # fmt: skip
+                                            "terms": None, "shifts": 0, "max_samples": None,
+                                            "option_probabilities": False})  # fmt: skip
         from eosin.core.draw import subset
 
         asked = subset(samples, settings.max_samples, settings.seed)

@@ -37,6 +37,7 @@ class Generation:
         num_tokens: tokens generated, the end token included; None where a server does not say.
         truncated: the length cap was reached before the end token.
         failed: why there is no reply, a short phrase fit for counting; None where there is one.
+        num_prompt_tokens: tokens of the prompt, those of pictures included; None where that is not known.
         tokens: of each token of the text: the token, and the likely tokens at its place with their log probabilities.
     """
 
@@ -46,6 +47,7 @@ class Generation:
     truncated: bool
     failed: str | None = None
     tokens: Sequence[tuple[str, Sequence[tuple[str, float]]]] | None = field(default=None, repr=False)
+    num_prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True)

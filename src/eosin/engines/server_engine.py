@@ -9,7 +9,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -189,7 +189,7 @@ class ServerEngine:
         if lock is None:
             lock = self._being_asked[asked.key] = asyncio.Lock()
         async with lock:
-            kept = _recalled(self._cache.get(asked.key))
+            kept = self._kept(asked)
             if kept is not None:
                 self.usage.cache_hits += 1
                 return _generation(asked.id, kept)
@@ -200,6 +200,13 @@ class ServerEngine:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, self._cache.put, asked.key, text, {"model": self.settings.model})
             return _generation(asked.id, answer.value)
+
+    def _kept(self, asked: _Asked) -> Completion | None:
+        """The answer on disk; one that was asked for with its likely tokens also answers the same question without."""
+        found = _recalled(self._cache.get(asked.key))
+        if found is None and asked.chat.top_logprobs == 0:
+            found = _recalled(self._cache.get(self._key(replace(asked.chat, top_logprobs=TOP_LOGPROBS))))
+        return found
 
     def described(self) -> dict[str, Any]:
         """Model, address and what it has cost, for the record. No key is in it."""
@@ -330,4 +337,5 @@ def _generation(id: str, completion: Completion) -> Generation:
     if completion.thinking is not None and "<think>" not in text:
         text = f"<think>{completion.thinking}</think>{text}"
     cut = completion.finish_reason == "length"
-    return Generation(id, text, completion.completion_tokens, cut, tokens=completion.tokens)
+    return Generation(id, text, completion.completion_tokens, cut, tokens=completion.tokens,
+                      num_prompt_tokens=completion.prompt_tokens)  # fmt: skip

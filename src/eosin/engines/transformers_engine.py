@@ -89,6 +89,7 @@ class TransformersEngine:
 
     def _batch(self, batch: Sequence[Request], decoding: Decoding, watch: Watch | None = None) -> list[Generation]:
         inputs = self._encode(batch)
+        sizes = inputs["attention_mask"].sum(-1).tolist()
         if self.kept is not None and not any(r.begun for r in batch):
             with torch.inference_mode():
                 inputs = self.kept.begun(inputs) or inputs
@@ -101,7 +102,10 @@ class TransformersEngine:
         with torch.inference_mode():
             output = self._model.generate(**inputs, generation_config=self._config(decoding), stopping_criteria=told)
         new = output[:, inputs["input_ids"].shape[1] :]
-        return [self._read(request, ids) for request, ids in zip(batch, new, strict=True)]
+        return [
+            replace(self._read(request, ids), num_prompt_tokens=int(size))
+            for request, ids, size in zip(batch, new, sizes, strict=True)
+        ]
 
     def _encode(self, batch: Sequence[Request]) -> Any:
         chats = [to_chat(r.messages, [shrink(i, self._max_pixels) for i in r.images]) for r in batch]

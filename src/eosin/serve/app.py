@@ -17,7 +17,6 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from eosin import __version__
-from eosin.core.nouns.reply import Grammar
 from eosin.serve.batching import WatchedEngine
 from eosin.serve.blinding import FAILED, LABELS, Labels
 from eosin.serve.chat import chat_router, closed_router
@@ -72,7 +71,9 @@ def create_app(engine: WatchedEngine | AskedEngine, settings: ServeSettings, roo
     room = room or Room()
     seats = seats_of(Guest(settings.model_name, engine, room.reader, room.confidence), room.beside, settings)
     shelf = (
-        SlideShelf(settings.slides, settings.max_open_slides, settings.tile_cache_bytes, settings.cases)
+        SlideShelf(
+            settings.slides, settings.max_open_slides, settings.tile_cache_bytes, settings.cases, settings.slide_mpp
+        )
         if settings.slides
         else None
     )
@@ -121,8 +122,7 @@ def _add_room(app: FastAPI, seats: dict[str, Seat], shelf: SlideShelf, settings:
     if tools:
         app.include_router(questions_router(shelf, tools))
     if room.store is not None:
-        grammar = room.reader.grammar if room.reader else Grammar.of("think/answer")
-        app.include_router(corrections_router(room.store, shelf, settings, grammar, labels))
+        app.include_router(corrections_router(room.store, shelf, settings, labels))
     app.include_router(pages_router(facts))
 
 

@@ -189,8 +189,15 @@ async def _whole(waiting: Waiting, head: dict[str, Any], request: Request) -> JS
     except EosinError as exc:
         return refusal(500, exc.message + (f" {exc.found}" if exc.found else ""))
     choice = {"index": 0, "message": {"role": "assistant", "content": made.text}, "finish_reason": _finish(made)}
-    usage = {"completion_tokens": made.num_tokens, "prompt_tokens": None, "total_tokens": None}
-    return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
+    return JSONResponse({**head, "object": "chat.completion", "choices": [choice], **_usage(made)})
+
+
+def _usage(made: Generation) -> dict[str, Any]:
+    """Counts of tokens, or none at all where one of them is not known: clients add them up, and null is no number."""
+    said, asked = made.num_tokens, made.num_prompt_tokens
+    if said is None or asked is None:
+        return {}
+    return {"usage": {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}}
 
 
 async def _stream(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import time
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eosin.serve.refusals import refusal
-from eosin.serve.settings import ServeSettings
+from eosin.serve.settings import ServeSettings, is_loopback
 
 OPEN = ("/health", "/")
 """What may be asked without a token, beside the files of the page."""
@@ -63,6 +64,9 @@ class Doors:
     def _turned_away(self, request: Request) -> Response | None:
         """Why a request is not let in, or None."""
         path, settings, headers = request.url.path, self._settings, Headers(scope=request.scope)
+        if settings.token is None and not _is_own(headers.get("host", ""), settings.host):
+            return refusal(400, "Without a token this server answers to the address of its own machine alone, such as "
+                           "127.0.0.1 or localhost; under another name start it with --token-env.")  # fmt: skip
         if settings.token is not None and path not in OPEN and not path.startswith("/page/"):
             given = headers.get("authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), settings.token.encode()):
@@ -74,3 +78,12 @@ class Doors:
             if int(told) > settings.max_body_bytes:
                 return refusal(413, f"A request may have {settings.max_body_bytes} bytes.")
         return None
+
+
+def _is_own(told: str, host: str) -> bool:
+    """Whether a request names this machine: the page of a stranger whose name was made to lead here names its own."""
+    try:
+        name = urlsplit(f"//{told}").hostname or ""
+    except ValueError:
+        return False
+    return is_loopback(name) or name == host.casefold()

@@ -18,6 +18,7 @@ class ServeSettings(BaseModel):
         host, port: where it listens; anything but this machine itself needs a token.
         token: what a client sends as "Authorization: Bearer TOKEN".
         slides: folder whose slides are shown. cases: case by slide, see `SlideShelf`.
+        slide_mpp: µm per pixel of level 0 of all slides, whatever their files state; None takes what they state.
         batch_size: questions that are answered together; batch_wait_s: how long the first waits for others.
         max_waiting: questions that may wait; more are refused with 429.
         max_body_bytes: of a request. max_images, max_image_px: pictures of a question, and pixels of each.
@@ -35,6 +36,7 @@ class ServeSettings(BaseModel):
     token: str | None = Field(default=None, min_length=16)
     slides: Path | None = None
     cases: dict[str, str] = Field(default_factory=dict)
+    slide_mpp: float | None = Field(default=None, gt=0, lt=1000)
     batch_size: int = Field(default=32, ge=1)
     batch_wait_s: float = Field(default=0.01, ge=0)
     max_waiting: int = Field(default=256, ge=1)

@@ -63,11 +63,13 @@ class SlideShelf:
         max_open: slides open at a time. tile_cache_bytes: encoded tiles kept.
         cases: case by slide, which is named by its path below the folder, or by its file name, with or without suffix.
             A slide that is not among them belongs to the case of its TCGA barcode, else to none.
+        mpp: µm per pixel of level 0 of every slide; None takes what their files state.
     """
 
     def __init__(
-        self, folder: Path, max_open: int, tile_cache_bytes: int, cases: Mapping[str, str] | None = None
-    ) -> None:
+        self, folder: Path, max_open: int, tile_cache_bytes: int, cases: Mapping[str, str] | None = None,
+        mpp: float | None = None,
+    ) -> None:  # fmt: skip
         root = folder.resolve()
         found, self.dropped = find_slides([folder])
         inside = [f for f in found if f.path.resolve().is_relative_to(root)]
@@ -83,7 +85,7 @@ class SlideShelf:
         ]  # fmt: skip
         self.slides = {s.key: s for s in shown}
         self._open: OrderedDict[str, _Handle] = OrderedDict()
-        self._max_open = max_open
+        self._max_open, self._mpp = max_open, mpp
         self._lock = threading.Lock()
         self.tiles = TileCache(tile_cache_bytes)
 
@@ -100,7 +102,7 @@ class SlideShelf:
         with self._lock:
             handle = self._taken(key)
         if handle is None:
-            handle = self._put(key, open_slide(shown.path))
+            handle = self._put(key, open_slide(shown.path, mpp=self._mpp))
         try:
             yield handle.slide
         finally:

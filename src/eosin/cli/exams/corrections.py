@@ -24,7 +24,9 @@ def export(
     store: StoreArgument,
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     reader: Annotated[list[str] | None, typer.Option(help="Initials to take; repeatable. Default: all.")] = None,
-    grammar: Annotated[str, typer.Option(help="Form of the replies in pairs.jsonl.")] = "info/think/answer",
+    grammar: Annotated[
+        str | None, typer.Option(help="Form of the chosen replies in pairs.jsonl. Default: that of the rejected one.")
+    ] = None,
 ) -> None:
     """Write what was signed: samples.jsonl (to train on), pairs.jsonl (preferences, TRL's form), versions.jsonl (all
     versions), annotations/*.geojson (QuPath), labelstudio.json, dropped.jsonl (with reasons).
@@ -40,7 +42,7 @@ def export(
 
     opened = _opened(store)
     found = samples_of(opened, reader)
-    files = files_of(opened, Grammar.of(grammar))
+    files = files_of(opened, Grammar.of(grammar) if grammar else None, readers=reader)
     with artifacts.writing(out, "corrections", record={"store": opened.plain_where}) as writer:
         write_samples(found.kept, writer.dir / "samples.jsonl")
         write_dropped(writer.dir / "dropped.jsonl", found.dropped)

@@ -160,13 +160,20 @@ def _run(given: dict[str, Any]) -> None:
 
 
 def _rescored(given: dict[str, Any]) -> dict[str, Any]:
-    """A file of replies scored anew. Without a model the first argument is the exam."""
+    """A file of replies scored anew: the first argument is the exam, of which --limit takes what an export of that
+    limit takes."""
     from eosin.chain.exam import rescore_file
     from eosin.chain.listed import part_of
+    from eosin.core.errors import EosinError
 
     file, settings = given["predictions"], _settings(given)
-    told = (given["exams"] or [given["checkpoint"]])[0]
-    part = part_of(told, given["root"], None, settings.seed)
+    told = [given["checkpoint"], *(given["exams"] or [])]
+    if len(told) > 1:
+        raise EosinError(
+            "A file of replies is scored on one exam, and no model is named beside it.",
+            expected="eosin evaluate --predictions FILE EXAM", found=", ".join(told),
+        )  # fmt: skip
+    part = part_of(told[0], given["root"], settings.max_samples, settings.seed)
     return rescore_file(file, part, settings, given["out"] or Path("evals") / file.stem, given["grammar"])
 
 

@@ -48,7 +48,9 @@ RiskOption = Annotated[
     float,
     typer.Option(help="Abstain below the confidence where more of the exam's answers are wrong.", min=0, max=1),
 ]
-MppOption = Annotated[float | None, typer.Option(help="µm per pixel of level 0, for slides that do not state it.")]
+MppOption = Annotated[
+    float | None, typer.Option(help="µm per pixel of level 0 of all the slides, where their files do not state it.")
+]
 BlindedOption = Annotated[
     bool, typer.Option("--blinded", help="Reader study: the model's reply is shown after the reader has signed.")
 ]
@@ -145,7 +147,7 @@ def _run(given: dict[str, Any]) -> None:
         model_name=given["name"] or (server.model if server else _called(place.checkpoint)), host=given["host"],
         port=given["port"], token=_token(given["token_env"]), slides=given["slides"] or place.slides,
         cases=_cases(given["cases"], place.samples), batch_size=given["batch_size"],
-        max_new_tokens=given["max_new_tokens"], blinded=given["blinded"],
+        max_new_tokens=given["max_new_tokens"], blinded=given["blinded"], slide_mpp=given["slide_mpp"],
     )  # fmt: skip
     check_doors(settings)
     with opened_room(place, settings, _options(given, server, settings.model_name)) as app:

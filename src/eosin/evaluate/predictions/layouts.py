@@ -36,6 +36,7 @@ class Logged:
         prompt: the question, or the whole prompt.
         options: letter to text, where the log states them.
         reply: what the model wrote.
+        target: the right answer as the harness knew it, where the log states one beside the place.
     """
 
     key: str | None
@@ -43,6 +44,7 @@ class Logged:
     prompt: str
     reply: str
     options: Mapping[str, str] = field(default_factory=dict)
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def _lmms_row(row: Mapping[str, Any], number: int) -> Kept[Logged] | Dropped:
     place = row["doc_id"] if isinstance(row["doc_id"], int) else None
     prompt = _first_text(row.get("input")) or str(doc.get("question") or "")
     key = next((str(doc[k]) for k in ("id", "question_id", "index", "idx") if doc.get(k) is not None), None)
-    return Kept(Logged(key, place, prompt, reply))
+    target = _first_text(row.get("target"))
+    return Kept(Logged(key, place, prompt, reply, target=target))
 
 
 def _first_text(value: Any) -> str | None:

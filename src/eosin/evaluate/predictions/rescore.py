@@ -116,8 +116,13 @@ def _unpictured(sample: Sample) -> Sample:
 
 
 def matched(log: Log, samples: Sequence[Sample]) -> Filtered[Matched]:
-    """Each reply with its question: by id, by place, or by text, and only where the text agrees."""
+    """Each reply with its question: by id, by place, or by text, and only where the text agrees.
+
+    Places are those of this exam only if at none of them the log had another right answer: questions of one wording
+    (What does this tile show?) have the same text in every place.
+    """
     finder = _Finder(samples)
+    finder.trusts_places = not any(finder.is_contradicted(row) for row in log.rows.kept)
     taken: Counter[str] = Counter()
     outcomes: list[Kept[Matched] | Dropped] = list(log.rows.dropped)
     for row in log.rows.kept:
@@ -135,6 +140,7 @@ class _Finder:
     """Finds the sample that a logged reply answers."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
+        self.trusts_places = True
         self._samples = samples
         self._by_id = {s.id: s for s in samples}
         self._by_text: dict[str, list[Sample]] = {}
@@ -159,14 +165,29 @@ class _Finder:
         by_id = self._by_id.get(row.key or "")
         if by_id is not None and (not row.prompt or _stands_in(by_id, row.prompt)):
             return [by_id]
-        if row.place is not None and 0 <= row.place < len(self._samples):
-            there = self._samples[row.place]
-            if _stands_in(there, row.prompt):
-                return [there]
+        there = self._at_place(row)
+        if there is not None and self.trusts_places:
+            return [there]
         exact = self._by_text.get(normalised(row.prompt))
         if exact is not None or not row.prompt:
             return exact or []
         return [s for s in self._samples if _stands_in(s, row.prompt)]
+
+    def _at_place(self, row: Logged) -> Sample | None:
+        """The question at the place that a row names, where its text stands in the row's prompt."""
+        if row.place is None or not 0 <= row.place < len(self._samples):
+            return None
+        there = self._samples[row.place]
+        return there if _stands_in(there, row.prompt) else None
+
+    def is_contradicted(self, row: Logged) -> bool:
+        """Whether another option is right in the log than at the place it names."""
+        there = self._at_place(row)
+        if there is None or row.target is None or not there.choices:
+            return False
+        forms = {normalised(f): c.letter for c in there.choices for f in (c.letter, c.text)}
+        told = forms.get(normalised(row.target))
+        return told is not None and told != there.answer
 
 
 def _stands_in(sample: Sample, prompt: str) -> bool:

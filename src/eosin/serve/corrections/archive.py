@@ -6,10 +6,11 @@ import io
 import json
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from eosin.core.nouns.reply import Grammar
+from eosin.core.nouns.sample import Sample
 from eosin.core.store.names import file_name
 from eosin.serve.corrections.samples import preference_rows, samples_of
 from eosin.serve.corrections.shapes import label_studio, shapes_of, slides_of
@@ -20,16 +21,21 @@ NOTE = "Corrections by experts. Research use only, not for diagnosis."
 SizeOf = Callable[[str], tuple[int, int] | None]
 
 
-def files_of(store: CorrectionStore, grammar: Grammar, size_of: SizeOf = lambda slide: None) -> dict[str, str]:
+def files_of(
+    store: CorrectionStore, grammar: Grammar | None = None, size_of: SizeOf = lambda slide: None,
+    readers: Sequence[str] | None = None,
+) -> dict[str, str]:  # fmt: skip
     """Text by name of file: versions.jsonl (all of them), pairs.jsonl, labelstudio.json, annotations/SLIDE.geojson.
 
     Args:
+        grammar: form of the replies in pairs; None is that of the reply which was put right.
+        readers: whose corrections alone, in every file; None is everybody's.
         size_of: width and height of a slide by its key, for Label Studio's polygons; None where it is not at hand.
     """
-    versions = store.versions()
+    versions = [v for v in store.versions() if readers is None or v.correction.reader in readers]
     readings = {r["id"]: r for r in store.readings()}
     by_reading: dict[str, list[Version]] = defaultdict(list)
-    for version in store.signed():
+    for version in store.signed(readers):
         by_reading[version.reading].append(version)
     shapes: dict[str, list[Any]] = defaultdict(list)
     tasks = []
@@ -38,7 +44,7 @@ def files_of(store: CorrectionStore, grammar: Grammar, size_of: SizeOf = lambda 
         tasks.append(label_studio(reading, signed, size_of(reading["slide"])))
         for slide in slides_of(reading):
             shapes[slide["name"]] += [s for v in signed for s in shapes_of(reading, v.correction, slide["key"])]
-    pairs = preference_rows(samples_of(store).kept, grammar)
+    pairs = preference_rows(samples_of(store, readers).kept, lambda s: grammar or _form_of(readings, s))
     files = {
         "versions.jsonl": _lines([v.record() | {"model": readings[v.reading].get("model")} for v in versions]),
         "readings.jsonl": _lines([readings[i] for i in sorted({v.reading for v in versions})]),
@@ -49,6 +55,12 @@ def files_of(store: CorrectionStore, grammar: Grammar, size_of: SizeOf = lambda 
         told = collection(own, {"note": NOTE, "slide": name})
         files[f"annotations/{file_name(name.replace('/', '_'))}.geojson"] = json.dumps(told, ensure_ascii=False) + "\n"
     return files
+
+
+def _form_of(readings: Mapping[str, dict[str, Any]], sample: Sample) -> Grammar:
+    """The form in which the reading of a sample was asked for."""
+    facts = dict(readings[str(sample.extra["reading"])].get("grammar") or {"tags": "think/answer"})
+    return Grammar.of(facts.pop("tags"), **facts)
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:

@@ -13,7 +13,6 @@ from fastapi import Path as InPath
 from fastapi.responses import JSONResponse, Response
 
 from eosin.core.errors import EosinError
-from eosin.core.nouns.reply import Grammar
 from eosin.serve.blinding import Labels
 from eosin.serve.corrections.agreement import agreement
 from eosin.serve.corrections.archive import files_of, zipped
@@ -107,7 +106,7 @@ class Desk:
 
 
 def corrections_router(
-    store: CorrectionStore, shelf: SlideShelf, settings: ServeSettings, grammar: Grammar, labels: Labels | None = None
+    store: CorrectionStore, shelf: SlideShelf, settings: ServeSettings, labels: Labels | None = None
 ) -> APIRouter:
     """Readings, their corrections, agreement, export."""
     router = APIRouter(tags=["corrections"])
@@ -153,7 +152,7 @@ def corrections_router(
         if settings.blinded:
             return refusal(403, "In a blinded study corrections are exported on the command line.")
         headers = {"Content-Disposition": 'attachment; filename="eosin-corrections.zip"'}
-        return Response(zipped(files_of(store, grammar, desk.size_of)), media_type="application/zip", headers=headers)
+        return Response(zipped(files_of(store, size_of=desk.size_of)), media_type="application/zip", headers=headers)
 
     _add_shapes(router, desk)
     return router

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from eosin.core.nouns.outcome import Dropped, Filtered, Kept, filtered
-from eosin.core.nouns.prompt import REJECTED, gold_reply
+from eosin.core.nouns.prompt import REJECTED, gold_reply, option_lines
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import ImageRef, Origin, Sample, SlideBag, make_choices, user_prompt
 from eosin.serve.corrections.body import Correction
@@ -62,6 +62,8 @@ def _sample(reading: dict[str, Any], image: str, version: Version) -> Kept[Sampl
     findings, reasoning = _texts(said, "findings"), _texts(said, "reasoning")
     if not findings and not reasoning and said.statements:
         return Dropped(id, "every statement was struck", said.reader, STEP)
+    if not _has_findings(reading):
+        findings, reasoning = [], findings + reasoning
     told = json.loads(image)
     refs = tuple(_REF.validate_python(one) for one in (told if isinstance(told, list) else [told]))
     extra: dict[str, Any] = {"reading": id, "reader": said.reader, "version": version.version}
@@ -85,6 +87,13 @@ def slide_of(ref: ImageRef) -> str:
     return path.replace("\\", "/").rpartition("/")[2].partition(".")[0]
 
 
+def _has_findings(reading: dict[str, Any]) -> bool:
+    """Whether replies to this question have a block of findings; where not, a finding that an expert added is the first
+    of the reasoning, and is written where the model can write it."""
+    facts = dict(reading.get("grammar") or {"tags": "info/think/answer"})
+    return Grammar.of(facts.pop("tags"), **facts).findings_tag is not None
+
+
 def _texts(said: Correction, block: str) -> list[str]:
     return [s.text.strip() for s in said.statements if s.block == block and s.state != "struck"]
 
@@ -95,15 +104,21 @@ def is_changed(reading: dict[str, Any], said: Correction) -> bool:
     return answer or any(s.state != "kept" for s in said.statements)
 
 
-def preference_rows(samples: Sequence[Sample], grammar: Grammar) -> list[dict[str, Any]]:
+def preference_rows(samples: Sequence[Sample], grammar_of: Callable[[Sample], Grammar]) -> list[dict[str, Any]]:
     """Pairs in TRL's conversational form, without pictures: {"id", "model", "prompt", "chosen", "rejected"}; `model` is
-    the one whose reply was rejected."""
+    the one whose reply was rejected. The prompt is the question with its options.
+
+    Args:
+        grammar_of: the form of the chosen reply. If it is not that of the rejected one, a pair teaches the form.
+    """
     rows = []
     for sample in samples:
         if REJECTED in sample.extra:
+            grammar = grammar_of(sample)
+            told = (sample.question, option_lines(sample, grammar.options))
             rows.append({
                 "id": sample.id, "model": sample.extra.get("model"),
-                "prompt": [{"role": "user", "content": sample.question}],
+                "prompt": [{"role": "user", "content": "\n".join(t for t in told if t)}],
                 "chosen": [{"role": "assistant", "content": gold_reply(sample, grammar, "text")}],
                 "rejected": [{"role": "assistant", "content": str(sample.extra[REJECTED])}],
             })  # fmt: skip

@@ -14,7 +14,7 @@ from eosin.engines.base import Generation
 from eosin.engines.base import Request as Asked
 from eosin.serve.blinding import Labels
 from eosin.serve.questions.base import Readings, Seen, SlideReader
-from eosin.serve.questions.places import box_of, places_of
+from eosin.serve.questions.places import places_of
 from eosin.serve.questions.statements import Knowledge, Statement
 from eosin.serve.seats import Seat
 from eosin.serve.settings import ServeSettings
@@ -102,8 +102,8 @@ async def _on_slide(question: Question, reply: str, one: Statement, number: int)
     tools, seen = question.tools, question.seen[number]
     if not isinstance(seen.picture, PatchBag):
         shown = list(question.body.box) if question.body.box is not None else _whole(seen)
-        um = [v * (seen.mpp or 1.0) for v in shown]
-        whole = {**box_of(um, seen.mpp), "px": shown, "share": 1.0, "patches": None}
+        um = None if seen.mpp is None else [round(v * seen.mpp, 1) for v in shown]
+        whole = {"um": um, "px": shown, "share": 1.0, "patches": None}
         return {"method": "region", "boxes": [whole], "patches": [], "note": REGION}
     scores = await _errand(tools, lambda: tools.reader.evidence(question.asked, reply, (one.start, one.end), number))
     return {"method": "sensitivity", **places_of(seen.picture, scores, seen.mpp), "note": WORDS}
