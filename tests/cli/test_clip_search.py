@@ -143,3 +143,18 @@ def _digest(folder: Path) -> str:
     from eosin.core.store import artifacts as store
 
     return store.open_artifact(folder).digest
+
+
+@pytest.mark.parametrize(
+    ("splits", "more"), [((None, None), ()), (("train", None), ()), (("train", "test"), ("--split", "train"))]
+)
+def test_few_shot_never_learns_from_what_it_asks(
+    splits: tuple[str | None, ...], more: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Samples without a split used to stand on both sides: features of the colours were then right on all of them."""
+    save_clip(new_clip(TINY, 0), tmp_path / "model")
+    data = tmp_path / "samples.parquet"
+    write_parquet([sample(i).model_copy(update={"split": splits[i % 2]}) for i in range(20)], data)
+    words = ["clip", "few-shot", str(tmp_path / "model"), str(data), "--shots", "2", "--subsets", "2", *more]
+    with pytest.raises(EosinError, match="learn from samples that it is asked about"):
+        CliRunner().invoke(app, words, catch_exceptions=False)

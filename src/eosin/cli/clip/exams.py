@@ -92,6 +92,7 @@ def few_shot(
         FewShot, {"shots": numbers(shots, "--shots"), "num_subsets": subsets, "seed": seed}, "few-shot"
     )
     read_once = read(samples)
+    _apart(read_once, train_split, split)
     from eosin.evaluate.clip.beside import Beside
 
     beside = Beside(encoder)
@@ -107,6 +108,29 @@ def few_shot(
     )  # fmt: skip
     tell({"few_shot": found}, seen)
     save(out, {"few_shot": found}, (), seen)
+
+
+def _apart(found: Filtered[Sample], train_split: str, split: str) -> None:
+    """Refuse to learn from what is asked: samples without a split would stand in both.
+
+    Raises:
+        EosinError: samples that are both learned from and asked.
+    """
+    from eosin.core.errors import EosinError
+
+    both = [s.id for s in found.kept if _is_in(s, train_split) and _is_in(s, split)]
+    if both:
+        raise EosinError(
+            "Few-shot would learn from samples that it is asked about.",
+            expected=f"splits of the samples, {train_split} and {split} apart",
+            found=f"{len(both)} of {len(found.kept)} samples in both, such as {both[0]}", where="--train-split",
+            next_step="give the samples a split (column `split`), whole cases only, or name two splits that they have",
+        )  # fmt: skip
+
+
+def _is_in(sample: Sample, split: str) -> bool:
+    """Whether a sample belongs to a split; one without a split belongs to every one."""
+    return split == "all" or sample.split in (split, None)
 
 
 def retrieve(
@@ -186,7 +210,7 @@ def prepared(
     from eosin.evaluate.clip.embed import embed_samples
     from eosin.slides.features.regions import SlideRegions
 
-    chosen = [s for s in found.kept if split == "all" or s.split in (split, None)]
+    chosen = [s for s in found.kept if _is_in(s, split)]
     if not chosen:
         known = ", ".join(sorted({str(s.split) for s in found.kept}))
         raise EosinError(f"There are no samples in the split {split}.", found=known, next_step="choose one, or all")

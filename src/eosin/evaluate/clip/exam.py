@@ -56,7 +56,8 @@ def examine_clip(
         found = zero_shot(clip, known_class, prompts, settings.seed)
         summary |= {"zero_shot": found.summary, "prompts": prompts.as_json()}
         rows = found.rows
-        taught = [s for s in train if s.label]
+        held = {s.id for s in asked.samples}
+        taught = [s for s in train if s.label and s.id not in held]  # never learned from what is asked
         if beside is not None and settings.few_shot is not None and len({s.label for s in taught}) > 1:
             known = embed(taught)
             summary["few_shot"] = few_shot(
