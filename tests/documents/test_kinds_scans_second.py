@@ -22,11 +22,13 @@ from eosin.clients.chat import ChatClient
 from eosin.clients.settings import ServerSettings
 from eosin.core.formats import read_samples
 from eosin.core.settings.documents import DocumentsData
+from eosin.documents.captions.blocks import blocks_of
 from eosin.documents.kinds.classify import kinds_of, measures
+from eosin.documents.page.boxes import Box
 from eosin.documents.pdf.open import opened
 from eosin.documents.pdf.read import read_page
 from eosin.documents.scans.engine import Word, rapidocr
-from eosin.documents.scans.read import figures_in, read_scan
+from eosin.documents.scans.read import _lines, figures_in, read_scan
 from eosin.documents.second.reader import compared, read_again
 from eosin.documents.work.run import make_documents
 from eosin.phantom.documents.kinds import MAKERS, picture_of
@@ -74,6 +76,17 @@ def Box_of(*values: float) -> Any:  # noqa: N802
     from eosin.documents.page.boxes import Box
 
     return Box(*values)
+
+
+def test_a_paragraph_below_a_plot_is_of_one_size_whatever_the_heights_of_its_lines() -> None:
+    """An engine gives a line without long letters a lower box; words at axes must not pull those lines to their size."""
+    text = "of the best feature set, classified with a support vector machine"
+    rows = [Word(text, Box(100, 500 + 20 * i, 900, 500 + 20 * i + (23, 20, 24, 20)[i % 4]), 0.99) for i in range(8)]
+    axis = [Word("0.5", Box(40 * i, 100, 40 * i + 20, 100 + (16, 17, 18)[i % 3]), 0.99) for i in range(40)]
+    [size] = {line.size for line in _lines([*axis, *rows], 2.0) if line.text == text}
+    assert 10 <= size <= 12
+    [block] = [b for b in blocks_of(_lines([*axis, *rows], 2.0)) if b.text.startswith("of the best")]
+    assert len(block.lines) == 8
 
 
 @pytest.mark.slow
