@@ -13,7 +13,7 @@ from PIL import Image
 from eosin.core.formats import read_samples
 from eosin.core.settings.documents import DocumentsData
 from eosin.documents.jats.article import Article, read_article
-from eosin.documents.jats.licences import allowed, licence_name, permission_of
+from eosin.documents.jats.licences import allowed, licence_name, own_licence, permission_of
 from eosin.documents.jats.xml import parsed
 from eosin.documents.work.run import make_documents
 
@@ -131,3 +131,28 @@ def test_real_articles(shared_data: Path, name: str, figures: int, licence: str)
     body = re.sub(r"(?s)<(caption|sub-article)\b.*?</\1>", "", data.decode("utf-8"))
     pointed = set(re.findall(r'<xref ref-type="fig" rid="([^"]+)"', body))
     assert pointed == {f.id for f in article.figures if f.references}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("This work is licensed under a Creative Commons Attribution 4.0 International License.", "CC-BY-4.0"),
+        ("\u00a9 2012 Smith et al. This is an open-access article distributed under the terms of the Creative Commons "
+         "Attribution License.", "CC-BY"),
+        ("Licensed under CC BY 4.0.", "CC-BY-4.0"),
+        ("License: http://creativecommons.org/licenses/by-nc/4.0/", "CC-BY-NC-4.0"),
+        ("The copyright holder for this preprint is the author. It is made available under aCC-BY-NC-ND 4.0 licence.",
+         "CC-BY-NC-ND-4.0"),
+        ("Dieses Buch steht unter der Lizenz CC BY-SA 4.0.", "CC-BY-SA-4.0"),
+        ("The slides were released by their authors under a Creative Commons Attribution 4.0 license.", None),
+        ("The dataset used in this article is available under a Creative Commons Attribution 4.0 license.", None),
+        ("All images are at Zenodo (https://creativecommons.org/licenses/by/4.0/).", None),
+        ("Fig. 2. Adapted from an open access article distributed under the Creative Commons CC BY license.", None),
+        ("We used a viewer, licensed under CC BY 4.0.", None),
+        ("All rights reserved.", None),
+    ],
+)  # fmt: skip
+def test_the_licence_of_a_document_is_the_one_that_it_states_for_itself(text: str, name: str | None) -> None:
+    """A licence of data, pictures or programs that a text speaks of was taken for that of the whole document."""
+    stated = own_licence(f"Deep learning on colon. {text} We thank the readers.")
+    assert (stated[0] if stated is not None else None) == name

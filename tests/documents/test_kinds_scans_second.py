@@ -79,7 +79,7 @@ def Box_of(*values: float) -> Any:  # noqa: N802
 
 
 def test_a_paragraph_below_a_plot_is_of_one_size_whatever_the_heights_of_its_lines() -> None:
-    """An engine gives a line without long letters a lower box; words at axes must not pull those lines to their size."""
+    """A line without long letters has a lower box; words at axes must not pull such lines to their own size."""
     text = "of the best feature set, classified with a support vector machine"
     rows = [Word(text, Box(100, 500 + 20 * i, 900, 500 + 20 * i + (23, 20, 24, 20)[i % 4]), 0.99) for i in range(8)]
     axis = [Word("0.5", Box(40 * i, 100, 40 * i + 20, 100 + (16, 17, 18)[i % 3]), 0.99) for i in range(40)]
