@@ -28,6 +28,7 @@ class Service(ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []
         self.cut: dict[str, int] = {}
         self.wrong: set[str] = set()
+        self.nonsense: dict[str, bool] = {}
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -36,6 +37,10 @@ class Handler(BaseHTTPRequestHandler):
         service: Service = self.server  # type: ignore[assignment]
         key = self.path.lstrip("/")
         service.asked.append((key, self.headers.get("Range")))
+        if service.nonsense.pop(key, None):
+            self.wfile.write(b"no answer of HTTP\r\n\r\n")
+            self.close_connection = True
+            return
         if key.startswith("?list-type=2&prefix="):
             prefix = key.partition("prefix=")[2]
             keys = "".join(f"<Contents><Key>{k}</Key></Contents>" for k in service.files if k.startswith(prefix))
@@ -50,6 +55,9 @@ class Handler(BaseHTTPRequestHandler):
         etag = hashlib.md5(b"other" if key in service.wrong else data).hexdigest()
         asked = self.headers.get("Range")
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        if asked and start >= len(data):  # as the service answers
+            self._send(416, b"", {})
+            return
         body = data[start:]
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(body)))
@@ -116,6 +124,25 @@ def test_a_file_that_was_cut_off_is_gone_on_with(service: Service, tmp_path: Pat
     fetch_articles(["PMC1.2"], tmp_path, address=service.address, politeness=FAST)
     assert (tmp_path / "PMC1.2" / "g1.jpg").read_bytes() == PICTURE
     assert [r for k, r in service.asked if k.endswith("g1.jpg")] == [None, "bytes=5000-"]
+
+
+@pytest.mark.parametrize("more", [0, 7])
+def test_a_part_that_is_whole_or_longer_is_fetched_anew(service: Service, tmp_path: Path, more: int) -> None:
+    """A download killed before its last step could never be gone on with: the service has no bytes behind the end."""
+    service.files["a.jpg"] = PICTURE
+    (tmp_path / "a.jpg.part").write_bytes(PICTURE + bytes(more))
+    assert Fetcher(service.address, FAST).file("a.jpg", tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == PICTURE and [a for _, a in service.asked][-1] is None
+
+
+def test_an_answer_that_is_none_or_cut_is_asked_for_again(service: Service, tmp_path: Path) -> None:
+    name = "metadata/PMC1.2.json"
+    service.nonsense, service.cut = {name: True}, {}
+    done = fetch_articles(["PMC1.2"], tmp_path / "a", address=service.address, politeness=FAST)
+    assert done.articles == ["PMC1.2"] and not done.dropped
+    service.cut = {name: 10}
+    done = fetch_articles(["PMC1.2"], tmp_path / "b", address=service.address, politeness=FAST)
+    assert done.articles == ["PMC1.2"] and not done.dropped
 
 
 def test_a_wrong_checksum_is_never_kept(service: Service, tmp_path: Path) -> None:
