@@ -14,6 +14,7 @@ from eosin.core.formats import read_samples
 from eosin.core.settings.documents import DocumentsData
 from eosin.documents.jats.article import Article, read_article
 from eosin.documents.jats.licences import allowed, licence_name, own_licence, permission_of
+from eosin.documents.jats.reading import read_jats
 from eosin.documents.jats.xml import parsed
 from eosin.documents.work.run import make_documents
 
@@ -52,6 +53,30 @@ def test_formulas_are_flattened_and_tables_left_out() -> None:
                "<mml:mfrac><mml:mn>1</mml:mn><mml:mn>3</mml:mn></mml:mfrac></mml:math></inline-formula>")  # fmt: skip
     (figure,) = _article(_fig(1, caption=f"Share {formula} of glands, 10<sup>3</sup> cells, &alpha; chain.")).figures
     assert figure.caption == "Fig 1. Share x_2=1/3 of glands, 103 cells, \u03b1 chain."
+
+
+def test_a_figure_of_several_pictures_gives_them_all_and_no_sign_of_its_caption(tmp_path: Path) -> None:
+    """Only the first picture was taken, and a sign that a caption explains was taken for the figure."""
+    sign = 'Full (<inline-graphic xlink:href="sign.gif"/>) and empty.'
+    text = _fig(1, '<graphic xlink:href="g1b.tif"/>', sign) + _fig(2, '<graphic xlink:href="g2.tif"/>')
+    text += ('<fig id="f3"><label>Fig 3</label><alternatives><graphic xlink:href="g3.tif"/>'
+             '<graphic xlink:href="g3-small.jpg"/></alternatives></fig><fig id="f4"><label>Fig 4</label>'
+             '<p><inline-graphic xlink:href="g4.png"/></p></fig>')  # fmt: skip
+    text += '<fig id="f5"><label>Fig 5</label><media mimetype="video" xlink:href="v.mp4"/></fig>'
+    article = _article(text)
+    assert [f.files for f in article.figures] == [
+        (("g1",), ("g1b.tif",)), (("g2", "g2.tif"),), (("g3.tif", "g3-small.jpg"),), (("g4.png",),), (),
+    ]  # fmt: skip
+    for name in ("g1.jpg", "g1b.jpg", "g2.jpg", "sign.gif", "g3-small.jpg"):
+        Image.effect_noise((90, 80), 50).convert("RGB").save(tmp_path / name)
+    filled = HEAD.format(kind="research-article", title="Glands", link=BY, text=text)
+    (tmp_path / "a.nxml").write_text(filled, "utf-8")
+    items = list(read_jats(tmp_path / "a.nxml", "a").items)
+    assert [(i.number, i.place.get("file"), i.why.reason if i.why else "") for i in items] == [
+        ("1_1", "g1.jpg", ""), ("1_2", "g1b.jpg", ""), ("2", "g2.jpg", ""), ("3", "g3-small.jpg", ""),
+        ("4", None, "image file missing"), ("5", None, "image file missing"),
+    ]  # fmt: skip
+    assert items[0].caption == items[1].caption == "Fig 1. Full () and empty."
 
 
 def test_a_figure_by_permission_is_known_by_its_own_words() -> None:
