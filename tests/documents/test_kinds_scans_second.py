@@ -20,6 +20,7 @@ from tests.support.pdfs import image, one_figure, tissue
 
 from eosin.clients.chat import ChatClient
 from eosin.clients.settings import ServerSettings
+from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples
 from eosin.core.settings.documents import DocumentsData
 from eosin.documents.captions.blocks import blocks_of
@@ -168,6 +169,25 @@ def test_an_answer_of_another_form_changes_nothing(server: Any, document: Path, 
     read_again(document, client, refine=True)
     figure = json.loads((document / "document.json").read_text())["figures"][0]
     assert "failed" in figure["second"] and figure["kind"]["name"] == "histology H&E" and figure["notes"] == []
+
+
+def test_a_second_reader_that_is_away_ends_the_command_and_loses_nothing(
+    server: Any, document: Path, tmp_path: Path
+) -> None:
+    """Each figure was waited for and written down as failed, for good."""
+    pytest.importorskip("openai")
+    server.shutdown()
+    server.server_close()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    before = (document / "document.json").read_text()
+    with pytest.raises(EosinError, match="does not answer"):
+        read_again(document, ChatClient(ServerSettings(address, "m", retries=0)))
+    assert (document / "document.json").read_text() == before
+    (tmp_path / "book.pdf").write_bytes(b"%PDF-1.4")
+    settings = DocumentsData(path=str(tmp_path / "book.pdf"), second_url=address, second_model="m")
+    with pytest.raises(EosinError, match="does not answer"):
+        make_documents([tmp_path / "book.pdf"], tmp_path / "out", settings)
+    assert not (tmp_path / ".out.work").exists(), "nothing was begun"
 
 
 def test_a_second_reader_that_sees_the_same_does_not_disagree() -> None:
