@@ -179,3 +179,12 @@ def test_a_model_in_files_is_known_by_its_weights_and_not_by_its_path(
     held = {"name": str(folder), "digest": None, "dim": 32}
     write_index(row, held, tmp_path / "by_name")
     assert len(Index(tmp_path / "by_name", identity_of(str(folder), 32))) == 1, "an index of before still opens"
+
+
+@pytest.mark.parametrize("verb", ["zero-shot", "few-shot", "retrieve", "embed"])
+def test_a_place_that_is_taken_is_refused_before_anything_is_embedded(verb: str, tmp_path: Path) -> None:
+    """An hour of embeddings was lost at the very end."""
+    (tmp_path / "taken").mkdir()
+    words = ["clip", verb, str(tmp_path / "no_model"), str(tmp_path / "no_samples"), "--out", str(tmp_path / "taken")]
+    with pytest.raises(EosinError, match="never overwrites"):
+        CliRunner().invoke(app, words, catch_exceptions=False)

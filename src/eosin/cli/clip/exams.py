@@ -44,6 +44,7 @@ def zero_shot(
 
     Example: eosin clip zero-shot runs/patho-clip-demo/stages/clip/checkpoint runs/patho-clip-demo/samples
     """
+    free(out)
     clip, seen = prepared(checkpoint, read(samples, root), split, batch_size)
     from eosin.evaluate.clip.prompts import ClassPrompts
     from eosin.evaluate.clip.zero_shot import slide_zero_shot
@@ -91,6 +92,7 @@ def few_shot(
     settings = check_settings(
         FewShot, {"shots": numbers(shots, "--shots"), "num_subsets": subsets, "seed": seed}, "few-shot"
     )
+    free(out)
     read_once = read(samples)
     _apart(read_once, train_split, split)
     from eosin.evaluate.clip.beside import Beside
@@ -145,6 +147,7 @@ def retrieve(
 
     Example: eosin clip retrieve quiltnet-b-32 runs/mine/samples --split test
     """
+    free(out)
     clip, seen = prepared(checkpoint, read(samples, root), split, batch_size)
     from eosin.evaluate.clip.retrieval import retrieval
 
@@ -236,6 +239,19 @@ def tell(summary: dict[str, Any], seen: Any) -> None:
     for line in clip_lines({**summary, "dropped": Filtered((), seen.dropped).reasons()}):
         console.print(line)
     console.print("Research use only, not for diagnosis.")
+
+
+def free(out: Path | None) -> None:
+    """Refuse a place that is taken before anything is embedded, not after it.
+
+    Raises:
+        EosinError: something stands there.
+    """
+    if out is not None and out.exists():
+        from eosin.core.errors import EosinError
+
+        raise EosinError("There is something at this place already, and Eosin never overwrites.", where=out,
+                         next_step="choose another --out, or move the old folder away")  # fmt: skip
 
 
 def save(out: Path | None, summary: dict[str, Any], rows: Sequence[dict[str, Any]], seen: Any) -> None:
