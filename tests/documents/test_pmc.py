@@ -10,7 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from eosin.cli.main import app
 from eosin.core.errors import EosinError
 from eosin.documents.fetch.http import Fetcher, Politeness
 from eosin.documents.fetch.pmc import fetch_articles
@@ -177,3 +179,32 @@ def test_the_rate_is_kept(service: Service) -> None:
 def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(EosinError, match="no address"):
         Fetcher("ftp://host")
+
+
+def test_a_service_that_is_away_is_not_waited_for_article_by_article(service: Service, tmp_path: Path) -> None:
+    service.shutdown()
+    service.server_close()
+    once = Politeness(requests_per_s=1000, tries=1, timeout_s=1)
+    with pytest.raises(EosinError, match="does not answer") as caught:
+        fetch_articles([f"PMC{n}.1" for n in range(1, 500)], tmp_path, address=service.address, politeness=once)
+    assert "3 articles" in str(caught.value.found)
+
+
+def test_all_that_was_set_aside_is_written_down(service: Service, tmp_path: Path) -> None:
+    """The terminal shows forty; the others were told nowhere."""
+    (tmp_path / "ids.txt").write_text("\n".join(["PMC1.2", *(f"none{n}" for n in range(60))]))
+    words = [
+        "pmc",
+        str(tmp_path / "ids.txt"),
+        "--out",
+        str(tmp_path / "out"),
+        "--address",
+        service.address,
+        "--rate",
+        "999",
+    ]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0 and "all 60 in" in result.output
+    rows = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 60 and {r["reason"] for r in rows} == {"not an id of PMC"}
+    assert CliRunner().invoke(app, [*words[:-1], "0"]).exit_code == 2

@@ -20,6 +20,7 @@ _BEYOND = 416
 """The range asked for begins at the file's end or behind it: the part here is whole already, or of another file."""
 _FAILS = (urllib.error.URLError, OSError, http.client.HTTPException)
 MAX_WAIT_S = 60.0
+NO_ANSWER = "service gave no answer"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Fetcher:
                 return data
             except _FAILS as exc:
                 self._wait(exc, wait, key)
-        raise EosinError("service gave no answer", where=key)
+        raise EosinError(NO_ANSWER, where=key)
 
     def file(self, key: str, place: Path) -> bool:
         """Fetch a file; what is there already and whole is not fetched again, and a part of it is gone on with.
