@@ -7,6 +7,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,11 +15,13 @@ import yaml
 from PIL import Image
 from tests.support import forked
 
-from eosin.core.nouns.outcome import Filtered
+from eosin.core.nouns.outcome import Filtered, Kept
 from eosin.core.nouns.sample import ImageBytes, Origin, Sample, user_prompt
-from eosin.core.settings.documents import CaptionsData
+from eosin.core.settings.documents import CaptionsData, ChoosingSettings
+from eosin.documents.work.samples import samples_of
 from eosin.sources.captions.questions import shortened, with_questions
 from eosin.sources.captions.read import read_captions
+from eosin.train.clip.pairs import group_key
 
 
 def _png(seed: int) -> bytes:
@@ -120,3 +123,34 @@ def test_the_pairs_of_a_book_train_the_small_model(tmp_path: Path) -> None:
     card = json.loads((out / "samples" / "card.json").read_text())
     assert card["split_unit"] == "article" and card["counts"]["test"] >= 4 and card["groups"]["test"] == 1
     assert summary
+
+
+def test_panels_apart_and_their_whole_figure_belong_together(tmp_path: Path) -> None:
+    """One group for contrastive training; each panel has its picture, its caption and what that says."""
+    (tmp_path / "figures").mkdir()
+    picture = np.random.default_rng(0).integers(0, 255, (80, 160, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "figures" / "1.png")
+    panels = [{"letter": "a", "box_px": [0, 0, 80, 80], "caption": "Colon, H&E", "how": "grid"},
+              {"letter": "b", "box_px": [80, 0, 160, 80], "caption": "Liver, no fibrosis", "how": "grid",
+               "kind": {"name": "plot", "score": 0.9}}]  # fmt: skip
+    caption = "Fig. (a) Colon, H&E. (b) Liver, no fibrosis."
+    figures = [{"number": str(n), "label": f"Fig. {n}", "caption": caption, "how": "below", "place": {"page": n},
+                "permission": "", "licence": "", "references": [], "notes": [], "px": [160, 80],
+                "image": "figures/1.png", "panels": panels, "kind": {"name": "histology H&E", "score": 0.9}}
+               for n in (1, 2)]  # fmt: skip
+    about = {"name": "book.pdf", "file": "book.pdf", "kind": "pdf", "article": "book", "title": "",
+             "licence": "CC0-1.0", "retracted": ""}  # fmt: skip
+    record = {"about": about, "figures": figures}
+    made = list(samples_of(tmp_path, record, ChoosingSettings(panels="both")))
+    found = [m.value for m in made if isinstance(m, Kept)]
+    assert len(found) == len(made) == 6
+    assert [s.extra.get("panel", {}).get("letter") for s in found] == [None, "a", "b"] * 2
+    assert found[1].caption == "Colon, H&E" and found[1].extra["panel"]["said"]["stain"] == "H&E"
+    assert found[2].extra["panel"]["said"]["stain"] is None and found[2].origin.organ != found[1].origin.organ
+    groups = [group_key(s) for s in found]
+    assert None not in groups and len(set(groups[:3])) == len(set(groups[3:])) == 1 and groups[0] != groups[3]
+    chosen = list(samples_of(tmp_path, record, ChoosingSettings(panels="apart", kinds=["histology H&E"])))
+    assert [m.value.id if isinstance(m, Kept) else f"{m.id}: {m.detail}" for m in chosen] == [
+        "documents/book.pdf/0001-1/a", "documents/book.pdf/0001-1/b: plot at 0.90",
+        "documents/book.pdf/0002-2/a", "documents/book.pdf/0002-2/b: plot at 0.90",
+    ]  # fmt: skip

@@ -16,7 +16,7 @@ from eosin.core.images import encode_png
 from eosin.core.nouns.sample import ImageBytes, ImageFile, Origin, Sample, user_prompt
 from eosin.core.settings.clip import TinyClip
 from eosin.evaluate.clip.embed import Embedded
-from eosin.evaluate.search.index import Index, nearest, write_index
+from eosin.evaluate.search.index import Index, identity_of, nearest, write_index
 from eosin.models.clip.load import new_clip, save_clip
 
 TINY = TinyClip.model_validate(
@@ -143,3 +143,48 @@ def _digest(folder: Path) -> str:
     from eosin.core.store import artifacts as store
 
     return store.open_artifact(folder).digest
+
+
+@pytest.mark.parametrize(
+    ("splits", "more"), [((None, None), ()), (("train", None), ()), (("train", "test"), ("--split", "train"))]
+)
+def test_few_shot_never_learns_from_what_it_asks(
+    splits: tuple[str | None, ...], more: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Samples without a split used to stand on both sides: features of the colours were then right on all of them."""
+    save_clip(new_clip(TINY, 0), tmp_path / "model")
+    data = tmp_path / "samples.parquet"
+    write_parquet([sample(i).model_copy(update={"split": splits[i % 2]}) for i in range(20)], data)
+    words = ["clip", "few-shot", str(tmp_path / "model"), str(data), "--shots", "2", "--subsets", "2", *more]
+    with pytest.raises(EosinError, match="learn from samples that it is asked about"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_a_model_in_files_is_known_by_its_weights_and_not_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other weights in the same place answered from an index of the old; the same place, written otherwise, did not."""
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"first")
+    old, row = identity_of(str(folder), 32), Embedded((sample(0),), np.eye(32, dtype=np.float32)[:1], ())
+    write_index(row, old, tmp_path / "index")
+    monkeypatch.chdir(tmp_path)
+    assert len(Index(tmp_path / "index", identity_of("downloaded", 32))) == 1
+    assert identity_of(f"plip@{folder}", 32)["digest"] == old["digest"]
+    assert identity_of("ViT-B-16@downloaded/model.safetensors", 32)["digest"] == old["digest"]
+    (folder / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(EosinError, match="another model"):
+        Index(tmp_path / "index", identity_of(str(folder), 32))
+    held = {"name": str(folder), "digest": None, "dim": 32}
+    write_index(row, held, tmp_path / "by_name")
+    assert len(Index(tmp_path / "by_name", identity_of(str(folder), 32))) == 1, "an index of before still opens"
+
+
+@pytest.mark.parametrize("verb", ["zero-shot", "few-shot", "retrieve", "embed"])
+def test_a_place_that_is_taken_is_refused_before_anything_is_embedded(verb: str, tmp_path: Path) -> None:
+    """An hour of embeddings was lost at the very end."""
+    (tmp_path / "taken").mkdir()
+    words = ["clip", verb, str(tmp_path / "no_model"), str(tmp_path / "no_samples"), "--out", str(tmp_path / "taken")]
+    with pytest.raises(EosinError, match="never overwrites"):
+        CliRunner().invoke(app, words, catch_exceptions=False)

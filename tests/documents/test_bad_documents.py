@@ -13,6 +13,7 @@ from PIL import Image
 from tests.support.pdfs import image, one_figure, placed, text, tissue, write_pdf
 
 from eosin.core.settings.documents import DocumentsData
+from eosin.documents.work.find import find_units
 from eosin.documents.work.run import make_documents
 
 ARTICLE = """<?xml version="1.0"?><article article-type="research-article"><front><article-meta>
@@ -172,3 +173,14 @@ def test_nothing_was_written_outside(
 ) -> None:
     base = tmp_path_factory.getbasetemp()
     assert not list(base.rglob("evil.txt")) and not list(base.rglob("passwd*"))
+
+
+def test_a_pdf_is_read_where_the_xml_of_its_name_is_no_article(tmp_path: Path) -> None:
+    """XML of other kinds lies beside PDFs too: both were set aside, and the document was lost."""
+    (tmp_path / "paper.pdf").write_bytes(b"%PDF-1.4")
+    (tmp_path / "other.pdf").write_bytes(b"%PDF-1.4")
+    (tmp_path / "paper.xml").write_text('<?xml version="1.0"?><TEI xmlns="http://www.tei-c.org/ns/1.0"/>', "utf-8")
+    (tmp_path / "other.xml").write_text('<?xml version="1.0"?><article><front/></article>', "utf-8")
+    units, dropped = find_units([tmp_path])
+    assert [(u.key, u.kind) for u in units] == [("other.xml", "jats"), ("paper.pdf", "pdf"), ("paper.xml", "jats")]
+    assert [(d.id, d.reason) for d in dropped] == [("other.pdf", "the article's XML is read instead")]

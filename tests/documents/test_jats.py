@@ -13,7 +13,8 @@ from PIL import Image
 from eosin.core.formats import read_samples
 from eosin.core.settings.documents import DocumentsData
 from eosin.documents.jats.article import Article, read_article
-from eosin.documents.jats.licences import allowed, licence_name, permission_of
+from eosin.documents.jats.licences import allowed, licence_name, own_licence, permission_of
+from eosin.documents.jats.reading import read_jats
 from eosin.documents.jats.xml import parsed
 from eosin.documents.work.run import make_documents
 
@@ -52,6 +53,30 @@ def test_formulas_are_flattened_and_tables_left_out() -> None:
                "<mml:mfrac><mml:mn>1</mml:mn><mml:mn>3</mml:mn></mml:mfrac></mml:math></inline-formula>")  # fmt: skip
     (figure,) = _article(_fig(1, caption=f"Share {formula} of glands, 10<sup>3</sup> cells, &alpha; chain.")).figures
     assert figure.caption == "Fig 1. Share x_2=1/3 of glands, 103 cells, \u03b1 chain."
+
+
+def test_a_figure_of_several_pictures_gives_them_all_and_no_sign_of_its_caption(tmp_path: Path) -> None:
+    """Only the first picture was taken, and a sign that a caption explains was taken for the figure."""
+    sign = 'Full (<inline-graphic xlink:href="sign.gif"/>) and empty.'
+    text = _fig(1, '<graphic xlink:href="g1b.tif"/>', sign) + _fig(2, '<graphic xlink:href="g2.tif"/>')
+    text += ('<fig id="f3"><label>Fig 3</label><alternatives><graphic xlink:href="g3.tif"/>'
+             '<graphic xlink:href="g3-small.jpg"/></alternatives></fig><fig id="f4"><label>Fig 4</label>'
+             '<p><inline-graphic xlink:href="g4.png"/></p></fig>')  # fmt: skip
+    text += '<fig id="f5"><label>Fig 5</label><media mimetype="video" xlink:href="v.mp4"/></fig>'
+    article = _article(text)
+    assert [f.files for f in article.figures] == [
+        (("g1",), ("g1b.tif",)), (("g2", "g2.tif"),), (("g3.tif", "g3-small.jpg"),), (("g4.png",),), (),
+    ]  # fmt: skip
+    for name in ("g1.jpg", "g1b.jpg", "g2.jpg", "sign.gif", "g3-small.jpg"):
+        Image.effect_noise((90, 80), 50).convert("RGB").save(tmp_path / name)
+    filled = HEAD.format(kind="research-article", title="Glands", link=BY, text=text)
+    (tmp_path / "a.nxml").write_text(filled, "utf-8")
+    items = list(read_jats(tmp_path / "a.nxml", "a").items)
+    assert [(i.number, i.place.get("file"), i.why.reason if i.why else "") for i in items] == [
+        ("1_1", "g1.jpg", ""), ("1_2", "g1b.jpg", ""), ("2", "g2.jpg", ""), ("3", "g3-small.jpg", ""),
+        ("4", None, "image file missing"), ("5", None, "image file missing"),
+    ]  # fmt: skip
+    assert items[0].caption == items[1].caption == "Fig 1. Full () and empty."
 
 
 def test_a_figure_by_permission_is_known_by_its_own_words() -> None:
@@ -131,3 +156,28 @@ def test_real_articles(shared_data: Path, name: str, figures: int, licence: str)
     body = re.sub(r"(?s)<(caption|sub-article)\b.*?</\1>", "", data.decode("utf-8"))
     pointed = set(re.findall(r'<xref ref-type="fig" rid="([^"]+)"', body))
     assert pointed == {f.id for f in article.figures if f.references}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("This work is licensed under a Creative Commons Attribution 4.0 International License.", "CC-BY-4.0"),
+        ("\u00a9 2012 Smith et al. This is an open-access article distributed under the terms of the Creative Commons "
+         "Attribution License.", "CC-BY"),
+        ("Licensed under CC BY 4.0.", "CC-BY-4.0"),
+        ("License: http://creativecommons.org/licenses/by-nc/4.0/", "CC-BY-NC-4.0"),
+        ("The copyright holder for this preprint is the author. It is made available under aCC-BY-NC-ND 4.0 licence.",
+         "CC-BY-NC-ND-4.0"),
+        ("Dieses Buch steht unter der Lizenz CC BY-SA 4.0.", "CC-BY-SA-4.0"),
+        ("The slides were released by their authors under a Creative Commons Attribution 4.0 license.", None),
+        ("The dataset used in this article is available under a Creative Commons Attribution 4.0 license.", None),
+        ("All images are at Zenodo (https://creativecommons.org/licenses/by/4.0/).", None),
+        ("Fig. 2. Adapted from an open access article distributed under the Creative Commons CC BY license.", None),
+        ("We used a viewer, licensed under CC BY 4.0.", None),
+        ("All rights reserved.", None),
+    ],
+)  # fmt: skip
+def test_the_licence_of_a_document_is_the_one_that_it_states_for_itself(text: str, name: str | None) -> None:
+    """A licence of data, pictures or programs that a text speaks of was taken for that of the whole document."""
+    stated = own_licence(f"Deep learning on colon. {text} We thank the readers.")
+    assert (stated[0] if stated is not None else None) == name

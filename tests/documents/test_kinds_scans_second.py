@@ -20,13 +20,16 @@ from tests.support.pdfs import image, one_figure, tissue
 
 from eosin.clients.chat import ChatClient
 from eosin.clients.settings import ServerSettings
+from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples
 from eosin.core.settings.documents import DocumentsData
+from eosin.documents.captions.blocks import blocks_of
 from eosin.documents.kinds.classify import kinds_of, measures
+from eosin.documents.page.boxes import Box
 from eosin.documents.pdf.open import opened
 from eosin.documents.pdf.read import read_page
 from eosin.documents.scans.engine import Word, rapidocr
-from eosin.documents.scans.read import figures_in, read_scan
+from eosin.documents.scans.read import _lines, figures_in, read_scan
 from eosin.documents.second.reader import compared, read_again
 from eosin.documents.work.run import make_documents
 from eosin.phantom.documents.kinds import MAKERS, picture_of
@@ -74,6 +77,17 @@ def Box_of(*values: float) -> Any:  # noqa: N802
     from eosin.documents.page.boxes import Box
 
     return Box(*values)
+
+
+def test_a_paragraph_below_a_plot_is_of_one_size_whatever_the_heights_of_its_lines() -> None:
+    """A line without long letters has a lower box; words at axes must not pull such lines to their own size."""
+    text = "of the best feature set, classified with a support vector machine"
+    rows = [Word(text, Box(100, 500 + 20 * i, 900, 500 + 20 * i + (23, 20, 24, 20)[i % 4]), 0.99) for i in range(8)]
+    axis = [Word("0.5", Box(40 * i, 100, 40 * i + 20, 100 + (16, 17, 18)[i % 3]), 0.99) for i in range(40)]
+    [size] = {line.size for line in _lines([*axis, *rows], 2.0) if line.text == text}
+    assert 10 <= size <= 12
+    [block] = [b for b in blocks_of(_lines([*axis, *rows], 2.0)) if b.text.startswith("of the best")]
+    assert len(block.lines) == 8
 
 
 @pytest.mark.slow
@@ -155,6 +169,25 @@ def test_an_answer_of_another_form_changes_nothing(server: Any, document: Path, 
     read_again(document, client, refine=True)
     figure = json.loads((document / "document.json").read_text())["figures"][0]
     assert "failed" in figure["second"] and figure["kind"]["name"] == "histology H&E" and figure["notes"] == []
+
+
+def test_a_second_reader_that_is_away_ends_the_command_and_loses_nothing(
+    server: Any, document: Path, tmp_path: Path
+) -> None:
+    """Each figure was waited for and written down as failed, for good."""
+    pytest.importorskip("openai")
+    server.shutdown()
+    server.server_close()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    before = (document / "document.json").read_text()
+    with pytest.raises(EosinError, match="does not answer"):
+        read_again(document, ChatClient(ServerSettings(address, "m", retries=0)))
+    assert (document / "document.json").read_text() == before
+    (tmp_path / "book.pdf").write_bytes(b"%PDF-1.4")
+    settings = DocumentsData(path=str(tmp_path / "book.pdf"), second_url=address, second_model="m")
+    with pytest.raises(EosinError, match="does not answer"):
+        make_documents([tmp_path / "book.pdf"], tmp_path / "out", settings)
+    assert not (tmp_path / ".out.work").exists(), "nothing was begun"
 
 
 def test_a_second_reader_that_sees_the_same_does_not_disagree() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from eosin.core.errors import EosinError
+from eosin.core.settings.documents import DocumentsData
 from eosin.documents.page.boxes import Box
 from eosin.documents.scans.engine import U8, Word
 from eosin.documents.scans.tesseract import LANGUAGES, lines_of, tesseract
+from eosin.documents.work.run import make_documents
 from eosin.phantom.documents.pdf import Truth
 from eosin.phantom.documents.plan import plan_document
 from eosin.phantom.documents.series import read_truth, write_documents
@@ -100,3 +103,20 @@ def as_read(page: object, width_px: int) -> list[Word]:
 
 def _boxes(truth: Truth, number: int) -> list[Box]:
     return [Box(*f["box"]) for f in truth.figures if f["page"] == number]
+
+
+@pytest.mark.parametrize(
+    ("ocr", "command"), [("rapidocr", "eosin[ocr]"), ("tesseract", "apt-get install tesseract-ocr")]
+)
+def test_without_the_engine_no_document_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ocr: Literal["rapidocr", "tesseract"], command: str
+) -> None:
+    """The scans were set aside for good: after an installation the same command called them read."""
+    tesseract.cache_clear()
+    monkeypatch.setattr("shutil.which", lambda *_: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    (tmp_path / "scan.pdf").write_bytes(b"%PDF-1.4")
+    with pytest.raises(EosinError) as caught:
+        make_documents([tmp_path / "scan.pdf"], tmp_path / "out", DocumentsData(path="scan.pdf", ocr=ocr))
+    assert command in str(caught.value.next_step) and not (tmp_path / "out").exists()
+    tesseract.cache_clear()

@@ -10,7 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from eosin.cli.main import app
 from eosin.core.errors import EosinError
 from eosin.documents.fetch.http import Fetcher, Politeness
 from eosin.documents.fetch.pmc import fetch_articles
@@ -28,6 +30,7 @@ class Service(ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []
         self.cut: dict[str, int] = {}
         self.wrong: set[str] = set()
+        self.nonsense: dict[str, bool] = {}
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -36,6 +39,10 @@ class Handler(BaseHTTPRequestHandler):
         service: Service = self.server  # type: ignore[assignment]
         key = self.path.lstrip("/")
         service.asked.append((key, self.headers.get("Range")))
+        if service.nonsense.pop(key, None):
+            self.wfile.write(b"no answer of HTTP\r\n\r\n")
+            self.close_connection = True
+            return
         if key.startswith("?list-type=2&prefix="):
             prefix = key.partition("prefix=")[2]
             keys = "".join(f"<Contents><Key>{k}</Key></Contents>" for k in service.files if k.startswith(prefix))
@@ -50,6 +57,9 @@ class Handler(BaseHTTPRequestHandler):
         etag = hashlib.md5(b"other" if key in service.wrong else data).hexdigest()
         asked = self.headers.get("Range")
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        if asked and start >= len(data):  # as the service answers
+            self._send(416, b"", {})
+            return
         body = data[start:]
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(body)))
@@ -118,6 +128,25 @@ def test_a_file_that_was_cut_off_is_gone_on_with(service: Service, tmp_path: Pat
     assert [r for k, r in service.asked if k.endswith("g1.jpg")] == [None, "bytes=5000-"]
 
 
+@pytest.mark.parametrize("more", [0, 7])
+def test_a_part_that_is_whole_or_longer_is_fetched_anew(service: Service, tmp_path: Path, more: int) -> None:
+    """A download killed before its last step could never be gone on with: the service has no bytes behind the end."""
+    service.files["a.jpg"] = PICTURE
+    (tmp_path / "a.jpg.part").write_bytes(PICTURE + bytes(more))
+    assert Fetcher(service.address, FAST).file("a.jpg", tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == PICTURE and [a for _, a in service.asked][-1] is None
+
+
+def test_an_answer_that_is_none_or_cut_is_asked_for_again(service: Service, tmp_path: Path) -> None:
+    name = "metadata/PMC1.2.json"
+    service.nonsense, service.cut = {name: True}, {}
+    done = fetch_articles(["PMC1.2"], tmp_path / "a", address=service.address, politeness=FAST)
+    assert done.articles == ["PMC1.2"] and not done.dropped
+    service.cut = {name: 10}
+    done = fetch_articles(["PMC1.2"], tmp_path / "b", address=service.address, politeness=FAST)
+    assert done.articles == ["PMC1.2"] and not done.dropped
+
+
 def test_a_wrong_checksum_is_never_kept(service: Service, tmp_path: Path) -> None:
     service.wrong.add("PMC1.2/g1.jpg")
     done = fetch_articles(["PMC1.2"], tmp_path, address=service.address, politeness=FAST)
@@ -150,3 +179,32 @@ def test_the_rate_is_kept(service: Service) -> None:
 def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(EosinError, match="no address"):
         Fetcher("ftp://host")
+
+
+def test_a_service_that_is_away_is_not_waited_for_article_by_article(service: Service, tmp_path: Path) -> None:
+    service.shutdown()
+    service.server_close()
+    once = Politeness(requests_per_s=1000, tries=1, timeout_s=1)
+    with pytest.raises(EosinError, match="does not answer") as caught:
+        fetch_articles([f"PMC{n}.1" for n in range(1, 500)], tmp_path, address=service.address, politeness=once)
+    assert "3 articles" in str(caught.value.found)
+
+
+def test_all_that_was_set_aside_is_written_down(service: Service, tmp_path: Path) -> None:
+    """The terminal shows forty; the others were told nowhere."""
+    (tmp_path / "ids.txt").write_text("\n".join(["PMC1.2", *(f"none{n}" for n in range(60))]))
+    words = [
+        "pmc",
+        str(tmp_path / "ids.txt"),
+        "--out",
+        str(tmp_path / "out"),
+        "--address",
+        service.address,
+        "--rate",
+        "999",
+    ]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0 and "all 60 in" in result.output
+    rows = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 60 and {r["reason"] for r in rows} == {"not an id of PMC"}
+    assert CliRunner().invoke(app, [*words[:-1], "0"]).exit_code == 2

@@ -182,3 +182,13 @@ def test_one_command_reads_both(page: Path, tmp_path: Path) -> None:
     assert sum("permission" in r for r in reasons) == 2  # both pictures of Figure 3
     made, _ = make_documents([root], tmp_path / "again", settings)
     assert made.manifest["counts"]["samples"] == 4
+
+
+def test_documents_that_came_later_are_not_called_read(page: Path, tmp_path: Path) -> None:
+    """The same command after a new document said that all were read already."""
+    root, settings = page.parents[1], DocumentsData(path=str(page.parents[1]), timeout_s=120, previews=False)
+    make_documents([root], tmp_path / "out", settings)
+    assert make_documents([root], tmp_path / "out", settings)[1] is None
+    epub(root / "book.epub")
+    with pytest.raises(EosinError, match="some came, went or were changed"):
+        make_documents([root], tmp_path / "out", settings)

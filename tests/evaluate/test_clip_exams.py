@@ -87,6 +87,17 @@ def test_prompts_are_averaged_and_a_class_without_them_is_named(tmp_path: Path) 
             ClassPrompts.of(["a"], file=file)
 
 
+def test_a_class_of_the_file_without_samples_is_a_choice_all_the_same(tmp_path: Path) -> None:
+    """The exam of a split that lacks a class must not become easier than that of another split."""
+    file = tmp_path / "prompts.yaml"
+    file.write_text("classes: {warm: [red], cold: [blue], leaf: [green]}\ntemplates: ['{} tissue']\n")
+    seen = embed_samples(ColourClip(), [picture((1, 0, 0), "a", "warm", 0), picture((0, 1, 0), "b", "cold", 1)])
+    found = zero_shot(ColourClip(), seen, ClassPrompts.of(["cold", "warm"], file=file)).summary
+    assert [c["name"] for c in found["classes"]] == ["cold", "warm", "leaf"]
+    assert found["balanced_accuracy"] == 0.5 and found["chance"] == pytest.approx(1 / 3)
+    assert found["classes"][2]["recall"] is None and found["confusion"][0][:3] == [0, 0, 1]
+
+
 def test_a_label_without_prompts_is_refused() -> None:
     seen = embed_samples(ColourClip(), [picture((1, 0, 0), "a", "purple", 0)])
     with pytest.raises(EosinError, match="prompts for every class"):

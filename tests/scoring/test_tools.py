@@ -289,3 +289,20 @@ def test_agreement_by_hand() -> None:
     found = judge_and_rules(rows)["c.seen"]
     assert found == {"n": 4, "judge": 0.5, "rules": 0.25, "both": 0.25, "agree": 0.75, "kappa": 0.5}
     assert judge_and_rules([Outcome(None, {"c": None}, {"c": "judge: timed out"})]) == {}
+
+
+@pytest.mark.parametrize(("weights", "quick"), [("openai", True), ("laion2b_s34b_b88k", False)])
+def test_openai_s_clip_scores_with_its_own_activation(
+    monkeypatch: pytest.MonkeyPatch, weights: str, quick: bool
+) -> None:
+    """open_clip takes OpenAI's weights for ViT-B-16 with another activation, and only warns: cosines were others."""
+    open_clip = pytest.importorskip("open_clip")
+    asked: dict[str, object] = {}
+
+    def create(name: str, **options: object) -> tuple[torch.nn.Module, object]:
+        asked.update(options)
+        return torch.nn.Identity(), None
+
+    monkeypatch.setattr(open_clip, "create_model_from_pretrained", create)
+    ClipCosine(f"open_clip:ViT-B-16@{weights}").load()
+    assert asked["pretrained"] == weights and asked["force_quick_gelu"] is quick

@@ -33,11 +33,12 @@ def read_pairs(settings: DocumentsData | CaptionsData, seed: int, work: Path | N
 def _documents(settings: DocumentsData, work: Path | None) -> Collection:
     from eosin.documents.work.all import read_all
     from eosin.documents.work.artifact import Counted
-    from eosin.documents.work.run import ask_second
+    from eosin.documents.work.run import ask_second, check_second
 
     place = work or Path(tempfile.mkdtemp(prefix="eosin-documents-"))
     try:
         reading = ReadingSettings(**settings.model_dump(include=set(ReadingSettings.model_fields)))
+        check_second(settings)
         paths = [Path(p).expanduser() for p in (settings.path, *settings.also)]
         read = read_all(paths, place, reading, workers=settings.workers, timeout_s=settings.timeout_s)
         ask_second(read, settings)

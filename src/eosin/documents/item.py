@@ -46,15 +46,18 @@ class Panel:
         letter: lower case, or a word of place such as "left"; empty where it has none.
         box: [x0, y0, x1, y1] in pixels of the figure's image. caption: its own part of the caption.
         how: letters (read in the picture), order (letters of the caption in reading order), grid.
+        kind: name and score of what it is; None where it was not looked at.
     """
 
     letter: str
     box: list[int]
     caption: str = ""
     how: str = ""
+    kind: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {"letter": self.letter, "box_px": self.box, "caption": self.caption, "how": self.how}
+        told = {"letter": self.letter, "box_px": self.box, "caption": self.caption, "how": self.how}
+        return told | ({"kind": self.kind} if self.kind is not None else {})
 
 
 @dataclass

@@ -44,6 +44,7 @@ def zero_shot(
 
     Example: eosin clip zero-shot runs/patho-clip-demo/stages/clip/checkpoint runs/patho-clip-demo/samples
     """
+    free(out)
     read_once = read(samples, root)
     clip, seen = prepared(checkpoint, read_once, split, batch_size)
     from eosin.evaluate.clip.baselines import beside_zero_shot
@@ -98,7 +99,9 @@ def few_shot(
     settings = check_settings(
         FewShot, {"shots": numbers(shots, "--shots"), "num_subsets": subsets, "seed": seed}, "few-shot"
     )
+    free(out)
     read_once = read(samples)
+    _apart(read_once, train_split, split)
     from eosin.evaluate.clip.beside import Beside
 
     beside = Beside(encoder)
@@ -116,6 +119,29 @@ def few_shot(
     save(out, {"few_shot": found}, (), seen)
 
 
+def _apart(found: Filtered[Sample], train_split: str, split: str) -> None:
+    """Refuse to learn from what is asked: samples without a split would stand in both.
+
+    Raises:
+        EosinError: samples that are both learned from and asked.
+    """
+    from eosin.core.errors import EosinError
+
+    both = [s.id for s in found.kept if _is_in(s, train_split) and _is_in(s, split)]
+    if both:
+        raise EosinError(
+            "Few-shot would learn from samples that it is asked about.",
+            expected=f"splits of the samples, {train_split} and {split} apart",
+            found=f"{len(both)} of {len(found.kept)} samples in both, such as {both[0]}", where="--train-split",
+            next_step="give the samples a split (column `split`), whole cases only, or name two splits that they have",
+        )  # fmt: skip
+
+
+def _is_in(sample: Sample, split: str) -> bool:
+    """Whether a sample belongs to a split; one without a split belongs to every one."""
+    return split == "all" or sample.split in (split, None)
+
+
 def retrieve(
     checkpoint: CheckpointArgument,
     samples: SamplesArgument,
@@ -128,6 +154,7 @@ def retrieve(
 
     Example: eosin clip retrieve quiltnet-b-32 runs/mine/samples --split test
     """
+    free(out)
     clip, seen = prepared(checkpoint, read(samples, root), split, batch_size)
     from eosin.evaluate.clip.retrieval import retrieval
 
@@ -193,7 +220,7 @@ def prepared(
     from eosin.evaluate.clip.embed import embed_samples
     from eosin.slides.features.regions import SlideRegions
 
-    chosen = [s for s in found.kept if split == "all" or s.split in (split, None)]
+    chosen = [s for s in found.kept if _is_in(s, split)]
     if not chosen:
         known = ", ".join(sorted({str(s.split) for s in found.kept}))
         raise EosinError(f"There are no samples in the split {split}.", found=known, next_step="choose one, or all")
@@ -219,6 +246,19 @@ def tell(summary: dict[str, Any], seen: Any) -> None:
     for line in clip_lines({**summary, "dropped": Filtered((), seen.dropped).reasons()}):
         console.print(line)
     console.print("Research use only, not for diagnosis.")
+
+
+def free(out: Path | None) -> None:
+    """Refuse a place that is taken before anything is embedded, not after it.
+
+    Raises:
+        EosinError: something stands there.
+    """
+    if out is not None and out.exists():
+        from eosin.core.errors import EosinError
+
+        raise EosinError("There is something at this place already, and Eosin never overwrites.", where=out,
+                         next_step="choose another --out, or move the old folder away")  # fmt: skip
 
 
 def save(out: Path | None, summary: dict[str, Any], rows: Sequence[dict[str, Any]], seen: Any) -> None:

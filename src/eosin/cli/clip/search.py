@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from eosin.cli.clip.exams import BatchOption, CheckpointArgument, SamplesArgument, loaded, numbers, prepared, read
+from eosin.cli.clip.exams import BatchOption, CheckpointArgument, SamplesArgument, free, loaded, numbers, prepared, read
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +25,7 @@ def embed(
 
     Example: eosin clip embed runs/mine/stages/clip/checkpoint runs/mine/samples --out tiles.index
     """
+    free(out)
     clip, seen = prepared(checkpoint, read(samples), split, batch_size)
     from eosin.core.nouns.outcome import Filtered
     from eosin.evaluate.search.index import identity_of, write_index

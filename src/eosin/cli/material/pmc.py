@@ -16,7 +16,7 @@ def pmc(
     ] = None,
     address: Annotated[str | None, typer.Option(help="Another address of the service.")] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="The PDF too.")] = False,
-    rate: Annotated[float, typer.Option(help="Requests a second at most.")] = 3.0,
+    rate: Annotated[float, typer.Option(min=0.01, help="Requests a second at most.")] = 3.0,
 ) -> None:
     """Fetch articles from PMC's cloud service, politely; `eosin documents` reads the folder. Resumable.
 
@@ -24,6 +24,8 @@ def pmc(
     """
     from rich.console import Console
 
+    from eosin.core.formats.artifact import DROPPED_FILE, dropped_line
+    from eosin.core.store.artifacts import write_text_atomic
     from eosin.documents.fetch.http import Politeness
     from eosin.documents.fetch.pmc import ADDRESS, fetch_articles
 
@@ -33,8 +35,13 @@ def pmc(
         wanted, out, address=address or ADDRESS, licences=licence or [], pdf=pdf, politeness=Politeness(rate),
         report=console.print,
     )  # fmt: skip
+    if done.dropped:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(out / DROPPED_FILE, "".join(dropped_line(d) for d in done.dropped))
     for item in done.dropped[:40]:
         console.print(f"set aside: {item.id}: {item.reason} ({item.detail})")
+    if len(done.dropped) > 40:
+        console.print(f"... all {len(done.dropped)} in {out / DROPPED_FILE}")
     console.print(f"{len(wanted)} articles = {len(done.articles)} here + {len(done.dropped)} set aside; "
                   f"{done.files} files fetched into {out}")  # fmt: skip
     if not done.articles:
@@ -43,4 +50,8 @@ def pmc(
 
 def _of(one: str) -> list[str]:
     path = Path(one)
-    return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()] if path.is_file() else [one]
+    return (
+        [line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+        if path.is_file()
+        else [one]
+    )

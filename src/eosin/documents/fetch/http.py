@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -15,7 +16,11 @@ from urllib.parse import urlsplit
 from eosin.core.errors import EosinError, disk_errors
 
 RETRY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_BEYOND = 416
+"""The range asked for begins at the file's end or behind it: the part here is whole already, or of another file."""
+_FAILS = (urllib.error.URLError, OSError, http.client.HTTPException)
 MAX_WAIT_S = 60.0
+NO_ANSWER = "service gave no answer"
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,15 @@ class Fetcher:
             try:
                 with self._open(key, 0) as answer:
                     data: bytes = answer.read(limit + 1)
+                    length = int(answer.headers.get("Content-Length") or 0)
                 if len(data) > limit:
                     raise EosinError("file too large", expected=f"at most {limit:,} bytes", where=key)
+                if len(data) < length:
+                    raise OSError(f"cut off after {len(data)} of {length} bytes")
                 return data
-            except (urllib.error.URLError, OSError) as exc:
+            except _FAILS as exc:
                 self._wait(exc, wait, key)
-        raise EosinError("service gave no answer", where=key)
+        raise EosinError(NO_ANSWER, where=key)
 
     def file(self, key: str, place: Path) -> bool:
         """Fetch a file; what is there already and whole is not fetched again, and a part of it is gone on with.
@@ -89,10 +97,13 @@ class Fetcher:
         for wait in self._tries(key):
             try:
                 etag = self._more(key, part)
-            except (urllib.error.URLError, OSError) as exc:
+            except _FAILS as exc:
+                if getattr(exc, "code", None) == _BEYOND and part.exists():
+                    part.unlink()  # fetched anew, so that it is compared with the service's checksum
+                    continue
                 self._wait(exc, wait, key)
                 continue
-            if etag is not None and hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest() != etag:
+            if etag is not None and _md5(part) != etag:
                 part.unlink()
                 continue
             part.rename(place)
@@ -139,8 +150,13 @@ class Fetcher:
         code = getattr(exc, "code", None)
         if code == 404 or code == 403:
             raise EosinError("not at the service", found=f"status {code}", where=key) from None
-        if isinstance(exc, urllib.error.HTTPError) and code not in RETRY and code != 416:
+        if isinstance(exc, urllib.error.HTTPError) and code not in RETRY:
             raise EosinError("service refused", found=f"status {code}: {exc.reason}", where=key) from None
         told = getattr(exc, "headers", None)
         after = str(told.get("Retry-After", "")) if told is not None else ""
         time.sleep(min(MAX_WAIT_S, float(after)) if after.isdigit() else wait)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -18,12 +18,14 @@ from eosin.core.errors import EosinError
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.store.artifacts import write_bytes_atomic
 from eosin.core.store.names import file_name
-from eosin.documents.fetch.http import Fetcher, Politeness
+from eosin.documents.fetch.http import NO_ANSWER, Fetcher, Politeness
 from eosin.documents.jats.licences import allowed, licence_name
 from eosin.documents.jats.xml import own_text, parsed
 
 ADDRESS = "https://pmc-oa-opendata.s3.amazonaws.com"
 STEP = "fetch"
+MAX_SILENT = 3
+"""Articles in a row for which the service gives no answer after all tries, before nothing more is asked."""
 _ID = re.compile(r"^(?:PMC)?(\d{1,12})(?:\.(\d{1,3}))?$", re.I)
 _PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif")
 
@@ -45,14 +47,26 @@ def fetch_articles(
 
     Args:
         ids: PMC123, PMC123.1 or 123; without a version the latest. licences: fetch only such. pdf: the PDF too.
+
+    Raises:
+        EosinError: the service gave no answer for several articles in a row. What was fetched is there; the same call
+            goes on.
     """
     fetcher = Fetcher(address, politeness)
     done = Fetched()
+    silent = 0
     for one in ids:
         try:
             name = _version(one, fetcher)
             _article(name, fetcher, out, done, licences, pdf, keep_retracted)
+            silent = 0
         except EosinError as exc:
+            silent = silent + 1 if exc.message == NO_ANSWER else 0
+            if silent >= MAX_SILENT:
+                raise EosinError(
+                    "The service does not answer.", found=f"no answer for {silent} articles in a row", where=address,
+                    next_step=f"see to the network; the same command goes on, with {len(done.articles)} articles here",
+                ) from None  # fmt: skip
             done.dropped.append(Dropped(one, exc.message, "; ".join(t for t in (exc.where, exc.found) if t), STEP))
         if report is not None:
             report(one)

@@ -26,7 +26,8 @@ class ArticleFigure:
 
     Attributes:
         id: of its element. number: "3", "S1", "1-S2" (second supplement of figure 1), else the element's id.
-        files: names of its pictures, the best first. licence, permission: where they differ from the article's.
+        files: of each of its pictures the names of its forms, as written.
+        licence, permission: where they differ from the article's.
         group: caption of the group that it stands in, which it shares.
     """
 
@@ -34,7 +35,7 @@ class ArticleFigure:
     number: str
     label: str
     caption: str
-    files: tuple[str, ...]
+    files: tuple[tuple[str, ...], ...]
     licence: str = ""
     permission: str = ""
     group: str = ""
@@ -169,20 +170,43 @@ def number_of(label: str) -> str:
     return found.numbers[0] if found is not None and found.kind == "figure" else ""
 
 
-def _files(element: Element) -> tuple[str, ...]:
-    found: list[str] = []
-    for e in walk(element, frozenset({"fig"})):
-        if e.tag in ("graphic", "inline-graphic", "media") and e.get("href"):
-            if (
-                e.tag == "media"
-                and e.get("mimetype") not in (*_PICTURES, None)
-                and not _IMAGE_SUFFIX.search(e.get("href", ""))
-            ):
-                continue
-            if e.tag == "inline-graphic" and found:
-                continue
-            found.append(str(e.get("href")))
-    return tuple(dict.fromkeys(found))
+def _files(element: Element) -> tuple[tuple[str, ...], ...]:
+    """Names of a figure's pictures; the forms of one picture, as alternatives or by one stem, stand together.
+
+    A graphic within a line, such as a sign that the caption explains, is none, but where there is nothing else.
+    """
+    groups: dict[str, list[str]] = {}
+    for names in _graphics(element):
+        stem = names[0].replace("\\", "/").rpartition("/")[2]
+        stem = _IMAGE_SUFFIX.sub("", stem).lower()
+        groups.setdefault(stem, []).extend(names)
+    if not groups:
+        within = [str(e.get("href")) for e in walk(element, frozenset({"fig"}))
+                  if e.tag in ("graphic", "inline-graphic") and e.get("href")]  # fmt: skip
+        return ((within[0],),) if within else ()
+    return tuple(tuple(dict.fromkeys(names)) for names in groups.values())
+
+
+def _graphics(element: Element) -> Iterator[list[str]]:
+    """Names of the files of each picture below an element, without those of its caption and of other figures."""
+    for child in element:
+        if child.tag in ("fig", "caption", "label"):
+            continue
+        if child.tag == "alternatives":
+            names = [str(e.get("href")) for e in child if _is_picture(e)]
+            if names:
+                yield names
+        elif _is_picture(child):
+            yield [str(child.get("href"))]
+        else:
+            yield from _graphics(child)
+
+
+def _is_picture(element: Element) -> bool:
+    href = element.get("href", "")
+    if element.tag == "media":
+        return bool(href) and (element.get("mimetype") in (*_PICTURES, None) or bool(_IMAGE_SUFFIX.search(href)))
+    return element.tag == "graphic" and bool(href)
 
 
 def _unique(figures: list[ArticleFigure]) -> None:

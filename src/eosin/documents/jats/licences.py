@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from eosin.documents.references.sentences import sentence_spans
+
 _LINK = re.compile(
     r"creativecommons\.org/(?:licenses/(?P<kind>by(?:-nc)?(?:-nd|-sa)?)(?:/(?P<version>\d\.\d))?"
     r"|(?P<zero>publicdomain/zero))",
@@ -28,6 +30,45 @@ _PERMISSION = re.compile(
     r"|[Mm]it\s(?:freundlicher\s)?(?:Genehmigung|Erlaubnis)"
     r"|(?:\u00a9|\([cC]\)\s*(?=\d{4})|[Cc]opyright)\s*(?:\d{4})?\s*(?!(?:[Tt]he\s)?[Aa]uthors?)[A-Z][^.]{2,80}"
 )
+_GRANT = re.compile(
+    r"licen[sc]ed?\s(?:under|to)|distributed\sunder|under\s(?:an?|the)\s(?:terms\sof\s(?:the\s)?)?Creative"
+    r"|available\sunder\san?\s?CC|creativecommons\.org/|unter\sder\sLizenz", re.I,
+)  # fmt: skip
+_SUBJECT = re.compile(
+    r"\b(?:(?P<own>(?:sub-?)?article|work|paper|(?:text|hand)?book|chapter|page|publication|manuscript|preprint|document|content|"
+    r"open[ -]access|Artikel|Werk|(?:Lehr)?[Bb]uch|Kapitel|Beitrag|Dokument)|"
+    r"(?:meta)?data\w*|code|software|sources?|scripts?|repository|slides?|images?|pictures?|photo\w*|micrographs?|fig(?:ure)?s?|"
+    r"tables?|videos?|supplement\w*|model|weights|atlas|collection|re-?produced|reprinted|adapted|modified|taken|Daten\w*|"
+    r"Abb\w*|Bild\w*)\b", re.I,
+)  # fmt: skip
+_NO_SUBJECT = re.compile(
+    r"\W*(?:(?:it|this|is|are|made|freely|available|published|distributed|released|shared|and|for|use|under|the|"
+    r"terms|of|an?|licen[sc]ed?|licensee|copyright|c|by|authors?|cc|nc|nd|sa|international|unported|http\S*|www|"
+    r"\d{4}|\d\.\d)\b\W*)*", re.I,
+)  # fmt: skip
+_BEFORE, _AFTER = 300, 260
+"""Letters before a grant that say of what it is, and behind it, in which the licence is named."""
+
+
+def own_licence(text: str) -> tuple[str, str] | None:
+    """The licence that a document states for itself, and its words; None where it states none.
+
+    "This article is licensed under ..." is such a statement; a licence of data, code or pictures that the document
+    speaks of ("the slides were released under ...", "Fig. 2 reproduced under ...") is not.
+    """
+    for start, end in sentence_spans(text):
+        grant = _GRANT.search(text, start, end)
+        if grant is None:
+            continue
+        before = text[max(start, grant.start() - _BEFORE) : grant.start()]
+        subject = _SUBJECT.search(before)
+        if subject["own"] is None if subject else _NO_SUBJECT.fullmatch(before) is None:
+            continue
+        told = text[max(start, grant.start() - 120) : grant.end() + _AFTER]
+        name = licence_name(re.sub(r"\ba(?=CC[ -]BY)", "a ", told))  # preprint servers write "under aCC-BY 4.0"
+        if name is not None:
+            return name, told.strip()[:300]
+    return None
 
 
 def licence_name(text: str) -> str | None:

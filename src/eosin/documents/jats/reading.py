@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def _about(article: Article, told: Mapping[str, Any], path: Path, name: str) -> 
 def _items(article: Article, folder: Path, name: str) -> Iterator[Item]:
     files = _files_of(folder)
     for figure in article.figures:
-        yield _item(figure, files, folder)
+        for i in range(max(1, len(figure.files))):
+            yield _item(figure, i, files)
 
 
 def _files_of(folder: Path) -> dict[str, list[Path]]:
@@ -90,22 +91,29 @@ def _files_of(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _item(figure: ArticleFigure, files: Mapping[str, list[Path]], folder: Path) -> Item:
+def _item(figure: ArticleFigure, i: int, files: Mapping[str, list[Path]]) -> Item:
+    """A picture of a figure; where several stand under one caption, each is a figure that shares it."""
+    several = len(figure.files) > 1
+    number = f"{figure.number}_{i + 1}" if several else figure.number
     item = Item(
-        figure.number, figure.label, figure.caption, (figure.number,), {"element": figure.id}, "jats",
+        number, figure.label, figure.caption, (number,), {"element": figure.id}, "jats",
         licence=figure.licence, permission=figure.permission, references=list(figure.references),
     )  # fmt: skip
     if figure.group:
         item.place["group_caption"] = figure.group
     if figure.supplement:
         item.notes.append("supplement")
-    path = _picture(figure, files)
+    if several:
+        item.place["file_of"] = [i + 1, len(figure.files)]
+        item.notes.append("one of several pictures under one caption")
+    forms = figure.files[i] if figure.files else ()
+    path = _picture(forms, files)
     if path is None:
-        told = ", ".join(figure.files)[:160] or "the figure names no file"
+        told = ", ".join(forms)[:160] or "the figure names no file"
         item.why = Dropped(figure.label, "image file missing", told, STEP)
         return item
     item.place["file"] = path.name
-    item.place["files"] = len(figure.files)
+    item.place["files"] = len(forms)
     try:
         item.image, item.encoded = load(read_regular_file(path), path.name)
     except ImageError as exc:
@@ -113,10 +121,10 @@ def _item(figure: ArticleFigure, files: Mapping[str, list[Path]], folder: Path) 
     return item
 
 
-def _picture(figure: ArticleFigure, files: Mapping[str, list[Path]]) -> Path | None:
-    """The best file of a figure: the first that it names, in the format that keeps most."""
+def _picture(forms: Sequence[str], files: Mapping[str, list[Path]]) -> Path | None:
+    """The best file of a picture: the first form that is there, in the format that keeps most."""
     order = {s: i for i, s in enumerate((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"))}
-    for told in figure.files:
+    for told in forms:
         base = told.replace("\\", "/").rpartition("/")[2].lower()
         found = files.get(base) or files.get(base.rpartition(".")[0]) or []
         if found:

@@ -15,7 +15,7 @@ from eosin.core.nouns.outcome import Dropped
 from eosin.documents.captions.find import body_size, captions_of
 from eosin.documents.figures.figure import STEP, Figure, Found, figures_of
 from eosin.documents.item import About, Item, Reading
-from eosin.documents.jats.licences import licence_name, permission_of
+from eosin.documents.jats.licences import own_licence, permission_of
 from eosin.documents.page.page import Page
 from eosin.documents.pdf.read import read_page, read_raster
 from eosin.documents.references.references import references_to
@@ -23,10 +23,6 @@ from eosin.documents.references.sentences import sentences_of
 
 MAX_PAGES = 20_000
 _DOI = re.compile(r"\b10\.\d{4,9}/[^\s\"<>|]{3,80}[A-Za-z0-9]")
-_LICENSED = re.compile(
-    r"[^.]{0,120}(?:licen[sc]ed?\s(?:under|to)|distributed\sunder|under\s(?:a|the)\s(?:terms\sof\s(?:the\s)?)?Creative"
-    r"|creativecommons\.org/|unter\sder\sLizenz)[^\n]{0,260}"
-)
 
 
 Scan = Callable[[Page], Page]
@@ -158,13 +154,13 @@ def _about(found: Found, path: Path, name: str) -> About:
     doi = _DOI.search(edge)
     about = About(name, path.name, "pdf", doi.group().rstrip(".") if doi else name, pages=pages)
     about.title = _title(found.pages)
+    captions = {id(b) for c in captions_of(found.pages) for b in c.blocks}
     for page in [*found.pages[:2], *found.pages[-2:]]:
-        text = " ".join(b.text for b in page.blocks)
-        for told in _LICENSED.finditer(text):
-            known = licence_name(told.group())
-            if known is not None:
-                about.licence, about.licence_text = known, told.group().strip()[:300]
-                return about
+        text = " ".join(b.text for b in page.blocks if id(b) not in captions)
+        stated = own_licence(text)
+        if stated is not None:
+            about.licence, about.licence_text = stated
+            return about
     return about
 
 

@@ -70,17 +70,30 @@ def _sure(words: list[Word]) -> float:
 
 
 def _lines(words: list[Word], scale: float) -> tuple[Line, ...]:
-    """Words as lines in points. Heights of boxes vary with their letters: like heights become one size."""
-    heights = sorted(w.box.height for w in words)
+    """Words as lines in points. Heights of boxes vary with their letters: like heights become one size.
+
+    That size is the one that most letters have, so that the many short words of a plot, a little smaller, do not give
+    the low lines of a paragraph another size than the high ones.
+    """
+    heights = sorted((w.box.height, len(w.text.strip())) for w in words)
     lines = []
     for word in words:
-        like = [h for h in heights if 0.72 * word.box.height <= h <= 1.4 * word.box.height]
-        size = like[len(like) // 2] / scale
+        size = _middle([h for h in heights if 0.72 * word.box.height <= h[0] <= 1.4 * word.box.height]) / scale
         box = Box(word.box.x0 / scale, word.box.y0 / scale, word.box.x1 / scale, word.box.y1 / scale)
         middle = (box.y0 + box.y1) / 2
         line = Box(box.x0, middle - size / 2, box.x1, middle + size / 2)
         lines.append(Line(word.text.strip(), line, round(size, 2), confidence=round(word.confidence, 4)))
     return tuple(sorted(lines, key=lambda x: (x.box.y0, x.box.x0)))
+
+
+def _middle(heights: list[tuple[float, int]]) -> float:
+    """Median of heights (height, letters) in rising order, each counted as often as it has letters."""
+    half, passed = sum(letters for _, letters in heights) / 2, 0
+    for height, letters in heights:
+        passed += letters
+        if passed > half:
+            return height
+    return heights[-1][0]
 
 
 def figures_in(rgb: NDArray[np.uint8], words: list[Word], scale: float) -> tuple[Box, ...]:

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from PIL import Image
 
 from eosin.clients.chat import ChatClient, ChatRequest, Message
+from eosin.core.errors import EosinError
 from eosin.core.images import decode, read_regular_file
 from eosin.core.nouns.outcome import Parsed, Unparsed
 from eosin.core.settings.base import FigureKind
@@ -23,6 +24,7 @@ from eosin.documents.page.boxes import Box
 
 SIDE_PX = 1024
 SAME_IOU = 0.5
+_NO_ANSWER = ("no connection", "timed out")
 _KINDS = list(get_args(FigureKind))
 _SCHEMA = {
     "type": "object", "additionalProperties": False, "required": ["belongs", "kind", "panels"],
@@ -50,6 +52,9 @@ def read_again(
 
     Args:
         folder: of a document that was read. refine: let the second reader's kind and panels stand.
+
+    Raises:
+        EosinError: the server does not answer any more; what it has read is kept.
     """
     file = folder / "document.json"
     record = read_object(file)
@@ -58,6 +63,8 @@ def read_again(
         if figure["image"] is None or "second" in figure:
             continue
         answer = ask(decode(read_regular_file(folder / figure["image"])), figure, client)
+        if isinstance(answer, Unparsed) and answer.reason.startswith(_NO_ANSWER):
+            refuse_silent(client)
         figure["second"] = {"failed": answer.reason} if isinstance(answer, Unparsed) else compared(figure, answer.value)
         if refine and isinstance(answer, Parsed):
             refined(figure)
@@ -68,6 +75,19 @@ def read_again(
                 f"{folder.name} {figure['label']}: {', '.join(figure['second'].get('disagrees', [])) or 'as the rules'}"
             )
     return asked
+
+
+def refuse_silent(client: ChatClient) -> None:
+    """Refuse a server that does not answer, before anybody waits for it figure by figure.
+
+    Raises:
+        EosinError: with the reason. A server that answers, whatever it says, is taken as it is.
+    """
+    found = client.models_now()
+    if isinstance(found, Unparsed) and found.reason.startswith(_NO_ANSWER):
+        raise EosinError("The second reader's server does not answer.", found=found.reason,
+                         where=client.settings.base_url,
+                         next_step="start that server, or mend its address; then give the same command")  # fmt: skip
 
 
 def ask(image: Image.Image, figure: Mapping[str, Any], client: ChatClient) -> Parsed[dict[str, Any]] | Unparsed:

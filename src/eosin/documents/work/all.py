@@ -22,6 +22,7 @@ from eosin.core.settings.documents import ReadingSettings, as_kept
 from eosin.core.store.artifacts import read_object, remove_leftovers, write_json
 from eosin.documents.item import STEP
 from eosin.documents.packages.tar import unpacked
+from eosin.documents.scans.named import check_engine
 from eosin.documents.work.find import Unit, find_units
 from eosin.documents.work.one import RECORD, read_one
 
@@ -58,13 +59,14 @@ def read_all(
         report: called after each document: how many are done, how many there are, its key, what became of it.
 
     Raises:
-        EosinError: no documents, `work` holds results of other settings, or the backend cannot read here.
+        EosinError: no documents, `work` holds results of other settings, or the backend or OCR engine is not here.
     """
     units, dropped = find_units(paths)
     if settings.backend == "docling":
         from eosin.documents.layout.docling import check_docling
 
         check_docling(settings.docling_layout)
+    check_engine(settings.ocr)
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
     remove_leftovers(work)

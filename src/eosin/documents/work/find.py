@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from eosin.core.errors import EosinError
+from eosin.core.errors import EosinError, ImageError
 from eosin.core.nouns.outcome import Dropped
 from eosin.core.store.artifacts import exists as is_artifact
 from eosin.core.store.names import file_name
@@ -36,8 +36,8 @@ def find_units(paths: Sequence[Path]) -> tuple[list[Unit], list[Dropped]]:
     """Documents among files and folders, in a fixed order, and what was set aside.
 
     In folders, files that are no documents are passed over; hidden ones, links out of the folder, and what Eosin has
-    written itself, too. A PDF that
-    lies beside the XML of the same article is set aside: the XML says more.
+    written itself, too. A PDF that lies beside the XML of the same article is set aside: the XML says more. It is read
+    where that XML is no article.
 
     Raises:
         EosinError: nothing of that name, or no document at all.
@@ -57,10 +57,11 @@ def find_units(paths: Sequence[Path]) -> tuple[list[Unit], list[Dropped]]:
                 units.append(Unit(path.name, path, kind))
             continue
         found = [(p, kind) for p in _walk(path) if (kind := kind_of(p)) is not None]
-        articles = {(p.parent, _stem(p)) for p, kind in found if kind == "jats"}
+        articles = {(p.parent, _stem(p)): p for p, kind in found if kind == "jats"}
         for file, kind in found:
             key = file.relative_to(path).as_posix()
-            if kind == "pdf" and (file.parent, _stem(file)) in articles:
+            twin = articles.get((file.parent, _stem(file))) if kind == "pdf" else None
+            if twin is not None and _is_article(twin):
                 dropped.append(Dropped(key, "the article's XML is read instead", "", STEP))
             else:
                 units.append(Unit(key, file, kind))
@@ -87,6 +88,17 @@ def kind_of(path: Path) -> Kind | None:
 def _stem(path: Path) -> str:
     found = _PMC.search(path.stem)
     return found.group() if found else path.stem
+
+
+def _is_article(xml: Path) -> bool:
+    """Whether an XML file is an article in JATS, as its first letters say."""
+    from eosin.documents.jats.reading import check_kind
+
+    try:
+        check_kind(xml)
+    except (EosinError, ImageError):
+        return False
+    return True
 
 
 def _walk(root: Path) -> Iterator[Path]:

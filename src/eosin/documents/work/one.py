@@ -136,7 +136,10 @@ def prepared(item: Item) -> Item:
     item.panels = divide(item)
     if item.image is not None:
         boxes = [(p.box[0], p.box[1], p.box[2], p.box[3]) for p in item.panels] or [(0, 0, *item.image.size)]
-        item.kind = _most(kinds_of([item.image.crop(b) for b in boxes[:MAX_KINDS]]))
+        kinds = kinds_of([item.image.crop(b) for b in boxes[:MAX_KINDS]])
+        item.kind = _most(kinds)
+        for panel, kind in zip(item.panels, kinds, strict=False):
+            panel.kind = kind.as_json()
     return item
 
 

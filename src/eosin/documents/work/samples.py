@@ -55,9 +55,14 @@ def _unwanted(
         return "licence not asked for", licence
     if min(figure["px"]) < settings.min_side_px:
         return "picture too small", f"{figure['px'][0]} x {figure['px'][1]} px"
-    kind = figure.get("kind") or {}
+    return None
+
+
+def _unwanted_kind(name: str, kind: Mapping[str, Any] | None, settings: ChoosingSettings) -> Dropped | None:
+    kind = kind or {}
     if settings.kinds and (kind.get("score", 0.0) < settings.kind_score or kind.get("name") not in settings.kinds):
-        return "kind of figure not asked for", f"{kind.get('name')} at {kind.get('score', 0):.2f}"
+        told = f"{kind.get('name')} at {kind.get('score', 0):.2f}"
+        return Dropped(name, "kind of figure not asked for", told, STEP)
     return None
 
 
@@ -66,32 +71,37 @@ def _samples(
 ) -> Iterator[Outcome]:
     panels = figure.get("panels") or []
     if settings.panels != "apart" or len(panels) < 2:
-        yield Kept(_sample(name, data, figure["caption"], figure, about, settings))
+        why = _unwanted_kind(name, figure.get("kind"), settings)
+        yield why or Kept(_sample(name, data, figure["caption"], figure, about, settings))
     if settings.panels == "whole" or len(panels) < 2:
         return
     whole = decode(data)
     for k, panel in enumerate(panels):
+        part = f"{name}/{panel['letter'] or k + 1}"
         box = tuple(panel["box_px"])
         if min(box[2] - box[0], box[3] - box[1]) < settings.min_side_px:
-            yield Dropped(f"{name}/{panel['letter'] or k + 1}", "picture too small", str(box), STEP)
+            yield Dropped(part, "picture too small", str(box), STEP)
             continue
-        own = {**figure, "panel": panel}
+        why = _unwanted_kind(part, panel.get("kind") or figure.get("kind"), settings)
+        if why is not None:
+            yield why
+            continue
         piece = encode_png(whole.crop(box))
         parents = (name,) if settings.panels == "both" else ()
-        yield Kept(
-            _sample(f"{name}/{panel['letter'] or k + 1}", piece, panel["caption"] or figure["caption"], own, about,
-                    settings, parents)
-        )  # fmt: skip
+        caption = panel["caption"] or figure["caption"]
+        yield Kept(_sample(part, piece, caption, figure, about, settings, parents, panel))
 
 
 def _sample(
     name: str, data: bytes, caption: str, figure: Mapping[str, Any], about: Mapping[str, Any],
-    settings: ChoosingSettings, parents: tuple[str, ...] = (),
+    settings: ChoosingSettings, parents: tuple[str, ...] = (), panel: Mapping[str, Any] | None = None,
 ) -> Sample:  # fmt: skip
+    """A sample of a figure or of a panel. `extra.figure` is the same for all panels of a figure: it says who belongs
+    together, so that a clip stage does not take them for each other's negatives."""
     from eosin.documents.kinds.said import said_of
 
     said = said_of(caption)
-    told = figure["kind"] or {}
+    told = (panel or {}).get("kind") or figure["kind"] or {}
     kind = told.get("name") if told.get("score", 0) >= settings.kind_score else None
     origin = Origin(
         source=settings.name, licence=licence_of(figure, about, settings), article=about["article"],
@@ -106,12 +116,14 @@ def _sample(
     kept = {
         k: figure[k] for k in ("number", "label", "caption", "how", "place", "permission", "references", "notes", "px")
     }
-    kept |= {"panels": figure.get("panels", []), "kind": figure.get("kind"), "said": said.as_json()}
+    whole = said if panel is None else said_of(figure["caption"])
+    kept |= {"panels": figure.get("panels", []), "kind": figure.get("kind"), "said": whole.as_json()}
     if "second" in figure:
         kept["second"] = figure["second"]
-    if "panel" in figure:
-        kept["panel"] = figure["panel"]
+    extra = {"document": document, "figure": kept}
+    if panel is not None:
+        extra["panel"] = {**panel, "said": said.as_json()}
     return Sample(
         id=name, images=(ImageBytes(data=data),), messages=user_prompt(CAPTION_PROMPT), caption=text,
-        entities=said.entities, origin=origin, extra={"document": document, "figure": kept},
+        entities=said.entities, origin=origin, extra=extra,
     )  # fmt: skip

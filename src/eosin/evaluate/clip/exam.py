@@ -57,10 +57,11 @@ def examine_clip(
         found = zero_shot(clip, known_class, prompts, settings.seed)
         summary |= {"zero_shot": found.summary, "prompts": prompts.as_json()}
         rows = found.rows
-        taught = [s for s in train if s.label]
+        held = {s.id for s in asked.samples}
+        taught = [s for s in train if s.label and s.id not in held]  # never learned from what is asked
         if settings.baselines:
             summary["zero_shot"] |= beside_zero_shot(
-                taught, known_class.samples, rows, labels, seed=settings.seed, read_region=read_region
+                taught, known_class.samples, rows, list(prompts.words), seed=settings.seed, read_region=read_region
             )
         if beside is not None and settings.few_shot is not None and len({s.label for s in taught}) > 1:
             known = embed(taught)

@@ -33,7 +33,7 @@ class ClassPrompts:
     ) -> ClassPrompts:  # fmt: skip
         """Prompts for labels: from a file, from `words`, else the label's own words.
 
-        With a file or `words`, every label must have wordings there.
+        With a file or `words`, every label must have wordings there; classes that only stand there are choices, too.
 
         Raises:
             EosinError: a class without prompts; a file of another form.
@@ -50,7 +50,7 @@ class ClassPrompts:
                 found=", ".join(missing[:8]), where=file,
                 next_step="add them to the file: classes: {" + missing[0] + ": [words, other words]}",
             )  # fmt: skip
-        chosen = {label: told.get(label) or (label.replace("_", " "),) for label in labels}
+        chosen = {label: told.get(label) or (label.replace("_", " "),) for label in (*labels, *told)}
         return cls(chosen, tuple(templates or TEMPLATES))
 
     def vectors(self, clip: Clip) -> tuple[F32, int]:

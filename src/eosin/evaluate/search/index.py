@@ -6,6 +6,7 @@ filter, with `exact`, or where usearch is not installed, all products of the row
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from eosin.core.errors import EosinError
 from eosin.core.formats import read_samples, write_parquet
+from eosin.core.formats.stream.scan import mark_of
 from eosin.core.nouns.sample import Sample
 from eosin.core.store import artifacts as store
 from eosin.core.store.artifacts import Artifact
@@ -25,6 +27,7 @@ from eosin.evaluate.clip.embed import F32, Embedded
 KIND = "clip-index"
 VECTORS, GRAPH, ROWS = "vectors.npy", "graph.usearch", "samples.parquet"
 BLOCK = 65_536
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 FILTERS = ("source", "slide", "case", "patient", "organ", "licence", "stain", "label", "split")
 
 
@@ -65,10 +68,24 @@ def write_index(
 
 
 def identity_of(source: str, dim: int) -> dict[str, Any]:
-    """What tells one model from another: the digest of its checkpoint, or its name where it has none."""
-    folder = Path(source)
-    digest = store.open_artifact(folder).digest if store.exists(folder) else None
-    return {"name": folder.name if digest else source, "digest": digest, "dim": dim}
+    """What tells one model from another: the digest of its checkpoint, else the marks of its files of weights, else its
+    name, where it has no files here."""
+    place = Path(source.partition("@")[2] or source)
+    if not place.exists():
+        return {"name": source, "digest": None, "dim": dim}
+    if place.is_dir() and store.exists(place):
+        return {"name": place.name, "digest": store.open_artifact(place).digest, "dim": dim}
+    files = [place] if place.is_file() else sorted(p for p in place.iterdir() if p.suffix in _WEIGHTS and p.is_file())
+    marks = " ".join(mark_of(file) for file in files)
+    return {"name": source, "digest": hashlib.sha256(marks.encode()).hexdigest() if marks else None, "dim": dim}
+
+
+def _is_same(held: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether an index is of the model that asks; by names only where the index has no digest."""
+    if held.get("dim") != asked.get("dim"):
+        return False
+    key = "digest" if held.get("digest") else "name"
+    return held.get(key) == asked.get(key)
 
 
 class Index:
@@ -84,8 +101,7 @@ class Index:
     def __init__(self, path: Path, model: Mapping[str, Any]) -> None:
         artifact = store.open_artifact(path, KIND, verify=True)
         made_with = artifact.manifest.get("model") or {}
-        same = made_with.get("digest") == model.get("digest") if model.get("digest") else made_with == dict(model)
-        if not same or made_with.get("dim") != model.get("dim"):
+        if not _is_same(made_with, model):
             raise EosinError(
                 "This index is of another model: its vectors and the query's have nothing in common.",
                 expected=_shown(model), found=_shown(made_with), where=path,

@@ -106,7 +106,9 @@ class _OpenClip:
 
         model, _, weights = name.removeprefix(OPEN_CLIP).partition("@")
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        options = {"pretrained": weights} if weights else {}
+        options: dict[str, Any] = {"pretrained": weights} if weights else {}
+        if weights and not Path(weights).is_file():  # OpenAI's were trained with QuickGELU; open_clip only warns
+            options["force_quick_gelu"] = bool((open_clip.get_pretrained_cfg(model, weights) or {}).get("quick_gelu"))
         self._model, self._prepare = open_clip.create_model_from_pretrained(model, device=self._device, **options)
         self._model.eval().requires_grad_(False)
         self._tokenize = open_clip.get_tokenizer(model)

@@ -42,12 +42,14 @@ def _asked(
     own = short[sample.id]
     taken = {own.casefold()}
     wrong: list[str] = []
-    for same_article in (False, True):
+    for same_article in (False, True):  # both orders are drawn, whether or not the second is needed
         for k in rng.permutation(len(others)):
+            if len(wrong) == num - 1:
+                break
             other = others[int(k)]
             text = short[other.id]
             same = other.origin.group is not None and other.origin.group == sample.origin.group
-            if same == same_article and text and text.casefold() not in taken and len(wrong) < num - 1:
+            if same == same_article and text and text.casefold() not in taken:
                 wrong.append(text)
                 taken.add(text.casefold())
     if not own or len(wrong) < num - 1:
