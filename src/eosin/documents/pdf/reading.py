@@ -171,8 +171,8 @@ def _about(found: Found, path: Path, name: str) -> About:
     about.title = _title(found.pages)
     captions = {id(b) for c in captions_of(found.pages) for b in c.blocks}
     for page in [*found.pages[:2], *found.pages[-2:]]:
-        text = " ".join(b.text for b in page.blocks if id(b) not in captions)
-        stated = own_licence(text)
+        texts = [b.text for b in page.blocks if id(b) not in captions]
+        stated = next((s for t in texts if (s := own_licence(t, named=True))), None) or own_licence(" ".join(texts))
         if stated is not None:
             about.licence, about.licence_text = stated
             return about
