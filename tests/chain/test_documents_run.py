@@ -154,3 +154,6 @@ def test_panels_apart_and_their_whole_figure_belong_together(tmp_path: Path) -> 
         "documents/book.pdf/0001-1/a", "documents/book.pdf/0001-1/b: plot at 0.90",
         "documents/book.pdf/0002-2/a", "documents/book.pdf/0002-2/b: plot at 0.90",
     ]  # fmt: skip
+    twice = [{**f, "panels": [{**p, "letter": "a"} for p in panels]} for f in figures[:1]]
+    made = list(samples_of(tmp_path, {"about": about, "figures": twice}, ChoosingSettings(panels="apart")))
+    assert [m.value.id[-2:] for m in made if isinstance(m, Kept)] == ["/1", "/2"], "one letter said twice"
