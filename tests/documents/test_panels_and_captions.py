@@ -91,6 +91,21 @@ def _picture(rows: int, columns: int, gutter: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "Fig. 1. Low power (top left), high power (top right), CD3 (lower left) and Ki67 (lower right). Bar 5 um.",
+        "Fig. 1. Top left: low power; top right: high power; lower left: CD3; lower right: Ki67. Bar 5 um.",
+        "Fig. 1. Top right, high power; top left, low power; lower right, Ki67; lower left, CD3. Bar 5 um.",
+    ],
+)
+def test_parts_named_by_their_corners_are_in_reading_order(caption: str) -> None:
+    parts = parts_of(caption)
+    assert [p.letter for p in parts] == ["top left", "top right", "lower left", "lower right"]
+    assert [p.text.lower() for p in parts] == ["low power", "high power", "cd3", "ki67"]
+    assert parts_of("Fig. 1. A gland (top left) beside another (top right).") == [], "of four panels two are named"
+
+
 def test_gutters_give_the_boxes() -> None:
     item = Item("1", "Figure 1", "Figure 1. (A) one. (B) two. (C) three. (D) four.", image=_picture(2, 2, 6))
     boxes = {p.letter: p.box for p in divide(item)}
