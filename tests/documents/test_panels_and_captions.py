@@ -75,6 +75,8 @@ def test_what_begins_a_caption(text: str, kind: str | None, numbers: tuple[str, 
         ("Figure 6. Low power (left) and high power (right).", [("left", "Low power"), ("right", "high power")]),
         ("Figure 7. Right: high power. Left: low power.", [("left", "low power"), ("right", "high power")]),
         ("Figure 8. A gland (arrow) of type A.", []),
+        ("Figure 3. Colon. a Low power. b, c H&E and a CD3 stain. d 40 x.",
+         [("a", "Low power"), ("b", "H&E and a CD3 stain"), ("c", "H&E and a CD3 stain"), ("d", "40 x")]),
     ],
 )  # fmt: skip
 def test_parts_of_a_caption(caption: str, parts: list[tuple[str, str]]) -> None:

@@ -15,6 +15,7 @@ _STYLES = (
     re.compile(rf"\((?P<letters>{_GROUP})\)"),
     re.compile(rf"{_BEGINS}(?P<letters>[A-Za-z]{_SPAN}[A-Za-z])*)(?:\)|[,:.])(?=\s)"),
     re.compile(rf"{_BEGINS}(?P<letters>[A-Z]{_SPAN}[A-Z])*)(?=\s+[A-Z\u00c4\u00d6\u00dc][a-z])"),
+    re.compile(rf"(?:(?<=[.;:]\s)|(?<=^))(?P<letters>[a-z]{_SPAN}[a-z])*)(?=\s+[A-Z\u00c4\u00d6\u00dc0-9])"),
 )
 _SIDES = {
     "left": 0, "right": 1, "top": 0, "bottom": 1, "upper": 0, "lower": 1, "above": 0, "below": 1,
