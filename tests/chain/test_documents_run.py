@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -130,14 +131,15 @@ def test_panels_apart_and_their_whole_figure_belong_together(tmp_path: Path) -> 
     (tmp_path / "figures").mkdir()
     picture = np.random.default_rng(0).integers(0, 255, (80, 160, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / "figures" / "1.png")
-    panels = [{"letter": "a", "box_px": [0, 0, 80, 80], "caption": "Colon, H&E", "how": "grid"},
+    panels: list[dict[str, Any]] = [{"letter": "a", "box_px": [0, 0, 80, 80], "caption": "Colon, H&E", "how": "grid"},
               {"letter": "b", "box_px": [80, 0, 160, 80], "caption": "Liver, no fibrosis", "how": "grid",
                "kind": {"name": "plot", "score": 0.9}}]  # fmt: skip
-    caption = "Fig. (a) Colon, H&E. (b) Liver, no fibrosis."
-    figures = [{"number": str(n), "label": f"Fig. {n}", "caption": caption, "how": "below", "place": {"page": n},
-                "permission": "", "licence": "", "references": [], "notes": [], "px": [160, 80],
-                "image": "figures/1.png", "panels": panels, "kind": {"name": "histology H&E", "score": 0.9}}
-               for n in (1, 2)]  # fmt: skip
+    row: dict[str, Any] = {
+        "caption": "Fig. (a) Colon, H&E. (b) Liver, no fibrosis.", "how": "below", "permission": "", "licence": "",
+        "references": [], "notes": [], "px": [160, 80], "image": "figures/1.png", "panels": panels,
+        "kind": {"name": "histology H&E", "score": 0.9},
+    }  # fmt: skip
+    figures = [{**row, "number": str(n), "label": f"Fig. {n}", "place": {"page": n}} for n in (1, 2)]
     about = {"name": "book.pdf", "file": "book.pdf", "kind": "pdf", "article": "book", "title": "",
              "licence": "CC0-1.0", "retracted": ""}  # fmt: skip
     record = {"about": about, "figures": figures}
@@ -154,3 +156,6 @@ def test_panels_apart_and_their_whole_figure_belong_together(tmp_path: Path) -> 
         "documents/book.pdf/0001-1/a", "documents/book.pdf/0001-1/b: plot at 0.90",
         "documents/book.pdf/0002-2/a", "documents/book.pdf/0002-2/b: plot at 0.90",
     ]  # fmt: skip
+    twice = [{**f, "panels": [{**p, "letter": "a"} for p in panels]} for f in figures[:1]]
+    made = list(samples_of(tmp_path, {"about": about, "figures": twice}, ChoosingSettings(panels="apart")))
+    assert [m.value.id[-2:] for m in made if isinstance(m, Kept)] == ["/1", "/2"], "one letter said twice"

@@ -181,3 +181,10 @@ def test_the_licence_of_a_document_is_the_one_that_it_states_for_itself(text: st
     """A licence of data, pictures or programs that a text speaks of was taken for that of the whole document."""
     stated = own_licence(f"Deep learning on colon. {text} We thank the readers.")
     assert (stated[0] if stated is not None else None) == name
+
+
+def test_a_piece_of_text_must_name_the_document() -> None:
+    assert own_licence("is licensed under a Creative Commons Attribution 4.0 licence.", named=True) is None
+    assert own_licence(
+        "Open Access This article is licensed under a Creative Commons Attribution 4.0 licence.", named=True
+    )

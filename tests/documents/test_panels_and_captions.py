@@ -75,6 +75,8 @@ def test_what_begins_a_caption(text: str, kind: str | None, numbers: tuple[str, 
         ("Figure 6. Low power (left) and high power (right).", [("left", "Low power"), ("right", "high power")]),
         ("Figure 7. Right: high power. Left: low power.", [("left", "low power"), ("right", "high power")]),
         ("Figure 8. A gland (arrow) of type A.", []),
+        ("Figure 3. Colon. a Low power. b, c H&E and a CD3 stain. d 40 x.",
+         [("a", "Low power"), ("b", "H&E and a CD3 stain"), ("c", "H&E and a CD3 stain"), ("d", "40 x")]),
     ],
 )  # fmt: skip
 def test_parts_of_a_caption(caption: str, parts: list[tuple[str, str]]) -> None:
@@ -89,6 +91,21 @@ def _picture(rows: int, columns: int, gutter: int) -> Image.Image:
             y, x = r * (80 + gutter), c * (80 + gutter)
             pixels[y : y + 80, x : x + 80] = rng.integers(60, 200, (80, 80, 3))
     return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "Fig. 1. Low power (top left), high power (top right), CD3 (lower left) and Ki67 (lower right). Bar 5 um.",
+        "Fig. 1. Top left: low power; top right: high power; lower left: CD3; lower right: Ki67. Bar 5 um.",
+        "Fig. 1. Top right, high power; top left, low power; lower right, Ki67; lower left, CD3. Bar 5 um.",
+    ],
+)
+def test_parts_named_by_their_corners_are_in_reading_order(caption: str) -> None:
+    parts = parts_of(caption)
+    assert [p.letter for p in parts] == ["top left", "top right", "lower left", "lower right"]
+    assert [p.text.lower() for p in parts] == ["low power", "high power", "cd3", "ki67"]
+    assert parts_of("Fig. 1. A gland (top left) beside another (top right).") == [], "of four panels two are named"
 
 
 def test_gutters_give_the_boxes() -> None:

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from tests.support.pdfs import WORDS, image, one_figure, placed, text, tissue, write_pdf
 
 from eosin.documents.figures.figure import Found, figures_of
+from eosin.documents.item import Item
+from eosin.documents.page.boxes import Box
 from eosin.documents.pdf.open import opened
 from eosin.documents.pdf.rasters import Raster
 from eosin.documents.pdf.read import read_page, read_raster
+from eosin.documents.pdf.reading import read_pdf
 
 
 def _read(path: Path) -> tuple[Found, list[Raster]]:
@@ -134,3 +137,49 @@ def test_a_drawing_is_drawn_with_the_words_at_its_axes(tmp_path: Path) -> None:
     assert figure.number == "2" and sorted(w.text for w in figure.words) == ["grade", "n"]
     assert figure.box.x0 < 99 and figure.box.y1 > 842 - 490
     assert raster.how == "drawn" and _pixels(raster).min() < 60
+
+
+def _scanned(path: Path, strips: int, *, text_only: bool = False) -> Path:
+    """A page drawn as one picture, or in strips, with its words invisible on it, as OCR programs leave scans."""
+    words = text(72, 780, [WORDS] * 6) + text(72, 400, [WORDS, "As shown in Fig. 1, glands have lumina. " + WORDS])
+    if not text_only:
+        words += text(100, 462, ["Figure 1. A gland with nuclei at its base.", "The lumen is empty."])
+    plain = words if text_only else words + placed("Im0", 100, 480, 240, 160)
+    with opened(write_pdf(path, plain, {"Im0": image(tissue().tobytes(), 60, 40)})) as document:
+        pixels = np.asarray(document[0].render(scale=1240 / 595).to_pil().convert("RGB"))
+    parts = np.array_split(pixels, strips)
+    ends = np.cumsum([len(p) for p in parts]) * 842 / len(pixels)
+    content = "".join(placed(f"Im{i}", 0, 842 - ends[i], 595, 842 * len(p) / len(pixels)) for i, p in enumerate(parts))
+    pictures = {f"Im{i}": image(p.tobytes(), p.shape[1], p.shape[0]) for i, p in enumerate(parts)}
+    return write_pdf(path, content + "3 Tr " + words, pictures)
+
+
+def _figures(path: Path) -> tuple[list[Item], list[str]]:
+    with opened(path) as document:
+        reading = read_pdf(document, path, path.name)
+        return list(reading.items), [d.reason for d in reading.dropped]
+
+
+@pytest.mark.parametrize("strips", [1, 5])
+def test_a_scan_with_a_text_layer_gives_its_figures_and_not_its_pages(tmp_path: Path, strips: int) -> None:
+    """The whole page, its text and caption with it, was taken for the figure."""
+    (item,), dropped = _figures(_scanned(tmp_path / "a.pdf", strips))
+    assert Box(*item.place["box_pt"]).iou(Box(100, 202, 340, 362)) > 0.9 and not dropped
+    assert item.caption == "Figure 1. A gland with nuclei at its base. The lumen is empty."
+    assert [r.text[:22] for r in item.references] == ["As shown in Fig. 1, gl"]
+    assert item.image is not None and 0.85 < item.image.width / 1000 < 1.1  # 300 dots an inch
+    assert _figures(_scanned(tmp_path / "b.pdf", strips, text_only=True)) == ([], [])
+
+
+def test_pictures_on_a_background_keep_their_pixels(tmp_path: Path) -> None:
+    pixels = tissue()
+    content = placed("Im1", 0, 0, 595, 842) + text(72, 780, [WORDS] * 6) + placed("Im0", 100, 480, 240, 160)
+    content += text(100, 462, ["Figure 1. A gland with nuclei at its base."]) + text(72, 400, [WORDS] * 2)
+    for grey in (245, 200):  # paper, and a tint that is ink itself
+        tint = image(np.full((20, 14, 3), grey, np.uint8).tobytes(), 14, 20)
+        path = write_pdf(tmp_path / f"{grey}.pdf", content, {"Im0": image(pixels.tobytes(), 60, 40), "Im1": tint})
+        (item,), dropped = _figures(path)
+        assert item.place["pixels"] == "native" and np.array_equal(np.asarray(item.image), pixels) and not dropped
+    plate = placed("Im0", 0, 42, 595, 800) + text(72, 25, ["Figure 1. A gland that fills its page."])
+    (item,), _ = _figures(write_pdf(tmp_path / "plate.pdf", plate, {"Im0": image(pixels.tobytes(), 60, 40)}))
+    assert item.place["pixels"] == "native" and np.array_equal(np.asarray(item.image), pixels)

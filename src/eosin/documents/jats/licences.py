@@ -50,11 +50,15 @@ _BEFORE, _AFTER = 300, 260
 """Letters before a grant that say of what it is, and behind it, in which the licence is named."""
 
 
-def own_licence(text: str) -> tuple[str, str] | None:
+def own_licence(text: str, *, named: bool = False) -> tuple[str, str] | None:
     """The licence that a document states for itself, and its words; None where it states none.
 
     "This article is licensed under ..." is such a statement; a licence of data, code or pictures that the document
     speaks of ("the slides were released under ...", "Fig. 2 reproduced under ...") is not.
+
+    Args:
+        named: the sentence must name the document ("this article"): for a piece of text, whose first sentence may have
+            begun elsewhere.
     """
     for start, end in sentence_spans(text):
         grant = _GRANT.search(text, start, end)
@@ -62,7 +66,7 @@ def own_licence(text: str) -> tuple[str, str] | None:
             continue
         before = text[max(start, grant.start() - _BEFORE) : grant.start()]
         subject = _SUBJECT.search(before)
-        if subject["own"] is None if subject else _NO_SUBJECT.fullmatch(before) is None:
+        if subject["own"] is None if subject else named or _NO_SUBJECT.fullmatch(before) is None:
             continue
         told = text[max(start, grant.start() - 120) : grant.end() + _AFTER]
         name = licence_name(re.sub(r"\ba(?=CC[ -]BY)", "a ", told))  # preprint servers write "under aCC-BY 4.0"

@@ -15,12 +15,16 @@ _STYLES = (
     re.compile(rf"\((?P<letters>{_GROUP})\)"),
     re.compile(rf"{_BEGINS}(?P<letters>[A-Za-z]{_SPAN}[A-Za-z])*)(?:\)|[,:.])(?=\s)"),
     re.compile(rf"{_BEGINS}(?P<letters>[A-Z]{_SPAN}[A-Z])*)(?=\s+[A-Z\u00c4\u00d6\u00dc][a-z])"),
+    re.compile(rf"(?:(?<=[.;:]\s)|(?<=^))(?P<letters>[a-z]{_SPAN}[a-z])*)(?=\s+[A-Z\u00c4\u00d6\u00dc0-9])"),
 )
 _SIDES = {
     "left": 0, "right": 1, "top": 0, "bottom": 1, "upper": 0, "lower": 1, "above": 0, "below": 1,
     "links": 0, "rechts": 1, "oben": 0, "unten": 1,
 }  # fmt: skip
 _SIDE = re.compile(rf"\(?\b(?P<side>{'|'.join(_SIDES)})\b\)?", re.I)
+_CORNER = re.compile(
+    r"\(?\b(?P<row>top|bottom|upper|lower|oben|unten)[\s-](?P<column>left|right|links|rechts)\b\)?:?", re.I
+)
 _ACROSS = {"left", "right", "links", "rechts"}
 
 
@@ -41,7 +45,7 @@ def parts_of(caption: str) -> list[Part]:
         found = _lettered(text, style)
         if len(found) > len(best):
             best = found
-    return best if len(best) > 1 else _sided(text)
+    return best if len(best) > 1 else _cornered(text) or _sided(text)
 
 
 def _lettered(text: str, style: re.Pattern[str]) -> list[Part]:
@@ -90,6 +94,24 @@ def _end(text: str, marks: list[tuple[int, int, list[str]]]) -> int:
 def _clean(text: str) -> str:
     text = re.sub(r"^[\s,;:.)]+|[\s,;:.(]+$", "", text)
     return re.sub(r"^(?:and|und)\s+|\s*[,;]?\s*(?:and|und)$", "", text).strip()
+
+
+def _cornered(text: str) -> list[Part]:
+    """Four parts named by their corners, in reading order: "Low power (top left), high power (top right), ..."."""
+    found = list(_CORNER.finditer(text))
+    places = [(_SIDES[m["row"].lower()], _SIDES[m["column"].lower()]) for m in found]
+    if len(found) != 4 or len(set(places)) != 4:
+        return []
+    ends = [m.end() for m in found]
+    if found[0].group().startswith("("):
+        starts = [_sentence_start(text, found[0].start()), *ends[:-1]]
+        pieces = [text[a : m.start()] for a, m in zip(starts, found, strict=True)]
+    else:
+        spans = sentence_spans(text[ends[-1] :])
+        stops = [*(m.start() for m in found[1:]), ends[-1] + (spans[0][1] if spans else 0)]
+        pieces = [text[a:b] for a, b in zip(ends, stops, strict=True)]
+    named = sorted(zip(places, found, pieces, strict=True), key=lambda part: part[0])
+    return [Part(f"{m['row']} {m['column']}".lower(), _clean(told)) for _, m, told in named]
 
 
 def _sided(text: str) -> list[Part]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from eosin.documents.page.page import Page
 from eosin.documents.pdf.read import read_page, read_raster
 from eosin.documents.references.references import references_to
 from eosin.documents.references.sentences import sentences_of
+from eosin.documents.scans.read import is_whole_page, with_ink
 
 MAX_PAGES = 20_000
 _DOI = re.compile(r"\b10\.\d{4,9}/[^\s\"<>|]{3,80}[A-Za-z0-9]")
@@ -42,7 +44,7 @@ def read_pdf(document: Any, path: Path, name: str, scan: Scan | None = None, lay
     if len(document) > MAX_PAGES:
         raise EosinError("too many pages", expected=f"at most {MAX_PAGES:,}", found=str(len(document)), where=path)
     dropped: list[Dropped] = []
-    pages = [scan(p) if scan and not p.has_text and p.pictures else p for p in _pages(document, name, dropped)]
+    pages = [_looked_at(document, p, scan, layout, name, dropped) for p in _pages(document, name, dropped)]
     if not any(p.has_text for p in pages):
         found = "no words that OCR could read" if scan else f"eosin documents '{path.name}' --ocr rapidocr reads it"
         raise EosinError(NO_TEXT, found=f"{len(pages)} pages of pictures; {found}", where=path)
@@ -58,6 +60,19 @@ def _pages(document: Any, name: str, dropped: list[Dropped]) -> Iterator[Page]:
             yield read_page(document, number)
         except ImageError as exc:
             dropped.append(Dropped(f"{name}/page {number}", exc.message, exc.found or "", STEP))
+
+
+def _looked_at(document: Any, page: Page, scan: Scan | None, layout: Layout, name: str, dropped: list[Dropped]) -> Page:
+    """A page that is a picture, read by OCR where it has no text, and with what is no text on it where it has."""
+    if not page.has_text:
+        return scan(page) if scan and page.pictures else page
+    if layout is not figures_of or not is_whole_page(page):
+        return page
+    try:
+        return with_ink(document, page)
+    except ImageError as exc:
+        dropped.append(Dropped(f"{name}/page {page.number}", exc.message, exc.found or "", STEP))
+        return replace(page, pictures=())
 
 
 def reading_of(
@@ -156,8 +171,8 @@ def _about(found: Found, path: Path, name: str) -> About:
     about.title = _title(found.pages)
     captions = {id(b) for c in captions_of(found.pages) for b in c.blocks}
     for page in [*found.pages[:2], *found.pages[-2:]]:
-        text = " ".join(b.text for b in page.blocks if id(b) not in captions)
-        stated = own_licence(text)
+        texts = [b.text for b in page.blocks if id(b) not in captions]
+        stated = next((s for t in texts if (s := own_licence(t, named=True))), None) or own_licence(" ".join(texts))
         if stated is not None:
             about.licence, about.licence_text = stated
             return about

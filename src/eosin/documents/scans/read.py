@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from scipy import ndimage
 
 from eosin.documents.captions.labels import caption_label
 from eosin.documents.page.boxes import Box, around
-from eosin.documents.page.page import Line, Page
+from eosin.documents.page.page import Line, Page, Picture
 from eosin.documents.pdf.read import read_turned
 from eosin.documents.scans.engine import MIN_CONFIDENCE, Reads, Word
 
@@ -27,6 +29,9 @@ _PANEL_GAP_PT = 45.0
 _LONG = 40
 """Two lines of so many letters are running text; one is the title of a panel."""
 _TALL = 1.3
+_WHOLE = 0.9
+"""Pictures that cover so much of a page are the page itself, or its background."""
+_MUCH_TEXT = 300
 
 
 def read_scan(document: Any, page: Page, reads: Reads) -> Page:
@@ -54,6 +59,45 @@ def read_scan(document: Any, page: Page, reads: Reads) -> Page:
         number=page.number, size=size, turn=(page.turn + extra) % 4, lines=lines, pictures=page.pictures,
         seen=figures_in(np.asarray(image.convert("RGB")), kept, scale), has_text=bool(lines),
     )  # fmt: skip
+
+
+def is_whole_page(page: Page) -> bool:
+    """Whether the pictures of a page with text cover it: a scan with a text layer, or a page with a background."""
+    return page.has_text and bool(page.pictures) and _share(page.pictures, page) > _WHOLE
+
+
+def with_ink(document: Any, page: Page) -> Page:
+    """A page that is a picture with text on it, with boxes of what is no text, as `read_scan` finds them.
+
+    A picture that fills its page stays as it is stored; so do pictures on a background. Where nothing is found by ink,
+    a picture as large as the page is a background, and left out where much text stands on it.
+    """
+    image = read_turned(document, page, 0, SCALE)
+    words = [Word(x.text, Box(*(v * SCALE for v in (x.box.x0, x.box.y0, x.box.x1, x.box.y1))), 1.0) for x in page.lines]
+    seen = figures_in(np.asarray(image), words, SCALE)
+    others = tuple(p for p in page.pictures if p.box.area < _WHOLE * page.box.area)
+    large = any(p.box.area > _MIN_SHARE * page.box.area for p in others)
+    if large and _share(others, page) < _WHOLE and all(_is_one_of(b, others) for b in seen):
+        return replace(page, pictures=others)
+    if seen:
+        return page if len(seen) == 1 and _is_one_of(seen[0], page.pictures) else replace(page, seen=seen)
+    much = sum(len(line.text) for line in page.lines) > _MUCH_TEXT
+    return replace(page, pictures=()) if much else page
+
+
+def _is_one_of(box: Box, pictures: Sequence[Picture]) -> bool:
+    return any(box.iou(p.box) > _WHOLE for p in pictures)
+
+
+def _share(pictures: Sequence[Picture], page: Page) -> float:
+    """Share of a page that pictures cover together."""
+    cells = np.zeros((100, 100), bool)
+    wide, high = page.size
+    for p in pictures:
+        x0, x1 = (round(100 * v / wide) for v in (p.box.x0, p.box.x1))
+        y0, y1 = (round(100 * v / high) for v in (p.box.y0, p.box.y1))
+        cells[max(0, y0) : y1, max(0, x0) : x1] = True
+    return float(cells.mean())
 
 
 def _lies(words: list[Word]) -> bool:

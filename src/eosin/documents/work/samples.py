@@ -77,7 +77,9 @@ def _samples(
         return
     whole = decode(data)
     for k, panel in enumerate(panels):
-        part = f"{name}/{panel['letter'] or k + 1}"
+        letters = [p["letter"] for p in panels]
+        alone = panel["letter"] and letters.count(panel["letter"]) == 1  # a second reader may say one letter twice
+        part = f"{name}/{panel['letter'] if alone else k + 1}"
         box = tuple(panel["box_px"])
         if min(box[2] - box[0], box[3] - box[1]) < settings.min_side_px:
             yield Dropped(part, "picture too small", str(box), STEP)
