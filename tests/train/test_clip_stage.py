@@ -119,6 +119,13 @@ def test_groups_are_slides_figures_and_cases() -> None:
     figure = [sample(i, article="a1").model_copy(update={"extra": {"figure": "2"}}) for i in (0, 1)]
     other = sample(2, article="a1").model_copy(update={"extra": {"figure": "3"}})
     assert group_key(figure[0]) == group_key(figure[1]) != group_key(other)
+    panels = [
+        sample(i, article="a1").model_copy(
+            update={"extra": {"figure": {"number": "4", "caption": 999 * "long ", "panel": {"letter": x}}}}
+        )
+        for i, x in enumerate("ab")
+    ]
+    assert group_key(panels[0]) == group_key(panels[1]) and len(str(group_key(panels[0]))) < 80
     assert group_key(sample(3, slide="s", case="c")) == group_key(sample(4, slide="s", case="d"))
     assert group_key(sample(5)) is None and group_key(sample(6, article="a1")) is None
     clip = new_clip(TINY, 0)

@@ -84,6 +84,7 @@ def few_shot(
         str | None, typer.Option(help="A frozen patch encoder beside it, with the colour histogram.")
     ] = None,
     split: SplitOption = "test",
+    root: RootOption = None,
     out: OutOption = None,
     batch_size: BatchOption = 64,
 ) -> None:
@@ -100,7 +101,7 @@ def few_shot(
         FewShot, {"shots": numbers(shots, "--shots"), "num_subsets": subsets, "seed": seed}, "few-shot"
     )
     free(out)
-    read_once = read(samples)
+    read_once = read(samples, root)
     _apart(read_once, train_split, split)
     from eosin.evaluate.clip.beside import Beside
 

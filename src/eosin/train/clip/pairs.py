@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +40,9 @@ def group_key(sample: Sample) -> str | None:
     if origin.slide:
         return f"slide:{origin.source}:{origin.slide}"
     if figure is not None:
-        return f"figure:{origin.source}:{origin.article or ''}:{figure}"
+        whole = {k: v for k, v in figure.items() if k != "panel"} if isinstance(figure, Mapping) else figure
+        told = hashlib.blake2b(str(whole).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+        return f"figure:{origin.source}:{origin.article or ''}:{told}"
     for kind in ("case", "patient"):
         if value := getattr(origin, kind):
             return f"{kind}:{origin.source}:{value}"
