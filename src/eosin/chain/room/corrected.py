@@ -31,8 +31,8 @@ class Corrected:
 def read_corrections(settings: CorrectionsSettings, samples: Sequence[Sample]) -> Corrected:
     """Samples of the signed corrections for the train split.
 
-    What is of a slide in the run's valid or test split, or of another slide of such a case, is set aside, and so is what
-    shows a file that is gone.
+    What is of a slide in the run's valid or test split, or of another slide of such a case, is set aside, and so is
+    what shows a file that is gone.
 
     Raises:
         EosinError: no store, or no signed correction in it.
