@@ -196,3 +196,12 @@ def test_another_slide_of_an_examined_case_is_not_learned_from(origin: Origin, t
         read_corrections(settings, [base.model_copy(update={"origin": origin})])
     trained = base.model_copy(update={"origin": origin, "split": "train"})
     assert len(read_corrections(settings, [trained]).samples) == 1
+
+
+def test_the_checkpoint_of_a_run_says_its_data_and_licence_too(tmp_path: Path) -> None:
+    place = tmp_path / "stages" / "rl" / "checkpoint"
+    place.mkdir(parents=True)
+    assert place_of(str(place)).data == {} and place_of("").data == {}
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "card.json").write_text('{"name": "phantom", "licence": "CC0-1.0", "n": 3}')
+    assert place_of(str(place)).data == {"data": {"name": "phantom", "licence": "CC0-1.0"}}
