@@ -99,14 +99,14 @@ def _recipe(folder: Path, corrections: Path) -> Any:
 # ---- corrections as a source ---------------------------------------------------------------------------------------
 
 
-def signed(path: Path, slides: list[Path]) -> CorrectionStore:
-    """A store with one signed correction of each slide."""
+def signed(path: Path, slides: list[Path], case: str | None = None) -> CorrectionStore:
+    """A store with one signed correction of each slide, all of one case or of none."""
     made = CorrectionStore(path)
     for slide in slides:
         id = uuid.uuid4().hex
         made.add_reading(
             {"id": id, "slide": "a" * 16, "slide_name": slide.stem, "question": "?", "options": [], "created": 1.0,
-             "reply": "x", "answer": "x", "statements": []}, ImageFile(path=str(slide)).model_dump_json(),
+             "reply": "x", "answer": "x", "statements": [], "case": case}, ImageFile(path=str(slide)).model_dump_json(),
         )  # fmt: skip
         said = [CorrectedStatement(id="s1", block="findings", text="Glands.", state="added")]
         made.add(id, Correction(key=id, reader="AB", answer="y", is_signed=True, statements=said))
@@ -184,3 +184,24 @@ def test_a_run_is_served_by_its_last_stage_with_its_questions(tmp_path: Path) ->
     assert [q["question"] for q in place.questions] == ["Which colour is this field?"]
     assert len(place.questions[0]["options"]) == 3
     assert place_of("some/hub-name").checkpoint == "some/hub-name"
+
+
+@pytest.mark.parametrize("origin", [Origin(source="toy", case="P1"), Origin(source="toy", patient="P1", slide="other")])
+def test_another_slide_of_an_examined_case_is_not_learned_from(origin: Origin, tmp_path: Path) -> None:
+    """A run splits by patient or case: a correction of the same case would be a leak."""
+    (tmp_path / "one.png").write_bytes(b"")
+    signed(tmp_path / "c.sqlite", [tmp_path / "one.png"], "P1")
+    settings, [base] = CorrectionsSettings(path=str(tmp_path / "c.sqlite")), toy_samples(1, "test")
+    with pytest.raises(EosinError, match="a case of the valid or test split"):
+        read_corrections(settings, [base.model_copy(update={"origin": origin})])
+    trained = base.model_copy(update={"origin": origin, "split": "train"})
+    assert len(read_corrections(settings, [trained]).samples) == 1
+
+
+def test_the_checkpoint_of_a_run_says_its_data_and_licence_too(tmp_path: Path) -> None:
+    place = tmp_path / "stages" / "rl" / "checkpoint"
+    place.mkdir(parents=True)
+    assert place_of(str(place)).data == {} and place_of("").data == {}
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "card.json").write_text('{"name": "phantom", "licence": "CC0-1.0", "n": 3}')
+    assert place_of(str(place)).data == {"data": {"name": "phantom", "licence": "CC0-1.0"}}

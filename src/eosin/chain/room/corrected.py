@@ -31,7 +31,8 @@ class Corrected:
 def read_corrections(settings: CorrectionsSettings, samples: Sequence[Sample]) -> Corrected:
     """Samples of the signed corrections for the train split.
 
-    What is of a slide in the run's valid or test split is set aside, and so is what shows a file that is gone.
+    What is of a slide in the run's valid or test split, or of another slide of such a case, is set aside, and so is
+    what shows a file that is gone.
 
     Raises:
         EosinError: no store, or no signed correction in it.
@@ -48,11 +49,12 @@ def read_corrections(settings: CorrectionsSettings, samples: Sequence[Sample]) -
         versions = store.signed(settings.readers)
     finally:
         store.close()
-    examined = _slides_of([s for s in samples if s.split in ("valid", "test")])
+    asked = [s for s in samples if s.split in ("valid", "test")]
+    examined, cases = _slides_of(asked), {c for s in asked for c in (s.origin.case, s.origin.patient) if c}
     kept: list[Sample] = []
     dropped = list(found.dropped)
     for sample in found.kept:
-        if why := _unfit(sample, examined):
+        if why := _unfit(sample, examined, cases):
             dropped.append(Dropped(sample.id, why, str(sample.origin.slide or ""), STEP))
         else:
             kept.append(sample.model_copy(update={"extra": {**sample.extra, WEIGHT: settings.weight}}))
@@ -69,9 +71,11 @@ def read_corrections(settings: CorrectionsSettings, samples: Sequence[Sample]) -
     })  # fmt: skip
 
 
-def _unfit(sample: Sample, examined: set[str]) -> str | None:
+def _unfit(sample: Sample, examined: set[str], cases: set[str]) -> str | None:
     if examined & _slides_of([sample]):
         return "a slide of the valid or test split"
+    if sample.origin.case in cases:
+        return "a case of the valid or test split"
     if not all(Path(getattr(ref, "path", "")).is_file() for ref in sample.images):
         return "the slide or its features are gone"
     return None

@@ -75,7 +75,7 @@ def place_of(name: str) -> Place:
     """
     run = Path(name)
     if not (run / "recipe.yaml").is_file() or not (run / "stages").is_dir():
-        return Place(name)
+        return Place(name, data={"data": told} if (told := _data_of(run.absolute().parent.parent.parent)) else {})
     from eosin.core.settings.recipe import load_recipe
 
     recipe = load_recipe(run / "recipe.yaml").recipe
@@ -85,13 +85,17 @@ def place_of(name: str) -> Place:
     wanted = recipe.report.result
     stage = wanted if wanted in done else done[-1]
     slides = run / "slides"
-    card = store.read_object(run / "samples" / "card.json") if (run / "samples" / "card.json").is_file() else {}
-    data = {k: card[k] for k in ("name", "licence", "title") if card.get(k)}
     return Place(
         str(run / "stages" / stage / "checkpoint"), slides if slides.is_dir() else None, run / "room",
-        _questions_of(run) or QUESTIONS, {"run": run.name, "stage": stage, "data": data},
+        _questions_of(run) or QUESTIONS, {"run": run.name, "stage": stage, "data": _data_of(run)},
         run / "samples" if slides.is_dir() and list((run / "samples").glob("*.parquet")) else None,
     )  # fmt: skip
+
+
+def _data_of(run: Path) -> dict[str, Any]:
+    """Name and licence of what a run learned from, as its data card says; nothing where there is no card."""
+    card = store.read_object(run / "samples" / "card.json") if (run / "samples" / "card.json").is_file() else {}
+    return {k: card[k] for k in ("name", "licence", "title") if card.get(k)}
 
 
 def _questions_of(run: Path) -> tuple[dict[str, Any], ...]:

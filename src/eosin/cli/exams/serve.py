@@ -209,7 +209,9 @@ def _listen(app: object, settings: object, data: dict[str, str]) -> None:
 
     assert isinstance(settings, ServeSettings)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    licence = f"   data: {data.get('name', '?')} ({data.get('licence', 'licence not stated')})" if data else ""
+    licence = "   data and licence: not stated"
+    if data:
+        licence = f"   data: {data.get('name', '?')} ({data.get('licence', 'licence not stated')})"
     seats = app.state.seats.values()  # type: ignore[attr-defined]
     console.print(f"model: {escape(' beside '.join(s.name for s in seats))}{escape(licence)}   {NOTE}")
     for server in (s.reader.about["server"] for s in seats if s.reader and "server" in s.reader.about):
