@@ -78,12 +78,7 @@ def test_another_eosin_server_answers_streamed_and_its_evidence_is_the_region(sl
 def test_a_slide_without_a_scale_has_no_micrometres_but_those_that_were_told(mpp: float | None, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((300, 400, 3), np.uint8), tile=(256, 256), photometric="rgb")
     with running_stub() as stub:
-<<<<<<< HEAD
-        delta = '{"content": "<think>Pale.</think><answer>x</answer>"}'
-        said = 'data: {"choices": [{"delta": ' + delta + ', "finish_reason": "stop"}]}\n\n'
-=======
         said = 'data: {"choices": [{"finish_reason": "stop", "delta": {"content": "<think>Ok.</think><answer>x"}}]}\n\n'
->>>>>>> v1721
         stub.always = sends(lambda _: http(said))
         server = ServerSettings(stub.url, "far", timeout_s=20, retries=0)
         room = Room(ServerReader(server, Grammar.of("think/answer"), True, mpp))
