@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def test_a_job_that_is_not_complete_asks_for_another_turn(
     tools.mkdir()
     for name, body in (
         ("srun", f"exit {code}"),
-        ("scontrol", f'[ "$1" = requeue ] && touch {tmp_path}/queued; echo node1'),
+        ("scontrol", f'[ "$1" = requeue ] && touch {shlex.quote(str(tmp_path))}/queued; echo node1'),
     ):
         (tools / name).write_text(f"#!/bin/bash\n{body}\n", "utf-8")
         (tools / name).chmod(0o755)

@@ -32,8 +32,9 @@ SCRIPTS = {
     "one request": SETUP
     + "from eosin.clients import ChatClient, ChatRequest, Message\n"
     + "ChatClient(judge.settings).complete_now(ChatRequest((Message('user', ('x',)),)))",
-    "while a name is looked up": "import socket, time\n"
-    + "socket.getaddrinfo = lambda *a, **k: (print('asked', flush=True), time.sleep(600))\n"
+    "while a name is looked up": "import os, socket, time\n"
+    # By the descriptor: a thread that ends inside print holds the lock of stdout, and the interpreter aborts.
+    + "socket.getaddrinfo = lambda *a, **k: (os.write(1, b'asked\\n'), time.sleep(600))\n"
     + SETUP
     + "rewards.score_batch(items)",
 }

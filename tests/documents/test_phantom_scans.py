@@ -44,7 +44,7 @@ def program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 def test_the_program_gets_the_picture_and_its_faults_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: U8
 ) -> None:
-    program(tmp_path, monkeypatch, f"cat > {tmp_path}/got; echo $@ > {tmp_path}/asked; printf '{ROWS[4]}'")
+    program(tmp_path, monkeypatch, f"cat > '{tmp_path}/got'; echo $@ > '{tmp_path}/asked'; printf '{ROWS[4]}'")
     monkeypatch.setenv(LANGUAGES, "eng+deu")
     assert [w.text for w in tesseract()(blank)] == ["Below"]
     assert (tmp_path / "got").read_bytes().startswith(b"\x89PNG")
