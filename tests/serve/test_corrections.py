@@ -311,6 +311,21 @@ def test_label_studio_tasks_are_in_percent_of_the_slide(store: CorrectionStore) 
     json.dumps(task, allow_nan=False)
 
 
+def test_label_studio_has_a_task_for_each_slide_of_a_case(store: CorrectionStore) -> None:
+    both = [{"key": "a" * 16, "name": "a"}, {"key": "b" * 16, "name": "b"}]
+    told = reading(slides=both)
+    told["statements"][1]["evidence"] = {"boxes": [{"um": [0, 0, 1, 1], "px": [10, 20, 30, 40], "slide": "b" * 16}]}
+    store.add_reading(told, SlideBag(path="/f/a.h5", slide="/s/a.svs").model_dump_json())
+    store.add(told["id"], correction())
+    sizes = {"a" * 16: (400, 200), "b" * 16: (100, 80)}
+    tasks = json.loads(files_of(store, size_of=sizes.get)["labelstudio.json"])
+    assert [t["data"]["slide"] for t in tasks] == ["a", "b"]
+    points = [
+        [r["value"]["points"][0] for r in t["annotations"][0]["result"] if r["type"] == "polygonlabels"] for t in tasks
+    ]
+    assert points == [[[0, 0]], [[10, 25]]]
+
+
 @pytest.mark.parametrize(
     "change",
     [

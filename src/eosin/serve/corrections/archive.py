@@ -41,8 +41,8 @@ def files_of(
     tasks = []
     for id, signed in sorted(by_reading.items()):
         reading = readings[id]
-        tasks.append(label_studio(reading, signed, size_of(reading["slide"])))
         for slide in slides_of(reading):
+            tasks.append(label_studio(reading, signed, size_of(slide["key"]), slide))
             shapes[slide["name"]] += [s for v in signed for s in shapes_of(reading, v.correction, slide["key"])]
     pairs = preference_rows(samples_of(store, readers).kept, lambda s: grammar or _form_of(readings, s))
     files = {

@@ -17,7 +17,7 @@ from eosin.serve.blinding import Labels
 from eosin.serve.corrections.agreement import agreement
 from eosin.serve.corrections.archive import files_of, zipped
 from eosin.serve.corrections.body import INITIALS, KEY, Correction
-from eosin.serve.corrections.shapes import label_studio, shapes_of, with_shapes
+from eosin.serve.corrections.shapes import label_studio, shapes_of, slides_of, with_shapes
 from eosin.serve.corrections.store import CorrectionStore, OtherContentError, Version
 from eosin.serve.refusals import refusal, told
 from eosin.serve.settings import ServeSettings
@@ -213,4 +213,5 @@ def _add_shapes(router: APIRouter, desk: Desk) -> None:
         if reading is None or "hidden" in reading:
             return refusal(404, "There is no such reading, or it is not shown yet.")
         newest = {v.correction.reader: v for v in desk.versions(id, reader)}
-        return JSONResponse([label_studio(reading, list(newest.values()), desk.size_of(reading["slide"]))])
+        said = list(newest.values())
+        return JSONResponse([label_studio(reading, said, desk.size_of(s["key"]), s) for s in slides_of(reading)])

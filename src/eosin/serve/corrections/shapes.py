@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,12 +88,15 @@ def with_shapes(correction: Correction, shapes: Sequence[Shape], key: str) -> tu
 
 
 def label_studio(
-    reading: dict[str, Any], versions: Sequence[Version], size_px: tuple[int, int] | None
-) -> dict[str, Any]:
+    reading: dict[str, Any], versions: Sequence[Version], size_px: tuple[int, int] | None,
+    slide: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """A task of Label Studio with one annotation a reader: polygons in percent of the slide, texts, choices, rating.
 
-    Without the size of the slide there are no polygons.
+    Without the size of the slide there are no polygons. `slide`: the one of several that the task shows, with its key
+    and name; None is the reading's first.
     """
+    shown = slide or {"key": None, "name": reading["slide_name"]}
     annotations = []
     for version in versions:
         said = version.correction
@@ -107,12 +110,12 @@ def label_studio(
         for s in said.statements:
             result.append({"id": s.id, "from_name": "statements", "to_name": "slide", "type": "textarea",
                            "value": {"text": [s.text]}, "meta": {"state": [s.state], "block": [s.block]}})  # fmt: skip
-            for number, region in enumerate(regions_of(s, reading) if size_px else []):
+            for number, region in enumerate(regions_of(s, reading, shown["key"]) if size_px else []):
                 result.append(_polygon(f"{s.id}-{number}", s.state, region, size_px))  # type: ignore[arg-type]
         annotations.append({"completed_by": {"first_name": said.reader}, "result": result, "was_cancelled": False,
                             "unique_id": said.key})  # fmt: skip
     return {
-        "data": {"slide": reading["slide_name"], "question": reading["question"], "reply": reading["reply"],
+        "data": {"slide": shown["name"], "question": reading["question"], "reply": reading["reply"],
                  "reading": reading["id"], "model": reading.get("model")},
         "annotations": annotations,
     }  # fmt: skip
