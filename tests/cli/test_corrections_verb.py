@@ -35,7 +35,7 @@ def test_signed_corrections_are_exported_compared_and_taken_back(tmp_path: Path)
     pairs = [json.loads(line) for line in (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()]
     assert [p["id"] for p in pairs] == [sample.id]
     dropped = (tmp_path / "out" / "dropped.jsonl").read_text()
-    assert dropped.count("\n") == 1 and "no answer" in dropped
+    assert dropped.count("\n") == 2 and "no answer" in dropped and "another reader signed the same" in dropped
     shapes = json.loads((tmp_path / "out" / "annotations" / "a.geojson").read_text())
     assert {f["properties"]["name"].partition(":")[0] for f in shapes["features"]} == {"s1"}
     assert len(json.loads((tmp_path / "out" / "labelstudio.json").read_text())) == 2

@@ -28,8 +28,9 @@ def samples_of(store: CorrectionStore, readers: Sequence[str] | None = None) -> 
     whose statements or answer differ from the model's has its reply in `extra["rejected"]`.
 
     Returns:
-        Samples, and readings without one: readers who disagree, no answer, an answer that is none of the options, a
-        region of a reader of whole slides (no sample can name one), everything struck.
+        Samples, and what gives none: readers who disagree, what was signed before another reader's same answer, no
+        answer, an answer that is none of the options, a region of a reader of whole slides (no sample can name one),
+        everything struck.
     """
     by_reading: dict[str, list[Version]] = defaultdict(list)
     for version in store.signed(readers):
@@ -46,7 +47,11 @@ def _outcomes(store: CorrectionStore, by_reading: dict[str, list[Version]]) -> I
         elif not image:
             yield Dropped(id, "a region of a reader of whole slides", "", STEP)
         else:
-            yield _sample(reading, image, max(versions, key=lambda v: v.created))
+            *earlier, last = sorted(versions, key=lambda v: v.created)
+            for version in earlier:
+                reader = version.correction.reader
+                yield Dropped(f"{id} ({reader})", "another reader signed the same answer later", reader, STEP)
+            yield _sample(reading, image, last)
 
 
 def _sample(reading: dict[str, Any], image: str, version: Version) -> Kept[Sample] | Dropped:
