@@ -128,7 +128,10 @@ def _result(run: Run, clip: list[dict[str, Any]]) -> list[str]:
     """The short result; where only clip stages were examined, theirs."""
     if run.result_exam is not None or not clip:
         return words.result(run)
-    told = [f"{s['stage']}: zero-shot balanced accuracy {s['zero_shot']['balanced']}." for s in clip if s["zero_shot"]]
+    told = [
+        f"{s['stage']}: zero-shot balanced accuracy {s['zero_shot']['balanced']}. {s['zero_shot']['verdict']}".strip()
+        for s in clip if s["zero_shot"]
+    ]  # fmt: skip
     return [words.what_was_trained(run), *told]
 
 
