@@ -113,9 +113,12 @@ class SlideShelf:
                 handle.slide.close()
 
     def open_first(self) -> None:
-        """Open the first slide that can be read, so that nobody waits for the libraries that read slides."""
+        """Open the first slide that can be read, so that nobody waits for the libraries that read slides.
+
+        One that cannot, or goes away meanwhile, says so when somebody asks for it.
+        """
         for key in self.slides:
-            with suppress(EosinError), self.slide(key) as slide:
+            with suppress(EosinError, OSError), self.slide(key) as slide:
                 encoded(slide.thumbnail(64))
                 return
 
