@@ -6,13 +6,13 @@ import io
 import json
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from eosin.core.nouns.reply import Grammar
 from eosin.core.nouns.sample import Sample
 from eosin.core.store.names import file_name
-from eosin.serve.corrections.samples import preference_rows, samples_of
+from eosin.serve.corrections.samples import grammar_of, preference_rows, samples_of
 from eosin.serve.corrections.shapes import label_studio, shapes_of, slides_of
 from eosin.serve.corrections.store import CorrectionStore, Version
 from eosin.slides.annotations.geojson import collection
@@ -44,7 +44,11 @@ def files_of(
         for slide in slides_of(reading):
             tasks.append(label_studio(reading, signed, size_of(slide["key"]), slide))
             shapes[slide["name"]] += [s for v in signed for s in shapes_of(reading, v.correction, slide["key"])]
-    pairs = preference_rows(samples_of(store, readers).kept, lambda s: grammar or _form_of(readings, s))
+
+    def form(sample: Sample) -> Grammar:
+        return grammar or grammar_of(readings[str(sample.extra["reading"])], "think/answer")
+
+    pairs = preference_rows(samples_of(store, readers).kept, form)
     files = {
         "versions.jsonl": _lines([v.record() | {"model": readings[v.reading].get("model")} for v in versions]),
         "readings.jsonl": _lines([readings[i] for i in sorted({v.reading for v in versions})]),
@@ -55,12 +59,6 @@ def files_of(
         told = collection(own, {"note": NOTE, "slide": name})
         files[f"annotations/{file_name(name.replace('/', '_'))}.geojson"] = json.dumps(told, ensure_ascii=False) + "\n"
     return files
-
-
-def _form_of(readings: Mapping[str, dict[str, Any]], sample: Sample) -> Grammar:
-    """The form in which the reading of a sample was asked for."""
-    facts = dict(readings[str(sample.extra["reading"])].get("grammar") or {"tags": "think/answer"})
-    return Grammar.of(facts.pop("tags"), **facts)
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:

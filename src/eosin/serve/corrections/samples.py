@@ -95,8 +95,13 @@ def slide_of(ref: ImageRef) -> str:
 def _has_findings(reading: dict[str, Any]) -> bool:
     """Whether replies to this question have a block of findings; where not, a finding that an expert added is the first
     of the reasoning, and is written where the model can write it."""
-    facts = dict(reading.get("grammar") or {"tags": "info/think/answer"})
-    return Grammar.of(facts.pop("tags"), **facts).findings_tag is not None
+    return grammar_of(reading, "info/think/answer").findings_tag is not None
+
+
+def grammar_of(reading: dict[str, Any], otherwise: str) -> Grammar:
+    """The form in which a reading was asked for; `otherwise` names it where the reading does not say."""
+    facts = dict(reading.get("grammar") or {"tags": otherwise})
+    return Grammar.of(facts.pop("tags"), **facts)
 
 
 def _texts(said: Correction, block: str) -> list[str]:
